@@ -1,0 +1,312 @@
+//! Every option that `-o` knows: its name, what it takes, what it does. The parser, the help text, the manual page and
+//! the "nearest name" of an error all read this one table.
+
+use crate::fuse::settings::MountFlags;
+
+/// What an option does. The arms of the parser are named after these.
+#[derive(Clone, Copy, Debug)]
+pub enum Effect {
+    /// Replaces the list of lower directories.
+    Lowers,
+    /// Adds one lower directory below the others.
+    AddLower,
+    /// The upper directory.
+    Upper,
+    /// The work directory.
+    Work,
+    /// Read-only (true) or not.
+    ReadOnly(bool),
+    /// Owner mapping.
+    UidMap,
+    /// Group mapping.
+    GidMap,
+    /// Everything belongs to 0:0.
+    SquashToRoot,
+    /// Everything belongs to this user.
+    SquashUid,
+    /// Everything belongs to this group.
+    SquashGid,
+    /// Never sync.
+    Volatile,
+    /// Sync (a switch: the opposite of `Volatile`).
+    Fsync,
+    /// No ACLs.
+    NoAcl,
+    /// No extended attributes.
+    NoXattrs,
+    /// Form of whiteouts.
+    Whiteout,
+    /// May layers change.
+    Cache,
+    /// Redirects.
+    RedirectDir,
+    /// Cache time of the kernel.
+    Timeout,
+    /// One thread or several.
+    Threaded,
+    /// Number of threads.
+    Threads,
+    /// Write-back cache of the kernel.
+    Writeback,
+    /// Largest write.
+    MaxWrite,
+    /// Everybody may use the mount.
+    AllowOther,
+    /// The kernel checks permissions.
+    DefaultPermissions,
+    /// Source in `/proc/mounts`.
+    FsName,
+    /// Type in `/proc/mounts`.
+    SubType,
+    /// Log at debug level.
+    Debug,
+    /// A generic mount flag.
+    Flag(fn(&mut MountFlags)),
+    /// Accepted, and changes nothing; the help says why that is right.
+    NoEffect(Accepts),
+    /// Refused; the help says what to do instead. A switch that is off is fine.
+    Unsupported,
+}
+
+/// Which values an option without effect may have: a wrong one is a mistake even there.
+#[derive(Clone, Copy, Debug)]
+pub enum Accepts {
+    /// None.
+    Nothing,
+    /// Any value, or none.
+    Anything,
+    /// One of these words.
+    OneOf(&'static [&'static str]),
+    /// A whole number.
+    Number,
+}
+
+/// One option.
+#[derive(Clone, Copy, Debug)]
+pub struct Spec {
+    /// The name before `=`.
+    pub name: &'static str,
+    /// How the value is shown in the help, with its `=`; empty when there is none.
+    pub value: &'static str,
+    /// What it does.
+    pub effect: Effect,
+    /// One sentence for the help; for `NoEffect` the reason, for `Unsupported` the cure.
+    pub help: &'static str,
+}
+
+const fn unused(
+    name: &'static str,
+    value: &'static str,
+    accepts: Accepts,
+    reason: &'static str,
+) -> Spec {
+    spec(name, value, Effect::NoEffect(accepts), reason)
+}
+
+const fn spec(name: &'static str, value: &'static str, effect: Effect, help: &'static str) -> Spec {
+    Spec {
+        name,
+        value,
+        effect,
+        help,
+    }
+}
+
+/// Options that do something.
+#[rustfmt::skip] // one line per option
+pub const OPTIONS: &[Spec] = &[
+    spec("lowerdir", "=DIR[:DIR..]", Effect::Lowers, "read-only layers, newest first (\\: for a colon in a path)"),
+    spec("lowerdir+", "=DIR", Effect::AddLower, "one more read-only layer, below those named before"),
+    spec("upperdir", "=DIR", Effect::Upper, "the writable layer; without it the mount is read-only"),
+    spec("workdir", "=DIR", Effect::Work, "scratch space on the upper's file system, emptied at mount"),
+    spec("ro", "", Effect::ReadOnly(true), "refuse every change; locks, cleans and writes nothing"),
+    spec("rw", "", Effect::ReadOnly(false), "allow changes (default when there is an upper)"),
+    spec("uidmapping", "=DISK:SEEN:LEN[:..]", Effect::UidMap, "users DISK.. on disk are seen as SEEN.., LEN of them"),
+    spec("gidmapping", "=DISK:SEEN:LEN[:..]", Effect::GidMap, "the same for groups"),
+    spec("squash_to_root", "", Effect::SquashToRoot, "everything is seen and stored as owned by 0:0"),
+    spec("squash_to_uid", "=UID", Effect::SquashUid, "everything is seen and stored as owned by this user"),
+    spec("squash_to_gid", "=GID", Effect::SquashGid, "everything is seen and stored as owned by this group"),
+    spec("volatile", "", Effect::Volatile, "never sync to disk: for containers that are thrown away after a crash"),
+    spec("fsync", "=0|1", Effect::Fsync, "fsync=0 is volatile"),
+    spec("noacl", "", Effect::NoAcl, "do not offer POSIX ACLs"),
+    spec("noxattrs", "[=0|1]", Effect::NoXattrs, "neither offer nor use extended attributes"),
+    spec("whiteout", "=wh|char|auto", Effect::Whiteout, "form in which deletions are stored: .wh. files, 0/0 devices, or as the upper has them"),
+    spec("redirect_dir", "=on|off", Effect::RedirectDir, "rename lower directories by a redirect (fast) or by a copy (default, for engines that read the upper)"),
+    spec("cache", "=static|auto", Effect::Cache, "auto: changes made to the layers behind the mount's back show within a second"),
+    spec("timeout", "=SECONDS", Effect::Timeout, "how long the kernel may cache names and attributes (default: for ever)"),
+    spec("threads", "=N", Effect::Threads, "threads that serve requests (default: by number of CPUs)"),
+    spec("threaded", "=0|1", Effect::Threaded, "threaded=0 is threads=1"),
+    spec("writeback", "=0|1", Effect::Writeback, "let the kernel collect small writes (default 1)"),
+    spec("max_write", "=BYTES", Effect::MaxWrite, "largest write request (default 1 MiB)"),
+    spec("allow_other", "", Effect::AllowOther, "other users may use the mount, or it fails (default: where permitted)"),
+    spec("default_permissions", "[=0|1]", Effect::DefaultPermissions, "the kernel checks permissions (default 1)"),
+    spec("fsname", "=NAME", Effect::FsName, "source shown in /proc/mounts"),
+    spec("subtype", "=NAME", Effect::SubType, "type shown in /proc/mounts, behind `fuse.`"),
+    spec("debug", "", Effect::Debug, "log at debug level"),
+    spec("dev", "", Effect::Flag(|flags| flags.dev = true), "device nodes work"),
+    spec("nodev", "", Effect::Flag(|flags| flags.dev = false), "device nodes do not work (default)"),
+    spec("suid", "", Effect::Flag(|flags| flags.suid = true), "set-user-id bits are honoured (default)"),
+    spec("nosuid", "", Effect::Flag(|flags| flags.suid = false), "set-user-id bits are not honoured"),
+    spec("exec", "", Effect::Flag(|flags| flags.exec = true), "programs may be run (default)"),
+    spec("noexec", "", Effect::Flag(|flags| flags.exec = false), "programs may not be run"),
+    spec("atime", "", Effect::Flag(|flags| flags.noatime = false), "access times are updated (default)"),
+    spec("noatime", "", Effect::Flag(|flags| flags.noatime = true), "access times are not updated"),
+    spec("relatime", "", Effect::Flag(|flags| flags.noatime = false), "as atime, when older than the last change"),
+    spec("strictatime", "", Effect::Flag(|flags| flags.noatime = false), "as atime"),
+    spec("diratime", "", Effect::Flag(|flags| flags.nodiratime = false), "as atime, for directories (default)"),
+    spec("nodiratime", "", Effect::Flag(|flags| flags.nodiratime = true), "as noatime, for directories only"),
+    spec("sync", "", Effect::Flag(|flags| flags.sync = true), "writes are synchronous"),
+    spec("async", "", Effect::Flag(|flags| flags.sync = false), "writes are not synchronous (default)"),
+    spec("dirsync", "", Effect::Flag(|flags| flags.dirsync = true), "changes of directories are synchronous"),
+];
+
+const NOTHING: Accepts = Accepts::Nothing;
+const ANYTHING: Accepts = Accepts::Anything;
+const ON_OFF: Accepts = Accepts::OneOf(&["on", "off"]);
+
+/// Options that other programs pass to any union mount, and that need no effect here. Each with the reason.
+#[rustfmt::skip] // one line per option
+pub const WITHOUT_EFFECT: &[Spec] = &[
+    unused("xino", "=on|off|auto", Accepts::OneOf(&["on", "off", "auto"]), "inode numbers are always constant and unique here"),
+    unused("ino32_t", "", NOTHING, "inode numbers need 64 bits to be unique"),
+    unused("fast_ino", "=N", ANYTHING, "constant inode numbers cost nothing that could be saved"),
+    unused("static_nlink", "", NOTHING, "the link count of a directory is always the constant 1"),
+    unused("userxattr", "", NOTHING, "marks in user. and trusted. xattrs are both read, and written where permitted"),
+    unused("metacopy", "=on|off", ON_OFF, "a copied-up file always has its data"),
+    unused("index", "=on|off", ON_OFF, "hard links always stay together"),
+    unused("nfs_export", "=on|off", ON_OFF, "file handles do not depend on an index"),
+    unused("uuid", "=WORD", ANYTHING, "FUSE mounts have no UUID"),
+    unused("lazytime", "", NOTHING, "the upper's own file system decides when it stores times"),
+    unused("nolazytime", "", NOTHING, "as lazytime"),
+    unused("max_read", "=BYTES", Accepts::Number, "the kernel sizes its reads, every size is served"),
+    unused("clone_fd", "", NOTHING, "how threads share the device is chosen by what is fastest"),
+    unused("nonempty", "", NOTHING, "a mountpoint may always hold files"),
+    unused("big_writes", "", NOTHING, "large writes are always used"),
+    unused("kernel_cache", "", NOTHING, "unchanged files always stay cached"),
+    unused("context", "=LABEL", ANYTHING, "SELinux labels are left to the policy for FUSE mounts"),
+    unused("fscontext", "=LABEL", ANYTHING, "as context"),
+    unused("defcontext", "=LABEL", ANYTHING, "as context"),
+    unused("rootcontext", "=LABEL", ANYTHING, "as context"),
+    unused("seclabel", "", NOTHING, "as context"),
+    unused("norelatime", "", NOTHING, "relatime is what the kernel does unless told otherwise"),
+    unused("nostrictatime", "", NOTHING, "as norelatime"),
+    unused("defaults", "", NOTHING, "the defaults hold for whatever is not named"),
+    unused("auto", "", NOTHING, "read by mount -a, not by a file system"),
+    unused("noauto", "", NOTHING, "as auto"),
+    unused("user", "", ANYTHING, "read by mount(8), which passes the flags that follow from it"),
+    unused("nouser", "", NOTHING, "as user"),
+    unused("users", "", NOTHING, "as user"),
+    unused("nousers", "", NOTHING, "as user"),
+    unused("owner", "", NOTHING, "as user"),
+    unused("noowner", "", NOTHING, "as user"),
+    unused("group", "", NOTHING, "as user"),
+    unused("nogroup", "", NOTHING, "as user"),
+    unused("_netdev", "", NOTHING, "read at boot, not by a file system"),
+    unused("nofail", "", NOTHING, "as _netdev"),
+    unused("comment", "=TEXT", ANYTHING, "a comment"),
+    unused("silent", "", NOTHING, "errors are one line already"),
+    unused("loud", "", NOTHING, "as silent"),
+    unused("mand", "", NOTHING, "Linux has no mandatory locks any more"),
+    unused("nomand", "", NOTHING, "as mand"),
+    unused("iversion", "", NOTHING, "FUSE keeps no inode version"),
+    unused("noiversion", "", NOTHING, "as iversion"),
+    unused("private", "", NOTHING, "propagation is set by mount(8) after the mount"),
+    unused("rprivate", "", NOTHING, "as private"),
+    unused("shared", "", NOTHING, "as private"),
+    unused("rshared", "", NOTHING, "as private"),
+    unused("slave", "", NOTHING, "as private"),
+    unused("rslave", "", NOTHING, "as private"),
+    unused("unbindable", "", NOTHING, "as private"),
+    unused("runbindable", "", NOTHING, "as private"),
+];
+
+/// Options that are known and would do harm if they were ignored.
+#[rustfmt::skip] // one line per option
+pub const UNSUPPORTED: &[Spec] = &[
+    spec("xattr_permissions", "=1|2", Effect::Unsupported, "remove force_mask from storage.conf, or keep fuse-overlayfs for this store"),
+    spec("allow_root", "", Effect::Unsupported, "use allow_other, or mount as root"),
+    spec("remount", "", Effect::Unsupported, "unmount, then mount with the new options"),
+];
+
+/// Finds an option by its exact name. `x-..` names (mount(8) leaves them to user space) have no entry; see [`is_comment`].
+#[must_use]
+pub fn find(name: &str) -> Option<&'static Spec> {
+    all().find(|spec| spec.name == name)
+}
+
+/// Whether a name is reserved for other programs (`x-systemd.automount`, `X-mount.mkdir`).
+#[must_use]
+pub fn is_comment(name: &str) -> bool {
+    name.starts_with("x-") || name.starts_with("X-")
+}
+
+/// The known name that looks most like this one, when one does.
+#[must_use]
+pub fn nearest(name: &str) -> Option<&'static str> {
+    crate::cli::nearest::nearest(
+        name,
+        OPTIONS.iter().chain(WITHOUT_EFFECT).map(|spec| spec.name),
+    )
+}
+
+fn all() -> impl Iterator<Item = &'static Spec> {
+    OPTIONS.iter().chain(WITHOUT_EFFECT).chain(UNSUPPORTED)
+}
+
+/// The table as text for `--help` and the manual page.
+#[must_use]
+pub fn help() -> String {
+    let mut text = String::from(
+        "Options for -o, separated by commas (\\, for a comma in a value, or double quotes around it):\n",
+    );
+    for spec in OPTIONS {
+        text.push_str(&format!(
+            "  {}{}\n          {}\n",
+            spec.name, spec.value, spec.help
+        ));
+    }
+    text.push_str("\nAccepted because other programs pass them, without effect:\n");
+    for spec in WITHOUT_EFFECT {
+        text.push_str(&format!("  {}{}: {}\n", spec.name, spec.value, spec.help));
+    }
+    text.push_str("\nNot supported in this version:\n");
+    for spec in UNSUPPORTED {
+        text.push_str(&format!("  {}{}: {}\n", spec.name, spec.value, spec.help));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+
+    #[test]
+    fn every_option_is_listed_once_and_documented() {
+        let mut names: Vec<_> = all().map(|spec| spec.name).collect();
+        let count = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), count);
+        assert!(all().all(|spec| !spec.help.is_empty() && !spec.help.ends_with('.')));
+        let help = help();
+        assert!(all().all(|spec| help.contains(&format!("  {}{}", spec.name, spec.value))));
+    }
+
+    #[test]
+    fn nearest_name() {
+        let cases = [
+            ("volatil", Some("volatile")),
+            ("wokrdir", Some("workdir")),
+            ("lower", Some("lowerdir")),
+            ("threds", Some("threads")),
+            ("redirectdir", Some("redirect_dir")),
+            ("squash-to-root", Some("squash_to_root")),
+            ("zzz", None),
+            ("", None),
+        ];
+        for (name, expected) in cases {
+            assert_eq!(nearest(name), expected, "{name}");
+        }
+    }
+}

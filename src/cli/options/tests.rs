@@ -1,0 +1,311 @@
+//! The option language against what engines were seen to pass.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::time::Duration;
+
+use super::*;
+use crate::fuse::settings::MountFlags;
+use crate::union::config::IdRange;
+
+fn parse(dialect: Dialect, text: &str) -> Result<Options, String> {
+    let mut options = Options::new(dialect);
+    options
+        .add(OsStr::new(text))
+        .map_err(|err| err.to_string())?;
+    Ok(options)
+}
+
+fn compatible(text: &str) -> Options {
+    parse(Dialect::Compatible, text).unwrap()
+}
+
+fn error(dialect: Dialect, text: &str) -> String {
+    parse(dialect, text).unwrap_err()
+}
+
+#[test]
+fn what_podman_was_seen_to_pass() {
+    let options = compatible(
+        "lowerdir=/s/l/VJFEO:l/XX/../diff1,upperdir=/s/diff,workdir=/s/work,,volatile,context=\"u:o:t:s0:c1,c2\",",
+    );
+    let lowers = [Path::new("/s/l/VJFEO"), Path::new("l/XX/../diff1")];
+    assert_eq!(options.config.lowers, lowers);
+    assert_eq!(options.config.upper.as_deref(), Some(Path::new("/s/diff")));
+    assert_eq!(options.config.work.as_deref(), Some(Path::new("/s/work")));
+    assert!(options.config.volatile);
+    assert!(options.warnings.is_empty(), "{:?}", options.warnings);
+    assert_eq!(options.without_effect.len(), 1);
+}
+
+#[test]
+fn everything_in_the_contract_is_taken_without_a_warning() {
+    let options = compatible(
+        "lowerdir=/l,squash_to_root,squash_to_uid=1,squash_to_gid=2,volatile,fsync=0,noacl,noxattrs=1,static_nlink,\
+         xino=auto,ino32_t,timeout=1.5,threaded=1,clone_fd,writeback=0,max_write=131072,fast_ino=1,redirect_dir=off,\
+         userxattr,metacopy=off,index=off,lazytime,debug,uidmapping=:0:100000:1000,gidmapping=:0:100000:1000,\
+         dev,nodev,suid,nosuid,exec,noexec,atime,noatime,relatime,norelatime,strictatime,diratime,nodiratime,sync,async,\
+         dirsync,auto,noauto,user,nouser,users,_netdev,nofail,defaults,ro,rw,allow_other,default_permissions,\
+         fsname=x,subtype=y,context=a,fscontext=b,defcontext=c,rootcontext=d,x-systemd.automount,xattr_permissions=0",
+    );
+    assert!(options.warnings.is_empty(), "{:?}", options.warnings);
+}
+
+#[test]
+fn options_reach_the_configuration() {
+    type Check = fn(&Options) -> bool;
+    let cases: &[(&str, Check)] = &[
+        ("ro", |o| o.config.read_only),
+        ("ro,rw", |o| !o.config.read_only),
+        ("volatile", |o| o.config.volatile),
+        ("fsync=0", |o| o.config.volatile),
+        ("volatile,fsync=1", |o| !o.config.volatile),
+        ("squash_to_root", |o| {
+            (o.config.squash_uid, o.config.squash_gid) == (Some(0), Some(0))
+        }),
+        ("squash_to_root=0", |o| o.config.squash_uid.is_none()),
+        ("squash_to_uid=7", |o| {
+            (o.config.squash_uid, o.config.squash_gid) == (Some(7), None)
+        }),
+        ("squash_to_gid=7", |o| {
+            (o.config.squash_uid, o.config.squash_gid) == (None, Some(7))
+        }),
+        ("noacl", |o| o.config.no_acl),
+        ("noxattrs", |o| o.config.no_xattrs),
+        ("noxattrs=1", |o| o.config.no_xattrs),
+        ("noxattrs=0", |o| !o.config.no_xattrs),
+        ("whiteout=char", |o| o.config.whiteout == WhiteoutForm::Char),
+        ("whiteout=auto", |o| o.config.whiteout == WhiteoutForm::Auto),
+        ("whiteout=wh", |o| o.config.whiteout == WhiteoutForm::Wh),
+        ("cache=auto", |o| o.config.cache == CacheMode::Auto),
+        ("redirect_dir=on", |o| o.config.redirect_dir),
+        ("redirect_dir=on,redirect_dir=nofollow", |o| {
+            !o.config.redirect_dir
+        }),
+        ("timeout=0.5", |o| {
+            o.settings.timeout == Some(Duration::from_millis(500))
+        }),
+        ("threaded=0", |o| o.settings.threads == Some(1)),
+        ("threaded=1", |o| o.settings.threads.is_none()),
+        ("threaded=0,threaded=1", |o| o.settings.threads.is_none()),
+        ("threads=8,threaded=1", |o| o.settings.threads == Some(8)),
+        ("threads=8", |o| o.settings.threads == Some(8)),
+        ("writeback=0", |o| o.settings.no_writeback),
+        ("writeback=1", |o| !o.settings.no_writeback),
+        ("max_write=65536", |o| o.settings.max_write == Some(65536)),
+        ("max_write=0", |o| o.settings.max_write.is_none()),
+        ("allow_other", |o| o.settings.allow_other == AllowOther::Yes),
+        ("volatile", |o| {
+            o.settings.allow_other == AllowOther::WhenPermitted
+        }),
+        ("default_permissions=0", |o| {
+            o.settings.no_default_permissions
+        }),
+        ("default_permissions", |o| {
+            !o.settings.no_default_permissions
+        }),
+        (r"fsname=a\,b", |o| o.settings.fsname == "a,b"),
+        ("subtype=s", |o| o.settings.subtype == "s"),
+        ("debug", |o| o.debug),
+        ("lowerdir=/a,lowerdir=/b", |o| {
+            o.config.lowers == [Path::new("/b")]
+        }),
+        ("lowerdir=/a,lowerdir+=/b:c,lowerdir+=/d", |o| {
+            o.config.lowers == [Path::new("/a"), Path::new("/b:c"), Path::new("/d")]
+        }),
+        (r"upperdir=/a\:b\,c\\d", |o| {
+            o.config.upper.as_deref() == Some(Path::new(r"/a:b,c\d"))
+        }),
+        ("uidmapping=:0:100000:10:10:5000:1,gidmapping=0:7:1", |o| {
+            let range = |disk, seen, len| IdRange { disk, seen, len };
+            o.config.uid_map == [range(0, 100_000, 10), range(10, 5000, 1)]
+                && o.config.gid_map == [range(0, 7, 1)]
+        }),
+    ];
+    for (text, check) in cases {
+        let options = compatible(text);
+        assert!(check(&options), "{text}: {options:?}");
+    }
+}
+
+#[test]
+fn generic_flags() {
+    let default = MountFlags::default();
+    let cases = [
+        ("defaults", default),
+        (
+            "dev",
+            MountFlags {
+                dev: true,
+                ..default
+            },
+        ),
+        ("dev,nodev", default),
+        (
+            "nosuid,noexec",
+            MountFlags {
+                suid: false,
+                exec: false,
+                ..default
+            },
+        ),
+        (
+            "noatime,nodiratime",
+            MountFlags {
+                noatime: true,
+                nodiratime: true,
+                ..default
+            },
+        ),
+        ("noatime,relatime,nodiratime,diratime", default),
+        (
+            "sync,dirsync",
+            MountFlags {
+                sync: true,
+                dirsync: true,
+                ..default
+            },
+        ),
+        ("sync,async", default),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(compatible(text).settings.flags, expected, "{text}");
+    }
+}
+
+#[test]
+fn wrong_values_are_errors_in_both_dialects() {
+    let cases = [
+        (
+            "threads=abc",
+            "option 'threads=abc' is wrong; it takes a number from 1 to 512",
+        ),
+        (
+            "threads=0",
+            "option 'threads=0' is wrong; it takes a number from 1 to 512",
+        ),
+        ("threads", "option 'threads' is wrong; it takes a value"),
+        (
+            "timeout=-1",
+            "option 'timeout=-1' is wrong; it takes a time in seconds, such as 0, 0.5 or 86400",
+        ),
+        (
+            "whiteout=none",
+            "option 'whiteout=none' is wrong; it takes wh, char or auto",
+        ),
+        (
+            "cache=never",
+            "option 'cache=never' is wrong; it takes static or auto",
+        ),
+        (
+            "redirect_dir=maybe",
+            "option 'redirect_dir=maybe' is wrong; it takes on or off",
+        ),
+        (
+            "volatile=x",
+            "option 'volatile=x' is wrong; it takes 0 or 1",
+        ),
+        ("fsync", "option 'fsync' is wrong; it takes a value"),
+        ("ro=1", "option 'ro=1' is wrong; it takes no value"),
+        ("nodev=1", "option 'nodev=1' is wrong; it takes no value"),
+        ("upperdir", "option 'upperdir' is wrong; it takes a value"),
+        (
+            "upperdir=",
+            "option 'upperdir=' is wrong; it takes paths that are not empty",
+        ),
+        (
+            "lowerdir=/a::/b",
+            "option 'lowerdir=/a::/b' is wrong; it takes paths that are not empty",
+        ),
+        (
+            "max_write=100",
+            "option 'max_write=100' is wrong; it takes a number from 4096 to 4294967295",
+        ),
+        (
+            "xino=maybe",
+            "option 'xino=maybe' is wrong; it takes on or off or auto",
+        ),
+        (
+            "max_read=x",
+            "option 'max_read=x' is wrong; it takes a number from 0 to 4294967295",
+        ),
+        ("fsname=", "option 'fsname=' is wrong; it takes a name"),
+        (
+            "uidmapping=1:2",
+            "option 'uidmapping=1:2' is wrong; it takes triples DISK:SEEN:LENGTH joined by colons, such as 0:100000:65536",
+        ),
+        (
+            "context=\"a",
+            "option 'context': a double quote is not closed",
+        ),
+        (
+            "xattr_permissions=2",
+            "option 'xattr_permissions=2' is not supported in this version; remove force_mask from storage.conf, or keep fuse-overlayfs for this store",
+        ),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(error(Dialect::Strict, text), expected);
+        assert_eq!(error(Dialect::Compatible, text), expected);
+    }
+}
+
+#[test]
+fn values_of_the_kernel_are_only_for_the_compatible_form() {
+    let message = error(Dialect::Strict, "redirect_dir=follow");
+    assert_eq!(
+        message,
+        "option 'redirect_dir=follow' is wrong; it takes on or off"
+    );
+}
+
+#[test]
+fn unknown_options() {
+    assert_eq!(
+        error(Dialect::Strict, "ro,volatil"),
+        "unknown option 'volatil'; did you mean 'volatile'?"
+    );
+    let no_idea = error(Dialect::Strict, "qqq=1");
+    assert_eq!(
+        no_idea,
+        "unknown option 'qqq'; see 'unionmount mount --help' for the valid ones"
+    );
+    let options = compatible("volatil,qqq=1,lowerdir=/l");
+    assert_eq!(options.warnings.len(), 2);
+    assert_eq!(
+        options.warnings[0],
+        "unknown option 'volatil' is ignored; did you mean 'volatile'?"
+    );
+    assert_eq!(options.config.lowers.len(), 1);
+}
+
+#[test]
+fn five_hundred_lowers_in_128_kib() {
+    let list: Vec<String> = (0..500).map(|number| format!("/{number:0>250}")).collect();
+    let text = format!("lowerdir={},volatile", list.join(":"));
+    assert!(text.len() > 120 * 1024);
+    let options = compatible(&text);
+    assert_eq!(options.config.lowers.len(), 500);
+    assert_eq!(options.config.lowers[499], Path::new(&list[499]));
+    let long = error(
+        Dialect::Strict,
+        &format!("lowerdir=/{}:", "x".repeat(100_000)),
+    );
+    assert!(long.len() < 200, "{long}");
+}
+
+#[test]
+fn several_arguments_and_bytes_that_are_no_text() {
+    let mut options = Options::new(Dialect::Strict);
+    options
+        .add(&OsString::from_vec(b"lowerdir=/\xff:/b".to_vec()))
+        .unwrap();
+    options.add(OsStr::new("upperdir=/u")).unwrap();
+    options.add(OsStr::new("")).unwrap();
+    assert_eq!(options.config.lowers[0].as_os_str().as_bytes(), b"/\xff");
+    assert!(options.config.upper.is_some());
+    let unknown = options
+        .add(&OsString::from_vec(b"\xff\n=1".to_vec()))
+        .unwrap_err();
+    assert!(unknown.to_string().starts_with("unknown option '\u{fffd}"));
+}

@@ -1,0 +1,901 @@
+//! The portable transport: fuser's requests over the union's operations.
+//!
+//! This only decodes, calls and replies. What fuser 0.18 cannot carry is made up for beside it: node ids and
+//! `st_ino` in [`super::node_ids`], times before 1970 in [`super::convert`].
+
+use std::cell::RefCell;
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use fuser::{
+    AccessFlags, BsdFileFlags, CopyFileRangeFlags, Errno, FileAttr, FileHandle, FileType,
+    Filesystem, FopenFlags, Generation, INodeNo, IoctlFlags, KernelConfig, LockOwner, OpenFlags,
+    PollEvents, PollFlags, PollNotifier, RenameFlags, ReplyAttr, ReplyBmap, ReplyCreate, ReplyData,
+    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen,
+    ReplyPoll, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+};
+use rustix::fs::XattrFlags;
+
+use super::convert::{attr, device, errno, file_type, set_time};
+use super::init::{Agreed, negotiate};
+use super::node_ids::{NodeIds, Wire};
+use super::settings::Settings;
+use super::workers::Workers;
+use crate::layer::stat::Kind;
+use crate::layer::upper::SetTime;
+use crate::union::{Caller, Entry, Error, New, NodeId, RenameMode, Result, SetAttr, Union};
+
+/// A copy-up of more bytes than this is done by a thread of its own.
+const QUICK_COPY: u64 = 256 * 1024;
+/// Largest reply to a read; the kernel asks for no more than was agreed at INIT.
+const MAX_READ: usize = 1 << 20;
+
+thread_local! {
+    /// Each thread reads file data into one buffer, again and again.
+    static READ_BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The file system that fuser serves.
+#[derive(Debug)]
+pub(super) struct Adapter {
+    shared: Arc<Shared>,
+    settings: Settings,
+    agreed: Agreed,
+    workers: Workers,
+}
+
+#[derive(Debug)]
+struct Shared {
+    union: Union,
+    ids: NodeIds,
+}
+
+/// Every reply can say that it failed.
+trait Refuse {
+    fn refuse(self, errno: Errno);
+}
+
+macro_rules! refuse_by_error {
+    ($($reply:ty),*) => { $(impl Refuse for $reply {
+        fn refuse(self, errno: Errno) {
+            self.error(errno);
+        }
+    })* };
+}
+refuse_by_error!(
+    ReplyAttr,
+    ReplyCreate,
+    ReplyData,
+    ReplyDirectory,
+    ReplyDirectoryPlus,
+    ReplyEmpty,
+    ReplyEntry,
+    ReplyLseek,
+    ReplyStatfs,
+    ReplyWrite,
+    ReplyXattr
+);
+
+/// Runs an operation and sends its reply. A panic answers EIO for this request (fuser does so for a reply that
+/// is dropped unsent), and the mount lives on. What a disk refused is logged once.
+fn answer<R: Refuse, T>(
+    call: &str,
+    reply: R,
+    operation: impl FnOnce() -> Result<T>,
+    send: impl FnOnce(R, T),
+) {
+    let outcome = catch_unwind(AssertUnwindSafe(|| match operation() {
+        Ok(value) => send(reply, value),
+        Err(error) => {
+            report(call, &error);
+            reply.refuse(errno(&error));
+        }
+    }));
+    if outcome.is_err() {
+        log::error!("{call}: panicked; answered EIO");
+    }
+}
+
+fn report(call: &str, error: &Error) {
+    if error.is_failure() {
+        log::warn!("{call}: {error}");
+    } else {
+        log::debug!("{call}: {error}");
+    }
+}
+
+impl Shared {
+    fn node(&self, wire: INodeNo) -> Result<NodeId> {
+        match self.ids.node(wire.0) {
+            Some(node) => Ok(node),
+            None => Err(Error::rule(rustix::io::Errno::STALE)),
+        }
+    }
+}
+
+impl Adapter {
+    pub(super) fn new(union: Union, settings: Settings) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                union,
+                ids: NodeIds::new(),
+            }),
+            settings,
+            agreed: Agreed::default(),
+            workers: Workers::default(),
+        }
+    }
+
+    fn union(&self) -> &Union {
+        &self.shared.union
+    }
+
+    fn node(&self, wire: INodeNo) -> Result<NodeId> {
+        self.shared.node(wire)
+    }
+
+    fn send_entry(&self, reply: ReplyEntry, entry: &Entry) {
+        let wire = self.shared.ids.tell(entry);
+        reply.entry_with_ttls(
+            &self.attr_lifetime(wire),
+            &self.agreed.lifetime,
+            &attr(&entry.attr, wire.id),
+            generation(entry),
+        );
+    }
+
+    fn attr_lifetime(&self, wire: Wire) -> Duration {
+        if wire.is_st_ino {
+            self.agreed.lifetime
+        } else {
+            Duration::ZERO
+        }
+    }
+
+    fn make(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        umask: u32,
+        new: &New<'_>,
+    ) -> Result<Entry> {
+        let caller = Caller {
+            uid: req.uid(),
+            gid: req.gid(),
+            umask,
+        };
+        self.union()
+            .make(self.node(parent)?, name.as_bytes(), new, &caller)
+    }
+
+    /// Whether a change of this node copies so much up that it must not keep this thread.
+    fn takes_long(&self, wire: INodeNo) -> bool {
+        self.node(wire)
+            .is_ok_and(|node| self.union().copies_more_than(node, QUICK_COPY))
+    }
+}
+
+/// Tells nodes apart that go by one number one after the other.
+fn generation(entry: &Entry) -> Generation {
+    Generation(entry.node.0)
+}
+
+fn absent() -> FileAttr {
+    FileAttr {
+        ino: INodeNo(0),
+        size: 0,
+        blocks: 0,
+        atime: SystemTime::UNIX_EPOCH,
+        mtime: SystemTime::UNIX_EPOCH,
+        ctime: SystemTime::UNIX_EPOCH,
+        crtime: SystemTime::UNIX_EPOCH,
+        kind: FileType::RegularFile,
+        perm: 0,
+        nlink: 0,
+        uid: 0,
+        gid: 0,
+        rdev: 0,
+        blksize: 0,
+        flags: 0,
+    }
+}
+
+fn send_xattr(reply: ReplyXattr, value: &[u8], size: u32) {
+    let length = u32::try_from(value.len()).unwrap_or(u32::MAX);
+    if size == 0 {
+        reply.size(length);
+    } else if length > size {
+        reply.error(Errno::ERANGE);
+    } else {
+        reply.data(value);
+    }
+}
+
+impl Filesystem for Adapter {
+    fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> io::Result<()> {
+        self.agreed = negotiate(config, &self.shared.union, &self.settings);
+        log::debug!("agreed: {:?}", self.agreed);
+        Ok(())
+    }
+
+    fn destroy(&mut self) {
+        let (open, limit) = self.shared.union.descriptors();
+        log::debug!(
+            "unmounted: {} inodes known, {open} of {limit} descriptors cached",
+            self.shared.union.inodes()
+        );
+    }
+
+    fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        answer(
+            "lookup",
+            reply,
+            || self.union().lookup(self.node(parent)?, name.as_bytes()),
+            |reply, found| match found {
+                Some(entry) => self.send_entry(reply, &entry),
+                // Node 0 with a lifetime: the kernel remembers that there is nothing.
+                None => reply.entry(&self.agreed.lifetime, &absent(), Generation(0)),
+            },
+        );
+    }
+
+    fn forget(&self, _req: &Request, ino: INodeNo, nlookup: u64) {
+        let forgotten = catch_unwind(AssertUnwindSafe(|| {
+            if let Some(node) = self.shared.ids.forget(ino.0, nlookup) {
+                self.union().forget(node, nlookup);
+            }
+        }));
+        if forgotten.is_err() {
+            log::error!("forget: panicked");
+        }
+    }
+
+    fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
+        answer(
+            "getattr",
+            reply,
+            || self.union().getattr(self.node(ino)?),
+            |reply, value| reply.attr(&self.agreed.lifetime, &attr(&value, value.ino)),
+        );
+    }
+
+    fn setattr(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        mode: Option<u32>,
+        uid: Option<u32>,
+        gid: Option<u32>,
+        size: Option<u64>,
+        atime: Option<TimeOrNow>,
+        mtime: Option<TimeOrNow>,
+        _ctime: Option<SystemTime>,
+        _fh: Option<FileHandle>,
+        _crtime: Option<SystemTime>,
+        _chgtime: Option<SystemTime>,
+        _bkuptime: Option<SystemTime>,
+        _flags: Option<BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        let set = SetAttr {
+            mode,
+            uid,
+            gid,
+            size,
+            atime: set_time(atime),
+            mtime: set_time(mtime),
+        };
+        let lifetime = self.agreed.lifetime;
+        let shared = Arc::clone(&self.shared);
+        let work = move || {
+            answer(
+                "setattr",
+                reply,
+                || {
+                    let node = shared.node(ino)?;
+                    if set.mode.or(set.uid).or(set.gid).is_none()
+                        && set.size.is_none()
+                        && (set.atime, set.mtime) == (SetTime::Keep, SetTime::Keep)
+                    {
+                        return shared.union.getattr(node);
+                    }
+                    shared.union.setattr(node, &set)
+                },
+                |reply, value| reply.attr(&lifetime, &attr(&value, value.ino)),
+            );
+        };
+        if size != Some(0) && self.takes_long(ino) {
+            self.workers.run(work);
+        } else {
+            work();
+        }
+    }
+
+    fn readlink(&self, _req: &Request, ino: INodeNo, reply: ReplyData) {
+        answer(
+            "readlink",
+            reply,
+            || self.union().readlink(self.node(ino)?),
+            |reply, target| reply.data(&target),
+        );
+    }
+
+    fn mknod(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        rdev: u32,
+        reply: ReplyEntry,
+    ) {
+        let new = New::Node {
+            kind: Kind::from_mode(mode),
+            mode,
+            rdev: device(rdev),
+        };
+        answer(
+            "mknod",
+            reply,
+            || self.make(req, parent, name, umask, &new),
+            |reply, entry| self.send_entry(reply, &entry),
+        );
+    }
+
+    fn mkdir(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        reply: ReplyEntry,
+    ) {
+        answer(
+            "mkdir",
+            reply,
+            || self.make(req, parent, name, umask, &New::Dir { mode }),
+            |reply, entry| self.send_entry(reply, &entry),
+        );
+    }
+
+    fn unlink(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        answer(
+            "unlink",
+            reply,
+            || self.union().unlink(self.node(parent)?, name.as_bytes()),
+            |reply, ()| reply.ok(),
+        );
+    }
+
+    fn rmdir(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        answer(
+            "rmdir",
+            reply,
+            || self.union().rmdir(self.node(parent)?, name.as_bytes()),
+            |reply, ()| reply.ok(),
+        );
+    }
+
+    fn symlink(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        link_name: &OsStr,
+        target: &Path,
+        reply: ReplyEntry,
+    ) {
+        let new = New::Symlink {
+            target: target.as_os_str().as_bytes(),
+        };
+        answer(
+            "symlink",
+            reply,
+            || self.make(req, parent, link_name, 0, &new),
+            |reply, entry| self.send_entry(reply, &entry),
+        );
+    }
+
+    fn rename(
+        &self,
+        _req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        newparent: INodeNo,
+        newname: &OsStr,
+        flags: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        let mode = match flags {
+            f if f.is_empty() => RenameMode::Replace,
+            f if f == RenameFlags::RENAME_NOREPLACE => RenameMode::NoReplace,
+            f if f == RenameFlags::RENAME_EXCHANGE => RenameMode::Exchange,
+            _ => return reply.error(Errno::EINVAL),
+        };
+        let shared = Arc::clone(&self.shared);
+        let (name, newname) = (name.to_owned(), newname.to_owned());
+        let work = move || {
+            answer(
+                "rename",
+                reply,
+                || {
+                    let (from, to) = (shared.node(parent)?, shared.node(newparent)?);
+                    shared
+                        .union
+                        .rename(from, name.as_bytes(), to, newname.as_bytes(), mode)
+                },
+                |reply, ()| reply.ok(),
+            );
+        };
+        work();
+    }
+
+    fn link(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        newparent: INodeNo,
+        newname: &OsStr,
+        reply: ReplyEntry,
+    ) {
+        answer(
+            "link",
+            reply,
+            || {
+                let (node, parent) = (self.node(ino)?, self.node(newparent)?);
+                self.union().link(node, parent, newname.as_bytes())
+            },
+            |reply, entry| self.send_entry(reply, &entry),
+        );
+    }
+
+    fn open(&self, _req: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        if self.agreed.zero_message_open {
+            reply.error(Errno::ENOSYS);
+        } else {
+            reply.opened(FileHandle(0), FopenFlags::empty());
+        }
+    }
+
+    fn read(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        offset: u64,
+        size: u32,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        READ_BUFFER.with_borrow_mut(|buffer| {
+            if buffer.is_empty() {
+                buffer.resize(MAX_READ, 0);
+            }
+            let size = usize::try_from(size).unwrap_or(MAX_READ).min(MAX_READ);
+            let buffer = &mut buffer[..size];
+            // Both halves need the buffer, one after the other.
+            let buffer = RefCell::new(buffer);
+            answer(
+                "read",
+                reply,
+                || {
+                    let node = self.node(ino)?;
+                    self.union().read(node, offset, &mut buffer.borrow_mut())
+                },
+                |reply, count| reply.data(&buffer.borrow()[..count]),
+            );
+        });
+    }
+
+    fn write(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        offset: u64,
+        data: &[u8],
+        _write_flags: WriteFlags,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        let written = u32::try_from(data.len()).unwrap_or(u32::MAX);
+        if self.takes_long(ino) {
+            let (shared, data) = (Arc::clone(&self.shared), data.to_vec());
+            self.workers.run(move || {
+                answer(
+                    "write",
+                    reply,
+                    || shared.union.write(shared.node(ino)?, offset, &data),
+                    |reply, ()| reply.written(written),
+                );
+            });
+            return;
+        }
+        answer(
+            "write",
+            reply,
+            || self.union().write(self.node(ino)?, offset, data),
+            |reply, ()| reply.written(written),
+        );
+    }
+
+    fn flush(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        _fh: FileHandle,
+        _lock_owner: LockOwner,
+        reply: ReplyEmpty,
+    ) {
+        // The kernel has written everything back before it asks, and nothing is kept here: ENOSYS ends the asking.
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn fsync(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        datasync: bool,
+        reply: ReplyEmpty,
+    ) {
+        let shared = Arc::clone(&self.shared);
+        self.workers.run(move || {
+            answer(
+                "fsync",
+                reply,
+                || shared.union.fsync(shared.node(ino)?, datasync),
+                |reply, ()| reply.ok(),
+            );
+        });
+    }
+
+    fn opendir(&self, _req: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        if self.agreed.zero_message_opendir {
+            reply.error(Errno::ENOSYS);
+        } else {
+            reply.opened(FileHandle(0), FopenFlags::empty());
+        }
+    }
+
+    fn readdir(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        offset: u64,
+        reply: ReplyDirectory,
+    ) {
+        let reply = RefCell::new(Some(reply));
+        let listed = catch_unwind(AssertUnwindSafe(|| {
+            self.union().readdir(self.node(ino)?, offset, |entry| {
+                reply.borrow_mut().as_mut().is_some_and(|reply| {
+                    !reply.add(
+                        INodeNo(entry.ino),
+                        entry.cookie,
+                        file_type(entry.kind),
+                        OsStr::from_bytes(&entry.name),
+                    )
+                })
+            })
+        }));
+        let Some(reply) = reply.take() else { return };
+        match listed {
+            Ok(Ok(())) => reply.ok(),
+            Ok(Err(error)) => {
+                report("readdir", &error);
+                reply.error(errno(&error));
+            }
+            Err(_) => {
+                log::error!("readdir: panicked; answered EIO");
+                reply.error(Errno::EIO);
+            }
+        }
+    }
+
+    fn readdirplus(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        offset: u64,
+        reply: ReplyDirectoryPlus,
+    ) {
+        let reply = RefCell::new(Some(reply));
+        let listed = catch_unwind(AssertUnwindSafe(|| {
+            self.union()
+                .readdirplus(self.node(ino)?, offset, |entry, found| {
+                    let mut reply = reply.borrow_mut();
+                    let Some(reply) = reply.as_mut() else {
+                        return false;
+                    };
+                    let name = OsStr::from_bytes(&entry.name);
+                    let Some(found) = found else {
+                        // `.` and `..`: the kernel takes number and type only.
+                        let mut bare = absent();
+                        bare.ino = INodeNo(entry.ino);
+                        bare.kind = file_type(entry.kind);
+                        return !reply.add(
+                            bare.ino,
+                            entry.cookie,
+                            name,
+                            &Duration::ZERO,
+                            &bare,
+                            Generation(0),
+                        );
+                    };
+                    let wire = self.shared.ids.tell(&found);
+                    let full = reply.add(
+                        INodeNo(wire.id),
+                        entry.cookie,
+                        name,
+                        &self.attr_lifetime(wire),
+                        &attr(&found.attr, wire.id),
+                        generation(&found),
+                    );
+                    if full {
+                        // The union takes back its own count of an entry that was not taken.
+                        self.shared.ids.forget(wire.id, 1);
+                    }
+                    !full
+                })
+        }));
+        let Some(reply) = reply.take() else { return };
+        match listed {
+            Ok(Ok(())) => reply.ok(),
+            Ok(Err(error)) => {
+                report("readdirplus", &error);
+                reply.error(errno(&error));
+            }
+            Err(_) => {
+                log::error!("readdirplus: panicked; answered EIO");
+                reply.error(Errno::EIO);
+            }
+        }
+    }
+
+    fn fsyncdir(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        datasync: bool,
+        reply: ReplyEmpty,
+    ) {
+        self.fsync(req, ino, fh, datasync, reply);
+    }
+
+    fn statfs(&self, _req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
+        answer(
+            "statfs",
+            reply,
+            || self.union().statfs(),
+            |reply, disk| {
+                let size = |value: u64| u32::try_from(value).unwrap_or(4096);
+                reply.statfs(
+                    disk.f_blocks,
+                    disk.f_bfree,
+                    disk.f_bavail,
+                    disk.f_files,
+                    disk.f_ffree,
+                    size(disk.f_bsize),
+                    255,
+                    size(disk.f_frsize),
+                );
+            },
+        );
+    }
+
+    fn setxattr(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        name: &OsStr,
+        value: &[u8],
+        flags: i32,
+        _position: u32,
+        reply: ReplyEmpty,
+    ) {
+        let flags = XattrFlags::from_bits_retain(flags.cast_unsigned());
+        answer(
+            "setxattr",
+            reply,
+            || {
+                self.union()
+                    .setxattr(self.node(ino)?, name.as_bytes(), value, flags)
+            },
+            |reply, ()| reply.ok(),
+        );
+    }
+
+    fn getxattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        answer(
+            "getxattr",
+            reply,
+            || self.union().getxattr(self.node(ino)?, name.as_bytes()),
+            |reply, value| send_xattr(reply, &value, size),
+        );
+    }
+
+    fn listxattr(&self, _req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        answer(
+            "listxattr",
+            reply,
+            || self.union().listxattr(self.node(ino)?),
+            |reply, names| send_xattr(reply, &names, size),
+        );
+    }
+
+    fn removexattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        answer(
+            "removexattr",
+            reply,
+            || self.union().removexattr(self.node(ino)?, name.as_bytes()),
+            |reply, ()| reply.ok(),
+        );
+    }
+
+    fn access(&self, _req: &Request, _ino: INodeNo, _mask: AccessFlags, reply: ReplyEmpty) {
+        // The kernel checks permissions (default_permissions).
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn create(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        _flags: i32,
+        reply: ReplyCreate,
+    ) {
+        if self.agreed.zero_message_open {
+            // The kernel goes on with MKNOD and opens the file by itself.
+            return reply.error(Errno::ENOSYS);
+        }
+        let new = New::Node {
+            kind: Kind::File,
+            mode,
+            rdev: 0,
+        };
+        answer(
+            "create",
+            reply,
+            || self.make(req, parent, name, umask, &new),
+            |reply, entry| {
+                let wire = self.shared.ids.tell(&entry);
+                reply.created(
+                    &self.attr_lifetime(wire),
+                    &attr(&entry.attr, wire.id),
+                    generation(&entry),
+                    FileHandle(0),
+                    FopenFlags::empty(),
+                );
+            },
+        );
+    }
+
+    fn bmap(&self, _req: &Request, _ino: INodeNo, _blocksize: u32, _idx: u64, reply: ReplyBmap) {
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn ioctl(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        _fh: FileHandle,
+        _flags: IoctlFlags,
+        _cmd: u32,
+        _in_data: &[u8],
+        _out_size: u32,
+        reply: ReplyIoctl,
+    ) {
+        reply.error(Errno::ENOTTY);
+    }
+
+    fn poll(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        _fh: FileHandle,
+        _ph: PollNotifier,
+        _events: PollEvents,
+        _flags: PollFlags,
+        reply: ReplyPoll,
+    ) {
+        // Regular files are always ready; ENOSYS lets the kernel say so by itself from now on.
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn fallocate(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        offset: u64,
+        length: u64,
+        mode: i32,
+        reply: ReplyEmpty,
+    ) {
+        let shared = Arc::clone(&self.shared);
+        self.workers.run(move || {
+            answer(
+                "fallocate",
+                reply,
+                || {
+                    let node = shared.node(ino)?;
+                    shared
+                        .union
+                        .fallocate(node, mode.cast_unsigned(), offset, length)
+                },
+                |reply, ()| reply.ok(),
+            );
+        });
+    }
+
+    fn lseek(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        offset: i64,
+        whence: i32,
+        reply: ReplyLseek,
+    ) {
+        let hole = match whence {
+            libc::SEEK_DATA => false,
+            libc::SEEK_HOLE => true,
+            _ => return reply.error(Errno::EINVAL),
+        };
+        let Ok(offset) = u64::try_from(offset) else {
+            return reply.error(Errno::ENXIO);
+        };
+        answer(
+            "lseek",
+            reply,
+            || self.union().seek(self.node(ino)?, offset, hole),
+            |reply, position| reply.offset(i64::try_from(position).unwrap_or(i64::MAX)),
+        );
+    }
+
+    fn copy_file_range(
+        &self,
+        _req: &Request,
+        ino_in: INodeNo,
+        _fh_in: FileHandle,
+        offset_in: u64,
+        ino_out: INodeNo,
+        _fh_out: FileHandle,
+        offset_out: u64,
+        len: u64,
+        _flags: CopyFileRangeFlags,
+        reply: ReplyWrite,
+    ) {
+        let shared = Arc::clone(&self.shared);
+        self.workers.run(move || {
+            answer(
+                "copy_file_range",
+                reply,
+                || {
+                    let (from, to) = (shared.node(ino_in)?, shared.node(ino_out)?);
+                    // The reply has 32 bits for the length.
+                    let len = usize::try_from(len).unwrap_or(usize::MAX).min(1 << 30);
+                    shared
+                        .union
+                        .copy_file_range(from, offset_in, to, offset_out, len)
+                },
+                |reply, count| reply.written(u32::try_from(count).unwrap_or(u32::MAX)),
+            );
+        });
+    }
+}

@@ -1,0 +1,10 @@
+//! The road to the kernel: decodes FUSE requests, calls the union, sends the replies. The only place that
+//! knows fuser and the wire.
+
+mod convert;
+mod fuser;
+mod init;
+mod node_ids;
+pub mod session;
+pub mod settings;
+mod workers;

@@ -1,0 +1,79 @@
+//! How a union is shown to the kernel: the mount point and the session's settings, as plain values.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Generic mount flags, as named in mount(8). The default is what the mount-program contract asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MountFlags {
+    /// Device nodes work (`dev`); default false.
+    pub dev: bool,
+    /// Set-user-id bits are honoured (`suid`); default true.
+    pub suid: bool,
+    /// Programs may be run (`exec`); default true.
+    pub exec: bool,
+    /// Access times are not updated (`noatime`); default false.
+    pub noatime: bool,
+    /// Access times of directories are not updated (`nodiratime`); default false.
+    pub nodiratime: bool,
+    /// Writes are synchronous (`sync`); default false.
+    pub sync: bool,
+    /// Directory changes are synchronous (`dirsync`); default false.
+    pub dirsync: bool,
+}
+
+impl Default for MountFlags {
+    fn default() -> Self {
+        Self {
+            dev: false,
+            suid: true,
+            exec: true,
+            noatime: false,
+            nodiratime: false,
+            sync: false,
+            dirsync: false,
+        }
+    }
+}
+
+/// Who may use the mount.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AllowOther {
+    /// Everybody when the mounter is root (also of a user namespace) or `user_allow_other` is set in
+    /// `/etc/fuse.conf`, else the mounter only.
+    #[default]
+    WhenPermitted,
+    /// Everybody; mounting fails where that is not permitted.
+    Yes,
+    /// The mounter only.
+    No,
+}
+
+/// Everything a session needs besides the union itself.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// Where to mount; `/dev/fd/N` names an already opened FUSE descriptor.
+    pub mountpoint: PathBuf,
+    /// The source shown in `/proc/mounts`.
+    pub fsname: String,
+    /// The part behind `fuse.` of the file system type in `/proc/mounts`.
+    pub subtype: String,
+    /// Threads that serve requests; `None` chooses by the number of CPUs.
+    pub threads: Option<usize>,
+    /// How long the kernel may cache names and attributes; `None`: for ever (or one second when layers may change).
+    pub timeout: Option<Duration>,
+    /// Largest write request, in bytes; `None`: 1 MiB.
+    pub max_write: Option<u32>,
+    /// Let the kernel collect small writes (`writeback`); default true, ignored on read-only mounts.
+    pub no_writeback: bool,
+    /// Who may use the mount.
+    pub allow_other: AllowOther,
+    /// The kernel checks permissions only when this is false (`default_permissions` is the default).
+    pub no_default_permissions: bool,
+    /// Generic mount flags.
+    pub flags: MountFlags,
+    /// Stay in the foreground.
+    pub foreground: bool,
+    /// Where the daemon logs to; `None`: nowhere in the background, standard error in the foreground.
+    pub log_file: Option<PathBuf>,
+}

@@ -1,0 +1,203 @@
+//! A directory of a layer, found by its place (parent directory and name), never by a path.
+
+use std::ffi::OsStr;
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::sync::{Arc, RwLock};
+
+use rustix::fs::{AtFlags, Mode, OFlags, RawDir, SeekFrom, openat, readlinkat, seek, statat};
+use rustix::io::{Errno, Result};
+
+use super::fd_cache::{FdCache, FdSlot};
+use super::stat::{Kind, Stat};
+use super::xattr::XattrPath;
+use crate::sync::read;
+
+/// The number of a layer in the stack: 0 is the upper, lowers count from 1, newest first.
+pub type LayerNo = u16;
+/// The number of the upper layer.
+pub const UPPER: LayerNo = 0;
+
+/// A name of a directory entry, as bytes without NUL or slash.
+pub type Name = Arc<[u8]>;
+
+/// Where a directory is. The lock is held while it is opened from there, and while it is moved, so that an
+/// opened descriptor is always the right one.
+#[derive(Debug)]
+pub(super) enum Place {
+    Root(Arc<OwnedFd>),
+    Child { parent: Arc<Dir>, name: Name },
+    Gone,
+}
+
+/// A directory of some layer: what can be read there. It keeps no descriptor of its own; the cache decides
+/// how long the one it was last used with stays open.
+#[derive(Debug)]
+pub struct Dir {
+    layer: LayerNo,
+    pub(super) place: RwLock<Place>,
+    pub(super) slot: Arc<FdSlot>,
+    cache: Arc<FdCache>,
+}
+
+const OPEN_DIR: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
+
+/// Turns a name into what system calls take.
+pub(super) fn os(name: &[u8]) -> &OsStr {
+    OsStr::from_bytes(name)
+}
+
+impl Dir {
+    pub(super) fn root(layer: LayerNo, fd: OwnedFd, cache: &Arc<FdCache>) -> Arc<Self> {
+        Self::at(layer, Place::Root(Arc::new(fd)), cache)
+    }
+
+    pub(super) fn child(parent: &Arc<Self>, name: &Name) -> Arc<Self> {
+        let place = Place::Child {
+            parent: Arc::clone(parent),
+            name: Arc::clone(name),
+        };
+        Self::at(parent.layer, place, &parent.cache)
+    }
+
+    fn at(layer: LayerNo, place: Place, cache: &Arc<FdCache>) -> Arc<Self> {
+        Arc::new(Self {
+            layer,
+            place: RwLock::new(place),
+            slot: FdSlot::new(cache),
+            cache: Arc::clone(cache),
+        })
+    }
+
+    /// Which layer it belongs to.
+    #[must_use]
+    pub fn layer(&self) -> LayerNo {
+        self.layer
+    }
+
+    /// A descriptor of the directory, opened for reading (`O_PATH` where reading is not permitted).
+    /// Errors: ENOENT when it was removed; those of openat(2).
+    pub fn fd(&self) -> Result<Arc<OwnedFd>> {
+        if let Some(fd) = self.slot.get() {
+            return Ok(fd);
+        }
+        match &*read(&self.place) {
+            Place::Root(fd) => Ok(Arc::clone(fd)),
+            Place::Child { parent, name } => {
+                let parent = parent.fd()?;
+                self.slot.get_or_open(
+                    || match openat(&parent, os(name), OPEN_DIR, Mode::empty()) {
+                        Err(Errno::ACCESS) => {
+                            openat(&parent, os(name), OPEN_DIR | OFlags::PATH, Mode::empty())
+                        }
+                        other => other,
+                    },
+                )
+            }
+            Place::Gone => Err(Errno::NOENT),
+        }
+    }
+
+    /// What stat(2) says about the directory itself.
+    pub fn stat(&self) -> Result<Stat> {
+        Ok(statat(self.fd()?, "", AtFlags::EMPTY_PATH)?.into())
+    }
+
+    /// What stat(2) says about an entry; symlinks are not followed.
+    pub fn stat_entry(&self, name: &[u8]) -> Result<Stat> {
+        Ok(statat(self.fd()?, os(name), AtFlags::SYMLINK_NOFOLLOW)?.into())
+    }
+
+    /// The target of a symlink.
+    pub fn read_link(&self, name: &[u8]) -> Result<Vec<u8>> {
+        Ok(readlinkat(self.fd()?, os(name), Vec::with_capacity(256))?.into_bytes())
+    }
+
+    /// Opens an entry for reading. Only for regular files: devices, sockets and pipes are never opened.
+    pub fn open_entry(&self, name: &[u8]) -> Result<OwnedFd> {
+        let dir = self.fd()?;
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        // Reading through the mount must not touch the layer's access times; only an owner may ask for that.
+        match openat(&dir, os(name), flags | OFlags::NOATIME, Mode::empty()) {
+            Err(Errno::PERM) => openat(&dir, os(name), flags, Mode::empty()),
+            other => other,
+        }
+    }
+
+    /// A descriptor that names an entry without opening it (`O_PATH`).
+    pub fn pin_entry(&self, name: &[u8]) -> Result<OwnedFd> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        openat(self.fd()?, os(name), flags, Mode::empty())
+    }
+
+    /// Calls `each` with name, type (unless the file system does not tell) and inode number of every entry but
+    /// `.` and `..`. At most one reader at a time: the descriptor's position is shared.
+    pub fn for_each(&self, mut each: impl FnMut(&[u8], Option<Kind>, u64)) -> Result<()> {
+        let fd = self.fd()?;
+        seek(&fd, SeekFrom::Start(0))?;
+        let mut buffer = Vec::with_capacity(32 * 1024);
+        buffer.resize_with(32 * 1024, MaybeUninit::uninit);
+        let mut entries = RawDir::new(&fd, &mut buffer);
+        while let Some(entry) = entries.next() {
+            let entry = entry?;
+            let name = entry.file_name().to_bytes();
+            if name != b"." && name != b".." {
+                each(name, Kind::from_file_type(entry.file_type()), entry.ino());
+            }
+        }
+        Ok(())
+    }
+
+    /// The way to the directory's xattrs.
+    pub fn xattrs(&self) -> Result<XattrPath> {
+        Ok(XattrPath::of_fd(self.fd()?))
+    }
+
+    /// The way to an entry's xattrs.
+    pub fn xattrs_of(&self, name: &[u8]) -> Result<XattrPath> {
+        Ok(XattrPath::of_entry(self.fd()?, name))
+    }
+
+    /// The names that lead from the layer's root to the directory; `None` once it was removed.
+    #[must_use]
+    pub fn path(&self) -> Option<Vec<Name>> {
+        match &*read(&self.place) {
+            Place::Root(_) => Some(Vec::new()),
+            Place::Child { parent, name } => {
+                let mut path = parent.path()?;
+                path.push(Arc::clone(name));
+                Some(path)
+            }
+            Place::Gone => None,
+        }
+    }
+}
+
+/// A directory of a read-only layer. It can only be read.
+#[derive(Clone, Debug)]
+pub struct LowerDir(Arc<Dir>);
+
+impl LowerDir {
+    /// The root of a lower layer.
+    #[must_use]
+    pub fn root(layer: LayerNo, fd: OwnedFd, cache: &Arc<FdCache>) -> Self {
+        Self(Dir::root(layer, fd, cache))
+    }
+
+    /// A directory in this one. Nothing is opened or checked yet.
+    #[must_use]
+    pub fn child(&self, name: &Name) -> Self {
+        Self(Dir::child(&self.0, name))
+    }
+}
+
+impl std::ops::Deref for LowerDir {
+    type Target = Dir;
+    fn deref(&self) -> &Dir {
+        &self.0
+    }
+}

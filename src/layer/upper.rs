@@ -1,0 +1,274 @@
+//! A directory of the writable layer: everything that changes the disk goes through here.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use rustix::fs::{
+    AtFlags, CWD, Gid, Mode, OFlags, RenameFlags, Timespec, Timestamps, Uid, XattrFlags, chmod,
+    chownat, linkat, mkdirat, mknodat, openat, renameat_with, symlinkat, unlinkat, utimensat,
+};
+use rustix::io::{Errno, Result};
+
+use super::dir::{Dir, LayerNo, Name, Place, UPPER, os};
+use super::fd_cache::FdCache;
+use super::stat::{Kind, Time};
+use super::xattr::{XattrPath, proc_path};
+use crate::sync::write;
+
+/// A time to set: leave it, now, or a given one (utimensat(2)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SetTime {
+    /// As it is.
+    Keep,
+    /// The present.
+    Now,
+    /// This.
+    At(Time),
+}
+
+impl SetTime {
+    fn timespec(self) -> Timespec {
+        let (tv_sec, tv_nsec) = match self {
+            Self::Keep => (0, rustix::fs::UTIME_OMIT),
+            Self::Now => (0, rustix::fs::UTIME_NOW),
+            Self::At(time) => (time.secs, time.nanos.into()),
+        };
+        Timespec { tv_sec, tv_nsec }
+    }
+}
+
+fn timestamps(atime: SetTime, mtime: SetTime) -> Timestamps {
+    Timestamps {
+        last_access: atime.timespec(),
+        last_modification: mtime.timespec(),
+    }
+}
+
+/// A directory of the upper layer (or of the work directory beside it). It may be read like any layer's.
+#[derive(Clone, Debug)]
+pub struct UpperDir(Arc<Dir>);
+
+impl std::ops::Deref for UpperDir {
+    type Target = Dir;
+    fn deref(&self) -> &Dir {
+        &self.0
+    }
+}
+
+impl UpperDir {
+    /// The root of the upper layer.
+    #[must_use]
+    pub fn root(fd: OwnedFd, cache: &Arc<FdCache>) -> Self {
+        let layer: LayerNo = UPPER;
+        Self(Dir::root(layer, fd, cache))
+    }
+
+    /// A directory in this one. Nothing is opened or checked yet.
+    #[must_use]
+    pub fn child(&self, name: &Name) -> Self {
+        Self(Dir::child(&self.0, name))
+    }
+
+    /// Whether both are one directory object.
+    #[must_use]
+    pub fn same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Creates an empty file and opens it for reading and writing. EEXIST when the name is taken.
+    pub fn create_file(&self, name: &[u8], mode: u32) -> Result<OwnedFd> {
+        let flags =
+            OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        openat(self.fd()?, os(name), flags, Mode::from_raw_mode(mode))
+    }
+
+    /// Opens a regular file with `flags` (`O_RDWR`, ..); never follows a symlink.
+    pub fn open_file(&self, name: &[u8], flags: OFlags) -> Result<OwnedFd> {
+        let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        openat(self.fd()?, os(name), flags, Mode::empty())
+    }
+
+    /// Creates a node of any type but directory and symlink.
+    pub fn mknod(&self, name: &[u8], kind: Kind, mode: u32, rdev: u64) -> Result<()> {
+        let mode = Mode::from_raw_mode(mode);
+        mknodat(self.fd()?, os(name), kind.file_type(), mode, rdev)
+    }
+
+    /// Creates a directory.
+    pub fn mkdir(&self, name: &[u8], mode: u32) -> Result<()> {
+        mkdirat(self.fd()?, os(name), Mode::from_raw_mode(mode))
+    }
+
+    /// Creates a symlink.
+    pub fn symlink(&self, target: &[u8], name: &[u8]) -> Result<()> {
+        symlinkat(os(target), self.fd()?, os(name))
+    }
+
+    /// Removes an entry that is not a directory.
+    pub fn unlink(&self, name: &[u8]) -> Result<()> {
+        unlinkat(self.fd()?, os(name), AtFlags::empty())
+    }
+
+    /// Removes an empty directory.
+    pub fn rmdir(&self, name: &[u8]) -> Result<()> {
+        unlinkat(self.fd()?, os(name), AtFlags::REMOVEDIR)
+    }
+
+    /// Renames an entry into `to` (renameat2(2)).
+    pub fn rename(&self, name: &[u8], to: &Self, new: &[u8], flags: RenameFlags) -> Result<()> {
+        renameat_with(self.fd()?, os(name), to.fd()?, os(new), flags)
+    }
+
+    /// Gives an entry another name in `to`.
+    pub fn link(&self, name: &[u8], to: &Self, new: &[u8]) -> Result<()> {
+        linkat(self.fd()?, os(name), to.fd()?, os(new), AtFlags::empty())
+    }
+
+    /// Gives an object that may have no name (see `O_TMPFILE`) the name `new` here.
+    pub fn link_fd(&self, fd: &OwnedFd, new: &[u8]) -> Result<()> {
+        let path = proc_path(fd);
+        linkat(CWD, os(&path), self.fd()?, os(new), AtFlags::SYMLINK_FOLLOW)
+    }
+
+    /// Sets owner and group of an entry; `None` leaves one as it is.
+    pub fn chown(&self, name: &[u8], uid: Option<u32>, gid: Option<u32>) -> Result<()> {
+        chownat(
+            self.fd()?,
+            os(name),
+            uid.map(Uid::from_raw),
+            gid.map(Gid::from_raw),
+            AtFlags::SYMLINK_NOFOLLOW,
+        )
+    }
+
+    /// Sets the permission bits of an entry that is not a symlink.
+    pub fn chmod(&self, name: &[u8], mode: u32) -> Result<()> {
+        chmod_fd(&self.pin_entry(name)?, mode)
+    }
+
+    /// Sets the times of an entry.
+    pub fn utimens(&self, name: &[u8], atime: SetTime, mtime: SetTime) -> Result<()> {
+        let times = timestamps(atime, mtime);
+        utimensat(self.fd()?, os(name), &times, AtFlags::SYMLINK_NOFOLLOW)
+    }
+
+    /// Where the directory itself is changed rather than an entry of it.
+    pub fn this(&self) -> Result<UpperObject> {
+        Ok(UpperObject(self.fd()?))
+    }
+
+    /// An entry, to be changed through a descriptor.
+    pub fn object(&self, name: &[u8]) -> Result<UpperObject> {
+        Ok(UpperObject(Arc::new(self.pin_entry(name)?)))
+    }
+
+    /// Sets an xattr of an entry.
+    pub fn set_xattr(
+        &self,
+        name: &[u8],
+        xattr: &[u8],
+        value: &[u8],
+        flags: XattrFlags,
+    ) -> Result<()> {
+        self.xattrs_of(name)?.set(xattr, value, flags)
+    }
+
+    /// Removes an xattr of an entry. ENODATA when there is none.
+    pub fn remove_xattr(&self, name: &[u8], xattr: &[u8]) -> Result<()> {
+        self.xattrs_of(name)?.remove(xattr)
+    }
+
+    /// Runs `rename`, which moves this directory on the disk to `name` in `parent`, and remembers the new
+    /// place when it succeeds. Nobody opens the directory by its place meanwhile.
+    pub fn relocate(
+        &self,
+        parent: &Self,
+        name: &Name,
+        rename: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        let mut place = write(&self.0.place);
+        rename()?;
+        *place = Place::Child {
+            parent: Arc::clone(&parent.0),
+            name: Arc::clone(name),
+        };
+        Ok(())
+    }
+
+    /// Remembers that the directory is not there any more, after it was removed.
+    pub fn set_gone(&self) {
+        *write(&self.0.place) = Place::Gone;
+        self.0.slot.clear();
+    }
+}
+
+/// Sets the permission bits behind a descriptor that may be `O_PATH`.
+fn chmod_fd(fd: &OwnedFd, mode: u32) -> Result<()> {
+    chmod(os(&proc_path(fd)), Mode::from_raw_mode(mode))
+}
+
+/// An object of the upper layer behind a descriptor: of any type, with or without a name.
+#[derive(Clone, Debug)]
+pub struct UpperObject(Arc<OwnedFd>);
+
+impl UpperObject {
+    /// The object behind `fd`, which must belong to the upper layer or the work directory.
+    #[must_use]
+    pub fn new(fd: Arc<OwnedFd>) -> Self {
+        Self(fd)
+    }
+
+    /// The descriptor.
+    #[must_use]
+    pub fn fd(&self) -> &Arc<OwnedFd> {
+        &self.0
+    }
+
+    /// Opens a regular file with `flags`.
+    pub fn open(&self, flags: OFlags) -> Result<OwnedFd> {
+        let path = proc_path(&self.0);
+        rustix::fs::open(
+            os(&path),
+            flags | OFlags::CLOEXEC | OFlags::NONBLOCK,
+            Mode::empty(),
+        )
+    }
+
+    /// Sets owner and group; `None` leaves one as it is.
+    pub fn chown(&self, uid: Option<u32>, gid: Option<u32>) -> Result<()> {
+        chownat(
+            &self.0,
+            "",
+            uid.map(Uid::from_raw),
+            gid.map(Gid::from_raw),
+            AtFlags::EMPTY_PATH,
+        )
+    }
+
+    /// Sets the permission bits; EOPNOTSUPP for a symlink.
+    pub fn chmod(&self, mode: u32) -> Result<()> {
+        chmod_fd(&self.0, mode)
+    }
+
+    /// Sets the times.
+    pub fn utimens(&self, atime: SetTime, mtime: SetTime) -> Result<()> {
+        let times = timestamps(atime, mtime);
+        match utimensat(&self.0, "", &times, AtFlags::EMPTY_PATH) {
+            // Kernels before 5.8 do not take AT_EMPTY_PATH here.
+            Err(Errno::INVAL | Errno::NOENT) => {
+                utimensat(CWD, os(&proc_path(&self.0)), &times, AtFlags::empty())
+            }
+            other => other,
+        }
+    }
+
+    /// Sets an xattr.
+    pub fn set_xattr(&self, xattr: &[u8], value: &[u8], flags: XattrFlags) -> Result<()> {
+        XattrPath::of_fd(Arc::clone(&self.0)).set(xattr, value, flags)
+    }
+
+    /// Removes an xattr. ENODATA when there is none.
+    pub fn remove_xattr(&self, xattr: &[u8]) -> Result<()> {
+        XattrPath::of_fd(Arc::clone(&self.0)).remove(xattr)
+    }
+}

@@ -1,0 +1,7 @@
+//! The `unionmount` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    unionmount::cli::run(std::env::args_os())
+}

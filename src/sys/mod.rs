@@ -1,0 +1,21 @@
+//! The few system calls that rustix does not wrap; the only unsafe code.
+
+#![allow(unsafe_code)]
+
+pub mod daemon;
+pub mod signals;
+
+/// Whether this process may give files to other owners, as root may. In a user namespace with a single id it
+/// is root by name only.
+#[must_use]
+pub fn may_chown() -> bool {
+    // A namespace that maps fewer than two ids can store no other owner (user_namespaces(7)).
+    let Ok(map) = std::fs::read_to_string("/proc/self/uid_map") else {
+        return true;
+    };
+    let total: u64 = map
+        .lines()
+        .filter_map(|line| line.split_whitespace().nth(2)?.parse::<u64>().ok())
+        .sum();
+    total > 1
+}

@@ -1,0 +1,272 @@
+//! Attributes: what stat(2) on the mount shows, and setting them.
+
+use std::sync::Arc;
+
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+
+use super::Union;
+use super::error::{During, Result, refuse};
+use super::inode::{DirState, FileState, Inode, Node, NodeId, Real};
+use crate::layer::stat::{Kind, Stat, Time};
+use crate::layer::upper::{SetTime, UpperObject};
+use crate::sync::lock;
+
+/// What stat(2) shows of an inode of the merged tree. Owners are as seen through the mount.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attr {
+    /// `st_ino`.
+    pub ino: u64,
+    /// Size in bytes.
+    pub size: u64,
+    /// Allocated blocks of 512 bytes.
+    pub blocks: u64,
+    /// Last access.
+    pub atime: Time,
+    /// Last change of the content.
+    pub mtime: Time,
+    /// Last change of the inode.
+    pub ctime: Time,
+    /// Type and permission bits.
+    pub mode: u32,
+    /// Visible names of a file; 1 for every directory (a legal constant: it does not count subdirectories).
+    pub nlink: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Device number of a device node.
+    pub rdev: u64,
+    /// Preferred block size in bytes.
+    pub blksize: u32,
+}
+
+impl Attr {
+    /// The type.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        Kind::from_mode(self.mode)
+    }
+}
+
+/// What to change; `None` and [`SetTime::Keep`] leave things as they are. Owners are as seen through the mount.
+#[derive(Clone, Copy, Debug)]
+pub struct SetAttr {
+    /// Permission bits (type bits are ignored).
+    pub mode: Option<u32>,
+    /// Owner.
+    pub uid: Option<u32>,
+    /// Group.
+    pub gid: Option<u32>,
+    /// Size in bytes.
+    pub size: Option<u64>,
+    /// Access time.
+    pub atime: SetTime,
+    /// Modification time.
+    pub mtime: SetTime,
+}
+
+impl Default for SetAttr {
+    fn default() -> Self {
+        Self {
+            mode: None,
+            uid: None,
+            gid: None,
+            size: None,
+            atime: SetTime::Keep,
+            mtime: SetTime::Keep,
+        }
+    }
+}
+
+impl Union {
+    /// The attributes of a node. Errors: ESTALE, and what the disk answers.
+    pub fn getattr(&self, node: NodeId) -> Result<Attr> {
+        let inode = self.table.get(node)?;
+        self.attr_with(&inode, None)
+    }
+
+    /// The attributes of an inode; `stat` saves asking the disk when it was asked just now.
+    pub(super) fn attr_with(&self, inode: &Inode, stat: Option<&Stat>) -> Result<Attr> {
+        match &inode.node {
+            Node::Dir(dir) => self.dir_attr(inode, &lock(&dir.state)),
+            Node::File(file) => {
+                let state = lock(&file.state);
+                self.file_attr(inode, &state, stat)
+            }
+        }
+    }
+
+    pub(super) fn dir_attr(&self, inode: &Inode, state: &DirState) -> Result<Attr> {
+        if let Some(attr) = state.removed {
+            return Ok(attr);
+        }
+        let stat = match (&state.upper, state.lowers.first()) {
+            (Some(dir), _) => dir.stat(),
+            (None, Some(dir)) => dir.stat(),
+            (None, None) => return refuse(Errno::STALE),
+        }
+        .during("stat", b".")?;
+        Ok(self.attr_from(inode, &stat, 1))
+    }
+
+    pub(super) fn file_attr(
+        &self,
+        inode: &Inode,
+        state: &FileState,
+        stat: Option<&Stat>,
+    ) -> Result<Attr> {
+        let stat = match stat {
+            Some(stat) => *stat,
+            None => real_stat(&state.real)?,
+        };
+        let nlink = match &state.real {
+            Real::Lower { .. } => state.links.len() as u64,
+            Real::Upper { .. } | Real::Orphan(_) => stat.nlink,
+        };
+        Ok(self.attr_from(inode, &stat, nlink))
+    }
+
+    fn attr_from(&self, inode: &Inode, stat: &Stat, nlink: u64) -> Attr {
+        Attr {
+            ino: inode.st_ino,
+            size: stat.size,
+            blocks: stat.blocks,
+            atime: stat.atime,
+            mtime: stat.mtime,
+            ctime: stat.ctime,
+            mode: inode.kind.mode_bits() | stat.perm(),
+            nlink: u32::try_from(nlink).unwrap_or(u32::MAX),
+            uid: self.ids.seen_uid(stat.uid),
+            gid: self.ids.seen_gid(stat.gid),
+            rdev: stat.rdev,
+            blksize: stat.blksize,
+        }
+    }
+
+    /// Changes attributes, copying the object up first if it is in a lower layer (a truncated file with only
+    /// the bytes that remain). Gives the attributes after it.
+    /// Errors: EROFS, EINVAL for an owner that no mapping stores, ENOSPC and whatever the disk answers.
+    pub fn setattr(&self, node: NodeId, set: &SetAttr) -> Result<Attr> {
+        let inode = self.table.get(node)?;
+        self.writable()?;
+        let uid = self.stored(set.uid, |id| self.ids.disk_uid(id))?;
+        let gid = self.stored(set.gid, |id| self.ids.disk_gid(id))?;
+        match &inode.node {
+            Node::Dir(dir) => {
+                if set.size.is_some() {
+                    return refuse(Errno::ISDIR);
+                }
+                let removed = self.set_removed_dir(&mut lock(&dir.state), set);
+                if let Some(attr) = removed {
+                    return Ok(attr);
+                }
+                self.copy_up_dir(&inode)?;
+                let mut state = lock(&dir.state);
+                // Setgid and group decide what new entries inherit.
+                state.inheritance = None;
+                let Some(upper) = &state.upper else {
+                    return refuse(Errno::STALE);
+                };
+                let object = upper.this().during("open directory", b".")?;
+                apply(&object, set, uid, gid)?;
+                self.dir_attr(&inode, &state)
+            }
+            Node::File(file) => {
+                if let Some(size) = set.size {
+                    if inode.kind != Kind::File {
+                        return refuse(Errno::INVAL);
+                    }
+                    self.truncate(&inode, size)?;
+                } else {
+                    self.copy_up_file(&inode, None)?;
+                }
+                let state = lock(&file.state);
+                if set.mode.is_some()
+                    || uid.is_some()
+                    || gid.is_some()
+                    || set.atime != SetTime::Keep
+                    || set.mtime != SetTime::Keep
+                {
+                    let object = match &state.real {
+                        Real::Upper { dir, name } => dir.object(name).during("open", name)?,
+                        Real::Orphan(object) => object.clone(),
+                        Real::Lower { .. } => return refuse(Errno::STALE),
+                    };
+                    apply(&object, set, uid, gid)?;
+                }
+                self.file_attr(&inode, &state, None)
+            }
+        }
+    }
+
+    /// A removed directory is only a memory: so are changes of it.
+    fn set_removed_dir(&self, state: &mut DirState, set: &SetAttr) -> Option<Attr> {
+        let attr = state.removed.as_mut()?;
+        if let Some(mode) = set.mode {
+            attr.mode = Kind::Dir.mode_bits() | (mode & 0o7777);
+        }
+        attr.uid = set.uid.unwrap_or(attr.uid);
+        attr.gid = set.gid.unwrap_or(attr.gid);
+        if let SetTime::At(time) = set.atime {
+            attr.atime = time;
+        }
+        if let SetTime::At(time) = set.mtime {
+            attr.mtime = time;
+        }
+        Some(*attr)
+    }
+
+    fn stored(&self, id: Option<u32>, map: impl Fn(u32) -> Option<u32>) -> Result<Option<u32>> {
+        match id {
+            None => Ok(None),
+            Some(id) => match map(id) {
+                Some(id) => Ok(Some(id)),
+                None => refuse(Errno::INVAL),
+            },
+        }
+    }
+
+    fn truncate(&self, inode: &Arc<Inode>, size: u64) -> Result<()> {
+        self.copy_up_file(inode, Some(size))?;
+        let fd = self.data_fd(inode, true)?;
+        match rustix::fs::ftruncate(&fd, size) {
+            // A descriptor opened before the file became read-only for us cannot be told apart here.
+            Err(Errno::INVAL | Errno::BADF) => {
+                let fd = self.open_upper_data(inode, OFlags::WRONLY)?;
+                rustix::fs::ftruncate(&fd, size)
+            }
+            other => other,
+        }
+        .during("ftruncate", b".")
+    }
+}
+
+/// What the disk says about the object behind a file.
+pub(super) fn real_stat(real: &Real) -> Result<Stat> {
+    match real {
+        Real::Lower { dir, name } => dir.stat_entry(name).during("stat", name),
+        Real::Upper { dir, name } => dir.stat_entry(name).during("stat", name),
+        Real::Orphan(object) => {
+            rustix::fs::statat(object.fd(), "", rustix::fs::AtFlags::EMPTY_PATH)
+                .map(Stat::from)
+                .during("fstat", b".")
+        }
+    }
+}
+
+/// Owner before mode, since changing the owner clears setuid and setgid; times last, since all else changes them.
+fn apply(object: &UpperObject, set: &SetAttr, uid: Option<u32>, gid: Option<u32>) -> Result<()> {
+    if uid.is_some() || gid.is_some() {
+        object.chown(uid, gid).during("chown", b".")?;
+    }
+    if let Some(mode) = set.mode {
+        object.chmod(mode & 0o7777).during("chmod", b".")?;
+    }
+    if set.atime != SetTime::Keep || set.mtime != SetTime::Keep {
+        object
+            .utimens(set.atime, set.mtime)
+            .during("utimensat", b".")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,99 @@
+//! What a union is made of: the directories and the rules that hold for it.
+//!
+//! These are plain values. The command line fills them in, `Union::open` reads them.
+
+use std::path::PathBuf;
+
+/// How whiteouts and opaque marks are written. All forms are always read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhiteoutForm {
+    /// `.wh.NAME` files and `.wh..wh..opq`: OCI and AUFS layers, podman stores with a mount program.
+    #[default]
+    Wh,
+    /// Character devices 0/0 and opaque xattrs, so that kernel overlayfs can mount the upper as it is.
+    Char,
+    /// `Char` when the upper directory was written by kernel overlayfs (its root carries an
+    /// `overlay.` xattr), else `Wh`.
+    Auto,
+}
+
+/// Whether the layers may change under the mount.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CacheMode {
+    /// Nobody but this mount changes the layers: everything may be cached for ever.
+    #[default]
+    Static,
+    /// Somebody edits a layer while it is mounted: changes are seen within a second.
+    Auto,
+}
+
+/// One run of ids: `disk..disk+len` on disk is seen as `seen..seen+len` through the mount.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IdRange {
+    /// First id as stored in the layers.
+    pub disk: u32,
+    /// First id as seen through the mount.
+    pub seen: u32,
+    /// How many ids.
+    pub len: u32,
+}
+
+/// The directories of a union and the rules for them.
+#[derive(Clone, Debug, Default)]
+pub struct Config {
+    /// Read-only layers, newest first.
+    pub lowers: Vec<PathBuf>,
+    /// The writable layer; `None` makes the union read-only.
+    pub upper: Option<PathBuf>,
+    /// The work directory, on the file system of the upper; needed exactly when the union is writable.
+    pub work: Option<PathBuf>,
+    /// Refuse every change although there is an upper; nothing is locked, cleaned or written then.
+    pub read_only: bool,
+    /// The form in which whiteouts are written.
+    pub whiteout: WhiteoutForm,
+    /// Rename lower directories by a redirect xattr (as kernel overlayfs stores it) instead of copying them up.
+    pub redirect_dir: bool,
+    /// Nothing is ever synced to disk: for containers that are thrown away after a crash.
+    pub volatile: bool,
+    /// Owner mapping; empty means the ids are seen as they are stored.
+    pub uid_map: Vec<IdRange>,
+    /// Group mapping; empty means the ids are seen as they are stored.
+    pub gid_map: Vec<IdRange>,
+    /// Everything is seen as owned by, and stored as, this user.
+    pub squash_uid: Option<u32>,
+    /// Everything is seen as owned by, and stored as, this group.
+    pub squash_gid: Option<u32>,
+    /// POSIX ACLs are not offered.
+    pub no_acl: bool,
+    /// Extended attributes are not offered (and not used: `st_ino` then changes at the remount after a copy-up).
+    pub no_xattrs: bool,
+    /// Whether layers may change under the mount.
+    pub cache: CacheMode,
+}
+
+/// Why a union cannot be mounted, found before anything is mounted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetupError {
+    /// What is wrong, with the path it is about and the errno's text.
+    pub what: String,
+    /// What the user can do about it.
+    pub cure: String,
+}
+
+impl SetupError {
+    /// An error with its cure.
+    pub fn new(what: impl Into<String>, cure: impl Into<String>) -> Self {
+        Self {
+            what: what.into(),
+            cure: cure.into(),
+        }
+    }
+}
+
+impl std::fmt::Display for SetupError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}; {}", self.what, self.cure)
+    }
+}
+
+impl std::error::Error for SetupError {}

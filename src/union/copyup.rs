@@ -1,0 +1,565 @@
+//! Copy-up: bringing an object of a lower layer into the upper, at the first change of it.
+//!
+//! # Crash
+//! A copy is built in the work directory, complete with owner, xattrs, mode and times, and (unless the union
+//! is volatile) on disk before one rename makes it visible. Killed before the rename, the next mount sees the
+//! lower object as if nothing had happened; killed after it, the copy. The parent's times are put back in a
+//! step of their own: killed between, the parent's mtime is the time of the copy-up. A file with several names
+//! is published by [`super::hardlink`].
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use rustix::fs::{FallocateFlags, OFlags, RenameFlags, SeekFrom, XattrFlags};
+use rustix::io::Errno;
+
+use super::attr::real_stat;
+use super::error::{During, Result, refuse};
+use super::identity::encode_origin;
+use super::inode::{DirState, FileState, Inode, Link, Node, Place, Real};
+use super::listing::Slot;
+use super::stack::Found;
+use super::{Union, Writable};
+use crate::layer::UpperDir;
+use crate::layer::dir::{Name, UPPER};
+use crate::layer::stat::{Kind, Stat};
+use crate::layer::upper::{SetTime, UpperObject};
+use crate::layer::xattr::XattrPath;
+use crate::sync::lock;
+
+/// Bytes per step where neither reflink nor copy_file_range works.
+const COPY_BUFFER: usize = 256 * 1024;
+
+impl Union {
+    /// Makes sure that a directory exists in the upper, and gives it. Its parents come first.
+    /// Errors: ENOENT when it was removed, EROFS, and what the disk answers.
+    pub(super) fn copy_up_dir(&self, inode: &Arc<Inode>) -> Result<UpperDir> {
+        let writable = self.writable()?;
+        loop {
+            {
+                let Some(state) = inode.lock_dir() else {
+                    return refuse(Errno::NOTDIR);
+                };
+                if state.removed.is_some() {
+                    return refuse(Errno::NOENT);
+                }
+                if let Some(upper) = &state.upper {
+                    return Ok(upper.clone());
+                }
+            }
+            let Some(place) = inode.place() else {
+                return refuse(Errno::ROFS);
+            };
+            let parent_dir = self.copy_up_dir(&place.parent)?;
+            let Some(mut parent) = place.parent.lock_dir() else {
+                return refuse(Errno::NOTDIR);
+            };
+            // It may have been renamed or copied up since its place was read.
+            if !inode
+                .place()
+                .is_some_and(|now| now.is(&place.parent, &place.name))
+            {
+                continue;
+            }
+            let Some(mut state) = inode.lock_dir() else {
+                return refuse(Errno::NOTDIR);
+            };
+            if state.removed.is_some() || state.upper.is_some() {
+                continue;
+            }
+            return self.publish_dir(
+                writable,
+                inode,
+                &place,
+                &parent_dir,
+                &mut parent,
+                &mut state,
+            );
+        }
+    }
+
+    /// Builds the copy of a directory (without its entries) and puts it in place. Both states are locked.
+    fn publish_dir(
+        &self,
+        writable: &Writable,
+        inode: &Inode,
+        place: &Place,
+        parent_dir: &UpperDir,
+        parent: &mut DirState,
+        state: &mut DirState,
+    ) -> Result<UpperDir> {
+        let Some(lower) = state.lowers.first() else {
+            return refuse(Errno::STALE);
+        };
+        let stat = lower.stat().during("stat", &place.name)?;
+        let xattrs = lower.xattrs().during("open directory", &place.name)?;
+        let stage = writable.stage.dir();
+        let staged = writable.stage.fresh_name();
+        stage.mkdir(&staged, 0o700).during("mkdir", &staged)?;
+        let mut build = || -> Result<u64> {
+            let object = stage.object(&staged).during("open", &staged)?;
+            let ino = self.dress(writable, &object, &stat, &xattrs, Some(inode.st_ino))?;
+            self.publish(writable, &staged, parent_dir, &place.name, parent)?;
+            Ok(ino)
+        };
+        match build() {
+            Ok(ino) => {
+                let upper = parent_dir.child(&place.name);
+                state.upper = Some(upper.clone());
+                if let Some(listing) = &mut parent.listing {
+                    listing.update(&place.name, |slot| note_copy(slot, Kind::Dir, ino));
+                }
+                Ok(upper)
+            }
+            Err(error) => {
+                writable.stage.discard(&staged);
+                Err(error)
+            }
+        }
+    }
+
+    /// Moves a finished copy from the stage to `name`, which the upper does not have, without a visible
+    /// change of the directory.
+    fn publish(
+        &self,
+        writable: &Writable,
+        staged: &Name,
+        dir: &UpperDir,
+        name: &Name,
+        state: &mut DirState,
+    ) -> Result<()> {
+        self.mark_impure(writable, dir, state)?;
+        let before = dir.stat().during("stat", b".")?;
+        writable
+            .stage
+            .dir()
+            .rename(staged, dir, name, RenameFlags::NOREPLACE)
+            .during("rename copy to", name)?;
+        restore_times(dir, &before);
+        Ok(())
+    }
+
+    /// Marks a directory of the upper as holding entries with an origin, before the first one comes.
+    pub(super) fn mark_impure(
+        &self,
+        writable: &Writable,
+        dir: &UpperDir,
+        state: &mut DirState,
+    ) -> Result<()> {
+        let Some(prefix) = writable.abilities.own_xattrs.filter(|_| !self.no_xattrs) else {
+            return Ok(());
+        };
+        if state.impure {
+            return Ok(());
+        }
+        let xattr = format!("{prefix}impure");
+        dir.this()
+            .and_then(|this| this.set_xattr(xattr.as_bytes(), b"y", XattrFlags::empty()))
+            .during("setxattr", xattr.as_bytes())?;
+        state.impure = true;
+        Ok(())
+    }
+
+    /// Gives a copy everything but the data: owner, xattrs and ACLs, mode, origin, times. Owner before mode,
+    /// since chown(2) clears setuid; mode before times, since it changes ctime only, but ACLs change the mode.
+    /// Gives the copy's inode number.
+    fn dress(
+        &self,
+        writable: &Writable,
+        object: &UpperObject,
+        stat: &Stat,
+        xattrs: &XattrPath,
+        origin: Option<u64>,
+    ) -> Result<u64> {
+        let kind = stat.kind();
+        let made = rustix::fs::statat(object.fd(), "", rustix::fs::AtFlags::EMPTY_PATH)
+            .map(Stat::from)
+            .during("fstat", b".")?;
+        if (made.uid, made.gid) != (stat.uid, stat.gid) {
+            self.tolerate_owner(object.chown(Some(stat.uid), Some(stat.gid)))
+                .during("chown", b".")?;
+        }
+        if !self.no_xattrs {
+            copy_xattrs(xattrs, object)?;
+        }
+        if kind != Kind::Symlink {
+            object.chmod(stat.perm()).during("chmod", b".")?;
+        }
+        if let (Some(origin), Some(prefix)) = (origin, writable.abilities.own_xattrs)
+            && !self.no_xattrs
+        {
+            let xattr = format!("{prefix}origin");
+            let value = encode_origin(origin, made.ino);
+            match object.set_xattr(xattr.as_bytes(), &value, XattrFlags::empty()) {
+                // user. xattrs exist on files and directories only (xattr(7)): the copy of a symlink or a
+                // device keeps its st_ino until the next mount.
+                Err(Errno::PERM) if !matches!(kind, Kind::File | Kind::Dir) => {}
+                other => other.during("setxattr", xattr.as_bytes())?,
+            }
+        }
+        object
+            .utimens(SetTime::At(stat.atime), SetTime::At(stat.mtime))
+            .during("utimensat", b".")?;
+        Ok(made.ino)
+    }
+
+    /// Without the right to give files away (a single user's mount) the owner stays the daemon's.
+    pub(super) fn tolerate_owner(&self, result: rustix::io::Result<()>) -> rustix::io::Result<()> {
+        match result {
+            Err(Errno::PERM | Errno::INVAL) if self.daemon.0 != 0 || !crate::sys::may_chown() => {
+                log::debug!("owner not stored: no right to chown");
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    /// Makes sure that a file (or anything else but a directory) is in the upper. `keep` limits the bytes that
+    /// are copied, for a file that is about to be truncated. The data is copied without any lock but the
+    /// inode's own copy-up lock.
+    pub(super) fn copy_up_file(&self, inode: &Arc<Inode>, keep: Option<u64>) -> Result<()> {
+        let writable = self.writable()?;
+        let Some(file) = inode.file() else {
+            return refuse(Errno::ISDIR);
+        };
+        if lock(&file.state).is_upper() {
+            return Ok(());
+        }
+        let _copying = lock(&file.copy_up);
+        let (dir, name) = {
+            let state = lock(&file.state);
+            match &state.real {
+                Real::Lower { dir, name } => (dir.clone(), Arc::clone(name)),
+                Real::Upper { .. } | Real::Orphan(_) => return Ok(()),
+            }
+        };
+        let stat = dir.stat_entry(&name).during("stat", &name)?;
+        let xattrs = dir.xattrs_of(&name).during("open directory", &name)?;
+        let staged = writable.stage.fresh_name();
+        let build = || -> Result<UpperObject> {
+            let stage = writable.stage.dir();
+            let mut data = None;
+            match stat.kind() {
+                Kind::File => {
+                    let to = stage
+                        .create_file(&staged, 0o600)
+                        .during("create", &staged)?;
+                    let size = keep.unwrap_or(stat.size).min(stat.size);
+                    if size > 0 {
+                        let from = dir.open_entry(&name).during("open", &name)?;
+                        copy_data(&from, &to, size, size == stat.size).during("copy", &name)?;
+                    }
+                    data = Some(to);
+                }
+                Kind::Symlink => {
+                    let target = dir.read_link(&name).during("readlink", &name)?;
+                    stage.symlink(&target, &staged).during("symlink", &staged)?;
+                }
+                kind => stage
+                    .mknod(&staged, kind, 0o600, stat.rdev)
+                    .during("mknod", &staged)?,
+            }
+            let object = stage.object(&staged).during("open", &staged)?;
+            self.dress(writable, &object, &stat, &xattrs, Some(inode.st_ino))?;
+            if let Some(data) = data.filter(|_| !self.volatile) {
+                rustix::fs::fsync(&data).during("fsync", &name)?;
+            }
+            Ok(object)
+        };
+        let object = match build() {
+            Ok(object) => object,
+            Err(error) => {
+                writable.stage.discard(&staged);
+                return Err(error);
+            }
+        };
+        self.publish_file(writable, inode, &staged, object)
+    }
+
+    /// Puts a finished copy under every name of the file that is visible now.
+    fn publish_file(
+        &self,
+        writable: &Writable,
+        inode: &Arc<Inode>,
+        staged: &Name,
+        object: UpperObject,
+    ) -> Result<()> {
+        let Some(file) = inode.file() else {
+            return refuse(Errno::ISDIR);
+        };
+        let result = (|| loop {
+            let places: Vec<Place> = lock(&file.state)
+                .links
+                .iter()
+                .map(|link| link.place.clone())
+                .collect();
+            match places.as_slice() {
+                // Removed meanwhile: the copy lives as long as somebody holds it.
+                [] => {
+                    let mut state = lock(&file.state);
+                    if state.links.is_empty() {
+                        state.real = Real::Orphan(object.clone());
+                        file.data.clear();
+                        writable.stage.discard(staged);
+                        return Ok(());
+                    }
+                }
+                [place] => {
+                    if self.publish_name(writable, inode, staged, place, &object)? {
+                        return Ok(());
+                    }
+                }
+                _ => return self.publish_names(writable, inode, staged, &places, &object),
+            }
+        })();
+        if result.is_err() {
+            writable.stage.discard(staged);
+        }
+        result
+    }
+
+    /// Publishes the copy under its only name; `false` when the name changed meanwhile.
+    fn publish_name(
+        &self,
+        writable: &Writable,
+        inode: &Arc<Inode>,
+        staged: &Name,
+        place: &Place,
+        object: &UpperObject,
+    ) -> Result<bool> {
+        let Some(file) = inode.file() else {
+            return refuse(Errno::ISDIR);
+        };
+        let dir = self.copy_up_dir(&place.parent);
+        let Some(mut parent) = place.parent.lock_dir() else {
+            return refuse(Errno::NOTDIR);
+        };
+        let mut state = lock(&file.state);
+        if state.links.len() != 1 || !state.links[0].place.is(&place.parent, &place.name) {
+            return Ok(false);
+        }
+        let dir = dir?;
+        let ino = real_stat(&Real::Orphan(object.clone()))?.ino;
+        self.publish(writable, staged, &dir, &place.name, &mut parent)?;
+        if let Some(listing) = &mut parent.listing {
+            listing.update(&place.name, |slot| note_copy(slot, inode.kind, ino));
+        }
+        state.links[0].upper = Some(dir.clone());
+        switch_to_upper(&mut state, &dir, &place.name);
+        file.data.clear();
+        Ok(true)
+    }
+
+    /// Takes a name of a file that is being published into the upper as a hard link of `staged`.
+    pub(super) fn publish_link(
+        &self,
+        writable: &Writable,
+        inode: &Arc<Inode>,
+        staged: &Name,
+        place: &Place,
+        ino: u64,
+    ) -> Result<()> {
+        let dir = self.copy_up_dir(&place.parent)?;
+        let Some(mut parent) = place.parent.lock_dir() else {
+            return refuse(Errno::NOTDIR);
+        };
+        let Some(mut state) = inode.lock_file() else {
+            return refuse(Errno::ISDIR);
+        };
+        let Some(link) = state
+            .links
+            .iter_mut()
+            .find(|link| link.place.is(&place.parent, &place.name))
+        else {
+            return Ok(());
+        };
+        self.mark_impure(writable, &dir, &mut parent)?;
+        let before = dir.stat().during("stat", b".")?;
+        match writable.stage.dir().link(staged, &dir, &place.name) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(errno).during("link copy to", &place.name),
+        }
+        restore_times(&dir, &before);
+        link.upper = Some(dir);
+        if let Some(listing) = &mut parent.listing {
+            listing.update(&place.name, |slot| note_copy(slot, inode.kind, ino));
+        }
+        Ok(())
+    }
+
+    /// After all names are published: the file is the upper's now.
+    pub(super) fn finish_links(&self, inode: &Arc<Inode>, object: &UpperObject) -> Result<()> {
+        let Node::File(file) = &inode.node else {
+            return refuse(Errno::ISDIR);
+        };
+        let stat = real_stat(&Real::Orphan(object.clone()))?;
+        let mut state = lock(&file.state);
+        let home = state
+            .links
+            .iter()
+            .find_map(|link: &Link| Some((link.upper.clone()?, Arc::clone(&link.place.name))));
+        match home {
+            Some((dir, name)) => switch_to_upper(&mut state, &dir, &name),
+            None => state.real = Real::Orphan(object.clone()),
+        }
+        file.data.clear();
+        drop(state);
+        self.shared
+            .insert((UPPER, stat.dev, stat.ino), Arc::downgrade(inode));
+        Ok(())
+    }
+
+    /// Copies up everything below a directory, so that it can be renamed as a whole. Every step leaves the
+    /// merged view as it is, so a crash or a failure halfway (ENOSPC) costs space only.
+    pub(super) fn copy_up_tree(&self, inode: &Arc<Inode>) -> Result<()> {
+        self.copy_up_dir(inode)?;
+        let names: Vec<Name> = {
+            let Some(mut state) = inode.lock_dir() else {
+                return refuse(Errno::NOTDIR);
+            };
+            self.load(&mut state)?;
+            if state.lowers.is_empty() {
+                return Ok(());
+            }
+            let Some(listing) = &state.listing else {
+                return refuse(Errno::STALE);
+            };
+            listing
+                .after(0)
+                .filter(|(_, slot)| slot.upper.is_none() || slot.kind() == Some(Kind::Dir))
+                .map(|(name, _)| Arc::clone(name))
+                .collect()
+        };
+        for name in names {
+            let Some(child) = self.child(inode, &name)? else {
+                continue;
+            };
+            if child.inode.kind == Kind::Dir {
+                self.copy_up_tree(&child.inode)?;
+            } else {
+                self.copy_up_file(&child.inode, None)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a copy-up changes in the slot of a name.
+fn note_copy(slot: &mut Slot, kind: Kind, ino: u64) {
+    slot.upper = Some(Found { kind, ino });
+}
+
+fn switch_to_upper(state: &mut FileState, dir: &UpperDir, name: &Name) {
+    state.real = Real::Upper {
+        dir: dir.clone(),
+        name: Arc::clone(name),
+    };
+}
+
+/// Puts a directory's times back after something was published in it unnoticed.
+pub(super) fn restore_times(dir: &UpperDir, before: &Stat) {
+    let restored = dir
+        .this()
+        .and_then(|this| this.utimens(SetTime::At(before.atime), SetTime::At(before.mtime)));
+    if let Err(errno) = restored {
+        log::warn!("times of a directory after copy-up: {errno}");
+    }
+}
+
+/// Copies every xattr that means something outside its layer. Where the upper cannot store one that only
+/// concerns privileged programs, it is left out as cp(1) does.
+fn copy_xattrs(from: &XattrPath, to: &UpperObject) -> Result<()> {
+    let list = from.list().during("listxattr", b".")?;
+    for name in list
+        .split(|byte| *byte == 0)
+        .filter(|name| !name.is_empty())
+    {
+        if super::xattr::is_internal(name) {
+            continue;
+        }
+        let Some(value) = from.get_opt(name).during("getxattr", name)? else {
+            continue;
+        };
+        match to.set_xattr(name, &value, XattrFlags::empty()) {
+            Err(Errno::OPNOTSUPP | Errno::PERM) if !name.starts_with(b"user.") => {
+                log::debug!("xattr {} is not copied up", name.escape_ascii());
+            }
+            other => other.during("setxattr", name)?,
+        }
+    }
+    Ok(())
+}
+
+/// Copies the first `size` bytes: shared with the original where the disk can (FICLONE), else copied by the
+/// kernel, else read and written. Holes stay holes.
+fn copy_data(from: &OwnedFd, to: &OwnedFd, size: u64, whole: bool) -> rustix::io::Result<()> {
+    if whole && rustix::fs::ioctl_ficlone(to, from).is_ok() {
+        return Ok(());
+    }
+    let mut at = 0;
+    while at < size {
+        let data = match rustix::fs::seek(from, SeekFrom::Data(at)) {
+            Ok(data) => data.min(size),
+            Err(Errno::NXIO) => size,
+            // No SEEK_DATA here: everything is data.
+            Err(Errno::INVAL | Errno::OPNOTSUPP) => at,
+            Err(errno) => return Err(errno),
+        };
+        if data == size {
+            break;
+        }
+        let hole = match rustix::fs::seek(from, SeekFrom::Hole(data)) {
+            Ok(hole) => hole.min(size),
+            Err(_) => size,
+        };
+        copy_range(from, to, data, hole)?;
+        at = hole;
+    }
+    rustix::fs::ftruncate(to, size)
+}
+
+fn copy_range(from: &OwnedFd, to: &OwnedFd, start: u64, end: u64) -> rustix::io::Result<()> {
+    let (mut read_at, mut write_at) = (start, start);
+    while read_at < end {
+        let step = usize::try_from(end - read_at)
+            .unwrap_or(usize::MAX)
+            .min(1 << 30);
+        match rustix::fs::copy_file_range(from, Some(&mut read_at), to, Some(&mut write_at), step) {
+            Ok(0) => return Ok(()),
+            Ok(_) => {}
+            Err(Errno::INTR) => {}
+            Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::PERM) => {
+                return copy_by_hand(from, to, read_at, end);
+            }
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
+fn copy_by_hand(from: &OwnedFd, to: &OwnedFd, start: u64, end: u64) -> rustix::io::Result<()> {
+    let mut buffer = vec![0; COPY_BUFFER];
+    let mut at = start;
+    while at < end {
+        let want = usize::try_from(end - at)
+            .unwrap_or(usize::MAX)
+            .min(buffer.len());
+        let got = match rustix::io::pread(from, &mut buffer[..want], at) {
+            Ok(0) => return Ok(()),
+            Ok(got) => got,
+            Err(Errno::INTR) => continue,
+            Err(errno) => return Err(errno),
+        };
+        super::data::write_all(to, &buffer[..got], at)?;
+        at += got as u64;
+    }
+    Ok(())
+}
+
+/// Modes of fallocate(2) are passed on as they are.
+pub(super) fn fallocate_flags(mode: u32) -> FallocateFlags {
+    FallocateFlags::from_bits_retain(mode)
+}
+
+/// Flags to open the data of an upper file for reading and writing.
+pub(super) const READ_WRITE: OFlags = OFlags::RDWR;

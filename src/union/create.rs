@@ -1,0 +1,426 @@
+//! New entries: files, directories, symlinks, nodes, hard links.
+//!
+//! # Crash
+//! An entry appears by one system call, complete with owner and mode: made in place when the daemon's own
+//! identity gives it those, else built in the work directory and renamed. Killed before, there is nothing;
+//! killed after, but before the whiteout of an earlier entry is removed, the whiteout hides nothing (see
+//! [`super::whiteout`]).
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use rustix::fs::{RenameFlags, XattrFlags};
+use rustix::io::Errno;
+
+use super::error::{During, Result, refuse};
+use super::hardlink::refuse_directory;
+use super::identity::of_upper;
+use super::inode::{DirState, Inheritance, Inode, NodeId, Real};
+use super::listing::Listing;
+use super::lookup::Child;
+use super::stack::Found;
+use super::{Entry, Union, Writable};
+use crate::layer::UpperDir;
+use crate::layer::dir::{Name, UPPER};
+use crate::layer::mark::Mark;
+use crate::layer::stat::{Kind, Stat};
+
+const S_ISGID: u32 = 0o2000;
+const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
+
+/// For whom something is made. Ids are as seen through the mount.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Caller {
+    /// File-system user id.
+    pub uid: u32,
+    /// File-system group id.
+    pub gid: u32,
+    /// File mode creation mask; a default ACL of the directory takes its place.
+    pub umask: u32,
+}
+
+/// What to make.
+#[derive(Clone, Copy, Debug)]
+pub enum New<'a> {
+    /// A regular file, fifo, socket or device node, with permission bits and device number.
+    Node {
+        /// Its type.
+        kind: Kind,
+        /// Its permission bits before the umask.
+        mode: u32,
+        /// The device, for device nodes.
+        rdev: u64,
+    },
+    /// A directory with permission bits before the umask.
+    Dir {
+        /// Its permission bits before the umask.
+        mode: u32,
+    },
+    /// A symlink.
+    Symlink {
+        /// What it says.
+        target: &'a [u8],
+    },
+}
+
+impl New<'_> {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Node { kind, .. } => *kind,
+            Self::Dir { .. } => Kind::Dir,
+            Self::Symlink { .. } => Kind::Symlink,
+        }
+    }
+
+    fn make_in(&self, dir: &UpperDir, name: &[u8], mode: u32) -> rustix::io::Result<()> {
+        match self {
+            Self::Node { kind, rdev, .. } => dir.mknod(name, *kind, mode, *rdev),
+            Self::Dir { .. } => dir.mkdir(name, mode),
+            Self::Symlink { target } => dir.symlink(target, name),
+        }
+    }
+}
+
+/// Owner and mode that a new entry gets on disk.
+struct Looks {
+    uid: u32,
+    gid: u32,
+    mode: u32,
+}
+
+impl Union {
+    /// Makes an entry and counts one lookup on it.
+    /// Errors: EEXIST, ENAMETOOLONG, EPERM for a name that would be a whiteout, ENOENT in a removed
+    /// directory, EROFS, EOVERFLOW for a caller whom no mapping stores, ENOSPC and what the disk answers.
+    pub fn make(
+        &self,
+        parent: NodeId,
+        name: &[u8],
+        new: &New<'_>,
+        caller: &Caller,
+    ) -> Result<Entry> {
+        let writable = self.writable()?;
+        self.check_new_name(name)?;
+        let parent = self.table.get(parent)?;
+        let dir = self.copy_up_dir(&parent)?;
+        let child = {
+            let Some(mut state) = parent.lock_dir() else {
+                return refuse(Errno::NOTDIR);
+            };
+            self.make_locked(writable, &parent, &mut state, &dir, name, new, caller)?
+        };
+        self.entry(&child)
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the locked half of `make`, with all that it worked out"
+    )]
+    fn make_locked(
+        &self,
+        writable: &Writable,
+        parent: &Arc<Inode>,
+        state: &mut DirState,
+        dir: &UpperDir,
+        name: &[u8],
+        new: &New<'_>,
+        caller: &Caller,
+    ) -> Result<Child> {
+        let (mark, covers) = self.free_name(state, name)?;
+        let inheritance = self.inheritance(dir, state)?;
+        let looks = self.looks(new, caller, &inheritance)?;
+        let opaque = new.kind() == Kind::Dir && covers;
+        let ours = looks.uid == self.daemon.0
+            && (inheritance.group.is_some() || looks.gid == self.daemon.1);
+        if mark != Some(Mark::InPlace) && !opaque && ours {
+            new.make_in(dir, name, looks.mode).during("create", name)?;
+        } else {
+            let staged = self.build(writable, new, &looks, &inheritance, opaque)?;
+            let flags = if mark == Some(Mark::InPlace) && new.kind() != Kind::Dir {
+                RenameFlags::empty()
+            } else if mark == Some(Mark::InPlace) {
+                // A directory cannot replace the mark, which is a file: they change places.
+                RenameFlags::EXCHANGE
+            } else {
+                RenameFlags::NOREPLACE
+            };
+            let moved = writable.stage.dir().rename(&staged, dir, name, flags);
+            if moved.is_err() || flags == RenameFlags::EXCHANGE {
+                writable.stage.discard(&staged);
+            }
+            moved.during("rename new entry to", name)?;
+        }
+        if mark == Some(Mark::Beside) {
+            writable.clear_beside(dir, name);
+        }
+        let stat = dir.stat_entry(name).during("stat", name)?;
+        let name = Name::from(name);
+        let inode = self.new_upper_inode(parent, dir, &name, &stat);
+        if let Some(listing) = &mut state.listing {
+            listing.update(&name, |slot| {
+                slot.upper = Some(Found {
+                    kind: stat.kind(),
+                    ino: stat.ino,
+                });
+                slot.mark = None;
+                slot.upper_redirect = None;
+                slot.st_ino = inode.st_ino;
+                slot.child = Arc::downgrade(&inode);
+            });
+        }
+        let stat = Some(stat);
+        Ok(Child { inode, stat })
+    }
+
+    /// The mark under a name that is to be made, and whether lower content hides there. EEXIST when the name
+    /// is visible, ENOENT when the directory was removed.
+    pub(super) fn free_name(
+        &self,
+        state: &mut DirState,
+        name: &[u8],
+    ) -> Result<(Option<Mark>, bool)> {
+        if state.removed.is_some() {
+            return refuse(Errno::NOENT);
+        }
+        self.load(state)?;
+        match state.listing.as_ref().and_then(|listing| listing.get(name)) {
+            None => Ok((None, false)),
+            Some(slot) if slot.is_visible() => refuse(Errno::EXIST),
+            Some(slot) => Ok((slot.mark, slot.covers_lower())),
+        }
+    }
+
+    fn new_upper_inode(
+        &self,
+        parent: &Arc<Inode>,
+        dir: &UpperDir,
+        name: &Name,
+        stat: &Stat,
+    ) -> Arc<Inode> {
+        let kind = stat.kind();
+        let place = super::inode::Place {
+            parent: Arc::clone(parent),
+            name: Arc::clone(name),
+        };
+        let node = if kind == Kind::Dir {
+            self.new_dir_node(Some(place), Some(dir.child(name)), Vec::new())
+        } else {
+            self.new_file_node(Real::Upper {
+                dir: dir.clone(),
+                name: Arc::clone(name),
+            })
+        };
+        let inode = self.new_inode(of_upper(stat.ino), kind, node);
+        if let Some(mut state) = inode.lock_dir() {
+            // Known to be empty: nobody need read it.
+            state.listing = Some(Listing::default());
+        }
+        if let Some(mut state) = inode.lock_file() {
+            state.add_link(parent, name, Some(dir.clone()));
+        }
+        inode
+    }
+
+    fn looks(&self, new: &New<'_>, caller: &Caller, inheritance: &Inheritance) -> Result<Looks> {
+        let (Some(uid), Some(gid)) = (self.ids.disk_uid(caller.uid), self.ids.disk_gid(caller.gid))
+        else {
+            return refuse(Errno::OVERFLOW);
+        };
+        let umask = if inheritance.default_acl.is_some() {
+            0
+        } else {
+            caller.umask
+        };
+        let mode = match new {
+            New::Node { mode, .. } => mode & 0o7777 & !umask,
+            New::Dir { mode } if inheritance.group.is_some() => (mode & 0o7777 & !umask) | S_ISGID,
+            New::Dir { mode } => mode & 0o7777 & !umask,
+            New::Symlink { .. } => 0o777,
+        };
+        Ok(Looks {
+            uid,
+            gid: inheritance.group.unwrap_or(gid),
+            mode,
+        })
+    }
+
+    /// What entries of a directory inherit (mkdir(2) on setgid directories, acl(5) on default ACLs).
+    fn inheritance(&self, dir: &UpperDir, state: &mut DirState) -> Result<Inheritance> {
+        if let Some(known) = &state.inheritance {
+            return Ok(known.clone());
+        }
+        let stat = dir.stat().during("stat", b".")?;
+        let default_acl = if self.offers_acls() {
+            dir.xattrs()
+                .and_then(|xattrs| xattrs.get_opt(DEFAULT_ACL))
+                .during("getxattr", DEFAULT_ACL)?
+        } else {
+            None
+        };
+        let known = Inheritance {
+            group: (stat.mode & S_ISGID != 0).then_some(stat.gid),
+            default_acl,
+        };
+        state.inheritance = Some(known.clone());
+        Ok(known)
+    }
+
+    /// Builds a new entry in the stage and gives its name there.
+    fn build(
+        &self,
+        writable: &Writable,
+        new: &New<'_>,
+        looks: &Looks,
+        inheritance: &Inheritance,
+        opaque: bool,
+    ) -> Result<Name> {
+        let stage = writable.stage.dir();
+        let staged = writable.stage.fresh_name();
+        let finish = || -> Result<()> {
+            match &inheritance.default_acl {
+                None => new
+                    .make_in(stage, &staged, looks.mode)
+                    .during("create", &staged)?,
+                Some(acl) => self.build_with_acl(writable, new, &staged, looks.mode, acl)?,
+            }
+            let object = stage.object(&staged).during("open", &staged)?;
+            self.tolerate_owner(object.chown(Some(looks.uid), Some(looks.gid)))
+                .during("chown", &staged)?;
+            // chown(2) clears setuid and setgid, mkdir(2) does not take them.
+            if looks.mode & 0o6000 != 0 && new.kind() != Kind::Symlink {
+                let perm = stage.stat_entry(&staged).during("stat", &staged)?.perm();
+                object
+                    .chmod(perm | (looks.mode & 0o6000))
+                    .during("chmod", &staged)?;
+            }
+            if opaque {
+                writable.make_opaque(&stage.child(&staged))?;
+            }
+            Ok(())
+        };
+        match finish() {
+            Ok(()) => Ok(staged),
+            Err(error) => {
+                writable.stage.discard(&staged);
+                Err(error)
+            }
+        }
+    }
+
+    /// Makes the entry in a directory with the default ACL, so that the disk's own file system works out what
+    /// is inherited, and takes it out again.
+    fn build_with_acl(
+        &self,
+        writable: &Writable,
+        new: &New<'_>,
+        staged: &Name,
+        mode: u32,
+        acl: &[u8],
+    ) -> Result<()> {
+        let stage = writable.stage.dir();
+        let nest = writable.stage.fresh_name();
+        let made = (|| {
+            stage.mkdir(&nest, 0o700)?;
+            stage.set_xattr(&nest, DEFAULT_ACL, acl, XattrFlags::empty())?;
+            let inner = stage.child(&nest);
+            new.make_in(&inner, staged, mode)?;
+            inner.rename(staged, stage, staged, RenameFlags::NOREPLACE)
+        })();
+        writable.stage.discard(&nest);
+        made.during("create", staged)
+    }
+
+    /// Gives a file another name and counts one lookup on it.
+    /// Errors: EPERM for a directory or a name that would be a whiteout, EEXIST, ENOENT when the file has no
+    /// name any more, EMLINK, EROFS, and what the disk answers.
+    pub fn link(&self, node: NodeId, parent: NodeId, name: &[u8]) -> Result<Entry> {
+        let writable = self.writable()?;
+        self.check_new_name(name)?;
+        let inode = self.table.get(node)?;
+        refuse_directory(&inode)?;
+        let parent = self.table.get(parent)?;
+        self.copy_up_file(&inode, None)?;
+        let dir = self.copy_up_dir(&parent)?;
+        let key = {
+            let Some(mut state) = parent.lock_dir() else {
+                return refuse(Errno::NOTDIR);
+            };
+            let (mark, _) = self.free_name(&mut state, name)?;
+            if inode.st_ino != self.disk_identity(&inode)? {
+                self.mark_impure(writable, &dir, &mut state)?;
+            }
+            let Some(mut file) = inode.lock_file() else {
+                return refuse(Errno::PERM);
+            };
+            let name = Name::from(name);
+            self.link_locked(writable, &file.real, &dir, &name, mark)?;
+            let stat = dir.stat_entry(&name).during("stat", &name)?;
+            file.add_link(&parent, &name, Some(dir.clone()));
+            if matches!(file.real, Real::Orphan(_)) {
+                file.real = Real::Upper {
+                    dir: dir.clone(),
+                    name: Arc::clone(&name),
+                };
+            }
+            if let Some(listing) = &mut state.listing {
+                listing.update(&name, |slot| {
+                    slot.upper = Some(Found {
+                        kind: inode.kind,
+                        ino: stat.ino,
+                    });
+                    slot.mark = None;
+                    slot.st_ino = inode.st_ino;
+                    slot.child = Arc::downgrade(&inode);
+                });
+            }
+            (UPPER, stat.dev, stat.ino)
+        };
+        self.shared.insert(key, Arc::downgrade(&inode));
+        self.entry(&Child { inode, stat: None })
+    }
+
+    fn link_locked(
+        &self,
+        writable: &Writable,
+        real: &Real,
+        dir: &UpperDir,
+        name: &Name,
+        mark: Option<Mark>,
+    ) -> Result<()> {
+        let link_to = |to: &UpperDir, new: &[u8]| match real {
+            Real::Upper { dir, name } => dir.link(name, to, new),
+            Real::Orphan(object) => to.link_fd(object.fd(), new),
+            Real::Lower { .. } => Err(Errno::STALE),
+        };
+        if mark == Some(Mark::InPlace) {
+            let staged = writable.stage.fresh_name();
+            link_to(writable.stage.dir(), &staged).during("link", &staged)?;
+            let moved = writable
+                .stage
+                .dir()
+                .rename(&staged, dir, name, RenameFlags::empty());
+            if moved.is_err() {
+                writable.stage.discard(&staged);
+            }
+            return moved.during("rename link to", name);
+        }
+        link_to(dir, name).during("link", name)?;
+        if mark == Some(Mark::Beside) {
+            writable.clear_beside(dir, name);
+        }
+        Ok(())
+    }
+
+    /// The `st_ino` that an upper file would have without an origin.
+    fn disk_identity(&self, inode: &Inode) -> Result<u64> {
+        let Some(state) = inode.lock_file() else {
+            return Ok(inode.st_ino);
+        };
+        Ok(of_upper(super::attr::real_stat(&state.real)?.ino))
+    }
+
+    /// Whether an inode is known to the transport; only then can anybody hold it open.
+    pub(super) fn is_known(inode: &Inode) -> bool {
+        inode.lookups.load(Ordering::Relaxed) > 0
+    }
+}

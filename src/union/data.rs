@@ -1,0 +1,242 @@
+//! The bytes of files: reading, writing, space, sync.
+//!
+//! Everything is addressed by inode. The backing descriptor is opened when it is first needed and stays in the
+//! bounded cache: the kernel does not say when a file is opened or closed.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use rustix::fs::{OFlags, SeekFrom, StatVfs};
+use rustix::io::Errno;
+
+use super::Union;
+use super::copyup::{READ_WRITE, fallocate_flags};
+use super::error::{During, Result, refuse};
+use super::inode::{FileState, Inode, NodeId, Real};
+use crate::layer::stat::Kind;
+use crate::sync::lock;
+
+/// Writes everything at `offset`, however many calls that takes.
+pub(super) fn write_all(fd: &OwnedFd, mut data: &[u8], mut offset: u64) -> rustix::io::Result<()> {
+    while !data.is_empty() {
+        match rustix::io::pwrite(fd, data, offset) {
+            Ok(0) => return Err(Errno::IO),
+            Ok(written) => {
+                data = &data[written..];
+                offset += written as u64;
+            }
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
+impl Union {
+    /// The backing descriptor of a regular file: for reading, or for reading and writing once it is in the
+    /// upper. `write` demands the latter and fails on a lower file (copy it up first).
+    pub(super) fn data_fd(&self, inode: &Inode, write: bool) -> Result<Arc<OwnedFd>> {
+        let Some(file) = inode.file() else {
+            return refuse(Errno::ISDIR);
+        };
+        if inode.kind != Kind::File {
+            return refuse(Errno::INVAL);
+        }
+        let state = lock(&file.state);
+        let opened = match &state.real {
+            Real::Lower { dir, name } => {
+                if write {
+                    return refuse(Errno::BADF);
+                }
+                file.data.get_or_open(|| dir.open_entry(name))
+            }
+            Real::Upper { .. } | Real::Orphan(_) => {
+                match file.data.get_or_open(|| open_upper(&state, READ_WRITE)) {
+                    // A file that is being executed, or on a disk that became read-only, can still be read.
+                    Err(Errno::TXTBSY | Errno::ROFS | Errno::ACCESS) if !write => {
+                        open_upper(&state, OFlags::RDONLY).map(Arc::new)
+                    }
+                    other => other,
+                }
+            }
+        };
+        opened.during("open", b".")
+    }
+
+    /// A descriptor of an upper file that is not shared with anybody.
+    pub(super) fn open_upper_data(&self, inode: &Inode, flags: OFlags) -> Result<OwnedFd> {
+        let Some(state) = inode.lock_file() else {
+            return refuse(Errno::ISDIR);
+        };
+        open_upper(&state, flags).during("open", b".")
+    }
+
+    /// The descriptor for a change of the data: copies the file up before.
+    fn writable_fd(&self, inode: &Arc<Inode>) -> Result<Arc<OwnedFd>> {
+        self.copy_up_file(inode, None)?;
+        if let Some(file) = inode.file() {
+            file.dirty.store(true, Ordering::Relaxed);
+        }
+        self.data_fd(inode, true)
+    }
+
+    /// Reads into `buffer` from `offset`; gives the number of bytes, less than asked only at the end of file.
+    pub fn read(&self, node: NodeId, offset: u64, buffer: &mut [u8]) -> Result<usize> {
+        let inode = self.table.get(node)?;
+        let fd = self.data_fd(&inode, false)?;
+        let mut done = 0;
+        while done < buffer.len() {
+            match rustix::io::pread(&fd, &mut buffer[done..], offset + done as u64) {
+                Ok(0) => break,
+                Ok(count) => done += count,
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno).during("pread", b"."),
+            }
+        }
+        Ok(done)
+    }
+
+    /// Whether the next write to a node copies more than `limit` bytes up first, and so takes its time.
+    #[must_use]
+    pub fn copies_more_than(&self, node: NodeId, limit: u64) -> bool {
+        let Ok(inode) = self.table.get(node) else {
+            return false;
+        };
+        let Some(state) = inode.lock_file() else {
+            return false;
+        };
+        match &state.real {
+            Real::Lower { dir, name } if inode.kind == Kind::File => {
+                dir.stat_entry(name).is_ok_and(|stat| stat.size > limit)
+            }
+            _ => false,
+        }
+    }
+
+    /// Writes all of `data` at `offset`. Errors: EROFS, ENOSPC, EDQUOT, EFBIG, EIO.
+    pub fn write(&self, node: NodeId, offset: u64, data: &[u8]) -> Result<()> {
+        let inode = self.table.get(node)?;
+        let fd = self.writable_fd(&inode)?;
+        write_all(&fd, data, offset).during("pwrite", b".")
+    }
+
+    /// Brings a node's bytes (and, unless `data_only`, its attributes) to the disk, unless the union is
+    /// volatile. Nothing of a lower layer needs that.
+    pub fn fsync(&self, node: NodeId, data_only: bool) -> Result<()> {
+        let inode = self.table.get(node)?;
+        if self.volatile {
+            return Ok(());
+        }
+        if inode.kind == Kind::Dir {
+            let upper = match inode.lock_dir() {
+                Some(state) if state.removed.is_none() => state.upper.clone(),
+                _ => None,
+            };
+            return match upper {
+                Some(dir) => dir.fd().and_then(rustix::fs::fsync).during("fsync", b"."),
+                None => Ok(()),
+            };
+        }
+        if !inode.lock_file().is_some_and(|state| state.is_upper()) {
+            return Ok(());
+        }
+        let fd = self.data_fd(&inode, false)?;
+        let synced = if data_only {
+            rustix::fs::fdatasync(&fd)
+        } else {
+            rustix::fs::fsync(&fd)
+        };
+        synced.during("fsync", b".")
+    }
+
+    /// fallocate(2) with the kernel's mode bits; modes that the upper's disk lacks answer EOPNOTSUPP.
+    pub fn fallocate(&self, node: NodeId, mode: u32, offset: u64, length: u64) -> Result<()> {
+        let inode = self.table.get(node)?;
+        let fd = self.writable_fd(&inode)?;
+        rustix::fs::fallocate(&fd, fallocate_flags(mode), offset, length).during("fallocate", b".")
+    }
+
+    /// The next data (or, with `hole`, the next hole) at or behind `offset`. ENXIO behind the end of file.
+    pub fn seek(&self, node: NodeId, offset: u64, hole: bool) -> Result<u64> {
+        let inode = self.table.get(node)?;
+        let fd = self.data_fd(&inode, false)?;
+        let position = if hole {
+            SeekFrom::Hole(offset)
+        } else {
+            SeekFrom::Data(offset)
+        };
+        rustix::fs::seek(&fd, position).during("lseek", b".")
+    }
+
+    /// copy_file_range(2) between two nodes; gives the bytes copied. EXDEV and EOPNOTSUPP tell the kernel to
+    /// copy through the page cache instead.
+    pub fn copy_file_range(
+        &self,
+        from: NodeId,
+        mut from_offset: u64,
+        to: NodeId,
+        mut to_offset: u64,
+        length: usize,
+    ) -> Result<usize> {
+        let source = self.table.get(from)?;
+        let target = self.table.get(to)?;
+        let target = self.writable_fd(&target)?;
+        let source = self.data_fd(&source, false)?;
+        rustix::fs::copy_file_range(
+            &source,
+            Some(&mut from_offset),
+            &target,
+            Some(&mut to_offset),
+            length,
+        )
+        .during("copy_file_range", b".")
+    }
+
+    /// The target of a symlink.
+    pub fn readlink(&self, node: NodeId) -> Result<Vec<u8>> {
+        let inode = self.table.get(node)?;
+        let Some(state) = inode.lock_file() else {
+            return refuse(Errno::INVAL);
+        };
+        match &state.real {
+            Real::Lower { dir, name } => dir.read_link(name),
+            Real::Upper { dir, name } => dir.read_link(name),
+            Real::Orphan(object) => {
+                rustix::fs::readlinkat(object.fd(), "", Vec::with_capacity(256))
+                    .map(std::ffi::CString::into_bytes)
+            }
+        }
+        .during("readlink", b".")
+    }
+
+    /// statvfs(3) of the disk that takes what is written: the upper's, or the newest lower's when there is none.
+    pub fn statfs(&self) -> Result<StatVfs> {
+        let fd = match (&self.upper, self.lowers.first()) {
+            (Some(dir), _) => dir.fd(),
+            (None, Some(dir)) => dir.fd(),
+            (None, None) => Err(Errno::NOENT),
+        };
+        fd.and_then(rustix::fs::fstatvfs).during("statvfs", b"/")
+    }
+}
+
+fn open_upper(state: &FileState, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    match &state.real {
+        Real::Upper { dir, name } => match dir.open_file(name, flags) {
+            // The kernel has checked the caller's permission; a daemon without root's rights must pass its own
+            // owner's mode bits too, which may forbid what the caller's open descriptor allows.
+            Err(Errno::ACCESS) => {
+                let object = dir.object(name)?;
+                let mode = dir.stat_entry(name)?.perm();
+                object.chmod(mode | 0o600)?;
+                let opened = dir.open_file(name, flags);
+                object.chmod(mode)?;
+                opened
+            }
+            other => other,
+        },
+        Real::Orphan(object) => object.open(flags),
+        Real::Lower { .. } => Err(Errno::BADF),
+    }
+}

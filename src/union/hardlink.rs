@@ -1,0 +1,311 @@
+//! Hard links of lower files: several names, one file.
+//!
+//! A lower file with several names is one inode of the merged view, whose names are exactly those of the
+//! layer's that are visible. They are found by an index of the layer, made when the first such file is met.
+//! When the file is copied up, all its visible names become hard links of the copy.
+//!
+//! # Crash
+//! Several names cannot be published by one call. Before the first one, the list of names is written to the
+//! work directory and synced; the next writable mount finishes the list (see [`Union::finish_publications`]).
+//! A name whose whiteout or another entry stands in the upper by then was changed after it was published and
+//! is left alone.
+
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, OnceLock};
+
+use rustix::fs::AtFlags;
+use rustix::io::Errno;
+
+use super::error::{During, Result, refuse};
+use super::inode::{Inode, Place};
+use super::{RealKey, Union, Writable};
+use crate::layer::dir::Name;
+use crate::layer::mark::whiteout_name;
+use crate::layer::stat::{Kind, Stat};
+use crate::layer::upper::UpperObject;
+use crate::layer::{LowerDir, UpperDir};
+
+/// Suffix of the list that belongs to a staged file.
+const LIST_SUFFIX: &[u8] = b".names";
+
+/// A path in a layer.
+type LayerPath = Vec<Name>;
+
+/// The inode numbers of a layer that stand under several names, with all of them.
+#[derive(Debug, Default)]
+pub(super) struct LinkIndex {
+    names: HashMap<u64, Vec<LayerPath>>,
+}
+
+impl LinkIndex {
+    /// Walks a whole layer by getdents(2) alone. A directory that cannot be read is left out.
+    fn build(root: &LowerDir) -> Self {
+        let mut first: HashMap<u64, LayerPath> = HashMap::new();
+        let mut index = Self::default();
+        let mut todo = vec![(root.clone(), LayerPath::new())];
+        while let Some((dir, path)) = todo.pop() {
+            let mut directories = Vec::new();
+            let walked = dir.for_each(|name, kind, ino| {
+                let mut here = path.clone();
+                here.push(Name::from(name));
+                if kind == Some(Kind::Dir) {
+                    directories.push(here);
+                } else if let Some(names) = index.names.get_mut(&ino) {
+                    names.push(here);
+                } else if let Some(earlier) = first.remove(&ino) {
+                    index.names.insert(ino, vec![earlier, here]);
+                } else {
+                    first.insert(ino, here);
+                }
+            });
+            if let Err(errno) = walked {
+                log::warn!("hard links below an unreadable directory are not known: {errno}");
+            }
+            for path in directories {
+                if let Some(name) = path.last() {
+                    todo.push((dir.child(name), path));
+                }
+            }
+        }
+        index
+    }
+}
+
+impl Union {
+    /// Every visible name of a lower file, found through the index of its layer. `dir` and `name` are one of
+    /// them.
+    pub(super) fn visible_places(
+        &self,
+        dir: &LowerDir,
+        name: &Name,
+        key: RealKey,
+    ) -> Result<Vec<Place>> {
+        let (layer, _, ino) = key;
+        let slot = usize::from(layer)
+            .checked_sub(1)
+            .and_then(|i| Some((self.link_index.get(i)?, self.lowers.get(i)?)));
+        let Some((index, root)) = slot else {
+            return Ok(Vec::new());
+        };
+        let index: &OnceLock<LinkIndex> = index;
+        let index = index.get_or_init(|| LinkIndex::build(root));
+        let mut places = Vec::new();
+        for path in index.names.get(&ino).into_iter().flatten() {
+            // The one that was asked for is known to be visible by its caller.
+            if path.last() == Some(name) && dir.path().as_deref() == path.split_last().map(|p| p.1)
+            {
+                continue;
+            }
+            if let Some(place) = self.visible_place(path, key)? {
+                places.push(place);
+            }
+        }
+        Ok(places)
+    }
+
+    /// The place of a layer's path in the merged view, if what stands there is that layer's file.
+    fn visible_place(&self, path: &[Name], key: RealKey) -> Result<Option<Place>> {
+        let Some((name, parents)) = path.split_last() else {
+            return Ok(None);
+        };
+        let mut at = Arc::clone(&self.root);
+        for parent in parents {
+            match self.child(&at, parent)? {
+                Some(child) if child.inode.kind == Kind::Dir => at = child.inode,
+                _ => return Ok(None),
+            }
+        }
+        let Some(mut state) = at.lock_dir() else {
+            return Ok(None);
+        };
+        let visible = self.slot_mut(&mut state, name)?.is_some_and(|slot| {
+            slot.upper.is_none()
+                && slot
+                    .lower
+                    .as_ref()
+                    .is_some_and(|lower| lower.top == key.0 && lower.found.ino == key.2)
+        });
+        drop(state);
+        let name = Arc::clone(name);
+        Ok(visible.then_some(Place { parent: at, name }))
+    }
+
+    /// Publishes a finished copy under several names.
+    pub(super) fn publish_names(
+        &self,
+        writable: &Writable,
+        inode: &Arc<Inode>,
+        staged: &Name,
+        places: &[Place],
+        object: &UpperObject,
+    ) -> Result<()> {
+        let stat = rustix::fs::statat(object.fd(), "", AtFlags::EMPTY_PATH)
+            .map(Stat::from)
+            .during("fstat", staged)?;
+        for place in places {
+            self.copy_up_dir(&place.parent)?;
+        }
+        let list = Name::from([&staged[..], LIST_SUFFIX].concat());
+        let stage = writable.stage.dir();
+        let written = stage
+            .create_file(&list, 0o600)
+            .and_then(|fd| self.write_list(&fd, places));
+        if written.is_err() {
+            writable.stage.discard(&list);
+        }
+        written.during("write list of names", &list)?;
+        for place in places {
+            if let Err(error) = self.publish_link(writable, inode, staged, place, stat.ino) {
+                // All names or none: without the copies the lower file shows again under each of them.
+                self.retract_links(inode);
+                writable.stage.discard(&list);
+                return Err(error);
+            }
+        }
+        self.finish_links(inode, object)?;
+        writable.stage.discard(&list);
+        writable.stage.discard(staged);
+        Ok(())
+    }
+
+    /// Takes published names back out of the upper.
+    fn retract_links(&self, inode: &Arc<Inode>) {
+        let places: Vec<Place> = match inode.lock_file() {
+            Some(state) => state.links.iter().map(|link| link.place.clone()).collect(),
+            None => return,
+        };
+        for place in places {
+            let (Some(mut parent), Some(mut state)) = (place.parent.lock_dir(), inode.lock_file())
+            else {
+                continue;
+            };
+            let link = state
+                .links
+                .iter_mut()
+                .find(|link| link.place.is(&place.parent, &place.name));
+            let Some(dir) = link.and_then(|link| link.upper.take()) else {
+                continue;
+            };
+            if let Err(errno) = dir.unlink(&place.name) {
+                log::error!(
+                    "unlink half-published {}: {errno}",
+                    place.name.escape_ascii()
+                );
+                continue;
+            }
+            if let Some(listing) = &mut parent.listing {
+                listing.update(&place.name, |slot| slot.upper = None);
+            }
+        }
+    }
+
+    fn write_list(&self, fd: &OwnedFd, places: &[Place]) -> rustix::io::Result<()> {
+        let mut list = Vec::new();
+        for place in places {
+            for name in merged_path(&place.parent) {
+                list.extend_from_slice(&name);
+                list.push(b'/');
+            }
+            list.extend_from_slice(&place.name);
+            list.push(0);
+        }
+        super::data::write_all(fd, &list, 0)?;
+        if self.volatile {
+            return Ok(());
+        }
+        rustix::fs::fsync(fd)
+    }
+}
+
+/// The names that lead to a directory of the merged view, which are also its path in the upper.
+fn merged_path(dir: &Arc<Inode>) -> Vec<Name> {
+    let mut path = Vec::new();
+    let mut at = Arc::clone(dir);
+    while let Some(place) = at.place() {
+        path.push(place.name);
+        at = place.parent;
+    }
+    path.reverse();
+    path
+}
+
+/// Finishes the publications that a killed daemon left half done. Runs before the stage is emptied.
+/// Errors: what the disk answers; the lists stay then.
+pub(super) fn finish_publications(upper: &UpperDir, stage: &UpperDir) -> rustix::io::Result<()> {
+    let mut lists = Vec::new();
+    stage.for_each(|name, _, _| {
+        if name.ends_with(LIST_SUFFIX) {
+            lists.push(Name::from(name));
+        }
+    })?;
+    for list in lists {
+        let Some(staged) = list.strip_suffix(LIST_SUFFIX) else {
+            continue;
+        };
+        let text = read_all(&stage.open_entry(&list)?)?;
+        // Without its last NUL the list was cut by the crash: then nothing was published yet.
+        if text.last() != Some(&0) || stage.stat_entry(staged).is_err() {
+            continue;
+        }
+        for path in text
+            .split(|byte| *byte == 0)
+            .filter(|path| !path.is_empty())
+        {
+            finish_name(upper, stage, staged, path)?;
+        }
+    }
+    Ok(())
+}
+
+fn finish_name(
+    upper: &UpperDir,
+    stage: &UpperDir,
+    staged: &[u8],
+    path: &[u8],
+) -> rustix::io::Result<()> {
+    let mut dir = upper.clone();
+    let mut names = path.split(|byte| *byte == b'/').peekable();
+    while let Some(name) = names.next() {
+        if names.peek().is_some() {
+            dir = dir.child(&Name::from(name));
+            continue;
+        }
+        if let Some(mark) = whiteout_name(name)
+            && dir.stat_entry(&mark).is_ok()
+        {
+            return Ok(());
+        }
+        let before = match dir.stat() {
+            Ok(stat) => stat,
+            // Its directory was removed or renamed after the name was published.
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(()),
+            Err(errno) => return Err(errno),
+        };
+        match stage.link(staged, &dir, name) {
+            Ok(()) => super::copyup::restore_times(&dir, &before),
+            Err(Errno::EXIST) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
+fn read_all(fd: &OwnedFd) -> rustix::io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    let mut chunk = [0; 4096];
+    loop {
+        match rustix::io::pread(fd, &mut chunk, text.len() as u64)? {
+            0 => return Ok(text),
+            count => text.extend_from_slice(&chunk[..count]),
+        }
+    }
+}
+
+/// Refuses a link whose target is a directory (link(2): EPERM).
+pub(super) fn refuse_directory(inode: &Inode) -> Result<()> {
+    if inode.kind == Kind::Dir {
+        return refuse(Errno::PERM);
+    }
+    Ok(())
+}

@@ -1,0 +1,208 @@
+//! Owners as stored on disk and as seen through the mount.
+
+use super::config::{Config, IdRange};
+
+/// What an id without a mapping is seen as (`/proc/sys/kernel/overflowuid`).
+pub const OVERFLOW_ID: u32 = 65534;
+
+/// One direction pair of mappings, for users or for groups.
+#[derive(Clone, Debug, Default)]
+struct Map {
+    ranges: Vec<IdRange>,
+    squash: Option<u32>,
+}
+
+impl Map {
+    fn seen(&self, disk: u32) -> u32 {
+        if let Some(id) = self.squash {
+            return id;
+        }
+        if self.ranges.is_empty() {
+            return disk;
+        }
+        translate(&self.ranges, disk, |r| (r.disk, r.seen)).unwrap_or(OVERFLOW_ID)
+    }
+
+    fn disk(&self, seen: u32) -> Option<u32> {
+        if let Some(id) = self.squash {
+            return translate_or_same(&self.ranges, id);
+        }
+        translate_or_same(&self.ranges, seen)
+    }
+
+    fn is_identity(&self) -> bool {
+        self.ranges.is_empty() && self.squash.is_none()
+    }
+}
+
+fn translate_or_same(ranges: &[IdRange], seen: u32) -> Option<u32> {
+    if ranges.is_empty() {
+        return Some(seen);
+    }
+    translate(ranges, seen, |r| (r.seen, r.disk))
+}
+
+fn translate(ranges: &[IdRange], id: u32, ends: impl Fn(&IdRange) -> (u32, u32)) -> Option<u32> {
+    ranges.iter().find_map(|range| {
+        let (from, to) = ends(range);
+        let offset = id.checked_sub(from)?;
+        if offset < range.len {
+            to.checked_add(offset)
+        } else {
+            None
+        }
+    })
+}
+
+/// The mappings of a union.
+#[derive(Clone, Debug, Default)]
+pub struct IdMaps {
+    users: Map,
+    groups: Map,
+}
+
+impl IdMaps {
+    /// The mappings that a configuration asks for.
+    #[must_use]
+    pub fn new(config: &Config) -> Self {
+        Self {
+            users: Map {
+                ranges: config.uid_map.clone(),
+                squash: config.squash_uid,
+            },
+            groups: Map {
+                ranges: config.gid_map.clone(),
+                squash: config.squash_gid,
+            },
+        }
+    }
+
+    /// How a user on disk is seen.
+    #[must_use]
+    pub fn seen_uid(&self, disk: u32) -> u32 {
+        self.users.seen(disk)
+    }
+
+    /// How a group on disk is seen.
+    #[must_use]
+    pub fn seen_gid(&self, disk: u32) -> u32 {
+        self.groups.seen(disk)
+    }
+
+    /// How a seen user is stored; `None` when it has no place on disk.
+    #[must_use]
+    pub fn disk_uid(&self, seen: u32) -> Option<u32> {
+        self.users.disk(seen)
+    }
+
+    /// How a seen group is stored; `None` when it has no place on disk.
+    #[must_use]
+    pub fn disk_gid(&self, seen: u32) -> Option<u32> {
+        self.groups.disk(seen)
+    }
+
+    /// Translates the ids inside a POSIX ACL xattr value (the kernel's `posix_acl_xattr.h`: a 32-bit version,
+    /// then entries of 16-bit tag, 16-bit permissions, 32-bit id, all little-endian). A value of another shape
+    /// is returned as it is: the file system below will refuse it.
+    #[must_use]
+    pub fn translate_acl(&self, value: &[u8], to: AclSide) -> Vec<u8> {
+        const HEADER: usize = 4;
+        const ENTRY: usize = 8;
+        const ACL_USER: u16 = 0x02;
+        const ACL_GROUP: u16 = 0x08;
+        let mut value = value.to_vec();
+        if self.users.is_identity() && self.groups.is_identity() {
+            return value;
+        }
+        for entry in value
+            .get_mut(HEADER..)
+            .unwrap_or_default()
+            .chunks_exact_mut(ENTRY)
+        {
+            let tag = u16::from_le_bytes([entry[0], entry[1]]);
+            let id = u32::from_le_bytes([entry[4], entry[5], entry[6], entry[7]]);
+            let translated = match (tag, to) {
+                (ACL_USER, AclSide::Seen) => self.seen_uid(id),
+                (ACL_USER, AclSide::Disk) => self.disk_uid(id).unwrap_or(OVERFLOW_ID),
+                (ACL_GROUP, AclSide::Seen) => self.seen_gid(id),
+                (ACL_GROUP, AclSide::Disk) => self.disk_gid(id).unwrap_or(OVERFLOW_ID),
+                _ => id,
+            };
+            entry[4..].copy_from_slice(&translated.to_le_bytes());
+        }
+        value
+    }
+}
+
+/// Which side the ids of an ACL are translated to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AclSide {
+    /// As seen through the mount.
+    Seen,
+    /// As stored on disk.
+    Disk,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn maps(ranges: &[(u32, u32, u32)]) -> IdMaps {
+        let ranges: Vec<_> = ranges
+            .iter()
+            .map(|&(disk, seen, len)| IdRange { disk, seen, len })
+            .collect();
+        IdMaps::new(&Config {
+            uid_map: ranges.clone(),
+            gid_map: ranges,
+            ..Config::default()
+        })
+    }
+
+    #[test]
+    fn no_map_changes_nothing() {
+        let maps = maps(&[]);
+        assert_eq!(maps.seen_uid(7), 7);
+        assert_eq!(maps.disk_gid(7), Some(7));
+    }
+
+    #[test]
+    fn stored_ids_are_seen_shifted() {
+        let maps = maps(&[(0, 100_000, 1000), (5000, 1, 2)]);
+        assert_eq!(maps.seen_uid(5), 100_005);
+        assert_eq!(maps.disk_uid(100_006), Some(6));
+        assert_eq!(maps.seen_uid(5001), 2);
+        assert_eq!(maps.seen_uid(1000), OVERFLOW_ID);
+        assert_eq!(maps.disk_uid(101_000), None);
+        assert_eq!(maps.disk_uid(0), None);
+    }
+
+    #[test]
+    fn squash_wins_in_both_directions() {
+        let maps = IdMaps::new(&Config {
+            squash_uid: Some(0),
+            squash_gid: Some(5),
+            ..Config::default()
+        });
+        assert_eq!((maps.seen_uid(1000), maps.seen_gid(1000)), (0, 5));
+        assert_eq!(
+            (maps.disk_uid(1000), maps.disk_gid(1000)),
+            (Some(0), Some(5))
+        );
+    }
+
+    #[test]
+    fn ids_inside_acls_are_translated() {
+        let maps = maps(&[(0, 100, 50)]);
+        let acl = [
+            2, 0, 0, 0, //
+            1, 0, 7, 0, 255, 255, 255, 255, // the owner: no id
+            2, 0, 6, 0, 5, 0, 0, 0, // user 5
+        ];
+        let seen = maps.translate_acl(&acl, AclSide::Seen);
+        assert_eq!(seen[8..12], [255; 4]);
+        assert_eq!(seen[16..20], [105, 0, 0, 0]);
+        assert_eq!(maps.translate_acl(&seen, AclSide::Disk), acl);
+        assert_eq!(maps.translate_acl(b"odd", AclSide::Disk), b"odd");
+    }
+}

@@ -1,0 +1,217 @@
+//! An object of the merged tree: what the kernel knows by a node id.
+//!
+//! # Lock order
+//! rename mutex -> directory states (an ancestor first, else the smaller node id) -> file states (the smaller
+//! node id first) -> a layer directory's place -> a descriptor slot. A file's copy-up lock comes before all of
+//! these and is the only one that is held over a data copy or fsync.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use super::attr::Attr;
+use super::listing::Listing;
+use crate::layer::dir::Name;
+use crate::layer::stat::Kind;
+use crate::layer::upper::UpperObject;
+use crate::layer::{FdSlot, LowerDir, UpperDir};
+use crate::sync::lock;
+
+/// The number by which a transport names an inode. Never reused while the union lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NodeId(pub u64);
+
+impl NodeId {
+    /// The root of the merged tree.
+    pub const ROOT: Self = Self(1);
+}
+
+/// A directory entry: a name in a directory.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// The directory.
+    pub parent: Arc<Inode>,
+    /// The name in it.
+    pub name: Name,
+}
+
+impl Place {
+    /// Whether this is `name` in `parent`.
+    #[must_use]
+    pub fn is(&self, parent: &Arc<Inode>, name: &[u8]) -> bool {
+        Arc::ptr_eq(&self.parent, parent) && &*self.name == name
+    }
+}
+
+/// An object of the merged tree.
+#[derive(Debug)]
+pub struct Inode {
+    /// Its node id.
+    pub id: NodeId,
+    /// Its `st_ino`; constant.
+    pub st_ino: u64,
+    /// Its type; constant.
+    pub kind: Kind,
+    pub(super) lookups: AtomicU64,
+    /// None of its xattrs is worth asking for: it has none.
+    pub(super) no_xattrs: AtomicBool,
+    pub(super) node: Node,
+}
+
+#[derive(Debug)]
+pub(super) enum Node {
+    Dir(Box<DirNode>),
+    File(FileNode),
+}
+
+/// A merged directory.
+#[derive(Debug)]
+pub(super) struct DirNode {
+    /// Where it is; `None` for the root. Changed only under the rename mutex and the parents' states.
+    pub(super) place: Mutex<Option<Place>>,
+    pub(super) state: Mutex<DirState>,
+}
+
+/// What a merged directory consists of.
+#[derive(Debug, Default)]
+pub(super) struct DirState {
+    pub(super) upper: Option<UpperDir>,
+    /// Contributing lower directories, newest first. Before the first listing they are what the parent's
+    /// layers have under the name; the listing cuts them at the first opaque one.
+    pub(super) lowers: Vec<LowerDir>,
+    pub(super) listing: Option<Listing>,
+    /// Its last attributes, once it was removed.
+    pub(super) removed: Option<Attr>,
+    /// The upper's directory is marked as holding entries with an origin.
+    pub(super) impure: bool,
+    /// How entries made here inherit; `None` when not known.
+    pub(super) inheritance: Option<Inheritance>,
+}
+
+/// What a new entry takes over from its directory.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Inheritance {
+    /// The directory is setgid: the group (on disk) of everything made in it.
+    pub(super) group: Option<u32>,
+    /// Its default ACL.
+    pub(super) default_acl: Option<Vec<u8>>,
+}
+
+/// Anything but a directory.
+#[derive(Debug)]
+pub(super) struct FileNode {
+    pub(super) state: Mutex<FileState>,
+    /// Held while the inode is copied up.
+    pub(super) copy_up: Mutex<()>,
+    /// The open backing file: the lower's for reading, or the upper's for reading and writing.
+    pub(super) data: Arc<FdSlot>,
+    /// Its bytes were written or its times changed since the last sync of any kind.
+    pub(super) dirty: AtomicBool,
+}
+
+/// Where the bytes of a file are, and its names.
+#[derive(Debug)]
+pub(super) struct FileState {
+    pub(super) real: Real,
+    /// The visible names that are known. All of them for a lower file; for an upper file the ones that were
+    /// looked up (its disk knows the true count).
+    pub(super) links: Vec<Link>,
+}
+
+/// A name of a file, and the upper's directory it is in once it is there.
+#[derive(Clone, Debug)]
+pub(super) struct Link {
+    pub(super) place: Place,
+    pub(super) upper: Option<UpperDir>,
+}
+
+/// The real object behind a file.
+#[derive(Debug)]
+pub(super) enum Real {
+    /// An entry of a lower layer.
+    Lower { dir: LowerDir, name: Name },
+    /// An entry of the upper.
+    Upper { dir: UpperDir, name: Name },
+    /// An object of the upper that has no name any more, or none that is known.
+    Orphan(UpperObject),
+}
+
+impl FileState {
+    pub(super) fn is_upper(&self) -> bool {
+        !matches!(self.real, Real::Lower { .. })
+    }
+
+    /// Adds a name unless it is known.
+    pub(super) fn add_link(&mut self, parent: &Arc<Inode>, name: &Name, upper: Option<UpperDir>) {
+        if let Some(link) = self
+            .links
+            .iter_mut()
+            .find(|link| link.place.is(parent, name))
+        {
+            link.upper = upper.or(link.upper.take());
+            return;
+        }
+        self.links.push(Link {
+            place: Place {
+                parent: Arc::clone(parent),
+                name: Arc::clone(name),
+            },
+            upper,
+        });
+    }
+
+    /// Forgets a name.
+    pub(super) fn drop_link(&mut self, parent: &Arc<Inode>, name: &[u8]) {
+        self.links.retain(|link| !link.place.is(parent, name));
+    }
+}
+
+impl Inode {
+    pub(super) fn dir(&self) -> Option<&DirNode> {
+        match &self.node {
+            Node::Dir(dir) => Some(dir),
+            Node::File(_) => None,
+        }
+    }
+
+    pub(super) fn file(&self) -> Option<&FileNode> {
+        match &self.node {
+            Node::File(file) => Some(file),
+            Node::Dir(_) => None,
+        }
+    }
+
+    /// The state of a directory; `None` for anything else.
+    pub(super) fn lock_dir(&self) -> Option<MutexGuard<'_, DirState>> {
+        self.dir().map(|dir| lock(&dir.state))
+    }
+
+    /// The state of anything but a directory.
+    pub(super) fn lock_file(&self) -> Option<MutexGuard<'_, FileState>> {
+        self.file().map(|file| lock(&file.state))
+    }
+
+    /// Where a directory is; `None` for the root and for other types.
+    pub(super) fn place(&self) -> Option<Place> {
+        self.dir().and_then(|dir| lock(&dir.place).clone())
+    }
+
+    /// How many lookups the transport counts on it.
+    #[must_use]
+    pub fn lookups(&self) -> u64 {
+        self.lookups.load(Ordering::Relaxed)
+    }
+
+    /// Whether `self` is `other` or lies above it. Only meaningful while the rename mutex is held.
+    pub(super) fn is_ancestor_of(self: &Arc<Self>, other: &Arc<Self>) -> bool {
+        let mut at = Arc::clone(other);
+        loop {
+            if Arc::ptr_eq(self, &at) {
+                return true;
+            }
+            match at.place() {
+                Some(place) => at = place.parent,
+                None => return false,
+            }
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! The names of one merged directory, as they are now.
+//!
+//! A directory is read as a whole, once, at its first use; from then on the listing is kept up to date by the
+//! operations of this mount. So a lookup of any name, there or not, costs no system call, creating a file does
+//! not depend on the size of its directory, and lookup and readdir can never disagree.
+//!
+//! Every visible name has a cookie, a number that only grows. readdir(3) continues behind a cookie, so a
+//! position stays valid while entries come and go, without any state per open directory.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Weak;
+use std::time::Instant;
+
+use super::inode::Inode;
+use super::stack::{Found, LowerFound, Merged, Redirect};
+use crate::layer::dir::Name;
+use crate::layer::mark::Mark;
+use crate::layer::stat::{Kind, Time};
+
+/// The first cookie of an entry; 1 and 2 stand behind `.` and `..`.
+const FIRST_COOKIE: u64 = 3;
+
+/// One name of a directory.
+#[derive(Debug, Default)]
+pub(super) struct Slot {
+    /// The position behind which readdir continues; 0 while the name is not visible.
+    pub(super) cookie: u64,
+    /// The upper's entry.
+    pub(super) upper: Option<Found>,
+    /// The upper's whiteout.
+    pub(super) mark: Option<Mark>,
+    /// The redirect of the upper's directory.
+    pub(super) upper_redirect: Option<Redirect>,
+    /// What the lower layers have, shown or covered.
+    pub(super) lower: Option<LowerFound>,
+    /// `st_ino` of what is visible.
+    pub(super) st_ino: u64,
+    /// The inode, if somebody holds it.
+    pub(super) child: Weak<Inode>,
+}
+
+impl Slot {
+    /// Whether the name exists in the merged view.
+    #[must_use]
+    pub(super) fn is_visible(&self) -> bool {
+        self.upper.is_some() || (self.mark.is_none() && self.lower.is_some())
+    }
+
+    /// The type of what is visible.
+    #[must_use]
+    pub(super) fn kind(&self) -> Option<Kind> {
+        match (&self.upper, &self.mark, &self.lower) {
+            (Some(upper), _, _) => Some(upper.kind),
+            (None, None, Some(lower)) => Some(lower.found.kind),
+            _ => None,
+        }
+    }
+
+    /// Whether a lower entry would show if the upper had nothing of this name.
+    #[must_use]
+    pub(super) fn covers_lower(&self) -> bool {
+        self.lower.is_some()
+    }
+
+    /// Whether the upper's directory of this name hides the lower one (a whiteout stands beside it).
+    #[must_use]
+    pub(super) fn is_cut(&self) -> bool {
+        self.mark.is_some()
+    }
+}
+
+impl From<Merged> for Slot {
+    fn from(merged: Merged) -> Self {
+        Self {
+            upper: merged.upper,
+            mark: merged.mark,
+            upper_redirect: merged.upper_redirect,
+            lower: merged.lower,
+            ..Self::default()
+        }
+    }
+}
+
+/// When a layer's directory last changed; compared to see whether it did again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stamp {
+    /// Its inode.
+    pub(super) ino: u64,
+    /// Its modification time.
+    pub(super) mtime: Time,
+    /// Its change time.
+    pub(super) ctime: Time,
+}
+
+/// All names of a directory.
+#[derive(Debug)]
+pub(super) struct Listing {
+    slots: HashMap<Name, Slot>,
+    order: BTreeMap<u64, Name>,
+    next_cookie: u64,
+    /// The state of the layers' directories when they were read (only kept when they may change).
+    pub(super) stamps: Vec<Stamp>,
+    /// When they were last compared.
+    pub(super) checked: Instant,
+}
+
+impl Default for Listing {
+    fn default() -> Self {
+        Self {
+            slots: HashMap::new(),
+            order: BTreeMap::new(),
+            next_cookie: FIRST_COOKIE,
+            stamps: Vec::new(),
+            checked: Instant::now(),
+        }
+    }
+}
+
+impl Listing {
+    /// The slot of a name, visible or not.
+    #[must_use]
+    pub(super) fn get(&self, name: &[u8]) -> Option<&Slot> {
+        self.slots.get(name)
+    }
+
+    /// The same to be changed; visibility must not change (see [`Listing::update`]).
+    pub(super) fn get_mut(&mut self, name: &[u8]) -> Option<&mut Slot> {
+        self.slots.get_mut(name)
+    }
+
+    /// The slot of a name if the name exists in the merged view, with the listing's own copy of the name.
+    #[must_use]
+    pub(super) fn visible_entry(&self, name: &[u8]) -> Option<(&Name, &Slot)> {
+        self.slots
+            .get_key_value(name)
+            .filter(|(_, slot)| slot.is_visible())
+    }
+
+    /// Changes what is known of a name, in whatever way, and keeps the order of entries right: a name that
+    /// becomes visible goes to the end, one that vanishes leaves its place. A slot that says nothing is dropped.
+    pub(super) fn update(&mut self, name: &Name, change: impl FnOnce(&mut Slot)) {
+        let slot = self.slots.entry(Name::clone(name)).or_default();
+        change(slot);
+        let visible = slot.is_visible();
+        if visible && slot.cookie == 0 {
+            slot.cookie = self.next_cookie;
+            self.next_cookie += 1;
+            self.order.insert(slot.cookie, Name::clone(name));
+        } else if !visible && slot.cookie != 0 {
+            self.order.remove(&slot.cookie);
+            slot.cookie = 0;
+            slot.child = Weak::new();
+        }
+        if !visible && slot.mark.is_none() && slot.lower.is_none() {
+            self.slots.remove(name);
+        }
+    }
+
+    /// Visible names behind `cookie`, in order, with their slots.
+    pub(super) fn after(&self, cookie: u64) -> impl Iterator<Item = (&Name, &Slot)> {
+        self.order
+            .range(cookie.saturating_add(1)..)
+            .filter_map(|(_, name)| Some((name, self.slots.get(name)?)))
+    }
+
+    /// All slots, visible or not.
+    pub(super) fn all(&self) -> impl Iterator<Item = (&Name, &Slot)> {
+        self.slots.iter()
+    }
+
+    /// Whether nothing is visible.
+    #[must_use]
+    pub(super) fn is_empty(&self) -> bool {
+        self.order.is_empty()
+    }
+
+    /// Takes over the cookies and inodes of an older listing of the same directory, for names that are still
+    /// the same entry.
+    pub(super) fn inherit(&mut self, mut older: Self) {
+        self.next_cookie = self.next_cookie.max(older.next_cookie);
+        self.order.clear();
+        let mut fresh = Vec::new();
+        for (name, slot) in &mut self.slots {
+            slot.cookie = 0;
+            if !slot.is_visible() {
+                continue;
+            }
+            match older.slots.remove(name) {
+                Some(old) if old.cookie != 0 => {
+                    slot.cookie = old.cookie;
+                    self.order.insert(old.cookie, Name::clone(name));
+                    if old.st_ino == slot.st_ino && old.upper.is_some() == slot.upper.is_some() {
+                        slot.child = old.child;
+                    }
+                }
+                _ => fresh.push(Name::clone(name)),
+            }
+        }
+        for name in fresh {
+            self.update(&name, |_| {});
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn name(text: &str) -> Name {
+        Name::from(text.as_bytes())
+    }
+
+    fn add(listing: &mut Listing, text: &str) {
+        listing.update(&name(text), |slot| {
+            slot.upper = Some(Found {
+                kind: Kind::File,
+                ino: 1,
+            });
+        });
+    }
+
+    fn names(listing: &Listing, cookie: u64) -> Vec<String> {
+        listing
+            .after(cookie)
+            .map(|(name, _)| String::from_utf8_lossy(name).into_owned())
+            .collect()
+    }
+
+    #[test]
+    fn positions_stay_valid_while_entries_come_and_go() {
+        let mut listing = Listing::default();
+        for text in ["a", "b", "c", "d"] {
+            add(&mut listing, text);
+        }
+        let behind_b = listing.get(b"b").unwrap().cookie;
+        listing.update(&name("b"), |slot| slot.upper = None);
+        listing.update(&name("c"), |slot| slot.upper = None);
+        add(&mut listing, "e");
+        assert_eq!(names(&listing, behind_b), ["d", "e"]);
+        add(&mut listing, "b");
+        assert_eq!(names(&listing, behind_b), ["d", "e", "b"]);
+        assert_eq!(names(&listing, 0), ["a", "d", "e", "b"]);
+    }
+
+    #[test]
+    fn memory_is_bounded_by_the_names_that_are_there() {
+        let mut listing = Listing::default();
+        for _ in 0..1000 {
+            add(&mut listing, "x");
+            listing.update(&name("x"), |slot| slot.upper = None);
+        }
+        assert!(listing.slots.is_empty() && listing.order.is_empty());
+    }
+
+    #[test]
+    fn a_whiteout_keeps_its_slot_but_no_position() {
+        let mut listing = Listing::default();
+        add(&mut listing, "x");
+        listing.update(&name("x"), |slot| {
+            slot.upper = None;
+            slot.mark = Some(Mark::Beside);
+        });
+        assert!(listing.is_empty());
+        assert!(listing.get(b"x").is_some() && listing.visible_entry(b"x").is_none());
+    }
+
+    #[test]
+    fn a_fresh_listing_inherits_positions() {
+        let mut older = Listing::default();
+        for text in ["a", "b", "c"] {
+            add(&mut older, text);
+        }
+        let behind_a = older.get(b"a").unwrap().cookie;
+        let mut fresh = Listing::default();
+        for text in ["d", "c", "b"] {
+            add(&mut fresh, text);
+        }
+        fresh.inherit(older);
+        assert_eq!(names(&fresh, behind_a), ["b", "c", "d"]);
+    }
+}

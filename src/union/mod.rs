@@ -1,0 +1,160 @@
+//! The merged tree: lookup, listing, copy-up, whiteouts, rename, identity. It knows no transport and no
+//! command line; every operation is addressed by node id and needs no state per open file.
+
+pub mod attr;
+pub mod config;
+mod copyup;
+mod create;
+mod data;
+pub mod error;
+mod hardlink;
+pub mod identity;
+pub mod idmap;
+pub mod inode;
+mod listing;
+mod lookup;
+mod open;
+mod readdir;
+mod redirect;
+mod remove;
+mod rename;
+mod stack;
+mod stage;
+mod table;
+mod whiteout;
+mod xattr;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
+
+use dashmap::DashMap;
+use rustix::io::Errno;
+
+pub use attr::{Attr, SetAttr};
+pub use config::{Config, SetupError};
+pub use create::{Caller, New};
+pub use error::{Error, Result};
+pub use inode::NodeId;
+pub use lookup::Entry;
+pub use readdir::DirEntry;
+pub use rename::RenameMode;
+
+use crate::layer::dir::{LayerNo, UPPER};
+use crate::layer::mark::WH_PREFIX;
+use crate::layer::probe::UpperAbilities;
+use crate::layer::{FdCache, LowerDir, UpperDir};
+use config::CacheMode;
+use error::refuse;
+use hardlink::LinkIndex;
+use identity::of_lower;
+use idmap::IdMaps;
+use inode::Inode;
+use stage::Stage;
+use table::Table;
+
+/// Longest name (NAME_MAX of every Linux file system a layer may be on).
+pub const NAME_MAX: usize = crate::layer::mark::NAME_MAX;
+
+/// What names one file on the disks: layer, device, inode number.
+type RealKey = (LayerNo, u64, u64);
+
+/// What only a writable union has.
+#[derive(Debug)]
+struct Writable {
+    stage: Stage,
+    abilities: UpperAbilities,
+    /// Whiteouts are 0/0 devices and opaque marks are xattrs, else `.wh.` files.
+    char_marks: bool,
+}
+
+/// A merged tree.
+#[derive(Debug)]
+pub struct Union {
+    lowers: Vec<LowerDir>,
+    upper: Option<UpperDir>,
+    writable: Option<Writable>,
+    /// Names that begin with `.wh.` are ordinary names in the upper.
+    plain_wh_names: bool,
+    ids: IdMaps,
+    volatile: bool,
+    redirect_dir: bool,
+    no_acl: bool,
+    no_xattrs: bool,
+    cache: CacheMode,
+    /// Owner and group that the daemon's own creations get on disk.
+    daemon: (u32, u32),
+    table: Table,
+    /// Files that have several names on their disk.
+    shared: DashMap<RealKey, Weak<Inode>>,
+    link_index: Vec<OnceLock<LinkIndex>>,
+    /// Counts removals of names of such files, so that a list of names made meanwhile is known to be old.
+    name_changes: AtomicU64,
+    /// Held by every rename: the shape of the tree does not change under it.
+    renames: Mutex<()>,
+    fds: Arc<FdCache>,
+    root: Arc<Inode>,
+}
+
+impl Union {
+    /// The writable side, or EROFS.
+    fn writable(&self) -> Result<&Writable> {
+        match &self.writable {
+            Some(writable) => Ok(writable),
+            None => refuse(Errno::ROFS),
+        }
+    }
+
+    /// Whether nothing can be changed through this union.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        self.writable.is_none()
+    }
+
+    /// Whether somebody else may change the layers meanwhile, so that caches must be short-lived.
+    #[must_use]
+    pub fn may_change_below(&self) -> bool {
+        self.cache == CacheMode::Auto
+    }
+
+    /// Whether POSIX ACLs are to be offered.
+    #[must_use]
+    pub fn offers_acls(&self) -> bool {
+        !self.no_acl && !self.no_xattrs
+    }
+
+    /// Open descriptors in the cache, and its bound.
+    #[must_use]
+    pub fn descriptors(&self) -> (usize, usize) {
+        (self.fds.open(), self.fds.limit())
+    }
+
+    /// Inodes that the transport knows.
+    #[must_use]
+    pub fn inodes(&self) -> usize {
+        self.table.len()
+    }
+
+    fn lower_ino(&self, layer: LayerNo, ino: u64) -> u64 {
+        of_lower(layer, self.lowers.len(), ino)
+    }
+
+    /// Refuses names that cannot be stored. Errors: ENAMETOOLONG, EPERM for a name that would be a mark.
+    fn check_new_name(&self, name: &[u8]) -> Result<()> {
+        if name.len() > NAME_MAX {
+            return refuse(Errno::NAMETOOLONG);
+        }
+        if name.starts_with(WH_PREFIX) && !self.plain_wh_names {
+            return refuse(Errno::PERM);
+        }
+        Ok(())
+    }
+
+    /// Whether a name of this layer can be a mark.
+    fn reads_wh_names(&self, layer: LayerNo) -> bool {
+        layer != UPPER || !self.plain_wh_names
+    }
+
+    fn note_name_change(&self) {
+        self.name_changes.fetch_add(1, Ordering::AcqRel);
+    }
+}

@@ -1,0 +1,270 @@
+//! Putting a union together from directories, and proving beforehand that everything it will need works.
+
+use std::path::Path;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, OnceLock};
+
+use dashmap::DashMap;
+use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
+
+use super::config::{CacheMode, Config, SetupError, WhiteoutForm};
+use super::hardlink::finish_publications;
+use super::idmap::IdMaps;
+use super::inode::{DirNode, DirState, Inode, Node, NodeId};
+use super::lookup::open_root;
+use super::stage::Stage;
+use super::table::Table;
+use super::{Union, Writable};
+use crate::layer::dir::LayerNo;
+use crate::layer::mark::{TRUSTED_PREFIX, USER_PREFIX};
+use crate::layer::probe::probe;
+use crate::layer::stat::Kind;
+use crate::layer::{FdCache, LowerDir, UpperDir};
+
+type Setup<T> = std::result::Result<T, SetupError>;
+
+/// Descriptors that are not the cache's: standard streams, FUSE devices, the stage, system calls under way.
+const RESERVED_FDS: usize = 64;
+/// Most descriptors worth keeping open.
+const MOST_CACHED_FDS: usize = 8192;
+/// The `st_ino` of the root, on every mount: no file of any layer has it.
+const ROOT_INO: u64 = 1;
+/// Remembers on the upper's root that its whiteouts are devices and `.wh.` names are ordinary ones.
+const FORM_XATTR: &str = "form";
+
+impl Union {
+    /// Opens the layers, locks and empties the work directory, and proves by trying that the upper can store
+    /// what the configuration asks for. Nothing in the upper's tree is changed but the marker of its whiteout form.
+    pub fn open(config: &Config) -> Setup<Self> {
+        let layers = config.lowers.len() + usize::from(config.upper.is_some());
+        let fds = FdCache::new(cached_fds(layers)?);
+        let mut lowers = Vec::with_capacity(config.lowers.len());
+        for (index, path) in config.lowers.iter().enumerate() {
+            let number = LayerNo::try_from(index + 1)
+                .map_err(|_| SetupError::new("more than 65534 lower layers", "use fewer layers"))?;
+            let fd = open_root(path).map_err(|errno| cannot_open("lower layer", path, errno))?;
+            lowers.push(LowerDir::root(number, fd, &fds));
+        }
+        if lowers.is_empty() && config.upper.is_none() {
+            return Err(SetupError::new(
+                "no layer given",
+                "give at least one --lower",
+            ));
+        }
+        let upper = match &config.upper {
+            Some(path) => {
+                let fd = open_root(path).map_err(|e| cannot_open("upper directory", path, e))?;
+                Some(UpperDir::root(fd, &fds))
+            }
+            None => None,
+        };
+        let (writable, plain_wh_names) = match (&upper, &config.upper) {
+            (Some(root), Some(path)) if !config.read_only => {
+                let writable = open_writable(config, root, path, &fds)?;
+                let plain = writable.char_marks && has_plain_names(&writable, root, path)?;
+                (Some(writable), plain)
+            }
+            (Some(root), _) => (None, reads_plain_names(root)),
+            _ => (None, false),
+        };
+        let link_index = lowers.iter().map(|_| OnceLock::new()).collect();
+        let root = Arc::new(Inode {
+            id: NodeId::ROOT,
+            st_ino: ROOT_INO,
+            kind: Kind::Dir,
+            lookups: AtomicU64::new(1),
+            no_xattrs: std::sync::atomic::AtomicBool::new(false),
+            node: Node::Dir(Box::new(DirNode {
+                place: Mutex::new(None),
+                state: Mutex::new(DirState {
+                    upper: upper.clone(),
+                    lowers: lowers.clone(),
+                    ..DirState::default()
+                }),
+            })),
+        });
+        let table = Table::new();
+        table.add_lookup(&root);
+        let daemon = (
+            rustix::process::geteuid().as_raw(),
+            rustix::process::getegid().as_raw(),
+        );
+        // A read-only view of an upper shows what another mount is writing there.
+        let shared_upper = upper.is_some() && writable.is_none();
+        Ok(Self {
+            lowers,
+            upper,
+            writable,
+            plain_wh_names,
+            ids: IdMaps::new(config),
+            volatile: config.volatile,
+            redirect_dir: config.redirect_dir,
+            no_acl: config.no_acl,
+            no_xattrs: config.no_xattrs,
+            cache: if shared_upper {
+                CacheMode::Auto
+            } else {
+                config.cache
+            },
+            daemon,
+            table,
+            shared: DashMap::new(),
+            link_index,
+            name_changes: AtomicU64::new(0),
+            renames: Mutex::new(()),
+            fds,
+            root,
+        })
+    }
+}
+
+/// How many descriptors the cache may hold, by what this process may open.
+fn cached_fds(layers: usize) -> Setup<usize> {
+    let limit = getrlimit(Resource::Nofile)
+        .current
+        .map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX));
+    let needed = layers + 2 * RESERVED_FDS;
+    if limit < needed {
+        return Err(SetupError::new(
+            format!("too few descriptors: {layers} layers need {needed}, the limit is {limit}"),
+            "raise it (ulimit -n), or use fewer layers",
+        ));
+    }
+    Ok(((limit - layers - RESERVED_FDS) / 2).min(MOST_CACHED_FDS))
+}
+
+fn cannot_open(what: &str, path: &Path, errno: Errno) -> SetupError {
+    SetupError::new(
+        format!("cannot open {what} {}: {errno}", path.display()),
+        match errno {
+            Errno::NOENT => "create it, or correct the path",
+            Errno::NOTDIR => "give a directory",
+            Errno::ACCESS | Errno::PERM => "give a directory that you may read",
+            _ => "see whether its disk is healthy and mounted",
+        },
+    )
+}
+
+fn open_writable(
+    config: &Config,
+    root: &UpperDir,
+    path: &Path,
+    fds: &Arc<FdCache>,
+) -> Setup<Writable> {
+    let Some(work) = &config.work else {
+        return Err(SetupError::new(
+            "an upper directory needs a work directory",
+            "give one with --work, on the same file system",
+        ));
+    };
+    let problem = |what: &str, errno: Errno| {
+        SetupError::new(
+            format!("{what} {}: {errno}", work.display()),
+            "give an empty directory that you may write, on the file system of the upper",
+        )
+    };
+    let stage = Stage::open(work, fds)?;
+    let same_disk = root.stat().map(|stat| stat.dev).ok() == stage.dir().stat().map(|s| s.dev).ok();
+    if !same_disk {
+        return Err(SetupError::new(
+            format!(
+                "work directory {} is not on the file system of the upper {}",
+                work.display(),
+                path.display()
+            ),
+            "give a work directory beside the upper",
+        ));
+    }
+    finish_publications(root, stage.dir())
+        .map_err(|errno| problem("cannot finish what a killed mount left in", errno))?;
+    stage
+        .empty()
+        .map_err(|errno| problem("cannot empty work directory", errno))?;
+    let abilities =
+        probe(stage.dir()).map_err(|errno| problem("cannot write to work directory", errno))?;
+    let char_marks = match config.whiteout {
+        WhiteoutForm::Wh => false,
+        WhiteoutForm::Char => true,
+        WhiteoutForm::Auto => has_overlay_xattr(root) && abilities.whiteout_devices,
+    };
+    if char_marks && !(abilities.whiteout_devices && abilities.overlay_xattrs.is_some()) {
+        return Err(SetupError::new(
+            format!(
+                "the file system of {} cannot store 0/0 devices and overlay xattrs",
+                path.display()
+            ),
+            "mount with whiteout=wh",
+        ));
+    }
+    if !char_marks && !abilities.whiteout_files {
+        return Err(SetupError::new(
+            format!(
+                "the file system of {} cannot store whiteouts",
+                path.display()
+            ),
+            "use an upper on a POSIX file system (ext4, xfs, btrfs, tmpfs)",
+        ));
+    }
+    if abilities.own_xattrs.is_none() && !config.no_xattrs {
+        return Err(SetupError::new(
+            format!(
+                "the file system of {} cannot store extended attributes",
+                path.display()
+            ),
+            "use another file system for the upper, or mount with noxattrs (inode numbers then change at a remount)",
+        ));
+    }
+    Ok(Writable {
+        stage,
+        abilities,
+        char_marks,
+    })
+}
+
+/// Whether `.wh.` names of the upper are ordinary: when devices were its whiteouts from the beginning.
+fn has_plain_names(writable: &Writable, root: &UpperDir, path: &Path) -> Setup<bool> {
+    if reads_plain_names(root) || has_overlay_xattr(root) {
+        return Ok(true);
+    }
+    let mut empty = true;
+    let problem = |errno| {
+        SetupError::new(
+            format!(
+                "cannot read and mark upper directory {}: {errno}",
+                path.display()
+            ),
+            "give a directory that you may read and write",
+        )
+    };
+    root.for_each(|_, _, _| empty = false).map_err(problem)?;
+    let Some(prefix) = writable.abilities.own_xattrs.filter(|_| empty) else {
+        return Ok(false);
+    };
+    let xattr = format!("{prefix}{FORM_XATTR}");
+    root.this()
+        .and_then(|this| this.set_xattr(xattr.as_bytes(), b"char", rustix::fs::XattrFlags::empty()))
+        .map_err(problem)?;
+    Ok(true)
+}
+
+fn reads_plain_names(root: &UpperDir) -> bool {
+    let Ok(xattrs) = root.xattrs() else {
+        return false;
+    };
+    [TRUSTED_PREFIX, USER_PREFIX].iter().any(|prefix| {
+        let name = format!("{prefix}{FORM_XATTR}");
+        matches!(xattrs.get_opt(name.as_bytes()), Ok(Some(value)) if value == b"char")
+    })
+}
+
+/// Whether kernel overlayfs wrote to this upper: it leaves xattrs on the root (`origin`, `impure`, `uuid`).
+fn has_overlay_xattr(root: &UpperDir) -> bool {
+    let list = root.xattrs().and_then(|xattrs| xattrs.list());
+    list.is_ok_and(|list| {
+        list.split(|byte| *byte == 0).any(|name| {
+            (name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay."))
+                && !name.starts_with(TRUSTED_PREFIX.as_bytes())
+        })
+    })
+}

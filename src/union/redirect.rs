@@ -1,0 +1,116 @@
+//! Redirects: a renamed directory that keeps its lower part where it was (`overlayfs.rst`, "redirect_dir").
+//!
+//! They are always followed, in any layer; they are written only with `redirect_dir=on`.
+
+use rustix::fs::XattrFlags;
+use rustix::io::Errno;
+
+use super::error::{During, Result, refuse};
+use super::inode::DirState;
+use super::stack::Redirect;
+use super::{Union, Writable};
+use crate::layer::dir::{LayerNo, Name};
+use crate::layer::mark::{OPAQUE_FILE, REDIRECT_XATTRS, dir_marks, whiteout_name};
+use crate::layer::stat::Kind;
+use crate::layer::{LowerDir, UpperDir};
+
+/// Redirects that lead to redirects that lead to ..: more than this is a loop.
+const DEPTH: usize = 40;
+
+impl Union {
+    /// The lower directories that a redirect found in a directory leads to. A target that is not there gives
+    /// none: the directory then has no lower part.
+    pub(super) fn follow_redirect(
+        &self,
+        parent: &DirState,
+        redirect: &Redirect,
+    ) -> Result<Vec<LowerDir>> {
+        self.resolve(&parent.lowers, redirect.layer, &redirect.target, DEPTH)
+    }
+
+    fn resolve(
+        &self,
+        siblings: &[LowerDir],
+        above: LayerNo,
+        target: &[u8],
+        depth: usize,
+    ) -> Result<Vec<LowerDir>> {
+        if depth == 0 {
+            return refuse(Errno::LOOP);
+        }
+        let below = |dirs: &[LowerDir]| -> Vec<LowerDir> {
+            let lower = dirs.iter().filter(|dir| dir.layer() > above);
+            lower.cloned().collect()
+        };
+        let mut stack = match target.strip_prefix(b"/") {
+            Some(_) => below(&self.lowers),
+            None => below(siblings),
+        };
+        for name in target.split(|byte| *byte == b'/').filter(|n| !n.is_empty()) {
+            if name == b"." || name == b".." {
+                return Ok(Vec::new());
+            }
+            stack = self.step(&stack, &Name::from(name), depth)?;
+        }
+        Ok(stack)
+    }
+
+    /// The stack rule for one name, without an inode: the directories of that name in a stack of lowers.
+    fn step(&self, stack: &[LowerDir], name: &Name, depth: usize) -> Result<Vec<LowerDir>> {
+        let mut found = Vec::new();
+        for dir in stack {
+            match dir.stat_entry(name) {
+                Ok(stat) if stat.kind() == Kind::Dir => {
+                    let child = dir.child(name);
+                    let xattrs = child.xattrs().during("open directory", name)?;
+                    let redirect = REDIRECT_XATTRS
+                        .iter()
+                        .find_map(|xattr| xattrs.get_opt(xattr.as_bytes()).ok().flatten());
+                    let list = xattrs.list().during("listxattr", name)?;
+                    let opaque = dir_marks(&list, |xattr| xattrs.get(xattr).unwrap_or_default())
+                        .opaque
+                        || child.stat_entry(OPAQUE_FILE).is_ok();
+                    found.push(child);
+                    if let Some(target) = redirect {
+                        found.extend(self.resolve(stack, dir.layer(), &target, depth - 1)?);
+                        return Ok(found);
+                    }
+                    if opaque {
+                        return Ok(found);
+                    }
+                }
+                Ok(_) => return Ok(found),
+                Err(Errno::NOENT) => {}
+                Err(errno) => return Err(errno).during("stat", name),
+            }
+            if whiteout_name(name).is_some_and(|mark| dir.stat_entry(&mark).is_ok()) {
+                return Ok(found);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Remembers on a directory of the upper where its lower part is, as a path from the layers' roots.
+    pub(super) fn write_redirect(
+        &self,
+        writable: &Writable,
+        dir: &UpperDir,
+        state: &DirState,
+    ) -> Result<()> {
+        let (Some(namespace), Some(path)) = (
+            writable.abilities.overlay_xattrs,
+            state.lowers.first().and_then(|lower| lower.path()),
+        ) else {
+            return refuse(Errno::XDEV);
+        };
+        let mut target = Vec::new();
+        for name in path {
+            target.push(b'/');
+            target.extend_from_slice(&name);
+        }
+        let xattr = format!("{namespace}overlay.redirect");
+        dir.this()
+            .and_then(|this| this.set_xattr(xattr.as_bytes(), &target, XattrFlags::empty()))
+            .during("setxattr", xattr.as_bytes())
+    }
+}

@@ -1,0 +1,664 @@
+//! rename(2) in all its forms.
+//!
+//! Whatever is renamed is first brought into the upper: a file by copy-up; a directory with lower content by
+//! copying up everything below it, in place, where each single copy leaves the merged view as it is. Then it is
+//! marked opaque, which changes nothing either, since it hides only what was copied. From there on it is an
+//! ordinary directory of the upper and moves by one system call. (Building the copy beside, in the work
+//! directory, would need the same copies, and a second one of what the upper already has.) With
+//! `redirect_dir=on` nothing is copied: a redirect xattr names the lower directory.
+//!
+//! # Crash
+//! Before the renameat2(2) the old name is there, after it the new one. The whiteout of the old name is written
+//! before it (beside the entry, where it hides only lower layers) or by it (`RENAME_WHITEOUT`).
+
+use std::sync::{Arc, MutexGuard};
+
+use rustix::fs::RenameFlags;
+use rustix::io::Errno;
+
+use super::copyup::restore_times;
+use super::error::{During, Error, Result, refuse};
+use super::identity::of_upper;
+use super::inode::{DirState, FileState, Inode, NodeId, Place, Real};
+use super::listing::Listing;
+use super::remove::{bury, check_types};
+use super::{Union, Writable};
+use crate::layer::UpperDir;
+use crate::layer::dir::Name;
+use crate::layer::mark::{Mark, whiteout_name};
+use crate::layer::stat::Kind;
+use crate::sync::lock;
+
+/// How often a rename starts over because the tree changed while it prepared.
+const PATIENCE: usize = 100;
+
+/// The flags of renameat2(2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RenameMode {
+    /// What is under the new name is replaced.
+    Replace,
+    /// EEXIST when there is something under the new name.
+    NoReplace,
+    /// The two names change places.
+    Exchange,
+}
+
+/// One end of a rename.
+struct End<'a> {
+    parent: &'a Arc<Inode>,
+    dir: UpperDir,
+    name: Name,
+}
+
+/// The locked states of both parents, which may be one directory.
+struct Parents<'a> {
+    from: MutexGuard<'a, DirState>,
+    to: Option<MutexGuard<'a, DirState>>,
+}
+
+impl Parents<'_> {
+    fn from(&mut self) -> &mut DirState {
+        &mut self.from
+    }
+
+    fn to(&mut self) -> &mut DirState {
+        self.to.as_mut().unwrap_or(&mut self.from)
+    }
+}
+
+/// What the slots said before anything was changed.
+#[derive(Clone, Copy)]
+struct Before {
+    covers: bool,
+    mark: Option<Mark>,
+    in_upper: bool,
+    ino: u64,
+}
+
+impl Union {
+    /// Renames `from_name` in `from` to `to_name` in `to`.
+    /// Errors: ENOENT, EEXIST, ENOTEMPTY, ENOTDIR, EISDIR, EINVAL for a directory into itself, EPERM for a name
+    /// that would be a whiteout, EROFS, ENOSPC (the copies made so far stay, unseen), what the disk answers.
+    pub fn rename(
+        &self,
+        from: NodeId,
+        from_name: &[u8],
+        to: NodeId,
+        to_name: &[u8],
+        mode: RenameMode,
+    ) -> Result<()> {
+        let writable = self.writable()?;
+        self.check_new_name(to_name)?;
+        let from = self.table.get(from)?;
+        let to = self.table.get(to)?;
+        for _ in 0..PATIENCE {
+            let Some(source) = self.child(&from, from_name)? else {
+                return refuse(Errno::NOENT);
+            };
+            let source = source.inode;
+            let target = self.child(&to, to_name)?.map(|child| child.inode);
+            match (&target, mode) {
+                (Some(_), RenameMode::NoReplace) => return refuse(Errno::EXIST),
+                (None, RenameMode::Exchange) => return refuse(Errno::NOENT),
+                // Two names of one file: rename(2) does nothing.
+                (Some(target), _) if Arc::ptr_eq(&source, target) => return Ok(()),
+                (Some(target), RenameMode::Replace) => {
+                    check_types(&source, target)?;
+                    if target.kind == Kind::Dir {
+                        self.check_empty(target)?;
+                    }
+                }
+                _ => {}
+            }
+            self.check_loops(&source, &to)?;
+            if let (Some(target), RenameMode::Exchange) = (&target, mode) {
+                self.check_loops(target, &from)?;
+            }
+            self.bring_up(&source)?;
+            if let (Some(target), RenameMode::Exchange) = (&target, mode) {
+                self.bring_up(target)?;
+            }
+            let ends = (
+                End {
+                    dir: self.copy_up_dir(&from)?,
+                    parent: &from,
+                    name: Name::from(from_name),
+                },
+                End {
+                    dir: self.copy_up_dir(&to)?,
+                    parent: &to,
+                    name: Name::from(to_name),
+                },
+            );
+            if self.try_rename(writable, &ends, &source, target.as_ref(), mode)? {
+                return Ok(());
+            }
+        }
+        Err(Error::rule(Errno::BUSY))
+    }
+
+    fn check_loops(&self, moved: &Arc<Inode>, into: &Arc<Inode>) -> Result<()> {
+        let _shape = lock(&self.renames);
+        if moved.kind == Kind::Dir && moved.is_ancestor_of(into) {
+            return refuse(Errno::INVAL);
+        }
+        Ok(())
+    }
+
+    /// Brings what is to be renamed into the upper.
+    fn bring_up(&self, inode: &Arc<Inode>) -> Result<()> {
+        if inode.kind != Kind::Dir {
+            return self.copy_up_file(inode, None);
+        }
+        if self.redirect_dir {
+            self.copy_up_dir(inode)?;
+            return Ok(());
+        }
+        self.copy_up_tree(inode)
+    }
+
+    /// The part under locks; `false` when what was prepared does not hold any more.
+    fn try_rename(
+        &self,
+        writable: &Writable,
+        ends: &(End, End),
+        source: &Arc<Inode>,
+        target: Option<&Arc<Inode>>,
+        mode: RenameMode,
+    ) -> Result<bool> {
+        let (from, to) = ends;
+        let _shape = lock(&self.renames);
+        self.check_loops_locked(source, to.parent)?;
+        let exchanged = target.filter(|_| mode == RenameMode::Exchange);
+        if let Some(target) = exchanged {
+            self.check_loops_locked(target, from.parent)?;
+        }
+        if !self.redirect_dir {
+            for inode in [Some(source), exchanged].into_iter().flatten() {
+                if inode.kind == Kind::Dir && !self.cut(writable, inode)? {
+                    return Ok(false);
+                }
+            }
+        }
+        let Some(mut parents) = lock_parents(from.parent, to.parent) else {
+            return refuse(Errno::NOTDIR);
+        };
+        if parents.to().removed.is_some() {
+            return refuse(Errno::NOENT);
+        }
+        if !self.is_still(parents.from(), &from.name, source)? {
+            return Ok(false);
+        }
+        let target_is_still = match target {
+            Some(target) => self.is_still(parents.to(), &to.name, target)?,
+            None => self.slot_mut(parents.to(), &to.name)?.is_none(),
+        };
+        if !target_is_still {
+            return Ok(false);
+        }
+        let before = (
+            before(parents.from(), &from.name),
+            before(parents.to(), &to.name),
+        );
+        if !before.0.in_upper || (exchanged.is_some() && !before.1.in_upper) {
+            return Ok(false);
+        }
+        match exchanged {
+            Some(target) => {
+                self.exchange(writable, ends, &mut parents, (source, target), before)?;
+            }
+            None => self.replace(writable, ends, &mut parents, source, target, before)?,
+        }
+        self.note_name_change();
+        Ok(true)
+    }
+
+    fn check_loops_locked(&self, moved: &Arc<Inode>, into: &Arc<Inode>) -> Result<()> {
+        if moved.kind == Kind::Dir && moved.is_ancestor_of(into) {
+            return refuse(Errno::INVAL);
+        }
+        Ok(())
+    }
+
+    fn replace(
+        &self,
+        writable: &Writable,
+        (from, to): &(End, End),
+        parents: &mut Parents<'_>,
+        source: &Arc<Inode>,
+        target: Option<&Arc<Inode>>,
+        (before_from, before_to): (Before, Before),
+    ) -> Result<()> {
+        let redirected = self.prepare_move(writable, source, before_to)?;
+        if source.st_ino != of_upper(before_from.ino) || redirected {
+            self.mark_impure(writable, &to.dir, parents.to())?;
+        }
+        let mut mark_to = before_to.mark;
+        let mut dead_dir = match target.filter(|target| target.kind == Kind::Dir) {
+            Some(target) => {
+                let Some(mut state) = target.lock_dir() else {
+                    return refuse(Errno::NOTDIR);
+                };
+                self.load(&mut state)?;
+                if !state.listing.as_ref().is_some_and(Listing::is_empty) {
+                    return refuse(Errno::NOTEMPTY);
+                }
+                if let Some(upper) = state.upper.clone() {
+                    if before_to.covers {
+                        // From here on its own marks are not needed to hide what lies below.
+                        if writable.mark_for(&to.name) == Mark::Beside {
+                            writable.mark_beside(&to.dir, &to.name)?;
+                            mark_to = Some(Mark::Beside);
+                        } else {
+                            writable.make_opaque(&upper)?;
+                        }
+                    }
+                    self.clear_marks_in(&upper)?;
+                }
+                let last = self.dir_attr(target, &state)?;
+                Some((state, last))
+            }
+            None => None,
+        };
+        let in_place =
+            before_from.covers && (redirected || writable.mark_for(&from.name) == Mark::InPlace);
+        if before_from.covers && !in_place {
+            writable.mark_beside(&from.dir, &from.name)?;
+        }
+        let mut files = lock_files(source, target);
+        if let (Some(target), Some(file), true) = (
+            target,
+            target.and_then(|target| target.file()),
+            before_to.in_upper,
+        ) && let Some(state) = files.target()
+        {
+            self.keep_alive(target, file, state, to.parent, &to.name, &to.dir)?;
+        }
+        let swap = before_to.mark == Some(Mark::InPlace) && source.kind == Kind::Dir;
+        let flags = if swap {
+            // A directory cannot replace the mark, which is a file: they change places.
+            RenameFlags::EXCHANGE
+        } else if in_place {
+            RenameFlags::WHITEOUT
+        } else {
+            RenameFlags::empty()
+        };
+        let moved = move_entry(source, from, to, flags);
+        if moved.is_err() && before_from.covers && !in_place && before_from.mark.is_none() {
+            writable.clear_beside(&from.dir, &from.name);
+        }
+        moved.during("rename", &from.name)?;
+        if swap && !in_place {
+            from.dir
+                .unlink(&from.name)
+                .during("unlink whiteout", &from.name)?;
+        }
+        if mark_to == Some(Mark::Beside) {
+            writable.clear_beside(&to.dir, &to.name);
+        }
+        if let Some((state, last)) = &mut dead_dir {
+            bury(state, *last);
+        }
+        if let Some(state) = files.target() {
+            state.drop_link(to.parent, &to.name);
+        }
+        if let Some(state) = files.source() {
+            move_link(state, from, to);
+        }
+        drop(files);
+        drop(dead_dir);
+        settle(source, to);
+        let mark_from = match (before_from.covers, in_place) {
+            (true, true) => Some(Mark::InPlace),
+            (true, false) => Some(Mark::Beside),
+            (false, _) => before_from.mark,
+        };
+        let upper = take_upper(parents.from(), &from.name, mark_from);
+        put_upper(parents.to(), &to.name, upper, source, true);
+        Ok(())
+    }
+
+    fn exchange(
+        &self,
+        writable: &Writable,
+        (from, to): &(End, End),
+        parents: &mut Parents<'_>,
+        (source, target): (&Arc<Inode>, &Arc<Inode>),
+        (before_from, before_to): (Before, Before),
+    ) -> Result<()> {
+        let redirected = (
+            self.prepare_move(writable, source, before_to)?,
+            self.prepare_move(writable, target, before_from)?,
+        );
+        if source.st_ino != of_upper(before_from.ino) || redirected.0 {
+            self.mark_impure(writable, &to.dir, parents.to())?;
+        }
+        if target.st_ino != of_upper(before_to.ino) || redirected.1 {
+            self.mark_impure(writable, &from.dir, parents.from())?;
+        }
+        // A mark beside a directory that keeps its lower part under a redirect would cut that off.
+        for (end, mark, redirected) in [
+            (to, before_to.mark, redirected.0),
+            (from, before_from.mark, redirected.1),
+        ] {
+            if redirected && mark == Some(Mark::Beside) {
+                writable.clear_beside(&end.dir, &end.name);
+            }
+        }
+        let mut files = lock_files(source, Some(target));
+        let swap = || {
+            from.dir
+                .rename(&from.name, &to.dir, &to.name, RenameFlags::EXCHANGE)
+        };
+        match (dir_of(source), dir_of(target)) {
+            (Some(a), Some(b)) => a.relocate(&to.dir, &to.name, || {
+                let mut swapped = Ok(());
+                let other = b.relocate(&from.dir, &from.name, || {
+                    swapped = swap();
+                    swapped
+                });
+                other.and(swapped)
+            }),
+            (Some(a), None) => a.relocate(&to.dir, &to.name, swap),
+            (None, Some(b)) => b.relocate(&from.dir, &from.name, swap),
+            (None, None) => swap(),
+        }
+        .during("rename (exchange)", &from.name)?;
+        if let Some(state) = files.source() {
+            move_link(state, from, to);
+        }
+        if let Some(state) = files.target() {
+            move_link(state, to, from);
+        }
+        drop(files);
+        settle(source, to);
+        settle(target, from);
+        let from_mark = before_from.mark.filter(|_| !redirected.1);
+        let to_mark = before_to.mark.filter(|_| !redirected.0);
+        let a = take_upper(parents.from(), &from.name, from_mark);
+        let b = take_upper(parents.to(), &to.name, to_mark);
+        put_upper(parents.to(), &to.name, a, source, false);
+        put_upper(parents.from(), &from.name, b, target, false);
+        Ok(())
+    }
+
+    /// Before a directory moves to a place where lower content lies under its new name: makes sure that it
+    /// does not merge with that. With redirects its own lower part goes along; gives whether it has one.
+    fn prepare_move(
+        &self,
+        writable: &Writable,
+        inode: &Arc<Inode>,
+        target: Before,
+    ) -> Result<bool> {
+        let Some(mut state) = inode.lock_dir() else {
+            return Ok(false);
+        };
+        self.load(&mut state)?;
+        let Some(upper) = state.upper.clone() else {
+            return refuse(Errno::STALE);
+        };
+        if !state.lowers.is_empty() {
+            self.write_redirect(writable, &upper, &state)?;
+            return Ok(true);
+        }
+        if target.covers {
+            let times = upper.stat().during("stat", b".")?;
+            writable.make_opaque(&upper)?;
+            restore_times(&upper, &times);
+        }
+        Ok(false)
+    }
+
+    /// Makes a directory whose whole content is in the upper independent of the layers below: opaque on disk,
+    /// then without the whiteouts that are not needed any more. `false` when something below is not in the
+    /// upper yet.
+    fn cut(&self, writable: &Writable, inode: &Arc<Inode>) -> Result<bool> {
+        if !self.is_all_upper(inode)? {
+            return Ok(false);
+        }
+        let upper = {
+            let Some(state) = inode.lock_dir() else {
+                return refuse(Errno::NOTDIR);
+            };
+            if state.lowers.is_empty() {
+                return Ok(true);
+            }
+            match &state.upper {
+                Some(upper) => upper.clone(),
+                None => return Ok(false),
+            }
+        };
+        let times = upper.stat().during("stat", b".")?;
+        writable.make_opaque(&upper)?;
+        restore_times(&upper, &times);
+        self.drop_lowers(inode)?;
+        Ok(true)
+    }
+
+    fn is_all_upper(&self, inode: &Arc<Inode>) -> Result<bool> {
+        let directories: Vec<Name> = {
+            let Some(mut state) = inode.lock_dir() else {
+                return refuse(Errno::NOTDIR);
+            };
+            self.load(&mut state)?;
+            if state.upper.is_none() {
+                return Ok(false);
+            }
+            if state.lowers.is_empty() {
+                return Ok(true);
+            }
+            let Some(listing) = &state.listing else {
+                return Ok(false);
+            };
+            if listing.after(0).any(|(_, slot)| slot.upper.is_none()) {
+                return Ok(false);
+            }
+            listing
+                .after(0)
+                .filter(|(_, slot)| slot.kind() == Some(Kind::Dir))
+                .map(|(name, _)| Name::clone(name))
+                .collect()
+        };
+        for name in directories {
+            if let Some(child) = self.child(inode, &name)?
+                && child.inode.kind == Kind::Dir
+                && !self.is_all_upper(&child.inode)?
+            {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Forgets the lower part of a tree that lies below an opaque directory now, and removes the whiteouts
+    /// in it.
+    fn drop_lowers(&self, inode: &Arc<Inode>) -> Result<()> {
+        let mut children = Vec::new();
+        {
+            let Some(mut state) = inode.lock_dir() else {
+                return refuse(Errno::NOTDIR);
+            };
+            let (Some(upper), false) = (state.upper.clone(), state.lowers.is_empty()) else {
+                return Ok(());
+            };
+            state.lowers.clear();
+            let Some(listing) = &mut state.listing else {
+                return Ok(());
+            };
+            let times = upper.stat().during("stat", b".")?;
+            let names: Vec<Name> = listing.all().map(|(name, _)| Name::clone(name)).collect();
+            for name in names {
+                listing.update(&name, |slot| {
+                    slot.lower = None;
+                    let gone = match slot.mark.take() {
+                        Some(Mark::Beside) => whiteout_name(&name).map(|mark| upper.unlink(&mark)),
+                        Some(Mark::InPlace) => Some(upper.unlink(&name)),
+                        None => None,
+                    };
+                    if let Some(Err(errno)) = gone {
+                        log::warn!("unlink whiteout of {}: {errno}", name.escape_ascii());
+                    }
+                    if let Some(child) = slot.child.upgrade()
+                        && child.kind == Kind::Dir
+                    {
+                        children.push(child);
+                    }
+                });
+            }
+            restore_times(&upper, &times);
+        }
+        for child in children {
+            self.drop_lowers(&child)?;
+        }
+        Ok(())
+    }
+}
+
+/// Locks both parents: an ancestor first, else the one with the smaller node id.
+fn lock_parents<'a>(from: &'a Arc<Inode>, to: &'a Arc<Inode>) -> Option<Parents<'a>> {
+    if Arc::ptr_eq(from, to) {
+        return Some(Parents {
+            from: from.lock_dir()?,
+            to: None,
+        });
+    }
+    let from_first = if from.is_ancestor_of(to) {
+        true
+    } else if to.is_ancestor_of(from) {
+        false
+    } else {
+        from.id < to.id
+    };
+    if from_first {
+        let a = from.lock_dir()?;
+        let b = to.lock_dir()?;
+        return Some(Parents {
+            from: a,
+            to: Some(b),
+        });
+    }
+    let b = to.lock_dir()?;
+    let a = from.lock_dir()?;
+    Some(Parents {
+        from: a,
+        to: Some(b),
+    })
+}
+
+/// The locked states of the renamed and the replaced file, as far as they are files.
+struct Files<'a> {
+    source: Option<MutexGuard<'a, FileState>>,
+    target: Option<MutexGuard<'a, FileState>>,
+}
+
+impl Files<'_> {
+    fn source(&mut self) -> Option<&mut FileState> {
+        self.source.as_deref_mut()
+    }
+
+    fn target(&mut self) -> Option<&mut FileState> {
+        self.target.as_deref_mut()
+    }
+}
+
+fn lock_files<'a>(source: &'a Inode, target: Option<&'a Arc<Inode>>) -> Files<'a> {
+    match target {
+        Some(target) if target.id < source.id => {
+            let target = target.lock_file();
+            Files {
+                source: source.lock_file(),
+                target,
+            }
+        }
+        _ => Files {
+            source: source.lock_file(),
+            target: target.and_then(|target| target.lock_file()),
+        },
+    }
+}
+
+fn before(state: &DirState, name: &[u8]) -> Before {
+    let slot = state.listing.as_ref().and_then(|listing| listing.get(name));
+    Before {
+        covers: slot.is_some_and(super::listing::Slot::covers_lower),
+        mark: slot.and_then(|slot| slot.mark),
+        in_upper: slot.is_some_and(|slot| slot.upper.is_some()),
+        ino: slot
+            .and_then(|slot| slot.upper.as_ref())
+            .map_or(0, |upper| upper.ino),
+    }
+}
+
+/// The upper's directory object of an inode.
+fn dir_of(inode: &Inode) -> Option<UpperDir> {
+    inode.lock_dir()?.upper.clone()
+}
+
+fn move_entry(
+    source: &Inode,
+    from: &End<'_>,
+    to: &End<'_>,
+    flags: RenameFlags,
+) -> rustix::io::Result<()> {
+    let rename = || from.dir.rename(&from.name, &to.dir, &to.name, flags);
+    match dir_of(source) {
+        Some(dir) => dir.relocate(&to.dir, &to.name, rename),
+        None => rename(),
+    }
+}
+
+fn move_link(state: &mut FileState, from: &End<'_>, to: &End<'_>) {
+    state.drop_link(from.parent, &from.name);
+    state.add_link(to.parent, &to.name, Some(to.dir.clone()));
+    let moved = matches!(&state.real, Real::Upper { dir, name }
+        if dir.same(&from.dir) && *name == from.name);
+    if moved {
+        state.real = Real::Upper {
+            dir: to.dir.clone(),
+            name: Arc::clone(&to.name),
+        };
+    }
+}
+
+/// Tells a renamed directory where it is.
+fn settle(inode: &Inode, to: &End<'_>) {
+    if let Some(dir) = inode.dir() {
+        *lock(&dir.place) = Some(Place {
+            parent: Arc::clone(to.parent),
+            name: Arc::clone(&to.name),
+        });
+    }
+}
+
+type Moved = (Option<super::stack::Found>, Option<super::stack::Redirect>);
+
+fn take_upper(state: &mut DirState, name: &Name, mark: Option<Mark>) -> Moved {
+    let mut moved = (None, None);
+    if let Some(listing) = &mut state.listing {
+        listing.update(name, |slot| {
+            moved = (slot.upper.take(), slot.upper_redirect.take());
+            slot.mark = mark;
+        });
+    }
+    moved
+}
+
+fn put_upper(
+    state: &mut DirState,
+    name: &Name,
+    (found, redirect): Moved,
+    inode: &Arc<Inode>,
+    clear_mark: bool,
+) {
+    if let Some(listing) = &mut state.listing {
+        listing.update(name, |slot| {
+            slot.upper = found;
+            slot.upper_redirect = redirect;
+            if clear_mark {
+                slot.mark = None;
+            }
+            slot.st_ino = inode.st_ino;
+            slot.child = Arc::downgrade(inode);
+        });
+    }
+}

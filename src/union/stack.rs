@@ -1,0 +1,253 @@
+//! The stack rule: which entries of which layers form a merged directory. Pure, without any system call.
+//!
+//! Layers are fed newest first. A name is decided by the first layer that has it; directory over directory
+//! merges; a whiteout hides a name in the layers below its own, never in its own layer.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use crate::layer::dir::{LayerNo, Name, UPPER};
+use crate::layer::mark::Mark;
+use crate::layer::stat::Kind;
+
+/// An entry as a layer has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Found {
+    /// Its type.
+    pub(super) kind: Kind,
+    /// Its inode number on the layer's disk.
+    pub(super) ino: u64,
+}
+
+/// What the lower layers show under a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct LowerFound {
+    /// The newest of them that has it.
+    pub(super) top: LayerNo,
+    /// What that one has.
+    pub(super) found: Found,
+    /// For a directory: every layer that contributes to it, newest first.
+    pub(super) layers: Vec<LayerNo>,
+    /// For a directory whose oldest contributor was renamed: where its lower part continues.
+    pub(super) redirect: Option<Redirect>,
+}
+
+/// A directory of `layer` that continues below under another name (`overlayfs.rst`, "redirect_dir").
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Redirect {
+    /// The layer whose directory carries the redirect.
+    pub(super) layer: LayerNo,
+    /// A sibling's name, or a path from the layer's root when it starts with a slash.
+    pub(super) target: Name,
+}
+
+/// Everything the stack says about one name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Merged {
+    /// The upper's entry.
+    pub(super) upper: Option<Found>,
+    /// A whiteout of the upper.
+    pub(super) mark: Option<Mark>,
+    /// The redirect that the upper's directory carries.
+    pub(super) upper_redirect: Option<Redirect>,
+    /// What shows, or would show if the upper had nothing of this name.
+    pub(super) lower: Option<LowerFound>,
+    closed: bool,
+}
+
+/// Merges the listings of one directory's layers.
+#[derive(Debug)]
+pub(super) struct Merger {
+    names: HashMap<Name, Merged>,
+    /// In the order in which the layers told of them: the order of the disk, which is the fastest to visit.
+    order: Vec<Name>,
+    layer: LayerNo,
+    hidden: Vec<Name>,
+}
+
+impl Default for Merger {
+    fn default() -> Self {
+        Self {
+            names: HashMap::new(),
+            order: Vec::new(),
+            layer: UPPER,
+            hidden: Vec::new(),
+        }
+    }
+}
+
+impl Merger {
+    /// Starts the next layer.
+    pub(super) fn begin(&mut self, layer: LayerNo) {
+        self.layer = layer;
+    }
+
+    /// An entry of the layer. `redirect` is where the layers below continue it, for a renamed directory.
+    pub(super) fn entry(&mut self, name: &[u8], kind: Kind, ino: u64, redirect: Option<Name>) {
+        let layer = self.layer;
+        let redirect = redirect.map(|target| Redirect { layer, target });
+        let merged = self.name(name);
+        if layer == UPPER {
+            merged.upper = Some(Found { kind, ino });
+            merged.upper_redirect = redirect;
+            return;
+        }
+        if merged.closed {
+            return;
+        }
+        let is_dir = kind == Kind::Dir;
+        merged.closed = !is_dir || redirect.is_some();
+        match &mut merged.lower {
+            None => {
+                merged.lower = Some(LowerFound {
+                    top: layer,
+                    found: Found { kind, ino },
+                    layers: if is_dir { vec![layer] } else { Vec::new() },
+                    redirect,
+                });
+            }
+            Some(lower) if is_dir => {
+                lower.layers.push(layer);
+                lower.redirect = redirect;
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// A whiteout of the layer.
+    pub(super) fn whiteout(&mut self, name: &[u8], mark: Mark) {
+        if self.layer == UPPER {
+            self.name(name).mark = Some(mark);
+        } else {
+            self.hidden.push(Name::from(name));
+        }
+    }
+
+    /// Ends the layer: from here on its whiteouts hide.
+    pub(super) fn end(&mut self) {
+        for name in std::mem::take(&mut self.hidden) {
+            self.name(&name).closed = true;
+        }
+    }
+
+    /// What came of it, without the names that nothing is known of but a lower whiteout.
+    pub(super) fn finish(self) -> impl Iterator<Item = (Name, Merged)> {
+        let mut names = self.names;
+        self.order
+            .into_iter()
+            .filter_map(move |name| {
+                let merged = names.remove(&name)?;
+                Some((name, merged))
+            })
+            .filter(|(_, m)| m.upper.is_some() || m.mark.is_some() || m.lower.is_some())
+    }
+
+    fn name(&mut self, name: &[u8]) -> &mut Merged {
+        match self.names.entry(Name::from(name)) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => {
+                self.order.push(Name::clone(entry.key()));
+                entry.insert(Merged::default())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// Layers in a small language: `d/` directory, `f` file, `-x` whiteout beside, `!x` whiteout in place.
+    fn merge(layers: &[(LayerNo, &[&str])]) -> HashMap<String, Merged> {
+        let mut merger = Merger::default();
+        for (layer, entries) in layers {
+            merger.begin(*layer);
+            for (i, entry) in entries.iter().enumerate() {
+                if let Some(name) = entry.strip_prefix('-') {
+                    merger.whiteout(name.as_bytes(), Mark::Beside);
+                } else if let Some(name) = entry.strip_prefix('!') {
+                    merger.whiteout(name.as_bytes(), Mark::InPlace);
+                } else if let Some(name) = entry.strip_suffix('/') {
+                    merger.entry(name.as_bytes(), Kind::Dir, i as u64 + 1, None);
+                } else {
+                    merger.entry(entry.as_bytes(), Kind::File, i as u64 + 1, None);
+                }
+            }
+            merger.end();
+        }
+        merger
+            .finish()
+            .map(|(name, merged)| (String::from_utf8_lossy(&name).into_owned(), merged))
+            .collect()
+    }
+
+    fn lower(layers: &[(LayerNo, &[&str])], name: &str) -> Option<(LayerNo, Kind, Vec<LayerNo>)> {
+        let merged = merge(layers);
+        let lower = merged.get(name)?.lower.clone()?;
+        Some((lower.top, lower.found.kind, lower.layers))
+    }
+
+    #[test]
+    fn the_newest_layer_decides() {
+        let layers: &[(LayerNo, &[&str])] = &[(1, &["a"]), (2, &["a/", "b"])];
+        assert_eq!(lower(layers, "a"), Some((1, Kind::File, vec![])));
+        assert_eq!(lower(layers, "b"), Some((2, Kind::File, vec![])));
+    }
+
+    #[test]
+    fn directories_merge_until_something_else_comes() {
+        let layers: &[(LayerNo, &[&str])] = &[
+            (1, &["d/"]),
+            (2, &[]),
+            (3, &["d/"]),
+            (4, &["d"]),
+            (5, &["d/"]),
+        ];
+        assert_eq!(lower(layers, "d"), Some((1, Kind::Dir, vec![1, 3])));
+    }
+
+    #[test]
+    fn a_whiteout_hides_only_what_lies_below_its_layer() {
+        for order in [&["-d", "d/"][..], &["d/", "-d"][..]] {
+            let layers = &[(1, order), (2, &["d/"][..])];
+            assert_eq!(lower(layers, "d"), Some((1, Kind::Dir, vec![1])));
+        }
+        assert_eq!(lower(&[(1, &["-d"]), (2, &["d/"])], "d"), None);
+        assert_eq!(
+            lower(&[(1, &["d/"]), (2, &["-d"]), (3, &["d/"])], "d"),
+            Some((1, Kind::Dir, vec![1]))
+        );
+    }
+
+    #[test]
+    fn the_upper_is_told_apart_from_what_it_covers() {
+        let merged = merge(&[(0, &["f", "-g", "!h", "d/"]), (1, &["f", "g", "d/"])]);
+        assert!(merged["f"].upper.is_some() && merged["f"].lower.is_some());
+        assert_eq!(merged["g"].mark, Some(Mark::Beside));
+        assert!(merged["g"].upper.is_none() && merged["g"].lower.is_some());
+        assert_eq!(merged["h"].mark, Some(Mark::InPlace));
+        assert!(merged["h"].lower.is_none());
+        assert_eq!(merged["d"].lower.as_ref().unwrap().layers, [1]);
+    }
+
+    #[test]
+    fn a_lower_whiteout_alone_leaves_no_name() {
+        assert!(merge(&[(1, &["-x"])]).is_empty());
+    }
+
+    #[test]
+    fn a_redirect_ends_the_stack_of_its_name() {
+        let mut merger = Merger::default();
+        merger.begin(1);
+        merger.entry(b"d", Kind::Dir, 1, Some(Name::from(&b"old"[..])));
+        merger.end();
+        merger.begin(2);
+        merger.entry(b"d", Kind::Dir, 2, None);
+        merger.end();
+        let (_, merged) = merger.finish().next().unwrap();
+        let lower = merged.lower.unwrap();
+        assert_eq!(lower.layers, [1]);
+        assert_eq!(lower.redirect.unwrap().layer, 1);
+    }
+}

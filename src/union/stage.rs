@@ -1,0 +1,148 @@
+//! The work directory: where things are built beside the tree, to be published by one system call.
+//!
+//! Everything lives in `WORK/work`, as kernel overlayfs lays it out. A writable mount locks the work directory
+//! (flock(2), held until the daemon is gone) and empties it before anything else, after finishing the
+//! publications that a killed daemon left half done (see [`super::hardlink`]). What a crash leaves here is
+//! therefore never seen in the merged tree and is gone after the next mount.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::fd::OwnedFd;
+use rustix::fs::{FlockOperation, Mode, OFlags, flock, mkdirat, openat};
+use rustix::io::Errno;
+
+use super::config::SetupError;
+use crate::layer::dir::Name;
+use crate::layer::stat::Kind;
+use crate::layer::{FdCache, UpperDir};
+
+/// How long a writable mount waits for the daemon of an ended mount to leave the work directory.
+const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+const LOCK_RETRY: Duration = Duration::from_millis(5);
+
+/// The staging area of a writable union.
+#[derive(Debug)]
+pub(super) struct Stage {
+    dir: UpperDir,
+    counter: AtomicU64,
+    _lock: OwnedFd,
+}
+
+impl Stage {
+    /// Locks the work directory and makes `WORK/work` if needed. Nothing is removed yet.
+    pub(super) fn open(
+        work: &Path,
+        cache: &std::sync::Arc<FdCache>,
+    ) -> std::result::Result<Self, SetupError> {
+        let problem = |call: &str, errno: Errno| {
+            SetupError::new(
+                format!("{call} work directory {}: {errno}", work.display()),
+                "give a directory that you may write, on the file system of the upper",
+            )
+        };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let lock = rustix::fs::open(work, flags, Mode::empty()).map_err(|e| problem("open", e))?;
+        wait_for_lock(&lock, work)?;
+        match mkdirat(&lock, "work", Mode::from_raw_mode(0o700)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(problem("mkdir work in", errno)),
+        }
+        let dir = openat(&lock, "work", flags | OFlags::NOFOLLOW, Mode::empty())
+            .map_err(|e| problem("open work in", e))?;
+        Ok(Self {
+            dir: UpperDir::root(dir, cache),
+            counter: AtomicU64::new(0),
+            _lock: lock,
+        })
+    }
+
+    /// The directory in which things are built.
+    #[must_use]
+    pub(super) fn dir(&self) -> &UpperDir {
+        &self.dir
+    }
+
+    /// A name that nothing in the stage has.
+    #[must_use]
+    pub(super) fn fresh_name(&self) -> Name {
+        let number = self.counter.fetch_add(1, Ordering::Relaxed);
+        Name::from(format!("{number:x}").into_bytes())
+    }
+
+    /// Removes everything in the stage.
+    pub(super) fn empty(&self) -> rustix::io::Result<()> {
+        for name in names(&self.dir)? {
+            remove_tree(&self.dir, &name)?;
+        }
+        Ok(())
+    }
+
+    /// Removes one thing from the stage, whatever it is; a failure is logged, since the next mount empties
+    /// the stage anyway.
+    pub(super) fn discard(&self, name: &Name) {
+        match remove_tree(&self.dir, name) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(errno) => log::warn!(
+                "work directory: cannot remove {}: {errno}; the next mount will",
+                name.escape_ascii()
+            ),
+        }
+    }
+}
+
+fn wait_for_lock(fd: &OwnedFd, work: &Path) -> std::result::Result<(), SetupError> {
+    let deadline = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match flock(fd, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(()),
+            Err(Errno::WOULDBLOCK) if Instant::now() < deadline => {
+                std::thread::sleep(LOCK_RETRY);
+            }
+            Err(Errno::WOULDBLOCK) => {
+                return Err(SetupError::new(
+                    format!(
+                        "work directory {} is in use by another mount",
+                        work.display()
+                    ),
+                    "unmount that one first, use another upper and work directory, or mount read-only",
+                ));
+            }
+            Err(errno) => {
+                return Err(SetupError::new(
+                    format!("flock work directory {}: {errno}", work.display()),
+                    "use a work directory on a file system that supports flock(2)",
+                ));
+            }
+        }
+    }
+}
+
+fn names(dir: &UpperDir) -> rustix::io::Result<Vec<Name>> {
+    let mut names = Vec::new();
+    dir.for_each(|name, _, _| names.push(Name::from(name)))?;
+    Ok(names)
+}
+
+/// Removes an entry with everything in it. Directories that nobody may enter are opened up first: they are
+/// ours, and as an ordinary user we could not look inside otherwise.
+fn remove_tree(dir: &UpperDir, name: &Name) -> rustix::io::Result<()> {
+    match dir.unlink(name) {
+        // unlink(2) of a directory: EISDIR on Linux, EPERM by POSIX.
+        Err(Errno::ISDIR | Errno::PERM) => {}
+        other => return other,
+    }
+    let stat = dir.stat_entry(name)?;
+    if stat.kind() != Kind::Dir {
+        return Err(Errno::PERM);
+    }
+    if stat.perm() & 0o700 != 0o700 {
+        dir.chmod(name, 0o700)?;
+    }
+    let inner = dir.child(name);
+    for name in names(&inner)? {
+        remove_tree(&inner, &name)?;
+    }
+    dir.rmdir(name)
+}

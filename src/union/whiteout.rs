@@ -1,0 +1,116 @@
+//! Writing whiteouts and opaque marks, in the form of this union.
+//!
+//! In every form the order of steps leaves no window: with `.wh.` files the mark is written before the entry
+//! goes, and removed after an entry came, because a mark beside an entry of the same layer never hides it; with
+//! marks in place one rename replaces the entry by its mark and the other way round.
+
+use rustix::fs::{RenameFlags, XattrFlags};
+use rustix::io::Errno;
+
+use super::Writable;
+use super::error::{During, Error, Result};
+use crate::layer::UpperDir;
+use crate::layer::dir::Name;
+use crate::layer::mark::{Mark, OPAQUE_FILE, whiteout_name};
+use crate::layer::stat::Kind;
+
+/// The mode of mark files: they have no content, and nobody needs to read them.
+const MARK_MODE: u32 = 0o444;
+
+impl Writable {
+    /// The form in which a whiteout of `name` is written.
+    pub(super) fn mark_for(&self, name: &[u8]) -> Mark {
+        if self.char_marks || whiteout_name(name).is_none() {
+            Mark::InPlace
+        } else {
+            Mark::Beside
+        }
+    }
+
+    /// Writes a `.wh.` file. That it is there already is fine.
+    pub(super) fn mark_beside(&self, dir: &UpperDir, name: &[u8]) -> Result<()> {
+        let Some(mark) = whiteout_name(name) else {
+            return Err(Error::rule(Errno::NAMETOOLONG));
+        };
+        match dir.mknod(&mark, Kind::File, MARK_MODE, 0) {
+            Ok(()) | Err(Errno::EXIST) => Ok(()),
+            Err(errno) => Err(errno).during("create whiteout", &mark),
+        }
+    }
+
+    /// Removes a `.wh.` file, after an entry of the name came. It hides nothing any more, so a failure does
+    /// not fail the operation.
+    pub(super) fn clear_beside(&self, dir: &UpperDir, name: &[u8]) {
+        if let Some(mark) = whiteout_name(name)
+            && let Err(errno) = dir.unlink(&mark)
+        {
+            log::warn!("unlink whiteout {}: {errno}", mark.escape_ascii());
+        }
+    }
+
+    /// Builds a mark in the stage that hides a name when it is moved to it: a 0/0 device, or, where none can
+    /// be made, an empty file with an xattr, which counts only in a directory that says so.
+    pub(super) fn stage_mark(&self, dir: &UpperDir) -> Result<Name> {
+        let staged = self.stage.fresh_name();
+        if self.abilities.whiteout_devices {
+            let made = self.stage.dir().mknod(&staged, Kind::Char, 0, 0);
+            made.during("mknod whiteout", &staged)?;
+            return Ok(staged);
+        }
+        let Some(namespace) = self.abilities.overlay_xattrs else {
+            return Err(Error::rule(Errno::NAMETOOLONG));
+        };
+        let opaque = format!("{namespace}overlay.opaque");
+        let xattrs = dir.xattrs().during("open directory", b".")?;
+        if xattrs
+            .get_opt(opaque.as_bytes())
+            .during("getxattr", b".")?
+            .is_none()
+        {
+            let this = dir.this().during("open directory", b".")?;
+            this.set_xattr(opaque.as_bytes(), b"x", XattrFlags::empty())
+                .during("setxattr", b".")?;
+        }
+        let stage = self.stage.dir();
+        stage
+            .mknod(&staged, Kind::File, MARK_MODE, 0)
+            .during("create whiteout", &staged)?;
+        let whiteout = format!("{namespace}overlay.whiteout");
+        let set = stage.set_xattr(&staged, whiteout.as_bytes(), b"y", XattrFlags::empty());
+        if set.is_err() {
+            self.stage.discard(&staged);
+        }
+        set.during("setxattr", &staged)?;
+        Ok(staged)
+    }
+
+    /// Puts a mark at the name itself, replacing an entry that is not a directory.
+    pub(super) fn mark_in_place(&self, dir: &UpperDir, name: &[u8]) -> Result<()> {
+        let staged = self.stage_mark(dir)?;
+        let moved = self
+            .stage
+            .dir()
+            .rename(&staged, dir, name, RenameFlags::empty());
+        if moved.is_err() {
+            self.stage.discard(&staged);
+        }
+        moved.during("rename whiteout", name)
+    }
+
+    /// Makes a directory hide everything below it. That it does already is fine.
+    pub(super) fn make_opaque(&self, dir: &UpperDir) -> Result<()> {
+        if self.char_marks
+            && let Some(namespace) = self.abilities.overlay_xattrs
+        {
+            let xattr = format!("{namespace}overlay.opaque");
+            return dir
+                .this()
+                .and_then(|this| this.set_xattr(xattr.as_bytes(), b"y", XattrFlags::empty()))
+                .during("setxattr", xattr.as_bytes());
+        }
+        match dir.mknod(OPAQUE_FILE, Kind::File, MARK_MODE, 0) {
+            Ok(()) | Err(Errno::EXIST) => Ok(()),
+            Err(errno) => Err(errno).during("create opaque mark", OPAQUE_FILE),
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! Extended attributes and POSIX ACLs of the merged view.
+//!
+//! Names that carry the union's own bookkeeping are hidden and cannot be set. The `overlay.` names of kernel
+//! overlayfs are escaped by one more `overlay.`, as kernel overlayfs itself does ("Nesting overlayfs mounts" in
+//! `overlayfs.rst`), so that another overlay can use a directory of this mount as its upper.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use rustix::fs::XattrFlags;
+use rustix::io::Errno;
+
+use super::Union;
+use super::error::{During, Result, refuse};
+use super::idmap::AclSide;
+use super::inode::{Inode, Node, NodeId, Real};
+use crate::layer::upper::UpperObject;
+use crate::layer::xattr::{SIZE_MAX, XattrPath};
+use crate::sync::lock;
+
+const ACL_ACCESS: &[u8] = b"system.posix_acl_access";
+const ACL_DEFAULT: &[u8] = b"system.posix_acl_default";
+/// Namespaces in which an overlay keeps its marks.
+const OVERLAY_PREFIXES: [&[u8]; 2] = [b"trusted.overlay.", b"user.overlay."];
+const ESCAPE: &[u8] = b"overlay.";
+/// fuse-overlayfs's marks, and ours where `trusted.` is not permitted.
+const FUSE_OVERLAYFS_PREFIX: &[u8] = b"user.fuseoverlayfs.";
+/// Longest name of an xattr (`XATTR_NAME_MAX`, xattr(7)).
+const XATTR_NAME_MAX: usize = 255;
+
+/// Whether a name on disk is bookkeeping of an overlay, ours or another's.
+#[must_use]
+pub(super) fn is_internal(stored: &[u8]) -> bool {
+    stored.starts_with(FUSE_OVERLAYFS_PREFIX)
+        || OVERLAY_PREFIXES.iter().any(|prefix| {
+            stored
+                .strip_prefix(*prefix)
+                .is_some_and(|rest| !rest.starts_with(ESCAPE))
+        })
+}
+
+/// How a name of the merged view is stored; `None` for names that cannot be.
+fn stored_name(seen: &[u8]) -> Option<Vec<u8>> {
+    if seen.starts_with(FUSE_OVERLAYFS_PREFIX) {
+        return None;
+    }
+    for prefix in OVERLAY_PREFIXES {
+        if let Some(rest) = seen.strip_prefix(prefix) {
+            return Some([prefix, ESCAPE, rest].concat());
+        }
+    }
+    Some(seen.to_vec())
+}
+
+/// How a stored name is seen; `None` for hidden ones.
+fn seen_name(stored: &[u8]) -> Option<Vec<u8>> {
+    if is_internal(stored) {
+        return None;
+    }
+    for prefix in OVERLAY_PREFIXES {
+        if let Some(rest) = stored
+            .strip_prefix(prefix)
+            .and_then(|rest| rest.strip_prefix(ESCAPE))
+        {
+            return Some([prefix, rest].concat());
+        }
+    }
+    Some(stored.to_vec())
+}
+
+fn is_acl(name: &[u8]) -> bool {
+    name == ACL_ACCESS || name == ACL_DEFAULT
+}
+
+impl Union {
+    fn check_xattr_name(&self, name: &[u8]) -> Result<()> {
+        if self.no_xattrs || (self.no_acl && is_acl(name)) {
+            return refuse(Errno::OPNOTSUPP);
+        }
+        if name.len() > XATTR_NAME_MAX {
+            return refuse(Errno::RANGE);
+        }
+        Ok(())
+    }
+
+    fn xattr_path(&self, inode: &Inode) -> Result<Option<XattrPath>> {
+        let path = match &inode.node {
+            Node::Dir(dir) => {
+                let state = lock(&dir.state);
+                if state.removed.is_some() {
+                    return Ok(None);
+                }
+                match (&state.upper, state.lowers.first()) {
+                    (Some(dir), _) => dir.xattrs(),
+                    (None, Some(dir)) => dir.xattrs(),
+                    (None, None) => return Ok(None),
+                }
+            }
+            Node::File(file) => match &lock(&file.state).real {
+                Real::Lower { dir, name } => dir.xattrs_of(name),
+                Real::Upper { dir, name } => dir.xattrs_of(name),
+                Real::Orphan(object) => Ok(XattrPath::of_fd(Arc::clone(object.fd()))),
+            },
+        };
+        path.map(Some).during("open directory", b".")
+    }
+
+    /// The value of an xattr. Errors: ENODATA when there is none (also where a layer's disk has none at all),
+    /// EOPNOTSUPP when the mount has no xattrs or ACLs.
+    pub fn getxattr(&self, node: NodeId, name: &[u8]) -> Result<Vec<u8>> {
+        self.check_xattr_name(name)?;
+        let inode = self.table.get(node)?;
+        if inode.no_xattrs.load(Ordering::Acquire) {
+            return refuse(Errno::NODATA);
+        }
+        let (Some(stored), Some(path)) = (stored_name(name), self.xattr_path(&inode)?) else {
+            return refuse(Errno::NODATA);
+        };
+        if path.list().during("listxattr", b".")?.is_empty() {
+            inode.no_xattrs.store(true, Ordering::Release);
+            return refuse(Errno::NODATA);
+        }
+        match path.get_opt(&stored).during("getxattr", name)? {
+            Some(value) if is_acl(name) => Ok(self.ids.translate_acl(&value, AclSide::Seen)),
+            Some(value) => Ok(value),
+            None => refuse(Errno::NODATA),
+        }
+    }
+
+    /// The names of all xattrs, each ended by a NUL.
+    pub fn listxattr(&self, node: NodeId) -> Result<Vec<u8>> {
+        if self.no_xattrs {
+            return refuse(Errno::OPNOTSUPP);
+        }
+        let inode = self.table.get(node)?;
+        if inode.no_xattrs.load(Ordering::Acquire) {
+            return Ok(Vec::new());
+        }
+        let Some(path) = self.xattr_path(&inode)? else {
+            return Ok(Vec::new());
+        };
+        let list = path.list().during("listxattr", b".")?;
+        if list.is_empty() {
+            inode.no_xattrs.store(true, Ordering::Release);
+        }
+        let mut seen = Vec::with_capacity(list.len());
+        for stored in list
+            .split(|byte| *byte == 0)
+            .filter(|name| !name.is_empty())
+        {
+            if self.no_acl && is_acl(stored) {
+                continue;
+            }
+            if let Some(name) = seen_name(stored) {
+                seen.extend_from_slice(&name);
+                seen.push(0);
+            }
+        }
+        Ok(seen)
+    }
+
+    /// Sets an xattr. Errors: EPERM for names of the union's own, EEXIST and ENODATA by `flags`, E2BIG,
+    /// EOPNOTSUPP where the upper cannot store it.
+    pub fn setxattr(
+        &self,
+        node: NodeId,
+        name: &[u8],
+        value: &[u8],
+        flags: XattrFlags,
+    ) -> Result<()> {
+        self.check_xattr_name(name)?;
+        let Some(stored) = stored_name(name) else {
+            return refuse(Errno::PERM);
+        };
+        if value.len() > SIZE_MAX {
+            return refuse(Errno::TOOBIG);
+        }
+        let inode = self.table.get(node)?;
+        let object = self.upper_object(&inode)?;
+        inode.no_xattrs.store(false, Ordering::Release);
+        let value = if is_acl(name) {
+            self.ids.translate_acl(value, AclSide::Disk)
+        } else {
+            value.to_vec()
+        };
+        object
+            .set_xattr(&stored, &value, flags)
+            .during("setxattr", name)?;
+        self.forget_inheritance(&inode);
+        Ok(())
+    }
+
+    /// Removes an xattr. Errors: ENODATA when there is none, EPERM for names of the union's own.
+    pub fn removexattr(&self, node: NodeId, name: &[u8]) -> Result<()> {
+        self.check_xattr_name(name)?;
+        let Some(stored) = stored_name(name) else {
+            return refuse(Errno::PERM);
+        };
+        let inode = self.table.get(node)?;
+        self.writable()?;
+        // Nothing to remove is no reason to copy a file up.
+        let has = match self.xattr_path(&inode)? {
+            Some(path) => path.get_opt(&stored).during("getxattr", name)?.is_some(),
+            None => false,
+        };
+        if !has {
+            return refuse(Errno::NODATA);
+        }
+        let object = self.upper_object(&inode)?;
+        object.remove_xattr(&stored).during("removexattr", name)?;
+        self.forget_inheritance(&inode);
+        Ok(())
+    }
+
+    /// The inode's object in the upper, copied up if need be.
+    fn upper_object(&self, inode: &Arc<Inode>) -> Result<UpperObject> {
+        match &inode.node {
+            Node::Dir(_) => self.copy_up_dir(inode)?.this(),
+            Node::File(file) => {
+                self.copy_up_file(inode, None)?;
+                match &lock(&file.state).real {
+                    Real::Upper { dir, name } => dir.object(name),
+                    Real::Orphan(object) => Ok(object.clone()),
+                    Real::Lower { .. } => Err(Errno::STALE),
+                }
+            }
+        }
+        .during("open", b".")
+    }
+
+    fn forget_inheritance(&self, inode: &Inode) {
+        if let Some(mut state) = inode.lock_dir() {
+            state.inheritance = None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bookkeeping_is_hidden_and_other_overlays_are_escaped() {
+        let table: [(&[u8], Option<&[u8]>); 6] = [
+            (b"user.a", Some(b"user.a")),
+            (b"trusted.overlay.opaque", None),
+            (
+                b"trusted.overlay.overlay.opaque",
+                Some(b"trusted.overlay.opaque"),
+            ),
+            (
+                b"user.overlay.overlay.overlay.opaque",
+                Some(b"user.overlay.overlay.opaque"),
+            ),
+            (b"user.fuseoverlayfs.origin", None),
+            (b"trusted.overlay.unionmount.origin", None),
+        ];
+        for (stored, seen) in table {
+            assert_eq!(seen_name(stored).as_deref(), seen);
+            if let Some(seen) = seen {
+                assert_eq!(stored_name(seen).as_deref(), Some(stored));
+            }
+        }
+        assert_eq!(stored_name(b"user.fuseoverlayfs.x"), None);
+    }
+}
