@@ -53,6 +53,7 @@ in_root() {
 		mount --rbind /dev "$root/dev"
 		exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 TERM=dumb \
 			DEBIAN_FRONTEND=noninteractive ${http_proxy:+http_proxy=$http_proxy} ${https_proxy:+https_proxy=$https_proxy} \
+			STANDIN="${STANDIN:-}" \
 			chroot "$root" "$@"' x "$root" "$@" </dev/null
 }
 
@@ -128,8 +129,8 @@ prepare() {
 		echo "a root over several layers" >/etc/motd
 		echo "replaced" >/etc/issue
 		rm -r /usr/share/locale && mkdir -p /usr/share/locale/xx && echo new >/usr/share/locale/xx/new
-		rm -r /usr/share/lintian && echo "was a directory" >/usr/share/lintian
-		rm /etc/debian_version && mkdir /etc/debian_version && echo "was a file" >/etc/debian_version/file
+		rm -r /usr/share/tabset && echo "was a directory" >/usr/share/tabset
+		rm /etc/hostname && mkdir /etc/hostname && echo "was a file" >/etc/hostname/file
 		chmod 0700 /srv; chown 1:2 /mnt; touch -d "1960-02-03 04:05:06.789012345" /media'
 	$PYTHON "$REPO/scripts/tree.py" layer "$new/m2" "$new/m3" "$new/l3" --opaque usr/share/locale
 
@@ -191,9 +192,17 @@ END
 # mount and of the plain copy alike, so it must leave the same bytes whenever
 # it runs. A check that fails ends it.
 STEPS='
-set -eu
-trap "rc=\$?; [ \$rc = 0 ] || echo STEP FAILED: \$now" EXIT
+set -euE
+trap "echo FAILED in step \"\$now\", line \$LINENO: \$BASH_COMMAND" ERR
 step() { now=$*; echo "$(date +%T.%N | cut -c 1-12) $*"; }
+# The stand-in is known to bring back what was deleted.
+empty() { [ -n "$STANDIN" ] || test -z "$(ls -A "$1")"; }
+hidden() { [ -n "$STANDIN" ] || test ! -e "$1"; }
+# rename(2) itself, where mv would fall back to copying, unless it is known to
+# answer EXDEV.
+rename() {
+	if [ -n "$STANDIN" ]; then mv -T "$1" "$2"; else python3 -c "import os, sys; os.rename(*sys.argv[1:])" "$1" "$2"; fi
+}
 umask 022
 
 step "read: nothing of the layers shows"
@@ -201,7 +210,7 @@ test -z "$(find / -xdev -name ".wh.*" -print -quit)"
 test ! -e /usr/share/man; test ! -e /etc/motd
 test "$(cat /etc/issue)" = replaced
 test "$(ls -A /usr/share/locale)" = xx
-test -f /usr/share/lintian; test -f /etc/debian_version/file
+test -f /usr/share/tabset; test -f /etc/hostname/file
 
 step "apt-get install"
 apt-get -q install -y --no-download --no-install-recommends python3-requests
@@ -210,7 +219,7 @@ apt-get check
 
 step "dpkg --verify"
 dpkg --verify >/root/verify || true
-grep -vE " /(usr/share/(man|bug|locale|lintian|doc/bash)/|usr/share/lintian$|usr/bin/pager$|etc/(issue|issue.net|debian_version|motd)$)" /root/verify && exit 1
+grep -vE " /(usr/share/(man|bug|locale|tabset|doc/bash)/|usr/share/tabset$|usr/bin/pager$|etc/(issue|issue.net|motd)$)" /root/verify && false
 
 step "compile and run"
 mkdir /root/c; cd /root/c
@@ -233,13 +242,13 @@ step "rm -rf and make again"
 rm -rf /usr/share/doc
 test ! -e /usr/share/doc
 mkdir /usr/share/doc
-test -z "$(ls -A /usr/share/doc)"
-test ! -e /usr/share/doc/bash; test ! -e /usr/share/doc/apt/copyright
+empty /usr/share/doc
+hidden /usr/share/doc/bash; hidden /usr/share/doc/apt/copyright
 mkdir -p /usr/share/doc/apt/examples
-test -z "$(ls -A /usr/share/doc/apt/examples)"
+empty /usr/share/doc/apt/examples
 echo mine >/usr/share/doc/apt/mine
 rm -rf /usr/share/doc/apt; mkdir -p /usr/share/doc/apt/sub
-test "$(ls -A /usr/share/doc/apt)" = sub
+rmdir /usr/share/doc/apt/sub; empty /usr/share/doc/apt
 
 step "git init and commit of 5000 files"
 mkdir /root/repo; cd /root/repo
@@ -259,20 +268,20 @@ git fsck --full --strict >/dev/null
 
 step "rename a directory from a lower layer"
 find /opt/app/tree -type f | sort | xargs sha256sum >/root/before
-python3 -c "import os; os.rename(\"/opt/app/tree\", \"/opt/app/renamed\")"
+rename /opt/app/tree /opt/app/renamed
 test ! -e /opt/app/tree
 sed s,/opt/app/tree,/opt/app/renamed, /root/before | sha256sum --quiet -c
 mkdir /opt/app/tree
-test -z "$(ls -A /opt/app/tree)"; test ! -e /opt/app/tree/d1/f1
+empty /opt/app/tree; hidden /opt/app/tree/d1/f1
 
 step "rename a directory from two layers, with changes in it"
 ls -A /usr/share/perl5 | sort >/root/names
 echo changed >>/usr/share/perl5/Error.pm; rm -r /usr/share/perl5/Git; echo new >/usr/share/perl5/new
-python3 -c "import os; os.rename(\"/usr/share/perl5\", \"/usr/share/perl5.moved\")"
+rename /usr/share/perl5 /usr/share/perl5.moved
 (grep -vx Git /root/names; echo new) | sort >/root/names2
 ls -A /usr/share/perl5.moved | sort | cmp - /root/names2
 test ! -e /usr/share/perl5
-python3 -c "import os; os.rename(\"/usr/share/perl5.moved\", \"/usr/share/perl5\")"
+rename /usr/share/perl5.moved /usr/share/perl5
 ls -A /usr/share/perl5 | sort | cmp - /root/names2
 test ! -e /usr/share/perl5/Git
 
@@ -283,12 +292,12 @@ test "$(stat -c %h /opt/app/data/name1)" = 3
 chmod o+t /opt/app/bin/sgid; chown 3:4 /opt/app/bin/link -h; chmod u+r /opt/app/odd/mode000
 sed -i s/app/changed/ /opt/app/bin/app
 printf X | dd of=/opt/app/data/sparse bs=1 seek=1000000 conv=notrunc 2>/dev/null
-test "$(stat -c %b /opt/app/data/sparse)" -lt 1000
+[ -n "$STANDIN" ] || test "$(stat -c %b /opt/app/data/sparse)" -lt 1000
 truncate -s 5 /etc/services; : >/etc/protocols
-touch -d "2100-01-02 03:04:05.678901234" /opt/app/bin/dangling -h /etc/hostname
+touch -d "2100-01-02 03:04:05.678901234" /opt/app/bin/dangling -h /etc/group-
 mv /opt/app/odd/mode000 /opt/app/odd/sp*ace /opt/app/readonly/
 ln /opt/app/bin/suid /opt/app/bin/suid2
-rm /opt/app/odd/y*; rm -f /opt/app/odd/x*; test ! -e /opt/app/odd/x* || exit 1
+[ -n "$STANDIN" ] || rm /opt/app/odd/y* /opt/app/odd/x*; [ -n "$STANDIN" ] || test -z "$(find /opt/app/odd -name "x*")"
 cp -a /usr/share/zoneinfo /root/zoneinfo; diff -r --no-dereference /usr/share/zoneinfo /root/zoneinfo
 rm -rf /usr/share/zoneinfo; mv /root/zoneinfo /usr/share/zoneinfo
 find /usr/lib/python3* -name __pycache__ -prune -exec rm -rf {} +
@@ -296,6 +305,9 @@ step "done"
 '
 
 # -------------------------------------------------------------------- the test
+
+# fuse-overlayfs stands in for unionmount while these scripts are developed. It
+# fails some of what follows, so that it is only good for that.
 
 # Everything of one run is below $T, with a copy of the program: a daemon of
 # this run is told by the path of its executable.
@@ -340,6 +352,7 @@ compare() { $PYTHON "$TOOLS/tree.py" compare "$@"; }
 #   mount = remount        afterwards, in every respect, the inode numbers too
 #   remount = plain copy   afterwards, but for what real-root.expect names
 run_test() {
+	export STANDIN
 	local since rc=0 ino=()
 	# The stand-in gives out other inode numbers after a copy-up and a remount.
 	if [ -z "$STANDIN" ]; then ino=(--ino); fi
@@ -361,9 +374,9 @@ run_test() {
 	# Nothing above may have the same second as what the steps write.
 	sleep 1.1
 	since=$((since + 1))
-	in_root "$T/copy" sh -c "$STEPS" >"$T/steps.copy" 2>&1 || { tail -n 30 "$T/steps.copy"; fail "the steps on the plain copy: the test itself is at fault"; }
+	in_root "$T/copy" bash -c "$STEPS" >"$T/steps.copy" 2>&1 || { tail -n 30 "$T/steps.copy"; fail "the steps on the plain copy: the test itself is at fault"; }
 	say "steps done on the plain copy"
-	in_root "$T/m" sh -c "$STEPS" >"$T/steps.mount" 2>&1 || { tail -n 30 "$T/steps.mount"; fail "the steps on the mount"; }
+	in_root "$T/m" bash -c "$STEPS" >"$T/steps.mount" 2>&1 || { tail -n 30 "$T/steps.mount"; fail "the steps on the mount"; }
 	say "steps done on the mount"
 	manifest after.mount "$T/m" "${ino[@]}"
 	manifest after.copy "$T/copy"
@@ -469,7 +482,7 @@ prepare
 if [ "$MODE" = prepare ]; then exit 0; fi
 
 STANDIN=
-case $("$PROGRAM" --version 2>&1 | head -n 1) in fuse-overlayfs*) STANDIN=1 ;; esac
+case $("$PROGRAM" --version 2>&1) in unionmount*) ;; *fuse-overlayfs*) STANDIN=1 ;; esac
 
 # /var/tmp: on a disk, and where an ordinary user gets to.
 T=$(mktemp -d "/var/tmp/um-real-$MODE.XXXXXX")

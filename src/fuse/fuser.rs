@@ -119,7 +119,7 @@ impl Shared {
 }
 
 impl Adapter {
-    pub(super) fn new(union: Union, settings: Settings) -> Self {
+    pub(super) fn new(union: Union, settings: Settings, threads: usize) -> Self {
         Self {
             shared: Arc::new(Shared {
                 union,
@@ -127,7 +127,7 @@ impl Adapter {
             }),
             settings,
             agreed: Agreed::default(),
-            workers: Workers::default(),
+            workers: Workers::new(threads),
         }
     }
 

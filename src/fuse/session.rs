@@ -32,7 +32,7 @@ pub fn mount(union: Union, settings: Settings) -> Result<(), SetupError> {
     // Modes are decided by the callers' umasks, which come with each request.
     rustix::process::umask(rustix::fs::Mode::empty());
     let config = session_config(&settings, union.is_read_only());
-    let adapter = Adapter::new(union, settings.clone());
+    let adapter = Adapter::new(union, settings.clone(), config.n_threads.unwrap_or(1));
     let mut session = match descriptor(&settings.mountpoint) {
         Some(fd) => {
             let fd = inherited(fd)?;

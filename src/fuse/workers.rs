@@ -1,56 +1,85 @@
 //! Threads for requests that take their time.
 //!
 //! The threads that read requests answer most of them within microseconds. A request that copies or syncs data
-//! would keep one of them for seconds, and with it every request queued behind; it gets a thread of its own.
+//! may keep its thread for seconds, which is fine as long as another one still reads requests; when all but one
+//! are kept, the next long request gets a thread of its own.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Most threads at a time; what comes beyond is done by the thread that read it.
+/// Most threads of their own at a time; what comes beyond is done by the thread that read it.
 const MOST: usize = 64;
 
-/// The threads that are out.
+/// Who is busy with long requests.
 #[derive(Debug, Default)]
 pub(super) struct Workers {
+    /// Threads that read requests.
+    readers: usize,
+    /// Those of them that are busy with a long request.
+    kept: AtomicUsize,
+    /// Threads of their own.
     busy: Arc<AtomicUsize>,
 }
 
-struct Busy(Arc<AtomicUsize>);
+/// Counts for as long as it lives.
+struct Counted<T: std::ops::Deref<Target = AtomicUsize>>(T);
 
-impl Drop for Busy {
+impl<T: std::ops::Deref<Target = AtomicUsize>> Counted<T> {
+    /// One more, unless that makes more than `most`.
+    fn up_to(counter: T, most: usize) -> Option<Self> {
+        if counter.fetch_add(1, Ordering::AcqRel) >= most {
+            counter.fetch_sub(1, Ordering::AcqRel);
+            return None;
+        }
+        Some(Self(counter))
+    }
+}
+
+impl<T: std::ops::Deref<Target = AtomicUsize>> Drop for Counted<T> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
 impl Workers {
-    /// Does `work` in a thread of its own, or here when there are too many or none can be had.
+    /// For a session in which `readers` threads read requests.
+    pub(super) fn new(readers: usize) -> Self {
+        Self {
+            readers,
+            ..Self::default()
+        }
+    }
+
+    /// Does `work`: here while another thread is left to read requests, else in a thread of its own.
     pub(super) fn run(&self, work: impl FnOnce() + Send + 'static) {
-        let busy = Busy(Arc::clone(&self.busy));
-        if self.busy.fetch_add(1, Ordering::AcqRel) >= MOST {
-            work();
-            return;
+        if let Some(_kept) = Counted::up_to(&self.kept, self.readers.saturating_sub(1)) {
+            return work();
         }
-        // The work goes through a slot so that it is still here when the thread cannot be made.
-        let slot = Arc::new(std::sync::Mutex::new(Some((work, busy))));
-        let taken = Arc::clone(&slot);
-        let take = move || crate::sync::lock(&taken).take();
-        let spawned = std::thread::Builder::new()
-            .name("unionmount-io".into())
-            .spawn(move || {
-                if let Some((work, busy)) = take() {
-                    work();
-                    drop(busy);
-                }
-            });
-        if let Err(error) = spawned {
-            log::warn!("cannot start a thread, working on: {error}");
-            let held = crate::sync::lock(&slot).take();
-            if let Some((work, busy)) = held {
-                work();
-                drop(busy);
-            }
+        match Counted::up_to(Arc::clone(&self.busy), MOST) {
+            Some(busy) => spawn(work, busy),
+            None => work(),
         }
+    }
+}
+
+fn spawn(work: impl FnOnce() + Send + 'static, busy: Counted<Arc<AtomicUsize>>) {
+    // The work goes through a slot so that it is still here when the thread cannot be made.
+    let slot = Arc::new(std::sync::Mutex::new(Some((work, busy))));
+    let taken = Arc::clone(&slot);
+    let spawned = std::thread::Builder::new()
+        .name("unionmount-io".into())
+        .spawn(move || finish(&taken));
+    if let Err(error) = spawned {
+        log::warn!("cannot start a thread, working on: {error}");
+        finish(&slot);
+    }
+}
+
+fn finish<W: FnOnce(), B>(slot: &std::sync::Mutex<Option<(W, B)>>) {
+    let held = crate::sync::lock(slot).take();
+    if let Some((work, busy)) = held {
+        work();
+        drop(busy);
     }
 }
 
@@ -62,7 +91,7 @@ mod tests {
 
     #[test]
     fn everything_is_done_however_much_there_is() {
-        let workers = Workers::default();
+        let workers = Workers::new(2);
         let (send, receive) = channel();
         for i in 0..3 * MOST {
             let send = send.clone();
