@@ -522,7 +522,6 @@ for mode in "${MODES[@]}"; do
 			useradd --system --no-create-home --home-dir "$dir/home" --shell /bin/bash "$SMOKE_USER"
 			MADE_USER=1
 		fi
-		SMOKE_UID=$(id -u "$SMOKE_USER")
 		# System users get no subordinate ids from useradd by themselves.
 		if ! grep -q "^$SMOKE_USER:" /etc/subuid; then usermod --add-subuids 2000000000-2000065535 "$SMOKE_USER"; fi
 		if ! grep -q "^$SMOKE_USER:" /etc/subgid; then usermod --add-subgids 2000000000-2000065535 "$SMOKE_USER"; fi

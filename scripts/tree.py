@@ -254,7 +254,7 @@ def layer(args):
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
-    unpack = subprocess.Popen([b"tar", b"-C", out, b"-xpf", b"-", b"--delay-directory-restore", *options], stdin=pack.stdout)
+    unpack = subprocess.Popen([b"tar", b"-C", out, b"-xpf", b"-", b"--delay-directory-restore", b"--warning=no-timestamp", *options], stdin=pack.stdout)
     pack.stdout.close()
     pack.stdin.write(b"".join((b"./" + path if path else b".") + b"\0" for path in sorted(chosen)))
     pack.stdin.close()

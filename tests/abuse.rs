@@ -183,7 +183,7 @@ fn a_large_copy_up_delays_nobody() {
     let size = 400 << 20;
     {
         let file = File::create(stack.lower(0).join("large")).unwrap();
-        let chunk: Vec<u8> = (0..1 << 20).map(|i| (i % 251) as u8).collect();
+        let chunk: Vec<u8> = (0..=250).cycle().take(1 << 20).collect();
         for i in 0..size / chunk.len() {
             file.write_all_at(&chunk, (i * chunk.len()) as u64).unwrap();
         }

@@ -108,7 +108,7 @@ fn case_03_a_tree_removed_and_made_again_twice_is_empty() {
 fn case_04_removing_a_large_lower_file_writes_no_data() {
     need_fuse!();
     let stack = Stack::new(1);
-    fs::write(stack.lower(0).join("large"), vec![1; 64 * MIB as usize]).unwrap();
+    fs::write(stack.lower(0).join("large"), vec![1; 64 << 20]).unwrap();
     stack.twice(
         |at| fs::remove_file(at.join("large")).unwrap(),
         |at| assert!(!at.join("large").exists()),
@@ -600,7 +600,7 @@ fn case_20_permissions_of_the_caller_not_of_the_daemon() {
             let file = OpenOptions::new()
                 .write(true)
                 .create_new(true)
-                .mode(0)
+                .mode(0o0)
                 .open(at.join("secret"))
                 .unwrap();
             (&file).write_all(b"hidden").unwrap();

@@ -13,7 +13,6 @@ pub mod holders;
 pub mod logging;
 pub mod manual;
 pub mod mount;
-pub mod mountinfo;
 mod nearest;
 pub mod options;
 pub mod preflight;

@@ -15,8 +15,8 @@ use rustix::mount::{UnmountFlags, unmount};
 use super::args::UmountArgs;
 use super::exit::{Failure, complain};
 use super::holders::{self, Daemon};
-use super::mountinfo::{self, Mount};
 use super::{logging, privilege, shown};
+use crate::fuse::mountinfo::{self, Mount};
 
 /// How long a daemon may take to write back and end.
 const END_LIMIT: Duration = Duration::from_secs(10);

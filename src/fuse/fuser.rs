@@ -10,6 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use fuser::{
@@ -47,6 +48,8 @@ pub(super) struct Adapter {
     settings: Settings,
     agreed: Agreed,
     workers: Workers,
+    /// The session has begun; before that, a failure to mount drops the adapter too.
+    serving: Arc<AtomicBool>,
 }
 
 #[derive(Debug)]
@@ -118,6 +121,16 @@ impl Shared {
     }
 }
 
+impl Shared {
+    fn write(&self, ino: INodeNo, offset: u64, data: &[u8], drop_setid: bool) -> Result<()> {
+        let node = self.node(ino)?;
+        if drop_setid {
+            self.union.clear_setid(node)?;
+        }
+        self.union.write(node, offset, data)
+    }
+}
+
 impl Adapter {
     pub(super) fn new(union: Union, settings: Settings, threads: usize) -> Self {
         Self {
@@ -128,7 +141,13 @@ impl Adapter {
             settings,
             agreed: Agreed::default(),
             workers: Workers::new(threads),
+            serving: Arc::default(),
         }
+    }
+
+    /// To be set when the session begins.
+    pub(super) fn serving(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.serving)
     }
 
     fn union(&self) -> &Union {
@@ -181,6 +200,12 @@ impl Adapter {
     }
 }
 
+/// Whether a change of content by this caller clears setuid and setgid. The kernel says so for writes; for the
+/// rest root is taken to have CAP_FSETID, and others not.
+fn loses_setid(req: &Request) -> bool {
+    req.uid() != 0
+}
+
 /// Tells nodes apart that go by one number one after the other.
 fn generation(entry: &Entry) -> Generation {
     Generation(entry.node.0)
@@ -230,6 +255,12 @@ impl Filesystem for Adapter {
             "unmounted: {} inodes known, {open} of {limit} descriptors cached",
             self.shared.union.inodes()
         );
+        // fuser 0.18 unmounts whatever is at the mount point when its session is dropped, once the session is
+        // over: by then that may be somebody else's mount (its `is_mounted` reads POLLERR the wrong way round).
+        // The mount is gone and every request answered, so the process ends here.
+        if self.serving.load(Ordering::Acquire) {
+            crate::sys::daemon::exit_now(0);
+        }
     }
 
     fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
@@ -267,7 +298,7 @@ impl Filesystem for Adapter {
 
     fn setattr(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         mode: Option<u32>,
         uid: Option<u32>,
@@ -290,6 +321,7 @@ impl Filesystem for Adapter {
             size,
             atime: set_time(atime),
             mtime: set_time(mtime),
+            drop_setid: loses_setid(req),
         };
         let lifetime = self.agreed.lifetime;
         let shared = Arc::clone(&self.shared);
@@ -502,19 +534,20 @@ impl Filesystem for Adapter {
         _fh: FileHandle,
         offset: u64,
         data: &[u8],
-        _write_flags: WriteFlags,
+        write_flags: WriteFlags,
         _flags: OpenFlags,
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
         let written = u32::try_from(data.len()).unwrap_or(u32::MAX);
+        let drop_setid = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
         if self.takes_long(ino) {
             let (shared, data) = (Arc::clone(&self.shared), data.to_vec());
             self.workers.run(move || {
                 answer(
                     "write",
                     reply,
-                    || shared.union.write(shared.node(ino)?, offset, &data),
+                    || shared.write(ino, offset, &data, drop_setid),
                     |reply, ()| reply.written(written),
                 );
             });
@@ -523,7 +556,7 @@ impl Filesystem for Adapter {
         answer(
             "write",
             reply,
-            || self.union().write(self.node(ino)?, offset, data),
+            || self.shared.write(ino, offset, data, drop_setid),
             |reply, ()| reply.written(written),
         );
     }
@@ -819,7 +852,7 @@ impl Filesystem for Adapter {
 
     fn fallocate(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         _fh: FileHandle,
         offset: u64,
@@ -828,12 +861,16 @@ impl Filesystem for Adapter {
         reply: ReplyEmpty,
     ) {
         let shared = Arc::clone(&self.shared);
+        let drop_setid = loses_setid(req);
         self.workers.run(move || {
             answer(
                 "fallocate",
                 reply,
                 || {
                     let node = shared.node(ino)?;
+                    if drop_setid {
+                        shared.union.clear_setid(node)?;
+                    }
                     shared
                         .union
                         .fallocate(node, mode.cast_unsigned(), offset, length)
@@ -870,7 +907,7 @@ impl Filesystem for Adapter {
 
     fn copy_file_range(
         &self,
-        _req: &Request,
+        req: &Request,
         ino_in: INodeNo,
         _fh_in: FileHandle,
         offset_in: u64,
@@ -882,12 +919,16 @@ impl Filesystem for Adapter {
         reply: ReplyWrite,
     ) {
         let shared = Arc::clone(&self.shared);
+        let drop_setid = loses_setid(req);
         self.workers.run(move || {
             answer(
                 "copy_file_range",
                 reply,
                 || {
                     let (from, to) = (shared.node(ino_in)?, shared.node(ino_out)?);
+                    if drop_setid {
+                        shared.union.clear_setid(to)?;
+                    }
                     // The reply has 32 bits for the length.
                     let len = usize::try_from(len).unwrap_or(usize::MAX).min(1 << 30);
                     shared

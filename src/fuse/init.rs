@@ -55,6 +55,10 @@ pub(super) fn negotiate(config: &mut KernelConfig, union: &Union, settings: &Set
         when(!stable, InitFlags::FUSE_AUTO_INVAL_DATA),
         // The kernel enforces and inherits ACLs; without it they would be mere xattrs.
         when(union.offers_acls(), InitFlags::FUSE_POSIX_ACL),
+        // Setuid, setgid and capabilities are cleared here, so that the kernel need not ask for
+        // security.capability before each write. fuser does not pass on who may keep them when a file is
+        // truncated or punched: that is decided by the caller's user id.
+        always(InitFlags::FUSE_HANDLE_KILLPRIV_V2),
         // The union applies the umask itself, since a default ACL takes its place (acl(5)).
         always(InitFlags::FUSE_DONT_MASK),
         // Lookup of "." by node id: open_by_handle_at(2), NFS export.

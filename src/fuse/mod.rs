@@ -4,6 +4,7 @@
 mod convert;
 mod fuser;
 mod init;
+pub mod mountinfo;
 mod node_ids;
 pub mod session;
 pub mod settings;

@@ -4,11 +4,15 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::os::fd::{OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::Ordering;
 
-use fuser::{Config, MountOption, Session, SessionACL, SessionUnmounter};
+use fuser::{Config, MountOption, Session, SessionACL};
+use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
 
 use super::fuser::Adapter;
+use super::mountinfo;
 use super::settings::{AllowOther, MountFlags, Settings};
 use crate::sys::daemon::{self, Side};
 use crate::sys::signals::Termination;
@@ -24,7 +28,8 @@ const READ_AHEAD_KIB: u32 = 1024;
 /// Mounts a union and serves it until it is unmounted.
 ///
 /// In the background (the default) the process forks as soon as the mount is usable, and the parent ends with
-/// exit code 0 inside this call; in the foreground, and in the daemon, the call returns when the mount has ended.
+/// exit code 0 inside this call; in the foreground, and in the daemon, the process ends with exit code 0 when the
+/// mount has ended. So the call returns only to say what went wrong.
 ///
 /// # Errors
 /// What the kernel or fusermount3 refused, with its cure; nothing is mounted then.
@@ -33,7 +38,8 @@ pub fn mount(union: Union, settings: Settings) -> Result<(), SetupError> {
     rustix::process::umask(rustix::fs::Mode::empty());
     let config = session_config(&settings, union.is_read_only());
     let adapter = Adapter::new(union, settings.clone(), config.n_threads.unwrap_or(1));
-    let mut session = match descriptor(&settings.mountpoint) {
+    let serving = adapter.serving();
+    let session = match descriptor(&settings.mountpoint) {
         Some(fd) => {
             let fd = inherited(fd)?;
             let acl = config.acl;
@@ -65,13 +71,16 @@ pub fn mount(union: Union, settings: Settings) -> Result<(), SetupError> {
             "report this, it should not happen",
         )
     })?;
-    unmount_on_signal(termination, &mut session, settings.mountpoint.clone());
-    set_read_ahead(&settings.mountpoint);
-    if let Err(error) = session.run() {
-        log::error!("session ended: {error}");
-    }
-    log::info!("unmounted {}", settings.mountpoint.display());
-    Ok(())
+    let minor = minor_of(&settings.mountpoint);
+    unmount_on_signal(termination, settings.mountpoint.clone(), minor);
+    set_read_ahead(minor);
+    serving.store(true, Ordering::Release);
+    // When the session is over the adapter ends the process.
+    let ended = session.run();
+    Err(SetupError::new(
+        format!("the session broke off: {ended:?}"),
+        "see the log, unmount with 'unionmount umount --force', and mount again",
+    ))
 }
 
 /// The descriptor that a mount point of the form `/dev/fd/N` names: a FUSE device that was opened already
@@ -187,61 +196,67 @@ fn cannot_mount(mountpoint: &Path, error: &io::Error) -> SetupError {
 
 /// SIGTERM, SIGINT, SIGHUP: unmount, lazily when somebody is still using the mount; the session then ends with
 /// the last user.
-fn unmount_on_signal(
-    termination: Termination,
-    session: &mut Session<Adapter>,
-    mountpoint: PathBuf,
-) {
-    let mut unmounter = session.unmount_callable();
+fn unmount_on_signal(termination: Termination, mountpoint: PathBuf, minor: Option<u32>) {
     let waiter = std::thread::Builder::new()
         .name("unionmount-signals".into())
         .spawn(move || {
-            match termination.wait() {
-                Ok(signal) => log::info!("signal {signal}: unmounting"),
-                Err(error) => return log::error!("sigwait: {error}"),
+            loop {
+                match termination.wait() {
+                    Ok(signal) => log::info!("signal {signal}: unmounting"),
+                    Err(error) => return log::error!("sigwait: {error}"),
+                }
+                // Only our own mount: meanwhile another one may be there.
+                if minor.is_some() && minor == minor_of(&mountpoint) {
+                    unmount(&mountpoint);
+                }
             }
-            unmount(&mut unmounter, &mountpoint);
         });
     if let Err(error) = waiter {
         log::error!("cannot start the thread that waits for signals: {error}");
     }
 }
 
-fn unmount(unmounter: &mut SessionUnmounter, mountpoint: &Path) {
-    let Err(error) = unmounter.unmount() else {
-        return;
-    };
-    log::info!("unmount: {error}; detaching instead");
-    if let Err(errno) = rustix::mount::unmount(mountpoint, UnmountFlags::DETACH) {
-        log::error!("detach {}: {errno}", mountpoint.display());
+fn unmount(mountpoint: &Path) {
+    let result = rustix::mount::unmount(mountpoint, UnmountFlags::NOFOLLOW).or_else(|errno| {
+        log::info!("unmount: {errno}; detaching instead");
+        rustix::mount::unmount(mountpoint, UnmountFlags::NOFOLLOW | UnmountFlags::DETACH)
+    });
+    match result {
+        Ok(()) => {}
+        Err(Errno::PERM) => unmount_by_helper(mountpoint),
+        Err(errno) => log::error!("detach {}: {errno}", mountpoint.display()),
+    }
+}
+
+/// What an ordinary user has mounted through fusermount3 is unmounted by it.
+fn unmount_by_helper(mountpoint: &Path) {
+    let helper = Command::new("fusermount3")
+        .args(["-u", "-z", "--"])
+        .arg(mountpoint)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    match helper {
+        Ok(status) if status.success() => {}
+        Ok(status) => log::error!("fusermount3 -u {}: {status}", mountpoint.display()),
+        Err(error) => log::error!("fusermount3: {error}"),
     }
 }
 
 /// Lets the kernel read ahead by whole requests. FUSE's INIT can only lower the system's default; raising it
 /// needs root and is not necessary, so failing is fine.
-fn set_read_ahead(mountpoint: &Path) {
-    let Some(device) = device_of(mountpoint) else {
-        return;
-    };
-    let path = format!("/sys/class/bdi/{device}/read_ahead_kb");
+fn set_read_ahead(minor: Option<u32>) {
+    let Some(minor) = minor else { return };
+    let path = format!("/sys/class/bdi/0:{minor}/read_ahead_kb");
     match std::fs::write(&path, READ_AHEAD_KIB.to_string()) {
         Ok(()) => log::debug!("{path}: {READ_AHEAD_KIB}"),
         Err(error) => log::debug!("{path}: {error}"),
     }
 }
 
-/// The device number of a mount as `major:minor`, without asking the mount itself.
-fn device_of(mountpoint: &Path) -> Option<String> {
-    let table = File::open("/proc/self/mountinfo").ok()?;
-    let mountpoint = mountpoint.to_str()?;
-    // proc(5): mount id, parent id, major:minor, root, mount point (spaces escaped as \040), ..
-    BufReader::new(table)
-        .lines()
-        .map_while(Result::ok)
-        .filter_map(|line| {
-            let mut fields = line.split(' ').skip(2);
-            let (device, _root, at) = (fields.next()?, fields.next()?, fields.next()?);
-            (at.replace("\\040", " ") == mountpoint).then(|| device.to_owned())
-        })
-        .last()
+/// The minor device number of a mount, found without asking the mount itself.
+fn minor_of(mountpoint: &Path) -> Option<u32> {
+    let mounts = mountinfo::read().ok()?;
+    mountinfo::at(&mounts, mountpoint).map(|mount| mount.minor)
 }

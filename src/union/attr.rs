@@ -64,6 +64,8 @@ pub struct SetAttr {
     pub atime: SetTime,
     /// Modification time.
     pub mtime: SetTime,
+    /// The size is set by somebody without CAP_FSETID: setuid and setgid go.
+    pub drop_setid: bool,
 }
 
 impl Default for SetAttr {
@@ -75,6 +77,7 @@ impl Default for SetAttr {
             size: None,
             atime: SetTime::Keep,
             mtime: SetTime::Keep,
+            drop_setid: false,
         }
     }
 }
@@ -178,6 +181,11 @@ impl Union {
                         return refuse(Errno::INVAL);
                     }
                     self.truncate(&inode, size)?;
+                    if set.drop_setid {
+                        self.drop_setid(&inode)?;
+                    }
+                } else if self.changes_nothing(&inode, set)? {
+                    return self.attr_with(&inode, None);
                 } else {
                     self.copy_up_file(&inode, None)?;
                 }
@@ -225,6 +233,48 @@ impl Union {
                 None => refuse(Errno::INVAL),
             },
         }
+    }
+
+    /// Whether only times are set, to what they are. The kernel says so of a file whose times it keeps itself,
+    /// when it was unlinked for instance: no reason to copy it up.
+    fn changes_nothing(&self, inode: &Inode, set: &SetAttr) -> Result<bool> {
+        if set.mode.or(set.uid).or(set.gid).is_some() {
+            return Ok(false);
+        }
+        let Some(state) = inode.lock_file() else {
+            return Ok(false);
+        };
+        if state.is_upper() {
+            return Ok(false);
+        }
+        let stat = real_stat(&state.real)?;
+        let same = |set: SetTime, is| set == SetTime::Keep || set == SetTime::At(is);
+        Ok(same(set.atime, stat.atime) && same(set.mtime, stat.mtime))
+    }
+
+    /// Clears setuid, and setgid of a program (a file that its group may execute), as the kernel does when
+    /// somebody without CAP_FSETID changes the content (`setattr_should_drop_suidgid`).
+    pub(super) fn drop_setid(&self, inode: &Inode) -> Result<()> {
+        const S_ISUID: u32 = 0o4000;
+        const S_ISGID: u32 = 0o2000;
+        const S_IXGRP: u32 = 0o0010;
+        let Some(state) = inode.lock_file() else {
+            return Ok(());
+        };
+        let perm = real_stat(&state.real)?.perm();
+        let mut kept = perm & !S_ISUID;
+        if perm & S_IXGRP != 0 {
+            kept &= !S_ISGID;
+        }
+        if kept == perm {
+            return Ok(());
+        }
+        match &state.real {
+            Real::Upper { dir, name } => dir.chmod(name, kept),
+            Real::Orphan(object) => object.chmod(kept),
+            Real::Lower { .. } => Err(Errno::STALE),
+        }
+        .during("chmod", b".")
     }
 
     fn truncate(&self, inode: &Arc<Inode>, size: u64) -> Result<()> {

@@ -160,9 +160,9 @@ impl Union {
         Ok(())
     }
 
-    /// Gives a copy everything but the data: owner, xattrs and ACLs, mode, origin, times. Owner before mode,
-    /// since chown(2) clears setuid; mode before times, since it changes ctime only, but ACLs change the mode.
-    /// Gives the copy's inode number.
+    /// Gives a copy everything but the data: owner, xattrs and ACLs, origin, mode, times. Owner before mode,
+    /// since chown(2) clears setuid; xattrs before mode, since ACLs change it, and since a daemon without root's
+    /// rights needs its own write permission to set them. Gives the copy's inode number.
     fn dress(
         &self,
         writable: &Writable,
@@ -182,9 +182,6 @@ impl Union {
         if !self.no_xattrs {
             copy_xattrs(xattrs, object)?;
         }
-        if kind != Kind::Symlink {
-            object.chmod(stat.perm()).during("chmod", b".")?;
-        }
         if let (Some(origin), Some(prefix)) = (origin, writable.abilities.own_xattrs)
             && !self.no_xattrs
         {
@@ -196,6 +193,9 @@ impl Union {
                 Err(Errno::PERM) if !matches!(kind, Kind::File | Kind::Dir) => {}
                 other => other.during("setxattr", xattr.as_bytes())?,
             }
+        }
+        if kind != Kind::Symlink {
+            object.chmod(stat.perm()).during("chmod", b".")?;
         }
         object
             .utimens(SetTime::At(stat.atime), SetTime::At(stat.mtime))

@@ -121,6 +121,13 @@ impl Union {
         write_all(&fd, data, offset).during("pwrite", b".")
     }
 
+    /// Clears setuid and setgid of a file whose content somebody without CAP_FSETID changes.
+    pub fn clear_setid(&self, node: NodeId) -> Result<()> {
+        let inode = self.table.get(node)?;
+        self.copy_up_file(&inode, None)?;
+        self.drop_setid(&inode)
+    }
+
     /// Brings a node's bytes (and, unless `data_only`, its attributes) to the disk, unless the union is
     /// volatile. Nothing of a lower layer needs that.
     pub fn fsync(&self, node: NodeId, data_only: bool) -> Result<()> {

@@ -20,7 +20,7 @@ use rustix::io::Errno;
 use super::error::{During, Result, refuse};
 use super::inode::{Inode, Place};
 use super::{RealKey, Union, Writable};
-use crate::layer::dir::Name;
+use crate::layer::dir::{LayerNo, Name};
 use crate::layer::mark::whiteout_name;
 use crate::layer::stat::{Kind, Stat};
 use crate::layer::upper::UpperObject;
@@ -82,14 +82,9 @@ impl Union {
         key: RealKey,
     ) -> Result<Vec<Place>> {
         let (layer, _, ino) = key;
-        let slot = usize::from(layer)
-            .checked_sub(1)
-            .and_then(|i| Some((self.link_index.get(i)?, self.lowers.get(i)?)));
-        let Some((index, root)) = slot else {
+        let Some(index) = self.index_of(layer) else {
             return Ok(Vec::new());
         };
-        let index: &OnceLock<LinkIndex> = index;
-        let index = index.get_or_init(|| LinkIndex::build(root));
         let mut places = Vec::new();
         for path in index.names.get(&ino).into_iter().flatten() {
             // The one that was asked for is known to be visible by its caller.
@@ -102,6 +97,40 @@ impl Union {
             }
         }
         Ok(places)
+    }
+
+    /// Copies up every file below a directory that has several names in its layer, before the directory is
+    /// renamed by a redirect: afterwards its names could not be found by their paths in the layer any more.
+    pub(super) fn copy_up_shared_below(&self, dir: &Arc<Inode>) -> Result<()> {
+        let lowers = match dir.lock_dir() {
+            Some(state) => state.lowers.clone(),
+            None => return refuse(Errno::NOTDIR),
+        };
+        for lower in &lowers {
+            let Some(index) = self.index_of(lower.layer()) else {
+                continue;
+            };
+            let Some(prefix) = lower.path() else { continue };
+            for (ino, paths) in &index.names {
+                for path in paths.iter().filter(|path| path.starts_with(&prefix)) {
+                    let key = (lower.layer(), 0, *ino);
+                    if let Some(place) = self.visible_place(path, key)?
+                        && let Some(child) = self.child(&place.parent, &place.name)?
+                    {
+                        self.copy_up_file(&child.inode, None)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The index of a lower layer, made if need be.
+    fn index_of(&self, layer: LayerNo) -> Option<&LinkIndex> {
+        let number = usize::from(layer).checked_sub(1)?;
+        let (index, root) = (self.link_index.get(number)?, self.lowers.get(number)?);
+        let index: &OnceLock<LinkIndex> = index;
+        Some(index.get_or_init(|| LinkIndex::build(root)))
     }
 
     /// The place of a layer's path in the merged view, if what stands there is that layer's file.

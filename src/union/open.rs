@@ -184,9 +184,19 @@ fn open_writable(
     let abilities =
         probe(stage.dir()).map_err(|errno| problem("cannot write to work directory", errno))?;
     let char_marks = match config.whiteout {
+        WhiteoutForm::Wh if reads_plain_names(root) => {
+            // Its `.wh.` names are ordinary entries: a whiteout of that form would be taken for one.
+            log::warn!(
+                "{} was begun with whiteout=char and goes on with it",
+                path.display()
+            );
+            true
+        }
         WhiteoutForm::Wh => false,
         WhiteoutForm::Char => true,
-        WhiteoutForm::Auto => has_overlay_xattr(root) && abilities.whiteout_devices,
+        WhiteoutForm::Auto => {
+            reads_plain_names(root) || (has_overlay_xattr(root) && abilities.whiteout_devices)
+        }
     };
     if char_marks && !(abilities.whiteout_devices && abilities.overlay_xattrs.is_some()) {
         return Err(SetupError::new(
@@ -194,7 +204,7 @@ fn open_writable(
                 "the file system of {} cannot store 0/0 devices and overlay xattrs",
                 path.display()
             ),
-            "mount with whiteout=wh",
+            "mount with whiteout=wh (an upper that was begun with whiteout=char needs the rights it was begun with)",
         ));
     }
     if !char_marks && !abilities.whiteout_files {
@@ -258,13 +268,18 @@ fn reads_plain_names(root: &UpperDir) -> bool {
     })
 }
 
-/// Whether kernel overlayfs wrote to this upper: it leaves xattrs on the root (`origin`, `impure`, `uuid`).
+/// The xattrs that kernel overlayfs leaves on the root of an upper.
+const KERNEL_ROOT_XATTRS: [&[u8]; 3] = [b"origin", b"impure", b"uuid"];
+
+/// Whether kernel overlayfs wrote to this upper.
 fn has_overlay_xattr(root: &UpperDir) -> bool {
     let list = root.xattrs().and_then(|xattrs| xattrs.list());
     list.is_ok_and(|list| {
         list.split(|byte| *byte == 0).any(|name| {
-            (name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay."))
-                && !name.starts_with(TRUSTED_PREFIX.as_bytes())
+            [&b"trusted.overlay."[..], b"user.overlay."]
+                .iter()
+                .filter_map(|prefix| name.strip_prefix(*prefix))
+                .any(|rest| KERNEL_ROOT_XATTRS.contains(&rest))
         })
     })
 }

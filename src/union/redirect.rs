@@ -9,7 +9,7 @@ use super::error::{During, Result, refuse};
 use super::inode::DirState;
 use super::stack::Redirect;
 use super::{Union, Writable};
-use crate::layer::dir::{LayerNo, Name};
+use crate::layer::dir::{LayerNo, Name, UPPER};
 use crate::layer::mark::{OPAQUE_FILE, REDIRECT_XATTRS, dir_marks, whiteout_name};
 use crate::layer::stat::Kind;
 use crate::layer::{LowerDir, UpperDir};
@@ -90,13 +90,13 @@ impl Union {
         Ok(found)
     }
 
-    /// Remembers on a directory of the upper where its lower part is, as a path from the layers' roots.
+    /// Remembers on a directory of the upper, and gives, where its lower part is, as a path from the layers' roots.
     pub(super) fn write_redirect(
         &self,
         writable: &Writable,
         dir: &UpperDir,
         state: &DirState,
-    ) -> Result<()> {
+    ) -> Result<Redirect> {
         let (Some(namespace), Some(path)) = (
             writable.abilities.overlay_xattrs,
             state.lowers.first().and_then(|lower| lower.path()),
@@ -111,6 +111,10 @@ impl Union {
         let xattr = format!("{namespace}overlay.redirect");
         dir.this()
             .and_then(|this| this.set_xattr(xattr.as_bytes(), &target, XattrFlags::empty()))
-            .during("setxattr", xattr.as_bytes())
+            .during("setxattr", xattr.as_bytes())?;
+        Ok(Redirect {
+            layer: UPPER,
+            target: Name::from(target),
+        })
     }
 }

@@ -22,6 +22,7 @@ use super::identity::of_upper;
 use super::inode::{DirState, FileState, Inode, NodeId, Place, Real};
 use super::listing::Listing;
 use super::remove::{bury, check_types};
+use super::stack::{Found, Redirect};
 use super::{Union, Writable};
 use crate::layer::UpperDir;
 use crate::layer::dir::Name;
@@ -152,7 +153,7 @@ impl Union {
         }
         if self.redirect_dir {
             self.copy_up_dir(inode)?;
-            return Ok(());
+            return self.copy_up_shared_below(inode);
         }
         self.copy_up_tree(inode)
     }
@@ -230,7 +231,7 @@ impl Union {
         (before_from, before_to): (Before, Before),
     ) -> Result<()> {
         let redirected = self.prepare_move(writable, source, before_to)?;
-        if source.st_ino != of_upper(before_from.ino) || redirected {
+        if source.st_ino != of_upper(before_from.ino) || redirected.is_some() {
             self.mark_impure(writable, &to.dir, parents.to())?;
         }
         let mut mark_to = before_to.mark;
@@ -260,8 +261,8 @@ impl Union {
             }
             None => None,
         };
-        let in_place =
-            before_from.covers && (redirected || writable.mark_for(&from.name) == Mark::InPlace);
+        let in_place = before_from.covers
+            && (redirected.is_some() || writable.mark_for(&from.name) == Mark::InPlace);
         if before_from.covers && !in_place {
             writable.mark_beside(&from.dir, &from.name)?;
         }
@@ -314,7 +315,7 @@ impl Union {
             (false, _) => before_from.mark,
         };
         let upper = take_upper(parents.from(), &from.name, mark_from);
-        put_upper(parents.to(), &to.name, upper, source, true);
+        put_upper(parents.to(), &to.name, (upper, redirected), source, true);
         Ok(())
     }
 
@@ -330,18 +331,18 @@ impl Union {
             self.prepare_move(writable, source, before_to)?,
             self.prepare_move(writable, target, before_from)?,
         );
-        if source.st_ino != of_upper(before_from.ino) || redirected.0 {
+        if source.st_ino != of_upper(before_from.ino) || redirected.0.is_some() {
             self.mark_impure(writable, &to.dir, parents.to())?;
         }
-        if target.st_ino != of_upper(before_to.ino) || redirected.1 {
+        if target.st_ino != of_upper(before_to.ino) || redirected.1.is_some() {
             self.mark_impure(writable, &from.dir, parents.from())?;
         }
         // A mark beside a directory that keeps its lower part under a redirect would cut that off.
         for (end, mark, redirected) in [
-            (to, before_to.mark, redirected.0),
-            (from, before_from.mark, redirected.1),
+            (to, before_to.mark, &redirected.0),
+            (from, before_from.mark, &redirected.1),
         ] {
-            if redirected && mark == Some(Mark::Beside) {
+            if redirected.is_some() && mark == Some(Mark::Beside) {
                 writable.clear_beside(&end.dir, &end.name);
             }
         }
@@ -373,40 +374,39 @@ impl Union {
         drop(files);
         settle(source, to);
         settle(target, from);
-        let from_mark = before_from.mark.filter(|_| !redirected.1);
-        let to_mark = before_to.mark.filter(|_| !redirected.0);
+        let from_mark = before_from.mark.filter(|_| redirected.1.is_none());
+        let to_mark = before_to.mark.filter(|_| redirected.0.is_none());
         let a = take_upper(parents.from(), &from.name, from_mark);
         let b = take_upper(parents.to(), &to.name, to_mark);
-        put_upper(parents.to(), &to.name, a, source, false);
-        put_upper(parents.from(), &from.name, b, target, false);
+        put_upper(parents.to(), &to.name, (a, redirected.0), source, false);
+        put_upper(parents.from(), &from.name, (b, redirected.1), target, false);
         Ok(())
     }
 
     /// Before a directory moves to a place where lower content lies under its new name: makes sure that it
-    /// does not merge with that. With redirects its own lower part goes along; gives whether it has one.
+    /// does not merge with that. With redirects its own lower part goes along; gives what was written for that.
     fn prepare_move(
         &self,
         writable: &Writable,
         inode: &Arc<Inode>,
         target: Before,
-    ) -> Result<bool> {
+    ) -> Result<Option<Redirect>> {
         let Some(mut state) = inode.lock_dir() else {
-            return Ok(false);
+            return Ok(None);
         };
         self.load(&mut state)?;
         let Some(upper) = state.upper.clone() else {
             return refuse(Errno::STALE);
         };
         if !state.lowers.is_empty() {
-            self.write_redirect(writable, &upper, &state)?;
-            return Ok(true);
+            return self.write_redirect(writable, &upper, &state).map(Some);
         }
         if target.covers {
             let times = upper.stat().during("stat", b".")?;
             writable.make_opaque(&upper)?;
             restore_times(&upper, &times);
         }
-        Ok(false)
+        Ok(None)
     }
 
     /// Makes a directory whose whole content is in the upper independent of the layers below: opaque on disk,
@@ -630,13 +630,14 @@ fn settle(inode: &Inode, to: &End<'_>) {
     }
 }
 
-type Moved = (Option<super::stack::Found>, Option<super::stack::Redirect>);
+type Moved = (Option<Found>, Option<Redirect>);
 
-fn take_upper(state: &mut DirState, name: &Name, mark: Option<Mark>) -> Moved {
-    let mut moved = (None, None);
+fn take_upper(state: &mut DirState, name: &Name, mark: Option<Mark>) -> Option<Found> {
+    let mut moved = None;
     if let Some(listing) = &mut state.listing {
         listing.update(name, |slot| {
-            moved = (slot.upper.take(), slot.upper_redirect.take());
+            moved = slot.upper.take();
+            slot.upper_redirect = None;
             slot.mark = mark;
         });
     }
