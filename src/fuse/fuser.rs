@@ -56,6 +56,8 @@ pub(super) struct Adapter {
 struct Shared {
     union: Union,
     ids: NodeIds,
+    /// The kernel gathers writes and keeps the times of the files.
+    writeback: bool,
 }
 
 /// Every reply can say that it failed.
@@ -122,12 +124,16 @@ impl Shared {
 }
 
 impl Shared {
-    fn write(&self, ino: INodeNo, offset: u64, data: &[u8], drop_setid: bool) -> Result<()> {
+    fn write(&self, ino: INodeNo, offset: u64, data: &[u8], flags: WriteFlags) -> Result<()> {
         let node = self.node(ino)?;
-        if drop_setid {
+        if flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID) {
             self.union.clear_setid(node)?;
         }
-        self.union.write(node, offset, data)
+        if self.writeback && flags.contains(WriteFlags::FUSE_WRITE_CACHE) {
+            self.union.write_back(node, offset, data)
+        } else {
+            self.union.write(node, offset, data)
+        }
     }
 }
 
@@ -137,6 +143,7 @@ impl Adapter {
             shared: Arc::new(Shared {
                 union,
                 ids: NodeIds::new(),
+                writeback: false,
             }),
             settings,
             agreed: Agreed::default(),
@@ -246,6 +253,9 @@ impl Filesystem for Adapter {
     fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> io::Result<()> {
         self.agreed = negotiate(config, &self.shared.union, &self.settings);
         log::debug!("agreed: {:?}", self.agreed);
+        if let Some(shared) = Arc::get_mut(&mut self.shared) {
+            shared.writeback = self.agreed.writeback;
+        }
         Ok(())
     }
 
@@ -437,7 +447,7 @@ impl Filesystem for Adapter {
 
     fn rename(
         &self,
-        _req: &Request,
+        req: &Request,
         parent: INodeNo,
         name: &OsStr,
         newparent: INodeNo,
@@ -445,11 +455,17 @@ impl Filesystem for Adapter {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        let mode = match flags {
+        let leaves_device = flags.contains(RenameFlags::RENAME_WHITEOUT);
+        let mode = match flags & !RenameFlags::RENAME_WHITEOUT {
             f if f.is_empty() => RenameMode::Replace,
             f if f == RenameFlags::RENAME_NOREPLACE => RenameMode::NoReplace,
-            f if f == RenameFlags::RENAME_EXCHANGE => RenameMode::Exchange,
+            f if f == RenameFlags::RENAME_EXCHANGE && !leaves_device => RenameMode::Exchange,
             _ => return reply.error(Errno::EINVAL),
+        };
+        let caller = Caller {
+            uid: req.uid(),
+            gid: req.gid(),
+            umask: 0,
         };
         let shared = Arc::clone(&self.shared);
         let (name, newname) = (name.to_owned(), newname.to_owned());
@@ -458,15 +474,17 @@ impl Filesystem for Adapter {
                 "rename",
                 reply,
                 || {
-                    let (from, to) = (shared.node(parent)?, shared.node(newparent)?);
-                    shared
-                        .union
-                        .rename(from, name.as_bytes(), to, newname.as_bytes(), mode)
+                    let from = (shared.node(parent)?, name.as_bytes());
+                    let to = (shared.node(newparent)?, newname.as_bytes());
+                    if leaves_device {
+                        return shared.union.rename_leaving_device(from, to, mode, &caller);
+                    }
+                    shared.union.rename(from.0, from.1, to.0, to.1, mode)
                 },
                 |reply, ()| reply.ok(),
             );
         };
-        work();
+        self.workers.run(work);
     }
 
     fn link(
@@ -540,14 +558,13 @@ impl Filesystem for Adapter {
         reply: ReplyWrite,
     ) {
         let written = u32::try_from(data.len()).unwrap_or(u32::MAX);
-        let drop_setid = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
         if self.takes_long(ino) {
             let (shared, data) = (Arc::clone(&self.shared), data.to_vec());
             self.workers.run(move || {
                 answer(
                     "write",
                     reply,
-                    || shared.write(ino, offset, &data, drop_setid),
+                    || shared.write(ino, offset, &data, write_flags),
                     |reply, ()| reply.written(written),
                 );
             });
@@ -556,7 +573,7 @@ impl Filesystem for Adapter {
         answer(
             "write",
             reply,
-            || self.shared.write(ino, offset, data, drop_setid),
+            || self.shared.write(ino, offset, data, write_flags),
             |reply, ()| reply.written(written),
         );
     }

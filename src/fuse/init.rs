@@ -21,6 +21,8 @@ const MAX_BACKGROUND: u16 = 64;
 pub(super) struct Agreed {
     /// OPEN, CREATE and FLUSH are answered ENOSYS: the kernel then opens and closes files by itself.
     pub(super) zero_message_open: bool,
+    /// The kernel gathers writes.
+    pub(super) writeback: bool,
     /// OPENDIR is answered ENOSYS.
     pub(super) zero_message_opendir: bool,
     /// Lifetime of names and attributes.
@@ -91,6 +93,7 @@ pub(super) fn negotiate(config: &mut KernelConfig, union: &Union, settings: &Set
     }
     Agreed {
         zero_message_open: granted.contains(InitFlags::FUSE_NO_OPEN_SUPPORT),
+        writeback: granted.contains(InitFlags::FUSE_WRITEBACK_CACHE),
         zero_message_opendir: granted.contains(InitFlags::FUSE_NO_OPENDIR_SUPPORT),
         lifetime: match (settings.timeout, stable) {
             (Some(timeout), true) => timeout.min(FOREVER),

@@ -37,7 +37,8 @@ impl SetTime {
     }
 }
 
-fn timestamps(atime: SetTime, mtime: SetTime) -> Timestamps {
+/// Both times in the form of utimensat(2).
+pub(crate) fn timestamps(atime: SetTime, mtime: SetTime) -> Timestamps {
     Timestamps {
         last_access: atime.timespec(),
         last_modification: mtime.timespec(),

@@ -23,9 +23,12 @@ use super::{Entry, Union, Writable};
 use crate::layer::UpperDir;
 use crate::layer::dir::{Name, UPPER};
 use crate::layer::mark::Mark;
-use crate::layer::stat::{Kind, Stat};
+use crate::layer::stat::Kind;
 
 const S_ISGID: u32 = 0o2000;
+/// Our xattr that makes an empty file of the upper a character device 0/0 of the merged view: as a device it would
+/// hide what lies below. Another overlay that is stacked on this mount makes such devices for its own whiteouts.
+pub(super) const DEVICE_XATTR: &str = "device";
 const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
 
 /// For whom something is made. Ids are as seen through the mount.
@@ -72,8 +75,21 @@ impl New<'_> {
         }
     }
 
+    /// Whether this is a character device 0/0, which on the upper's disk would be a whiteout.
+    fn is_whiteout_device(&self) -> bool {
+        matches!(
+            self,
+            Self::Node {
+                kind: Kind::Char,
+                rdev: 0,
+                ..
+            }
+        )
+    }
+
     fn make_in(&self, dir: &UpperDir, name: &[u8], mode: u32) -> rustix::io::Result<()> {
         match self {
+            Self::Node { .. } if self.is_whiteout_device() => dir.mknod(name, Kind::File, mode, 0),
             Self::Node { kind, rdev, .. } => dir.mknod(name, *kind, mode, *rdev),
             Self::Dir { .. } => dir.mkdir(name, mode),
             Self::Symlink { target } => dir.symlink(target, name),
@@ -129,10 +145,13 @@ impl Union {
         let (mark, covers) = self.free_name(state, name)?;
         let inheritance = self.inheritance(dir, state)?;
         let looks = self.looks(new, caller, &inheritance)?;
+        if new.is_whiteout_device() {
+            self.mark_impure(writable, dir, state)?;
+        }
         let opaque = new.kind() == Kind::Dir && covers;
         let ours = looks.uid == self.daemon.0
             && (inheritance.group.is_some() || looks.gid == self.daemon.1);
-        if mark != Some(Mark::InPlace) && !opaque && ours {
+        if mark != Some(Mark::InPlace) && !opaque && ours && !new.is_whiteout_device() {
             new.make_in(dir, name, looks.mode).during("create", name)?;
         } else {
             let staged = self.build(writable, new, &looks, &inheritance, opaque)?;
@@ -155,11 +174,11 @@ impl Union {
         }
         let stat = dir.stat_entry(name).during("stat", name)?;
         let name = Name::from(name);
-        let inode = self.new_upper_inode(parent, dir, &name, &stat);
+        let inode = self.new_upper_inode(parent, dir, &name, stat.ino, new.kind());
         if let Some(listing) = &mut state.listing {
             listing.update(&name, |slot| {
                 slot.upper = Some(Found {
-                    kind: stat.kind(),
+                    kind: new.kind(),
                     ino: stat.ino,
                 });
                 slot.mark = None;
@@ -195,9 +214,9 @@ impl Union {
         parent: &Arc<Inode>,
         dir: &UpperDir,
         name: &Name,
-        stat: &Stat,
+        ino: u64,
+        kind: Kind,
     ) -> Arc<Inode> {
-        let kind = stat.kind();
         let place = super::inode::Place {
             parent: Arc::clone(parent),
             name: Arc::clone(name),
@@ -210,7 +229,7 @@ impl Union {
                 name: Arc::clone(name),
             })
         };
-        let inode = self.new_inode(of_upper(stat.ino), kind, node);
+        let inode = self.new_inode(of_upper(ino), kind, node);
         if let Some(mut state) = inode.lock_dir() {
             // Known to be empty: nobody need read it.
             state.listing = Some(Listing::default());
@@ -296,6 +315,15 @@ impl Union {
             if opaque {
                 writable.make_opaque(&stage.child(&staged))?;
             }
+            if new.is_whiteout_device() {
+                let Some(prefix) = writable.abilities.own_xattrs.filter(|_| !self.no_xattrs) else {
+                    return refuse(Errno::PERM);
+                };
+                let xattr = format!("{prefix}{DEVICE_XATTR}");
+                object
+                    .set_xattr(xattr.as_bytes(), b"0:0", XattrFlags::empty())
+                    .during("setxattr", xattr.as_bytes())?;
+            }
             Ok(())
         };
         match finish() {
@@ -346,7 +374,7 @@ impl Union {
                 return refuse(Errno::NOTDIR);
             };
             let (mark, _) = self.free_name(&mut state, name)?;
-            if inode.st_ino != self.disk_identity(&inode)? {
+            if inode.st_ino != self.disk_identity(&inode)? || inode.kind == Kind::Char {
                 self.mark_impure(writable, &dir, &mut state)?;
             }
             let Some(mut file) = inode.lock_file() else {

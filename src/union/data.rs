@@ -14,7 +14,8 @@ use super::Union;
 use super::copyup::{READ_WRITE, fallocate_flags};
 use super::error::{During, Result, refuse};
 use super::inode::{FileState, Inode, NodeId, Real};
-use crate::layer::stat::Kind;
+use crate::layer::stat::{Kind, Stat};
+use crate::layer::upper::{SetTime, timestamps};
 use crate::sync::lock;
 
 /// Writes everything at `offset`, however many calls that takes.
@@ -119,6 +120,19 @@ impl Union {
         let inode = self.table.get(node)?;
         let fd = self.writable_fd(&inode)?;
         write_all(&fd, data, offset).during("pwrite", b".")
+    }
+
+    /// Writes what the kernel's page cache held back. The kernel keeps the file's mtime meanwhile and says it
+    /// separately, before or after this: so the write itself must leave it as it is.
+    pub fn write_back(&self, node: NodeId, offset: u64, data: &[u8]) -> Result<()> {
+        let inode = self.table.get(node)?;
+        let fd = self.writable_fd(&inode)?;
+        let before = rustix::fs::fstat(&fd)
+            .map(Stat::from)
+            .during("fstat", b".")?;
+        write_all(&fd, data, offset).during("pwrite", b".")?;
+        let times = timestamps(SetTime::Keep, SetTime::At(before.mtime));
+        rustix::fs::futimens(&fd, &times).during("futimens", b".")
     }
 
     /// Clears setuid and setgid of a file whose content somebody without CAP_FSETID changes.

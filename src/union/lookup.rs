@@ -12,6 +12,7 @@ use rustix::io::Errno;
 
 use super::attr::Attr;
 use super::config::CacheMode;
+use super::create::DEVICE_XATTR;
 use super::error::{During, Result, refuse};
 use super::identity::{decode_origin, of_upper};
 use super::inode::{
@@ -26,6 +27,7 @@ use crate::layer::mark::{
     dir_marks, meaning,
 };
 use crate::layer::stat::{Kind, Stat};
+use crate::layer::xattr::XattrPath;
 use crate::layer::{FdSlot, LowerDir, UpperDir};
 
 /// How old a listing may be before its layers are looked at again, when they may change.
@@ -244,7 +246,8 @@ impl Union {
                 dir: dir.clone(),
                 name: Arc::clone(name),
             });
-            let mut inode = self.new_inode(slot.st_ino, stat.kind(), node);
+            let kind = slot.kind().unwrap_or_else(|| stat.kind());
+            let mut inode = self.new_inode(slot.st_ino, kind, node);
             if stat.nlink > 1 {
                 inode = self.share((UPPER, stat.dev, stat.ino), inode);
             }
@@ -506,7 +509,7 @@ impl Union {
         ino: u64,
         marks: DirMarks,
     ) -> Result<Closer> {
-        let kind = match kind {
+        let mut kind = match kind {
             Some(kind) if kind != Kind::Char => kind,
             _ => match dir.stat_entry(name) {
                 Ok(stat) if stat.is_whiteout_device() => return Ok(Closer::Whiteout),
@@ -529,7 +532,10 @@ impl Union {
         if marks.impure {
             let xattrs = dir.xattrs_of(name).during("open directory", b".")?;
             if dir.layer() == UPPER {
-                origin = self.read_origin(&xattrs, ino);
+                origin = own_xattr(&xattrs, "origin").and_then(|value| decode_origin(&value, ino));
+                if kind == Kind::File && own_xattr(&xattrs, DEVICE_XATTR).is_some() {
+                    kind = Kind::Char;
+                }
             }
             if kind == Kind::Dir {
                 redirect = REDIRECT_XATTRS
@@ -544,14 +550,14 @@ impl Union {
             redirect,
         })
     }
+}
 
-    fn read_origin(&self, xattrs: &crate::layer::xattr::XattrPath, ino: u64) -> Option<u64> {
-        [TRUSTED_PREFIX, USER_PREFIX].iter().find_map(|prefix| {
-            let name = format!("{prefix}origin");
-            let value = xattrs.get_opt(name.as_bytes()).ok().flatten()?;
-            decode_origin(&value, ino)
-        })
-    }
+/// One of our own xattrs, under either prefix.
+fn own_xattr(xattrs: &XattrPath, name: &str) -> Option<Vec<u8>> {
+    [TRUSTED_PREFIX, USER_PREFIX].iter().find_map(|prefix| {
+        let name = format!("{prefix}{name}");
+        xattrs.get_opt(name.as_bytes()).ok().flatten()
+    })
 }
 
 /// What a closer look at a directory entry of a layer found.

@@ -23,7 +23,7 @@ use super::inode::{DirState, FileState, Inode, NodeId, Place, Real};
 use super::listing::Listing;
 use super::remove::{bury, check_types};
 use super::stack::{Found, Redirect};
-use super::{Union, Writable};
+use super::{Caller, New, Union, Writable};
 use crate::layer::UpperDir;
 use crate::layer::dir::Name;
 use crate::layer::mark::{Mark, whiteout_name};
@@ -138,6 +138,27 @@ impl Union {
         Err(Error::rule(Errno::BUSY))
     }
 
+    /// As [`Union::rename`], and leaves a character device 0/0 under the old name, which is how another overlay
+    /// on this mount hides what it renamed (`RENAME_WHITEOUT` of renameat2(2)). The two are separate steps: killed
+    /// between, the device is missing.
+    pub fn rename_leaving_device(
+        &self,
+        (from, from_name): (NodeId, &[u8]),
+        (to, to_name): (NodeId, &[u8]),
+        mode: RenameMode,
+        caller: &Caller,
+    ) -> Result<()> {
+        self.rename(from, from_name, to, to_name, mode)?;
+        let device = New::Node {
+            kind: Kind::Char,
+            mode: 0,
+            rdev: 0,
+        };
+        let entry = self.make(from, from_name, &device, caller)?;
+        self.forget(entry.node, 1);
+        Ok(())
+    }
+
     fn check_loops(&self, moved: &Arc<Inode>, into: &Arc<Inode>) -> Result<()> {
         let _shape = lock(&self.renames);
         if moved.kind == Kind::Dir && moved.is_ancestor_of(into) {
@@ -231,7 +252,7 @@ impl Union {
         (before_from, before_to): (Before, Before),
     ) -> Result<()> {
         let redirected = self.prepare_move(writable, source, before_to)?;
-        if source.st_ino != of_upper(before_from.ino) || redirected.is_some() {
+        if is_marked(source, before_from) || redirected.is_some() {
             self.mark_impure(writable, &to.dir, parents.to())?;
         }
         let mut mark_to = before_to.mark;
@@ -331,10 +352,10 @@ impl Union {
             self.prepare_move(writable, source, before_to)?,
             self.prepare_move(writable, target, before_from)?,
         );
-        if source.st_ino != of_upper(before_from.ino) || redirected.0.is_some() {
+        if is_marked(source, before_from) || redirected.0.is_some() {
             self.mark_impure(writable, &to.dir, parents.to())?;
         }
-        if target.st_ino != of_upper(before_to.ino) || redirected.1.is_some() {
+        if is_marked(target, before_to) || redirected.1.is_some() {
             self.mark_impure(writable, &from.dir, parents.from())?;
         }
         // A mark beside a directory that keeps its lower part under a redirect would cut that off.
@@ -413,7 +434,9 @@ impl Union {
     /// then without the whiteouts that are not needed any more. `false` when something below is not in the
     /// upper yet.
     fn cut(&self, writable: &Writable, inode: &Arc<Inode>) -> Result<bool> {
-        if !self.is_all_upper(inode)? {
+        // The whole tree stays in memory until its lower parts are forgotten.
+        let mut tree = Vec::new();
+        if !self.is_all_upper(inode, &mut tree)? {
             return Ok(false);
         }
         let upper = {
@@ -435,7 +458,8 @@ impl Union {
         Ok(true)
     }
 
-    fn is_all_upper(&self, inode: &Arc<Inode>) -> Result<bool> {
+    /// Whether everything below a directory is in the upper; collects the directories in `tree`.
+    fn is_all_upper(&self, inode: &Arc<Inode>, tree: &mut Vec<Arc<Inode>>) -> Result<bool> {
         let directories: Vec<Name> = {
             let Some(mut state) = inode.lock_dir() else {
                 return refuse(Errno::NOTDIR);
@@ -462,9 +486,11 @@ impl Union {
         for name in directories {
             if let Some(child) = self.child(inode, &name)?
                 && child.inode.kind == Kind::Dir
-                && !self.is_all_upper(&child.inode)?
             {
-                return Ok(false);
+                if !self.is_all_upper(&child.inode, tree)? {
+                    return Ok(false);
+                }
+                tree.push(child.inode);
             }
         }
         Ok(true)
@@ -587,6 +613,12 @@ fn before(state: &DirState, name: &[u8]) -> Before {
             .and_then(|slot| slot.upper.as_ref())
             .map_or(0, |upper| upper.ino),
     }
+}
+
+/// Whether an entry carries xattrs that are only looked for in directories that say so: an origin, or that it is
+/// a device.
+fn is_marked(inode: &Inode, before: Before) -> bool {
+    inode.st_ino != of_upper(before.ino) || inode.kind == Kind::Char
 }
 
 /// The upper's directory object of an inode.
