@@ -24,7 +24,7 @@ SELF=$(readlink -f "$0")
 REPO=$(dirname "$(dirname "$SELF")")
 TEST_USER=unionmount-test
 # Raised whenever `prepare` makes something else.
-CACHE_VERSION=1
+CACHE_VERSION=2
 
 say() { echo "real-root $MODE: $*"; }
 fail() { echo "real-root $MODE: FAILED: $*"; exit 1; }
@@ -179,10 +179,13 @@ END
 	fi
 	$PYTHON "$REPO/scripts/tree.py" layer "$new/m3" "$new/m4" "$new/l4"
 
+	$PYTHON "$REPO/scripts/tree.py" manifest "$new/m4" >"$new/merged.manifest"
+
 	mkdir "$new/layers"
 	mv "$new"/l[1-4] "$new/layers/"
 	mv "$new/layers" "$CACHE/layers"
 	mv "$new/m4" "$CACHE/merged"
+	mv "$new/merged.manifest" "$CACHE/merged.manifest"
 	rm -rf --one-file-system "$new"
 	touch "$CACHE/ready-$CACHE_VERSION"
 	say "layers made in $((SECONDS - started)) s"
@@ -369,9 +372,8 @@ run_test() {
 	mount_union
 	say "mounted"
 	manifest before.mount "$T/m" "${ino[@]}"
-	manifest before.copy "$T/copy"
 	drop_ino "$T/before.mount"
-	compare "$T/before.copy" "$T/before.mount" || fail "the fresh mount is not the merged tree"
+	compare "$T/merged.manifest" "$T/before.mount" || fail "the fresh mount is not the merged tree"
 
 	since=$(date +%s)
 	# Nothing above may have the same second as what the steps write.
@@ -506,6 +508,7 @@ if [ "$MODE" = root ]; then
 	TOOLS=$REPO/scripts
 	for i in 1 2 3 4; do ln -s "$CACHE/layers/l$i" "$T/l$i"; done
 	cp -a "$CACHE/merged" "$T/copy"
+	cp "$CACHE/merged.manifest" "$T/"
 	run_test
 	exit 0
 fi
@@ -528,6 +531,7 @@ as_user=(runuser -u "$TEST_USER" -- unshare --user --map-root-user --map-auto --
 "${as_user[@]}" true 2>"$T/err" || skip "an ordinary user gets no user namespace here: $(cat "$T/err")"
 
 # A user cannot make device nodes.
+grep -v '^\["dev/' "$CACHE/merged.manifest" >"$T/merged.manifest"
 stream() { tar -C "$1" -cf - --exclude='./dev/*' --acls --xattrs --xattrs-include='*' --numeric-owner --sparse .; }
 "${as_user[@]}" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 MODE=user T="$T" PROGRAM="$PROGRAM" STANDIN="$STANDIN" \
 	bash "$T/bin/$(basename "$SELF")" --inside \

@@ -51,6 +51,20 @@ pub(super) fn os(name: &[u8]) -> &OsStr {
     OsStr::from_bytes(name)
 }
 
+/// Opens a directory for reading; without touching its access time, where that may be asked for (by its owner),
+/// and at least to go through, where it may not be read.
+fn open_dir(parent: &OwnedFd, name: &[u8]) -> Result<OwnedFd> {
+    let open = |flags| openat(parent, os(name), OPEN_DIR | flags, Mode::empty());
+    match open(OFlags::NOATIME) {
+        Err(Errno::PERM) => match open(OFlags::empty()) {
+            Err(Errno::ACCESS) => open(OFlags::PATH),
+            other => other,
+        },
+        Err(Errno::ACCESS) => open(OFlags::PATH),
+        other => other,
+    }
+}
+
 impl Dir {
     pub(super) fn root(layer: LayerNo, fd: OwnedFd, cache: &Arc<FdCache>) -> Arc<Self> {
         Self::at(layer, Place::Root(Arc::new(fd)), cache)
@@ -89,14 +103,7 @@ impl Dir {
             Place::Root(fd) => Ok(Arc::clone(fd)),
             Place::Child { parent, name } => {
                 let parent = parent.fd()?;
-                self.slot.get_or_open(
-                    || match openat(&parent, os(name), OPEN_DIR, Mode::empty()) {
-                        Err(Errno::ACCESS) => {
-                            openat(&parent, os(name), OPEN_DIR | OFlags::PATH, Mode::empty())
-                        }
-                        other => other,
-                    },
-                )
+                self.slot.get_or_open(|| open_dir(&parent, name))
             }
             Place::Gone => Err(Errno::NOENT),
         }

@@ -609,5 +609,8 @@ fn stamps(state: &DirState) -> Result<Vec<Stamp>> {
 pub(super) fn open_root(path: &std::path::Path) -> rustix::io::Result<OwnedFd> {
     use rustix::fs::{Mode, OFlags, open};
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    open(path, flags, Mode::empty())
+    match open(path, flags | OFlags::NOATIME, Mode::empty()) {
+        Err(Errno::PERM) => open(path, flags, Mode::empty()),
+        other => other,
+    }
 }

@@ -71,6 +71,8 @@ struct Writable {
 #[derive(Debug)]
 pub struct Union {
     lowers: Vec<LowerDir>,
+    /// Where absolute redirects start.
+    redirect_roots: Vec<LowerDir>,
     upper: Option<UpperDir>,
     writable: Option<Writable>,
     /// Names that begin with `.wh.` are ordinary names in the upper.

@@ -13,6 +13,7 @@ use super::hardlink::finish_publications;
 use super::idmap::IdMaps;
 use super::inode::{DirNode, DirState, Inode, Node, NodeId};
 use super::lookup::open_root;
+use super::redirect::visible_roots;
 use super::stage::Stage;
 use super::table::Table;
 use super::{Union, Writable};
@@ -93,6 +94,7 @@ impl Union {
         // A read-only view of an upper shows what another mount is writing there.
         let shared_upper = upper.is_some() && writable.is_none();
         Ok(Self {
+            redirect_roots: visible_roots(upper.as_ref(), &lowers),
             lowers,
             upper,
             writable,

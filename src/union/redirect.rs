@@ -9,13 +9,31 @@ use super::error::{During, Result, refuse};
 use super::inode::DirState;
 use super::stack::Redirect;
 use super::{Union, Writable};
-use crate::layer::dir::{LayerNo, Name, UPPER};
+use crate::layer::dir::{Dir, LayerNo, Name, UPPER};
 use crate::layer::mark::{OPAQUE_FILE, REDIRECT_XATTRS, dir_marks, whiteout_name};
 use crate::layer::stat::Kind;
 use crate::layer::{LowerDir, UpperDir};
 
 /// Redirects that lead to redirects that lead to ..: more than this is a loop.
 const DEPTH: usize = 40;
+
+/// Whether a directory hides what lies below it.
+fn is_opaque(dir: &Dir) -> bool {
+    let by_xattr = dir.xattrs().and_then(|xattrs| {
+        let list = xattrs.list()?;
+        Ok(dir_marks(&list, |xattr| xattrs.get(xattr).unwrap_or_default()).opaque)
+    });
+    by_xattr.unwrap_or(false) || dir.stat_entry(OPAQUE_FILE).is_ok()
+}
+
+/// The roots from which absolute redirects start: those of the lower layers that show at the merged root.
+pub(super) fn visible_roots(upper: Option<&UpperDir>, lowers: &[LowerDir]) -> Vec<LowerDir> {
+    if upper.is_some_and(|upper| is_opaque(upper)) {
+        return Vec::new();
+    }
+    let cut = lowers.iter().position(|lower| is_opaque(lower));
+    lowers[..cut.map_or(lowers.len(), |last| last + 1)].to_vec()
+}
 
 impl Union {
     /// The lower directories that a redirect found in a directory leads to. A target that is not there gives
@@ -43,7 +61,7 @@ impl Union {
             lower.cloned().collect()
         };
         let mut stack = match target.strip_prefix(b"/") {
-            Some(_) => below(&self.lowers),
+            Some(_) => below(&self.redirect_roots),
             None => below(siblings),
         };
         for name in target.split(|byte| *byte == b'/').filter(|n| !n.is_empty()) {
@@ -66,10 +84,7 @@ impl Union {
                     let redirect = REDIRECT_XATTRS
                         .iter()
                         .find_map(|xattr| xattrs.get_opt(xattr.as_bytes()).ok().flatten());
-                    let list = xattrs.list().during("listxattr", name)?;
-                    let opaque = dir_marks(&list, |xattr| xattrs.get(xattr).unwrap_or_default())
-                        .opaque
-                        || child.stat_entry(OPAQUE_FILE).is_ok();
+                    let opaque = is_opaque(&child);
                     found.push(child);
                     if let Some(target) = redirect {
                         found.extend(self.resolve(stack, dir.layer(), &target, depth - 1)?);

@@ -273,12 +273,20 @@ impl Union {
 
     /// Removes every mark inside a directory that shows nothing, so that a rename can replace it. The caller
     /// has made sure that the marks are not needed any more.
-    pub(super) fn clear_marks_in(&self, dir: &UpperDir) -> Result<()> {
+    pub(super) fn clear_marks_in(&self, writable: &Writable, dir: &UpperDir) -> Result<()> {
         let mut names = Vec::new();
         dir.for_each(|name, _, _| names.push(Name::from(name)))
             .during("getdents", b".")?;
         for name in names {
-            dir.unlink(&name).during("unlink mark", &name)?;
+            match dir.unlink(&name) {
+                // AUFS keeps directories of its own (`.wh..wh.plnk`).
+                Err(Errno::ISDIR | Errno::PERM) => {
+                    if let Some(trash) = take_away(writable, dir, &name)? {
+                        writable.stage.discard(&trash);
+                    }
+                }
+                other => other.during("unlink mark", &name)?,
+            }
         }
         Ok(())
     }

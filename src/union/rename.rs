@@ -265,6 +265,7 @@ impl Union {
                 if !state.listing.as_ref().is_some_and(Listing::is_empty) {
                     return refuse(Errno::NOTEMPTY);
                 }
+                let last = self.dir_attr(target, &state)?;
                 if let Some(upper) = state.upper.clone() {
                     if before_to.covers {
                         // From here on its own marks are not needed to hide what lies below.
@@ -275,9 +276,8 @@ impl Union {
                             writable.make_opaque(&upper)?;
                         }
                     }
-                    self.clear_marks_in(&upper)?;
+                    self.clear_marks_in(writable, &upper)?;
                 }
-                let last = self.dir_attr(target, &state)?;
                 Some((state, last))
             }
             None => None,

@@ -14,6 +14,7 @@ use super::Union;
 use super::error::{During, Result, refuse};
 use super::idmap::AclSide;
 use super::inode::{Inode, Node, NodeId, Real};
+use crate::layer::stat::Kind;
 use crate::layer::upper::UpperObject;
 use crate::layer::xattr::{SIZE_MAX, XattrPath};
 use crate::sync::lock;
@@ -204,7 +205,12 @@ impl Union {
             None => false,
         };
         if !has {
-            return refuse(Errno::NODATA);
+            return match (is_acl(name), inode.kind) {
+                (true, Kind::Symlink) => refuse(Errno::OPNOTSUPP),
+                // Removing an ACL that is not there is no error (`vfs_remove_acl`).
+                (true, _) => Ok(()),
+                (false, _) => refuse(Errno::NODATA),
+            };
         }
         let object = self.upper_object(&inode)?;
         object.remove_xattr(&stored).during("removexattr", name)?;

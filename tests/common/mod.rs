@@ -57,6 +57,8 @@ pub struct Stack {
     pub lowers: Vec<PathBuf>,
     pub options: Vec<String>,
     pub read_only: bool,
+    /// Upper and work directory come with the options.
+    pub without_directories: bool,
 }
 
 impl Stack {
@@ -86,6 +88,7 @@ impl Stack {
             lowers,
             options: Vec::new(),
             read_only: false,
+            without_directories: false,
         }
     }
 
@@ -140,10 +143,12 @@ impl Stack {
         for lower in &self.lowers {
             command.arg("--lower").arg(lower);
         }
-        command.arg("--upper").arg(self.upper());
-        if read_only {
+        if self.without_directories {
+        } else if read_only {
+            command.arg("--upper").arg(self.upper());
             command.arg("--read-only");
         } else {
+            command.arg("--upper").arg(self.upper());
             command.arg("--work").arg(self.work());
         }
         for option in &self.options {
