@@ -256,6 +256,9 @@ impl Filesystem for Adapter {
         if let Some(shared) = Arc::get_mut(&mut self.shared) {
             shared.writeback = self.agreed.writeback;
         }
+        if self.agreed.writeback {
+            self.shared.union.leave_mtime_to_kernel();
+        }
         Ok(())
     }
 

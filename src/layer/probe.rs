@@ -22,10 +22,15 @@ pub struct UpperAbilities {
 
 /// Tries it all out in `dir`, which must be empty and on the upper's file system. Leaves nothing behind.
 pub fn probe(dir: &UpperDir) -> rustix::io::Result<UpperAbilities> {
-    const FILE: &[u8] = b".wh.probe";
-    const DEVICE: &[u8] = b"probe";
+    const FILE: &[u8] = b"file";
+    const WHITEOUT: &[u8] = b".wh.probe";
+    const DEVICE: &[u8] = b"device";
     dir.mknod(FILE, Kind::File, 0o600, 0)?;
-    let whiteout_files = dir.stat_entry(FILE).is_ok_and(|s| s.kind() == Kind::File);
+    // Another union's mount, for one, refuses such names.
+    let whiteout_files = dir.mknod(WHITEOUT, Kind::File, 0o600, 0).is_ok()
+        && dir
+            .stat_entry(WHITEOUT)
+            .is_ok_and(|stat| stat.kind() == Kind::File);
     let own = |prefix: &'static str| keeps_xattr(dir, FILE, prefix).then_some(prefix);
     let namespace = |ns: &'static str, prefix| keeps_xattr(dir, FILE, prefix).then_some(ns);
     let abilities = UpperAbilities {
@@ -38,11 +43,13 @@ pub fn probe(dir: &UpperDir) -> rustix::io::Result<UpperAbilities> {
                 .is_ok_and(|stat| stat.is_whiteout_device()),
         whiteout_files,
     };
-    dir.unlink(FILE)?;
-    match dir.unlink(DEVICE) {
-        Ok(()) | Err(Errno::NOENT) => Ok(abilities),
-        Err(errno) => Err(errno),
+    for name in [FILE, WHITEOUT, DEVICE] {
+        match dir.unlink(name) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(errno) => return Err(errno),
+        }
     }
+    Ok(abilities)
 }
 
 fn keeps_xattr(dir: &UpperDir, file: &[u8], prefix: &str) -> bool {

@@ -99,7 +99,16 @@ impl Union {
         let mut build = || -> Result<u64> {
             let object = stage.object(&staged).during("open", &staged)?;
             let ino = self.dress(writable, &object, &stat, &xattrs, Some(inode.st_ino))?;
-            self.publish(writable, &staged, parent_dir, &place.name, parent)?;
+            match self.publish(writable, &staged, parent_dir, &place.name, parent) {
+                // To move a directory is to change its `..`: without root's rights that takes its own write
+                // permission. Killed before the last step, the copy keeps `u+w` more than the lower has.
+                Err(error) if error.errno() == Errno::ACCESS => {
+                    object.chmod(stat.perm() | 0o200).during("chmod", &staged)?;
+                    self.publish(writable, &staged, parent_dir, &place.name, parent)?;
+                    object.chmod(stat.perm()).during("chmod", &place.name)?;
+                }
+                other => other?,
+            }
             Ok(ino)
         };
         match build() {
@@ -130,10 +139,8 @@ impl Union {
     ) -> Result<()> {
         self.mark_impure(writable, dir, state)?;
         let before = dir.stat().during("stat", b".")?;
-        writable
-            .stage
-            .dir()
-            .rename(staged, dir, name, RenameFlags::NOREPLACE)
+        let stage = writable.stage.dir();
+        dir.despite_mode(|| stage.rename(staged, dir, name, RenameFlags::NOREPLACE))
             .during("rename copy to", name)?;
         restore_times(dir, &before);
         Ok(())
@@ -153,8 +160,8 @@ impl Union {
             return Ok(());
         }
         let xattr = format!("{prefix}impure");
-        dir.this()
-            .and_then(|this| this.set_xattr(xattr.as_bytes(), b"y", XattrFlags::empty()))
+        let this = dir.this().during("open directory", b".")?;
+        dir.despite_mode(|| this.set_xattr(xattr.as_bytes(), b"y", XattrFlags::empty()))
             .during("setxattr", xattr.as_bytes())?;
         state.impure = true;
         Ok(())
@@ -375,7 +382,8 @@ impl Union {
         };
         self.mark_impure(writable, &dir, &mut parent)?;
         let before = dir.stat().during("stat", b".")?;
-        match writable.stage.dir().link(staged, &dir, &place.name) {
+        let stage = writable.stage.dir();
+        match dir.despite_mode(|| stage.link(staged, &dir, &place.name)) {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(errno) => return Err(errno).during("link copy to", &place.name),
         }

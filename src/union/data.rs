@@ -34,6 +34,18 @@ pub(super) fn write_all(fd: &OwnedFd, mut data: &[u8], mut offset: u64) -> rusti
     Ok(())
 }
 
+/// Runs a change of a file's data and puts its mtime back.
+fn keeping_mtime<T>(
+    fd: &OwnedFd,
+    change: impl FnOnce() -> rustix::io::Result<T>,
+) -> rustix::io::Result<T> {
+    let before = Stat::from(rustix::fs::fstat(fd)?);
+    let outcome = change()?;
+    let times = timestamps(SetTime::Keep, SetTime::At(before.mtime));
+    rustix::fs::futimens(fd, &times)?;
+    Ok(outcome)
+}
+
 impl Union {
     /// The backing descriptor of a regular file: for reading, or for reading and writing once it is in the
     /// upper. `write` demands the latter and fails on a lower file (copy it up first).
@@ -127,12 +139,25 @@ impl Union {
     pub fn write_back(&self, node: NodeId, offset: u64, data: &[u8]) -> Result<()> {
         let inode = self.table.get(node)?;
         let fd = self.writable_fd(&inode)?;
-        let before = rustix::fs::fstat(&fd)
-            .map(Stat::from)
-            .during("fstat", b".")?;
-        write_all(&fd, data, offset).during("pwrite", b".")?;
-        let times = timestamps(SetTime::Keep, SetTime::At(before.mtime));
-        rustix::fs::futimens(&fd, &times).during("futimens", b".")
+        keeping_mtime(&fd, || write_all(&fd, data, offset)).during("pwrite", b".")
+    }
+
+    /// From here on the transport's kernel keeps the mtime of files, and sets it itself.
+    pub fn leave_mtime_to_kernel(&self) {
+        self.kernel_keeps_mtime.store(true, Ordering::Relaxed);
+    }
+
+    /// Runs a change of the data after which mtime is the present, or what the kernel says.
+    fn changing<T>(
+        &self,
+        fd: &OwnedFd,
+        change: impl FnOnce() -> rustix::io::Result<T>,
+    ) -> rustix::io::Result<T> {
+        if self.kernel_keeps_mtime.load(Ordering::Relaxed) {
+            keeping_mtime(fd, change)
+        } else {
+            change()
+        }
     }
 
     /// Clears setuid and setgid of a file whose content somebody without CAP_FSETID changes.
@@ -175,7 +200,9 @@ impl Union {
     pub fn fallocate(&self, node: NodeId, mode: u32, offset: u64, length: u64) -> Result<()> {
         let inode = self.table.get(node)?;
         let fd = self.writable_fd(&inode)?;
-        rustix::fs::fallocate(&fd, fallocate_flags(mode), offset, length).during("fallocate", b".")
+        let flags = fallocate_flags(mode);
+        self.changing(&fd, || rustix::fs::fallocate(&fd, flags, offset, length))
+            .during("fallocate", b".")
     }
 
     /// The next data (or, with `hole`, the next hole) at or behind `offset`. ENXIO behind the end of file.
@@ -204,14 +231,12 @@ impl Union {
         let target = self.table.get(to)?;
         let target = self.writable_fd(&target)?;
         let source = self.data_fd(&source, false)?;
-        rustix::fs::copy_file_range(
-            &source,
-            Some(&mut from_offset),
-            &target,
-            Some(&mut to_offset),
-            length,
-        )
-        .during("copy_file_range", b".")
+        let mut copy = || {
+            let (from, to) = (Some(&mut from_offset), Some(&mut to_offset));
+            rustix::fs::copy_file_range(&source, from, &target, to, length)
+        };
+        self.changing(&target, &mut copy)
+            .during("copy_file_range", b".")
     }
 
     /// The target of a symlink.

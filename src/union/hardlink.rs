@@ -216,7 +216,7 @@ impl Union {
             let Some(dir) = link.and_then(|link| link.upper.take()) else {
                 continue;
             };
-            if let Err(errno) = dir.unlink(&place.name) {
+            if let Err(errno) = dir.despite_mode(|| dir.unlink(&place.name)) {
                 log::error!(
                     "unlink half-published {}: {errno}",
                     place.name.escape_ascii()

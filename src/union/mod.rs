@@ -24,7 +24,7 @@ mod table;
 mod whiteout;
 mod xattr;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use dashmap::DashMap;
@@ -79,6 +79,7 @@ pub struct Union {
     plain_wh_names: bool,
     ids: IdMaps,
     volatile: bool,
+    kernel_keeps_mtime: AtomicBool,
     redirect_dir: bool,
     no_acl: bool,
     no_xattrs: bool,

@@ -1,7 +1,7 @@
 //! Putting a union together from directories, and proving beforehand that everything it will need works.
 
 use std::path::Path;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use dashmap::DashMap;
@@ -75,7 +75,7 @@ impl Union {
             st_ino: ROOT_INO,
             kind: Kind::Dir,
             lookups: AtomicU64::new(1),
-            no_xattrs: std::sync::atomic::AtomicBool::new(false),
+            no_xattrs: AtomicBool::new(false),
             node: Node::Dir(Box::new(DirNode {
                 place: Mutex::new(None),
                 state: Mutex::new(DirState {
@@ -101,6 +101,7 @@ impl Union {
             plain_wh_names,
             ids: IdMaps::new(config),
             volatile: config.volatile,
+            kernel_keeps_mtime: AtomicBool::new(false),
             redirect_dir: config.redirect_dir,
             no_acl: config.no_acl,
             no_xattrs: config.no_xattrs,
@@ -215,7 +216,7 @@ fn open_writable(
                 "the file system of {} cannot store whiteouts",
                 path.display()
             ),
-            "use an upper on a POSIX file system (ext4, xfs, btrfs, tmpfs)",
+            "use an upper on a POSIX file system (ext4, xfs, btrfs, tmpfs), or mount with whiteout=char",
         ));
     }
     if abilities.own_xattrs.is_none() && !config.no_xattrs {

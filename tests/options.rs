@@ -1,0 +1,380 @@
+//! Options do what they say, on a real mount.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod common;
+
+use std::fs::{self, File};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, chown};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use common::{Mount, Stack, binary, errno, names, read, shell};
+
+fn line_of(at: &Path) -> String {
+    let mounts = fs::read_to_string("/proc/mounts").unwrap();
+    let at = at.to_str().unwrap();
+    mounts
+        .lines()
+        .find(|line| line.split(' ').nth(1) == Some(at))
+        .unwrap()
+        .to_owned()
+}
+
+#[test]
+fn ids_are_mapped_in_both_directions() {
+    need_fuse!();
+    let stack = Stack::new(1)
+        .option("uidmapping=:0:100000:1000")
+        .option("gidmapping=0:100000:1000:5000:7:1");
+    let f = stack.file(0, "f", "");
+    chown(&f, Some(5), Some(6)).unwrap();
+    let g = stack.file(0, "g", "");
+    chown(&g, Some(2000), Some(5000)).unwrap();
+    shell(stack.lower(0), "setfacl -m u:9:r f");
+    stack.twice(
+        |at| {
+            fs::write(at.join("f"), "copied up").unwrap();
+            chown(at.join("g"), Some(100_007), None).unwrap();
+            assert_eq!(errno(chown(at.join("g"), Some(3), None)), libc::EINVAL);
+            assert_eq!(errno(File::create(at.join("mine"))), libc::EOVERFLOW);
+            shell(
+                at,
+                "setpriv --reuid=100001 --regid=100002 --clear-groups --inh-caps=-all \
+                 bash -c 'cat f >/dev/null'",
+            );
+        },
+        |at| {
+            let (f, g) = (
+                fs::metadata(at.join("f")).unwrap(),
+                fs::metadata(at.join("g")).unwrap(),
+            );
+            assert_eq!((f.uid(), f.gid()), (100_005, 100_006));
+            assert_eq!((g.uid(), g.gid()), (100_007, 7));
+            shell(at, "getfacl -cn f | grep -q user:100009:r");
+        },
+    );
+    let stored = fs::metadata(stack.upper().join("f")).unwrap();
+    assert_eq!((stored.uid(), stored.gid()), (5, 6));
+    assert_eq!(fs::metadata(stack.upper().join("g")).unwrap().uid(), 7);
+}
+
+#[test]
+fn squash_shows_and_stores_one_owner() {
+    need_fuse!();
+    let stack = Stack::new(1).option("squash_to_uid=1234,squash_to_gid=77");
+    chown(stack.file(0, "f", ""), Some(5), Some(6)).unwrap();
+    stack.twice(
+        |at| fs::write(at.join("new"), "").unwrap(),
+        |at| {
+            for name in ["f", "new"] {
+                let meta = fs::metadata(at.join(name)).unwrap();
+                assert_eq!((meta.uid(), meta.gid()), (1234, 77), "{name}");
+            }
+        },
+    );
+    let stored = fs::metadata(stack.upper().join("new")).unwrap();
+    assert_eq!((stored.uid(), stored.gid()), (1234, 77));
+}
+
+#[test]
+fn whiteouts_of_kernel_overlayfs_can_be_mounted_by_it() {
+    need_fuse!();
+    let stack = Stack::new(1).option("whiteout=char");
+    stack.file(0, "gone", "x");
+    stack.file(0, "d/old", "x");
+    stack.file(0, "kept", "kept");
+    let check = |at: &Path| {
+        assert_eq!(names(at), [".wh.ordinary", "d", "kept"]);
+        assert_eq!(names(at.join("d")), [""; 0]);
+    };
+    stack.twice(
+        |at| {
+            shell(at, "rm gone; rm -r d; mkdir d; touch .wh.ordinary");
+        },
+        check,
+    );
+    let device = fs::symlink_metadata(stack.upper().join("gone")).unwrap();
+    assert!(device.file_type().is_char_device() && device.rdev() == 0);
+    let at = stack.merged();
+    let options = format!(
+        "lowerdir={},upperdir={},workdir={}",
+        stack.lower(0).display(),
+        stack.upper().display(),
+        stack.work().display()
+    );
+    shell(
+        "/",
+        &format!("mount -t overlay overlay -o {options} {}", at.display()),
+    );
+    let kernel = Mount {
+        at: at.clone(),
+        pid: None,
+    };
+    check(&at);
+    fs::remove_file(at.join("kept")).unwrap();
+    drop(kernel);
+    let stack = stack.option("whiteout=auto");
+    let mount = stack.mount();
+    assert_eq!(names(&mount.at), [".wh.ordinary", "d"]);
+    mount.unmount();
+}
+
+#[test]
+fn redirects_are_stored_as_kernel_overlayfs_stores_them() {
+    need_fuse!();
+    let stack = Stack::new(1).option("redirect_dir=on,whiteout=char");
+    fs::write(stack.file(0, "d/large", ""), vec![1; 1 << 20]).unwrap();
+    stack.file(0, "d/sub/deep", "deep");
+    let check = |at: &Path| {
+        assert_eq!(names(at), ["e"]);
+        assert_eq!(names(at.join("e/f")), ["large", "moved"]);
+        assert_eq!(read(at.join("e/f/moved/deep")), "deep");
+    };
+    stack.twice(
+        |at| {
+            shell(at, "mkdir e; mv d e/f; mv e/f/sub e/f/moved");
+        },
+        check,
+    );
+    assert!(
+        !stack.upper().join("e/f/large").exists(),
+        "it was copied up"
+    );
+    let at = stack.merged();
+    let options = format!(
+        "lowerdir={},upperdir={},workdir={},redirect_dir=on",
+        stack.lower(0).display(),
+        stack.upper().display(),
+        stack.work().display()
+    );
+    shell(
+        "/",
+        &format!("mount -t overlay overlay -o {options} {}", at.display()),
+    );
+    let kernel = Mount {
+        at: at.clone(),
+        pid: None,
+    };
+    check(&at);
+    drop(kernel);
+}
+
+#[test]
+fn acls_and_xattrs_can_be_switched_off() {
+    need_fuse!();
+    let stack = Stack::new(1).option("noacl");
+    stack.file(0, "f", "");
+    shell(
+        stack.lower(0),
+        "setfacl -m u:9:r f; setfattr -n user.x -v 1 f",
+    );
+    let mount = stack.mount();
+    shell(
+        &mount.at,
+        "! setfacl -m u:8:r f 2>/dev/null; getfattr -d f | grep -q user.x
+         ! getfacl -cn f | grep -q user:9",
+    );
+    mount.unmount();
+    let mut stack = stack;
+    stack.options = vec!["noxattrs".into()];
+    let mount = stack.mount();
+    shell(
+        &mount.at,
+        "! setfattr -n user.y -v 1 f 2>/dev/null; test -z \"$(getfattr -d f 2>/dev/null)\"; echo x > f",
+    );
+    mount.unmount();
+}
+
+#[test]
+fn edits_of_a_lower_directory_are_seen_within_a_second() {
+    need_fuse!();
+    let stack = Stack::new(2).option("cache=auto");
+    stack.file(1, "d/old", "old");
+    stack.file(0, "d/top", "top");
+    let mount = stack.mount();
+    assert_eq!(names(mount.path("d")), ["old", "top"]);
+    assert_eq!(read(mount.path("d/old")), "old");
+    assert!(!mount.path("d/new").exists());
+    fs::write(stack.lower(1).join("d/old"), "edited in place").unwrap();
+    fs::write(stack.lower(1).join("d/new"), "new").unwrap();
+    fs::write(stack.lower(0).join("d/top.tmp"), "replaced").unwrap();
+    fs::rename(
+        stack.lower(0).join("d/top.tmp"),
+        stack.lower(0).join("d/top"),
+    )
+    .unwrap();
+    std::thread::sleep(Duration::from_millis(1050));
+    assert_eq!(names(mount.path("d")), ["new", "old", "top"]);
+    assert_eq!(read(mount.path("d/old")), "edited in place");
+    assert_eq!(read(mount.path("d/new")), "new");
+    assert_eq!(read(mount.path("d/top")), "replaced");
+    fs::write(mount.path("d/mine"), "written through").unwrap();
+    assert_eq!(read(mount.path("d/mine")), "written through");
+    mount.unmount();
+}
+
+#[test]
+fn threads_are_as_many_as_asked_for() {
+    need_fuse!();
+    let stack = Stack::new(1).option("threads=5");
+    let mount = stack.mount();
+    names(&mount.at);
+    let named = fs::read_dir(format!("/proc/{}/task", mount.pid.unwrap()))
+        .unwrap()
+        .filter(|task| {
+            let name = task.as_ref().unwrap().path().join("comm");
+            read(name).starts_with("fuser-")
+        })
+        .count();
+    assert_eq!(named, 5);
+    mount.unmount();
+}
+
+#[test]
+fn volatile_syncs_nothing() {
+    need_fuse!();
+    for (option, syncs) in [("volatile", false), ("writeback=1", true)] {
+        let stack = Stack::new(1).option(option);
+        stack.file(0, "f", "f");
+        let mount = stack.mount();
+        let trace = stack.dir.path().join("trace");
+        let mut strace = Command::new("strace")
+            .args(["-f", "-qq", "-e", "trace=fsync,fdatasync,syncfs", "-o"])
+            .arg(&trace)
+            .args(["-p", &mount.pid.unwrap().to_string()])
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(Duration::from_millis(400));
+        shell(
+            &mount.at,
+            "echo x >> f; python3 -c \"import os; f = open('f', 'a'); f.write('y'); f.flush(); os.fsync(f.fileno())\"",
+        );
+        std::thread::sleep(Duration::from_millis(200));
+        rustix::process::kill_process(
+            rustix::process::Pid::from_child(&strace),
+            rustix::process::Signal::INT,
+        )
+        .unwrap();
+        strace.wait().unwrap();
+        let calls = read(&trace).lines().filter(|l| l.contains("sync")).count();
+        assert_eq!(calls > 0, syncs, "{option}: {}", read(&trace));
+        mount.unmount();
+    }
+}
+
+#[test]
+fn the_mount_table_shows_what_was_asked_for() {
+    need_fuse!();
+    let stack = Stack::new(1);
+    stack.file(0, "f", "f");
+    let at = stack.merged();
+    let data = format!(
+        "lowerdir={},upperdir={},workdir={},,noexec,dev,volatile,no_such_option,",
+        stack.lower(0).display(),
+        stack.upper().display(),
+        stack.work().display()
+    );
+    let output = Command::new(binary())
+        .args(["-o", &data, "the-source"])
+        .arg(&at)
+        .output()
+        .unwrap();
+    assert!(output.status.success());
+    let warning = String::from_utf8_lossy(&output.stderr);
+    assert!(warning.contains("no_such_option"), "{warning}");
+    let mount = Mount {
+        at: at.clone(),
+        pid: None,
+    };
+    let line = line_of(&at);
+    let fields: Vec<_> = line.split(' ').collect();
+    assert_eq!((fields[0], fields[2]), ("the-source", "fuse.unionmount"));
+    let options: Vec<_> = fields[3].split(',').collect();
+    for option in ["rw", "noexec", "default_permissions", "allow_other"] {
+        assert!(options.contains(&option), "{option}: {line}");
+    }
+    assert!(!options.contains(&"nodev") && !options.contains(&"nosuid"));
+    mount.unmount();
+    // Under the other name, without an upper.
+    let other = stack.dir.path().join("fuse-overlayfs");
+    std::os::unix::fs::symlink(binary(), &other).unwrap();
+    let data = format!("lowerdir={}", stack.lower(0).display());
+    let status = Command::new(&other)
+        .args(["-o", &data])
+        .arg(&at)
+        .status()
+        .unwrap();
+    assert!(status.success());
+    let mount = Mount { at, pid: None };
+    let line = line_of(&mount.at);
+    assert!(line.contains(" fuse.fuse-overlayfs ro,"), "{line}");
+    assert_eq!(read(mount.path("f")), "f");
+    mount.unmount();
+}
+
+#[test]
+fn a_union_can_be_a_layer_of_another() {
+    need_fuse!();
+    let below = Stack::new(2);
+    below.file(1, "d/a", "a");
+    below.file(0, "d/b", "b");
+    let inner = below.mount_read_only("inner");
+    let mut above = Stack::new(1);
+    above.lowers[0] = inner.at.clone();
+    above.twice(
+        |at| {
+            shell(at, "echo x >> d/a; rm d/b; mv d e");
+        },
+        |at| {
+            assert_eq!(names(at.join("e")), ["a"]);
+            assert_eq!(read(at.join("e/a")), "ax\n");
+        },
+    );
+    inner.unmount();
+}
+
+#[test]
+fn another_overlay_can_use_a_directory_of_the_mount_as_its_upper() {
+    need_fuse!();
+    let below = Stack::new(1);
+    fs::create_dir(below.lower(0).join("lower")).unwrap();
+    fs::write(below.lower(0).join("lower/a"), "a").unwrap();
+    fs::write(below.lower(0).join("lower/b"), "b").unwrap();
+    for dir in ["upper", "work", "merged"] {
+        fs::create_dir(below.lower(0).join(dir)).unwrap();
+    }
+    below.twice(
+        |_| {},
+        |at| {
+            let inner = at.join("merged");
+            let data = format!(
+                "lowerdir={0}/lower,upperdir={0}/upper,workdir={0}/work,whiteout=char",
+                at.display()
+            );
+            let output = Command::new(binary())
+                .args(["-o", &data])
+                .arg(&inner)
+                .output()
+                .unwrap();
+            assert!(
+                output.status.success(),
+                "{}",
+                String::from_utf8_lossy(&output.stderr)
+            );
+            let mount = Mount {
+                at: inner.clone(),
+                pid: None,
+            };
+            if inner.join("a").exists() {
+                fs::rename(inner.join("a"), inner.join("c")).unwrap();
+            }
+            assert_eq!(names(&inner), ["b", "c"]);
+            mount.unmount();
+            let device = fs::symlink_metadata(at.join("upper/a")).unwrap();
+            assert!(device.file_type().is_char_device() && device.rdev() == 0);
+        },
+    );
+}

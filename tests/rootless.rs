@@ -1,0 +1,132 @@
+//! What an ordinary user may do: mount through fusermount3, and in a user namespace.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::process::Command;
+
+use common::binary;
+
+const USER: u32 = 64_123;
+
+/// What is done on the mount; `$B` is the program. Ends with the mount taken away.
+const LIFE: &str = r#"
+set -eu
+trap 'cd /; fusermount3 -uq "$D/m" 2>/dev/null || umount -l "$D/m" 2>/dev/null || true' EXIT
+mkdir -p l1/d l2/d/sub u w m; echo one > l1/d/a; echo two > l2/d/b; ln l2/d/b l2/d/hard; ln -s b l2/d/sym
+mkfifo l2/d/fifo; echo ro > l2/d/ro; chmod 444 l2/d/ro; mkdir l2/closed; echo x > l2/closed/f; chmod 555 l2/closed
+$B mount --lower l1 --lower l2 --upper u --work w m
+echo more >> m/d/b; test "$(cat m/d/hard)" = "two
+more"
+chmod 600 m/d/ro; chmod 640 m/closed/f; mv m/d/sym m/d/sym2; mv m/d/fifo m/d/fifo2
+(umask 0777; echo hidden > m/zero); mkdir -m 0 m/none; rmdir m/none
+long=$(printf n%.0s $(seq 255)); echo x > "m/$long"; rm "m/$long"
+mv m/d m/e; rm -r m/e/sub; mkdir m/d; test -z "$(ls m/d)"
+before=$(cd m; find . ! -name zero -printf '%P %y %m %n\n' | sort)
+$B umount m
+test -z "$(ls w/work)"
+$B mount --lower l1 --lower l2 --upper u --work w m
+test "$(cd m; find . ! -name zero -printf '%P %y %m %n\n' | sort)" = "$before"
+test "$(cat m/e/hard)" = "two
+more"
+test ! -e m/e/sub; test -z "$(ls m/d)"
+$B umount m
+"#;
+
+struct Home {
+    dir: tempfile::TempDir,
+}
+
+impl Home {
+    fn new() -> Self {
+        // Not below /root, where an ordinary user cannot go.
+        let dir = tempfile::Builder::new()
+            .prefix("unionmount-user.")
+            .tempdir_in("/var/tmp")
+            .unwrap();
+        chown(dir.path(), Some(USER), Some(USER)).unwrap();
+        fs::copy(binary(), dir.path().join("unionmount")).unwrap();
+        Self { dir }
+    }
+
+    fn run(&self, prefix: &[&str], script: &str) {
+        let mut command = Command::new("setpriv");
+        let id = USER.to_string();
+        command
+            .args(["--reuid", &id, "--regid", &id, "--clear-groups"])
+            .args(prefix)
+            .args(["bash", "-c", script])
+            .current_dir(self.dir.path())
+            .env("D", self.dir.path())
+            .env("HOME", self.dir.path())
+            .env("B", self.dir.path().join("unionmount"));
+        let output = command.output().unwrap();
+        assert!(
+            output.status.success(),
+            "{}\n{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        let at = self.dir.path().join("m");
+        let _detached = rustix::mount::unmount(&at, rustix::mount::UnmountFlags::DETACH);
+    }
+}
+
+/// An ordinary user must be able to open /dev/fuse, as udev's rules have it.
+fn users_may_mount() -> bool {
+    if !common::fuse_is_here() {
+        return false;
+    }
+    let mode = fs::metadata("/dev/fuse").unwrap().permissions().mode();
+    if mode & 0o006 == 0o006 {
+        return true;
+    }
+    assert!(
+        std::env::var_os("UNIONMOUNT_REQUIRE_FUSE").is_none_or(|v| v != "1"),
+        "/dev/fuse is closed for ordinary users"
+    );
+    eprintln!("skipped: /dev/fuse is closed for ordinary users");
+    false
+}
+
+#[test]
+fn an_ordinary_user_mounts_through_fusermount3() {
+    if !users_may_mount() {
+        return;
+    }
+    let home = Home::new();
+    // fusermount3 wants to know the user's name.
+    let name = format!("umtest{USER}");
+    let known = Command::new("getent")
+        .args(["passwd", &USER.to_string()])
+        .output()
+        .unwrap()
+        .status
+        .success();
+    if !known {
+        let id = USER.to_string();
+        let made = Command::new("useradd")
+            .args(["-u", &id, "-M", "-N", "-d", "/nonexistent", &name])
+            .status()
+            .unwrap();
+        assert!(made.success());
+    }
+    home.run(&[], LIFE);
+}
+
+#[test]
+fn an_ordinary_user_mounts_in_a_user_namespace() {
+    if !users_may_mount() {
+        return;
+    }
+    let home = Home::new();
+    home.run(&["unshare", "-Urm"], LIFE);
+}
