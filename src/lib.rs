@@ -1,4 +1,59 @@
-//! unionmount: a union filesystem in userspace.
+//! unionmount: a union filesystem in userspace. This page is the map of the code.
+//!
+//! A *stack* is one optional writable *upper* directory over read-only *lower* directories, newest first. The crate
+//! shows it as one tree. The first layer that has a name decides; directory over directory merges; *whiteouts* and
+//! *opaque* directories hide what lies below; a change of a lower object *copies it up* first.
+//!
+//! ```text
+//! main ─> cli ─> fuse ─> union ─> layer ─> sys
+//! ```
+//!
+//! Each room knows only those to its right:
+//!
+//! * [`cli`]: the command line, the `-o` language, checks of paths before the mount, unmounting.
+//! * [`fuse`]: one session: mounting, the daemon, INIT, and the adapter that decodes fuser's requests, calls the union
+//!   and replies. Nothing else knows fuser or the wire.
+//! * [`union`]: the merged tree. Plain arguments in, plain results out, addressed by [`union::NodeId`]; it is tested
+//!   without a mount.
+//! * [`layer`]: one directory of a layer: opening beneath it, its marks on disk, what it can do. Lower layers are
+//!   read-only by type.
+//! * [`sys`]: the few system calls that rustix does not wrap, and the only unsafe code. [`sync`]: locks.
+//!
+//! # How the union works
+//!
+//! * **A directory is read as a whole, once.** Its first use lists every contributing layer with getdents; from then on
+//!   the listing is kept up to date by the mount's own operations. Lookups of names that are there, and of names that
+//!   are not, cost no system call, 64 layers cost no more than one, and lookup, stat and readdir answer from one model.
+//! * **Stacks are inherited.** A directory's layers are chosen among its parent's, by what the parent's listing saw
+//!   under the name; whether one of them is opaque is found when the directory itself is read. Nothing is ever resolved
+//!   from a layer's root again, but redirects.
+//! * **Handles, not paths.** A real object is a directory object and a name, or a descriptor. Directory objects know
+//!   their parent and name and are opened when needed; a bounded cache decides what stays open.
+//! * **No state per open file.** OPEN, OPENDIR, CREATE and FLUSH answer ENOSYS, and the kernel stops asking. Copy-up runs
+//!   at the first write or change of metadata. Readdir continues behind cookies that belong to names, not to open
+//!   directories. An unlinked inode holds on to its file by a descriptor until the kernel forgets it.
+//! * **Publish once.** What is new is built in the work directory and appears by one system call, on disk before it is
+//!   visible. `.wh.` marks are written before an entry goes and removed after one came: a mark beside an entry of its
+//!   own layer hides nothing of it, so there is no moment in which a deleted name is back.
+//! * **Identity.** `st_ino` is a function of the origin: the layer, counted from the oldest, and the inode there. A copy
+//!   remembers it in an xattr, and directories that hold such copies are marked *impure*, so that others are listed
+//!   without asking each name. Node ids come from a counter and are never reused.
+//! * **Hard links** of a layer are one inode with all the names that are visible, found by an index of the layer that is
+//!   made when the first such file is met; a copy-up publishes all of them, and a list in the work directory lets the next
+//!   mount finish what a crash interrupted.
+//! * **Locks** are per inode, in an order that is written where they are declared (`union/inode.rs`); none is held
+//!   over a data copy, an fsync or a reply, but the copy-up lock of the inode that is being copied.
+//!
+//! # What a crash leaves
+//!
+//! Each module that changes the disk says in its documentation what the next mount sees when the daemon is killed between
+//! two steps. `tests/crash.rs` kills it a hundred times.
+//!
+//! # Dependencies, and what each is for
+//!
+//! fuser (mounting, handshake, the portable transport), rustix (system calls without unsafe), libc (what rustix lacks),
+//! dashmap (inode tables), clap with clap_mangen and clap_complete (arguments, manual page, completions), strsim (the
+//! nearest option name), log and env_logger; tempfile and proptest for tests.
 
 pub mod cli;
 pub mod fuse;
