@@ -1,37 +1,23 @@
 //! From a name in a directory to an inode.
 
-use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, Weak};
-use std::time::{Duration, Instant};
 
 use dashmap::mapref::entry::Entry as MapEntry;
 use rustix::io::Errno;
 
 use super::attr::Attr;
-use super::config::CacheMode;
-use super::create::DEVICE_XATTR;
 use super::error::{During, Result, refuse};
-use super::identity::{decode_origin, of_upper};
 use super::inode::{
     DirNode, DirState, FileNode, FileState, Inode, Link, Node, NodeId, Place, Real,
 };
-use super::listing::{Listing, Slot, Stamp};
-use super::stack::Merger;
+use super::listing::Slot;
 use super::{NAME_MAX, RealKey, Union};
-use crate::layer::dir::{Dir, Name, UPPER};
-use crate::layer::mark::{
-    DirMarks, Mark, NameMeaning, REDIRECT_XATTRS, TRUSTED_PREFIX, USER_PREFIX, WHITEOUT_XATTRS,
-    dir_marks, meaning,
-};
+use crate::layer::dir::{Name, UPPER};
 use crate::layer::stat::{Kind, Stat};
-use crate::layer::xattr::XattrPath;
 use crate::layer::{FdSlot, LowerDir, UpperDir};
-
-/// How old a listing may be before its layers are looked at again, when they may change.
-const RECHECK: Duration = Duration::from_millis(400);
 
 /// What a lookup answers: the node, on which one lookup was counted, and its attributes.
 #[derive(Clone, Copy, Debug)]
@@ -378,197 +364,6 @@ impl Union {
             dirty: AtomicBool::new(false),
         })
     }
-
-    /// Reads the directory's layers if that was not done yet, or, where they may change, again if they did.
-    pub(super) fn load(&self, state: &mut DirState) -> Result<()> {
-        if state.removed.is_some() {
-            state.listing.get_or_insert_with(Listing::default);
-            return Ok(());
-        }
-        if let Some(listing) = &mut state.listing {
-            if self.cache == CacheMode::Static || listing.checked.elapsed() < RECHECK {
-                return Ok(());
-            }
-            listing.checked = Instant::now();
-            let before = std::mem::take(&mut listing.stamps);
-            let now = stamps(state)?;
-            if let Some(listing) = &mut state.listing
-                && before == now
-            {
-                listing.stamps = now;
-                return Ok(());
-            }
-        }
-        let mut fresh = self.read_layers(state)?;
-        if self.cache == CacheMode::Auto {
-            fresh.stamps = stamps(state)?;
-        }
-        if let Some(older) = state.listing.take() {
-            fresh.inherit(older);
-        }
-        state.listing = Some(fresh);
-        Ok(())
-    }
-
-    fn read_layers(&self, state: &mut DirState) -> Result<Listing> {
-        let mut merger = Merger::default();
-        let mut origins = HashMap::new();
-        let mut opaque = false;
-        if let Some(upper) = &state.upper {
-            let marks = self.read_layer(upper, &mut merger, &mut origins)?;
-            opaque = marks.opaque;
-            state.impure = marks.impure;
-        }
-        let mut contributing = 0;
-        for lower in &state.lowers {
-            if opaque {
-                break;
-            }
-            opaque = self
-                .read_layer(lower, &mut merger, &mut HashMap::new())?
-                .opaque;
-            contributing += 1;
-        }
-        state.lowers.truncate(contributing);
-        let mut listing = Listing::default();
-        for (name, merged) in merger.finish() {
-            listing.update(&name, |slot| {
-                *slot = Slot::from(merged);
-                slot.st_ino = match (&slot.upper, &slot.lower) {
-                    (Some(upper), _) => origins
-                        .get(&name)
-                        .copied()
-                        .unwrap_or_else(|| of_upper(upper.ino)),
-                    (None, Some(lower)) => self.lower_ino(lower.top, lower.found.ino),
-                    (None, None) => 0,
-                };
-            });
-        }
-        Ok(listing)
-    }
-
-    /// Feeds one layer's directory to the merger. Costs no call per name, except where a name may be more
-    /// than it seems: of unknown type, a device, in a directory with xattr whiteouts, or copied up.
-    fn read_layer(
-        &self,
-        dir: &Dir,
-        merger: &mut Merger,
-        origins: &mut HashMap<Name, u64>,
-    ) -> Result<DirMarks> {
-        let layer = dir.layer();
-        let xattrs = dir.xattrs().during("open directory", b".")?;
-        let list = if self.no_xattrs {
-            Vec::new()
-        } else {
-            xattrs.list().during("listxattr", b".")?
-        };
-        let mut marks = dir_marks(&list, |name| xattrs.get(name).unwrap_or_default());
-        merger.begin(layer);
-        let mut failure = None;
-        dir.for_each(|name, kind, ino| {
-            let meaning = if self.reads_wh_names(layer) {
-                meaning(name)
-            } else {
-                NameMeaning::Plain
-            };
-            match meaning {
-                NameMeaning::Whiteout(hidden) => return merger.whiteout(hidden, Mark::Beside),
-                NameMeaning::Opaque => return marks.opaque = true,
-                NameMeaning::Leftover => return,
-                NameMeaning::Plain => {}
-            }
-            match self.look_closer(dir, name, kind, ino, marks) {
-                Ok(Closer::Whiteout) => merger.whiteout(name, Mark::InPlace),
-                Ok(Closer::Entry {
-                    kind,
-                    origin,
-                    redirect,
-                }) => {
-                    if let Some(origin) = origin {
-                        origins.insert(Name::from(name), origin);
-                    }
-                    merger.entry(name, kind, ino, redirect);
-                }
-                Ok(Closer::Nothing) => {}
-                Err(error) => failure = Some(error),
-            }
-        })
-        .during("getdents", b".")?;
-        merger.end();
-        match failure {
-            Some(error) => Err(error),
-            None => Ok(marks),
-        }
-    }
-
-    fn look_closer(
-        &self,
-        dir: &Dir,
-        name: &[u8],
-        kind: Option<Kind>,
-        ino: u64,
-        marks: DirMarks,
-    ) -> Result<Closer> {
-        let mut kind = match kind {
-            Some(kind) if kind != Kind::Char => kind,
-            _ => match dir.stat_entry(name) {
-                Ok(stat) if stat.is_whiteout_device() => return Ok(Closer::Whiteout),
-                Ok(stat) => stat.kind(),
-                Err(Errno::NOENT) => return Ok(Closer::Nothing),
-                Err(errno) => return Err(errno).during("stat", name),
-            },
-        };
-        let mut origin = None;
-        let mut redirect = None;
-        if marks.xattr_whiteouts && kind == Kind::File {
-            let xattrs = dir.xattrs_of(name).during("open directory", b".")?;
-            if WHITEOUT_XATTRS
-                .iter()
-                .any(|xattr| matches!(xattrs.get_opt(xattr.as_bytes()), Ok(Some(_))))
-            {
-                return Ok(Closer::Whiteout);
-            }
-        }
-        if marks.impure {
-            let xattrs = dir.xattrs_of(name).during("open directory", b".")?;
-            if dir.layer() == UPPER {
-                origin = own_xattr(&xattrs, "origin").and_then(|value| decode_origin(&value, ino));
-                if kind == Kind::File && own_xattr(&xattrs, DEVICE_XATTR).is_some() {
-                    kind = Kind::Char;
-                }
-            }
-            if kind == Kind::Dir {
-                redirect = REDIRECT_XATTRS
-                    .iter()
-                    .find_map(|xattr| xattrs.get_opt(xattr.as_bytes()).ok().flatten())
-                    .map(Name::from);
-            }
-        }
-        Ok(Closer::Entry {
-            kind,
-            origin,
-            redirect,
-        })
-    }
-}
-
-/// One of our own xattrs, under either prefix.
-fn own_xattr(xattrs: &XattrPath, name: &str) -> Option<Vec<u8>> {
-    [TRUSTED_PREFIX, USER_PREFIX].iter().find_map(|prefix| {
-        let name = format!("{prefix}{name}");
-        xattrs.get_opt(name.as_bytes()).ok().flatten()
-    })
-}
-
-/// What a closer look at a directory entry of a layer found.
-enum Closer {
-    Whiteout,
-    Nothing,
-    Entry {
-        kind: Kind,
-        origin: Option<u64>,
-        redirect: Option<Name>,
-    },
 }
 
 /// What became of the wish for an inode while a directory is locked.
@@ -587,22 +382,6 @@ pub(super) struct SharedLower {
     stat: Stat,
     st_ino: u64,
     place: Place,
-}
-
-fn stamps(state: &DirState) -> Result<Vec<Stamp>> {
-    let upper = state.upper.iter().map(|dir| -> &Dir { dir });
-    let lowers = state.lowers.iter().map(|dir| -> &Dir { dir });
-    upper
-        .chain(lowers)
-        .map(|dir| {
-            let stat = dir.stat().during("stat", b".")?;
-            Ok(Stamp {
-                ino: stat.ino,
-                mtime: stat.mtime,
-                ctime: stat.ctime,
-            })
-        })
-        .collect()
 }
 
 /// Opens a layer's root directory.

@@ -11,13 +11,14 @@
 //! Before the renameat2(2) the old name is there, after it the new one. The whiteout of the old name is written
 //! before it (beside the entry, where it hides only lower layers) or by it (`RENAME_WHITEOUT`).
 
-use std::sync::{Arc, MutexGuard};
+use std::sync::Arc;
 
 use rustix::fs::RenameFlags;
 use rustix::io::Errno;
 
 use super::copyup::restore_times;
 use super::error::{During, Error, Result, refuse};
+use super::guards::{Parents, lock_files, lock_parents};
 use super::identity::of_upper;
 use super::inode::{DirState, FileState, Inode, NodeId, Place, Real};
 use super::listing::Listing;
@@ -26,7 +27,7 @@ use super::stack::{Found, Redirect};
 use super::{Caller, New, Union, Writable};
 use crate::layer::UpperDir;
 use crate::layer::dir::Name;
-use crate::layer::mark::{Mark, whiteout_name};
+use crate::layer::mark::Mark;
 use crate::layer::stat::Kind;
 use crate::sync::lock;
 
@@ -49,22 +50,6 @@ struct End<'a> {
     parent: &'a Arc<Inode>,
     dir: UpperDir,
     name: Name,
-}
-
-/// The locked states of both parents, which may be one directory.
-struct Parents<'a> {
-    from: MutexGuard<'a, DirState>,
-    to: Option<MutexGuard<'a, DirState>>,
-}
-
-impl Parents<'_> {
-    fn from(&mut self) -> &mut DirState {
-        &mut self.from
-    }
-
-    fn to(&mut self) -> &mut DirState {
-        self.to.as_mut().unwrap_or(&mut self.from)
-    }
 }
 
 /// What the slots said before anything was changed.
@@ -297,6 +282,10 @@ impl Union {
             self.keep_alive(target, file, state, to.parent, &to.name, &to.dir)?;
         }
         let swap = before_to.mark == Some(Mark::InPlace) && source.kind == Kind::Dir;
+        if swap && in_place {
+            // It will be the whiteout of the old name: an xattr mark counts only in a directory that says so.
+            self.replace_mark(writable, from, to)?;
+        }
         let flags = if swap {
             // A directory cannot replace the mark, which is a file: they change places.
             RenameFlags::EXCHANGE
@@ -397,11 +386,22 @@ impl Union {
         settle(target, from);
         let from_mark = before_from.mark.filter(|_| redirected.1.is_none());
         let to_mark = before_to.mark.filter(|_| redirected.0.is_none());
-        let a = take_upper(parents.from(), &from.name, from_mark);
-        let b = take_upper(parents.to(), &to.name, to_mark);
+        let a = lift_upper(parents.from(), &from.name, from_mark);
+        let b = lift_upper(parents.to(), &to.name, to_mark);
         put_upper(parents.to(), &to.name, (a, redirected.0), source, false);
         put_upper(parents.from(), &from.name, (b, redirected.1), target, false);
         Ok(())
+    }
+
+    /// Puts a mark at the new name that will hide the old one as well.
+    fn replace_mark(&self, writable: &Writable, from: &End<'_>, to: &End<'_>) -> Result<()> {
+        let staged = writable.stage_mark(&from.dir)?;
+        let stage = writable.stage.dir();
+        let moved = stage.rename(&staged, &to.dir, &to.name, RenameFlags::empty());
+        if moved.is_err() {
+            writable.stage.discard(&staged);
+        }
+        moved.during("rename whiteout", &to.name)
     }
 
     /// Before a directory moves to a place where lower content lies under its new name: makes sure that it
@@ -428,178 +428,6 @@ impl Union {
             restore_times(&upper, &times);
         }
         Ok(None)
-    }
-
-    /// Makes a directory whose whole content is in the upper independent of the layers below: opaque on disk,
-    /// then without the whiteouts that are not needed any more. `false` when something below is not in the
-    /// upper yet.
-    fn cut(&self, writable: &Writable, inode: &Arc<Inode>) -> Result<bool> {
-        // The whole tree stays in memory until its lower parts are forgotten.
-        let mut tree = Vec::new();
-        if !self.is_all_upper(inode, &mut tree)? {
-            return Ok(false);
-        }
-        let upper = {
-            let Some(state) = inode.lock_dir() else {
-                return refuse(Errno::NOTDIR);
-            };
-            if state.lowers.is_empty() {
-                return Ok(true);
-            }
-            match &state.upper {
-                Some(upper) => upper.clone(),
-                None => return Ok(false),
-            }
-        };
-        let times = upper.stat().during("stat", b".")?;
-        writable.make_opaque(&upper)?;
-        restore_times(&upper, &times);
-        self.drop_lowers(inode)?;
-        Ok(true)
-    }
-
-    /// Whether everything below a directory is in the upper; collects the directories in `tree`.
-    fn is_all_upper(&self, inode: &Arc<Inode>, tree: &mut Vec<Arc<Inode>>) -> Result<bool> {
-        let directories: Vec<Name> = {
-            let Some(mut state) = inode.lock_dir() else {
-                return refuse(Errno::NOTDIR);
-            };
-            self.load(&mut state)?;
-            if state.upper.is_none() {
-                return Ok(false);
-            }
-            if state.lowers.is_empty() {
-                return Ok(true);
-            }
-            let Some(listing) = &state.listing else {
-                return Ok(false);
-            };
-            if listing.after(0).any(|(_, slot)| slot.upper.is_none()) {
-                return Ok(false);
-            }
-            listing
-                .after(0)
-                .filter(|(_, slot)| slot.kind() == Some(Kind::Dir))
-                .map(|(name, _)| Name::clone(name))
-                .collect()
-        };
-        for name in directories {
-            if let Some(child) = self.child(inode, &name)?
-                && child.inode.kind == Kind::Dir
-            {
-                if !self.is_all_upper(&child.inode, tree)? {
-                    return Ok(false);
-                }
-                tree.push(child.inode);
-            }
-        }
-        Ok(true)
-    }
-
-    /// Forgets the lower part of a tree that lies below an opaque directory now, and removes the whiteouts
-    /// in it.
-    fn drop_lowers(&self, inode: &Arc<Inode>) -> Result<()> {
-        let mut children = Vec::new();
-        {
-            let Some(mut state) = inode.lock_dir() else {
-                return refuse(Errno::NOTDIR);
-            };
-            let (Some(upper), false) = (state.upper.clone(), state.lowers.is_empty()) else {
-                return Ok(());
-            };
-            state.lowers.clear();
-            let Some(listing) = &mut state.listing else {
-                return Ok(());
-            };
-            let times = upper.stat().during("stat", b".")?;
-            let names: Vec<Name> = listing.all().map(|(name, _)| Name::clone(name)).collect();
-            for name in names {
-                listing.update(&name, |slot| {
-                    slot.lower = None;
-                    let gone = match slot.mark.take() {
-                        Some(Mark::Beside) => whiteout_name(&name).map(|mark| upper.unlink(&mark)),
-                        Some(Mark::InPlace) => Some(upper.unlink(&name)),
-                        None => None,
-                    };
-                    if let Some(Err(errno)) = gone {
-                        log::warn!("unlink whiteout of {}: {errno}", name.escape_ascii());
-                    }
-                    if let Some(child) = slot.child.upgrade()
-                        && child.kind == Kind::Dir
-                    {
-                        children.push(child);
-                    }
-                });
-            }
-            restore_times(&upper, &times);
-        }
-        for child in children {
-            self.drop_lowers(&child)?;
-        }
-        Ok(())
-    }
-}
-
-/// Locks both parents: an ancestor first, else the one with the smaller node id.
-fn lock_parents<'a>(from: &'a Arc<Inode>, to: &'a Arc<Inode>) -> Option<Parents<'a>> {
-    if Arc::ptr_eq(from, to) {
-        return Some(Parents {
-            from: from.lock_dir()?,
-            to: None,
-        });
-    }
-    let from_first = if from.is_ancestor_of(to) {
-        true
-    } else if to.is_ancestor_of(from) {
-        false
-    } else {
-        from.id < to.id
-    };
-    if from_first {
-        let a = from.lock_dir()?;
-        let b = to.lock_dir()?;
-        return Some(Parents {
-            from: a,
-            to: Some(b),
-        });
-    }
-    let b = to.lock_dir()?;
-    let a = from.lock_dir()?;
-    Some(Parents {
-        from: a,
-        to: Some(b),
-    })
-}
-
-/// The locked states of the renamed and the replaced file, as far as they are files.
-struct Files<'a> {
-    source: Option<MutexGuard<'a, FileState>>,
-    target: Option<MutexGuard<'a, FileState>>,
-}
-
-impl Files<'_> {
-    fn source(&mut self) -> Option<&mut FileState> {
-        self.source.as_deref_mut()
-    }
-
-    fn target(&mut self) -> Option<&mut FileState> {
-        self.target.as_deref_mut()
-    }
-}
-
-fn lock_files<'a>(source: &'a Inode, target: Option<&'a Arc<Inode>>) -> Files<'a> {
-    match target {
-        Some(target) if target.id < source.id => {
-            let target = target.lock_file();
-            Files {
-                source: source.lock_file(),
-                target,
-            }
-        }
-        _ => Files {
-            source: source.lock_file(),
-            target: target.and_then(|target| target.lock_file()),
-        },
     }
 }
 
@@ -674,6 +502,13 @@ fn take_upper(state: &mut DirState, name: &Name, mark: Option<Mark>) -> Option<F
         });
     }
     moved
+}
+
+/// As [`take_upper`], for a name that is given another entry at once: it keeps its place among the others.
+fn lift_upper(state: &mut DirState, name: &Name, mark: Option<Mark>) -> Option<Found> {
+    let slot = state.listing.as_mut()?.get_mut(name)?;
+    slot.mark = mark;
+    slot.upper.take()
 }
 
 fn put_upper(

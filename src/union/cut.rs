@@ -1,0 +1,141 @@
+//! Making a directory tree of the upper independent of the layers below, so that it can be renamed in one piece.
+
+use std::sync::Arc;
+
+use rustix::io::Errno;
+
+use super::copyup::restore_times;
+use super::error::{During, Result, refuse};
+use super::inode::Inode;
+use super::{Union, Writable};
+use crate::layer::UpperDir;
+use crate::layer::dir::Name;
+use crate::layer::mark::{Mark, REDIRECT_XATTRS, whiteout_name};
+use crate::layer::stat::Kind;
+
+impl Union {
+    /// Makes a directory whose whole content is in the upper independent of the layers below: opaque on disk,
+    /// then without the whiteouts that are not needed any more. `false` when something below is not in the
+    /// upper yet.
+    pub(super) fn cut(&self, writable: &Writable, inode: &Arc<Inode>) -> Result<bool> {
+        // The whole tree stays in memory until its lower parts are forgotten.
+        let mut tree = Vec::new();
+        if !self.is_all_upper(inode, &mut tree)? {
+            return Ok(false);
+        }
+        let upper = {
+            let Some(state) = inode.lock_dir() else {
+                return refuse(Errno::NOTDIR);
+            };
+            if state.lowers.is_empty() {
+                return Ok(true);
+            }
+            match &state.upper {
+                Some(upper) => upper.clone(),
+                None => return Ok(false),
+            }
+        };
+        let times = upper.stat().during("stat", b".")?;
+        writable.make_opaque(&upper)?;
+        restore_times(&upper, &times);
+        self.drop_lowers(inode)?;
+        Ok(true)
+    }
+
+    /// Whether everything below a directory is in the upper; collects the directories in `tree`.
+    fn is_all_upper(&self, inode: &Arc<Inode>, tree: &mut Vec<Arc<Inode>>) -> Result<bool> {
+        let directories: Vec<Name> = {
+            let Some(mut state) = inode.lock_dir() else {
+                return refuse(Errno::NOTDIR);
+            };
+            self.load(&mut state)?;
+            if state.upper.is_none() {
+                return Ok(false);
+            }
+            if state.lowers.is_empty() {
+                return Ok(true);
+            }
+            let Some(listing) = &state.listing else {
+                return Ok(false);
+            };
+            if listing.after(0).any(|(_, slot)| slot.upper.is_none()) {
+                return Ok(false);
+            }
+            listing
+                .after(0)
+                .filter(|(_, slot)| slot.kind() == Some(Kind::Dir))
+                .map(|(name, _)| Name::clone(name))
+                .collect()
+        };
+        for name in directories {
+            if let Some(child) = self.child(inode, &name)?
+                && child.inode.kind == Kind::Dir
+            {
+                if !self.is_all_upper(&child.inode, tree)? {
+                    return Ok(false);
+                }
+                tree.push(child.inode);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Forgets the lower part of a tree that lies below an opaque directory now, and removes the whiteouts
+    /// in it.
+    fn drop_lowers(&self, inode: &Arc<Inode>) -> Result<()> {
+        let mut children = Vec::new();
+        {
+            let Some(mut state) = inode.lock_dir() else {
+                return refuse(Errno::NOTDIR);
+            };
+            let (Some(upper), false) = (state.upper.clone(), state.lowers.is_empty()) else {
+                return Ok(());
+            };
+            // Before the whiteouts go: an absolute redirect leads below an opaque parent, too.
+            remove_redirect(&upper)?;
+            state.lowers.clear();
+            let Some(listing) = &mut state.listing else {
+                return Ok(());
+            };
+            let times = upper.stat().during("stat", b".")?;
+            let names: Vec<Name> = listing.all().map(|(name, _)| Name::clone(name)).collect();
+            for name in names {
+                listing.update(&name, |slot| {
+                    slot.lower = None;
+                    slot.upper_redirect = None;
+                    let gone = match slot.mark.take() {
+                        Some(Mark::Beside) => whiteout_name(&name).map(|mark| upper.unlink(&mark)),
+                        Some(Mark::InPlace) => Some(upper.unlink(&name)),
+                        None => None,
+                    };
+                    if let Some(Err(errno)) = gone {
+                        log::warn!("unlink whiteout of {}: {errno}", name.escape_ascii());
+                    }
+                    if let Some(child) = slot.child.upgrade()
+                        && child.kind == Kind::Dir
+                    {
+                        children.push(child);
+                    }
+                });
+            }
+            restore_times(&upper, &times);
+        }
+        for child in children {
+            self.drop_lowers(&child)?;
+        }
+        Ok(())
+    }
+}
+
+/// Takes the redirect off a directory of the upper, in either namespace.
+fn remove_redirect(dir: &UpperDir) -> Result<()> {
+    let xattrs = dir.xattrs().during("open directory", b".")?;
+    for xattr in REDIRECT_XATTRS.map(str::as_bytes) {
+        if xattrs.get_opt(xattr).during("getxattr", xattr)?.is_some() {
+            dir.this()
+                .and_then(|this| this.remove_xattr(xattr))
+                .during("removexattr", xattr)?;
+        }
+    }
+    Ok(())
+}
