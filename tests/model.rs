@@ -122,7 +122,7 @@ fn many(backend: Backend, usual: u64) {
 
 #[test]
 fn the_core_is_an_ordinary_directory() {
-    many(Backend::Core, 1000);
+    many(Backend::Core, 800);
 }
 
 #[test]
@@ -130,7 +130,7 @@ fn a_mount_is_an_ordinary_directory() {
     match mount::missing() {
         None => {
             mount::separate();
-            many(Backend::Mount, 300);
+            many(Backend::Mount, 250);
         }
         Some(why) if mount::required() => panic!("no mount: {why}"),
         Some(why) => eprintln!("skipped: {why}"),

@@ -14,22 +14,24 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use fuser::{
-    AccessFlags, BsdFileFlags, CopyFileRangeFlags, Errno, FileAttr, FileHandle, FileType,
-    Filesystem, FopenFlags, Generation, INodeNo, IoctlFlags, KernelConfig, LockOwner, OpenFlags,
-    PollEvents, PollFlags, PollNotifier, RenameFlags, ReplyAttr, ReplyBmap, ReplyCreate, ReplyData,
-    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen,
-    ReplyPoll, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+    AccessFlags, BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags,
+    Generation, INodeNo, IoctlFlags, KernelConfig, LockOwner, OpenFlags, PollEvents, PollFlags,
+    PollNotifier, RenameFlags, ReplyAttr, ReplyBmap, ReplyCreate, ReplyData, ReplyDirectory,
+    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyPoll,
+    ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 use rustix::fs::XattrFlags;
 
-use super::convert::{attr, device, errno, file_type, set_time};
+use super::answer::{absent, answer, send_xattr};
+use super::convert::{attr, device, set_time};
 use super::init::{Agreed, negotiate};
 use super::node_ids::{NodeIds, Wire};
 use super::settings::Settings;
+use super::shared::Shared;
 use super::workers::Workers;
 use crate::layer::stat::Kind;
 use crate::layer::upper::SetTime;
-use crate::union::{Caller, Entry, Error, New, NodeId, RenameMode, Result, SetAttr, Union};
+use crate::union::{Caller, Entry, New, NodeId, RenameMode, Result, SetAttr, Union};
 
 /// A copy-up of more bytes than this is done by a thread of its own.
 const QUICK_COPY: u64 = 256 * 1024;
@@ -44,97 +46,12 @@ thread_local! {
 /// The file system that fuser serves.
 #[derive(Debug)]
 pub(super) struct Adapter {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     settings: Settings,
     agreed: Agreed,
     workers: Workers,
     /// The session has begun; before that, a failure to mount drops the adapter too.
     serving: Arc<AtomicBool>,
-}
-
-#[derive(Debug)]
-struct Shared {
-    union: Union,
-    ids: NodeIds,
-    /// The kernel gathers writes and keeps the times of the files.
-    writeback: bool,
-}
-
-/// Every reply can say that it failed.
-trait Refuse {
-    fn refuse(self, errno: Errno);
-}
-
-macro_rules! refuse_by_error {
-    ($($reply:ty),*) => { $(impl Refuse for $reply {
-        fn refuse(self, errno: Errno) {
-            self.error(errno);
-        }
-    })* };
-}
-refuse_by_error!(
-    ReplyAttr,
-    ReplyCreate,
-    ReplyData,
-    ReplyDirectory,
-    ReplyDirectoryPlus,
-    ReplyEmpty,
-    ReplyEntry,
-    ReplyLseek,
-    ReplyStatfs,
-    ReplyWrite,
-    ReplyXattr
-);
-
-/// Runs an operation and sends its reply. A panic answers EIO for this request (fuser does so for a reply that
-/// is dropped unsent), and the mount lives on. What a disk refused is logged once.
-fn answer<R: Refuse, T>(
-    call: &str,
-    reply: R,
-    operation: impl FnOnce() -> Result<T>,
-    send: impl FnOnce(R, T),
-) {
-    let outcome = catch_unwind(AssertUnwindSafe(|| match operation() {
-        Ok(value) => send(reply, value),
-        Err(error) => {
-            report(call, &error);
-            reply.refuse(errno(&error));
-        }
-    }));
-    if outcome.is_err() {
-        log::error!("{call}: panicked; answered EIO");
-    }
-}
-
-fn report(call: &str, error: &Error) {
-    if error.is_failure() {
-        log::warn!("{call}: {error}");
-    } else {
-        log::debug!("{call}: {error}");
-    }
-}
-
-impl Shared {
-    fn node(&self, wire: INodeNo) -> Result<NodeId> {
-        match self.ids.node(wire.0) {
-            Some(node) => Ok(node),
-            None => Err(Error::rule(rustix::io::Errno::STALE)),
-        }
-    }
-}
-
-impl Shared {
-    fn write(&self, ino: INodeNo, offset: u64, data: &[u8], flags: WriteFlags) -> Result<()> {
-        let node = self.node(ino)?;
-        if flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID) {
-            self.union.clear_setid(node)?;
-        }
-        if self.writeback && flags.contains(WriteFlags::FUSE_WRITE_CACHE) {
-            self.union.write_back(node, offset, data)
-        } else {
-            self.union.write(node, offset, data)
-        }
-    }
 }
 
 impl Adapter {
@@ -157,11 +74,11 @@ impl Adapter {
         Arc::clone(&self.serving)
     }
 
-    fn union(&self) -> &Union {
+    pub(super) fn union(&self) -> &Union {
         &self.shared.union
     }
 
-    fn node(&self, wire: INodeNo) -> Result<NodeId> {
+    pub(super) fn node(&self, wire: INodeNo) -> Result<NodeId> {
         self.shared.node(wire)
     }
 
@@ -175,7 +92,7 @@ impl Adapter {
         );
     }
 
-    fn attr_lifetime(&self, wire: Wire) -> Duration {
+    pub(super) fn attr_lifetime(&self, wire: Wire) -> Duration {
         if wire.is_st_ino {
             self.agreed.lifetime
         } else {
@@ -214,39 +131,8 @@ fn loses_setid(req: &Request) -> bool {
 }
 
 /// Tells nodes apart that go by one number one after the other.
-fn generation(entry: &Entry) -> Generation {
+pub(super) fn generation(entry: &Entry) -> Generation {
     Generation(entry.node.0)
-}
-
-fn absent() -> FileAttr {
-    FileAttr {
-        ino: INodeNo(0),
-        size: 0,
-        blocks: 0,
-        atime: SystemTime::UNIX_EPOCH,
-        mtime: SystemTime::UNIX_EPOCH,
-        ctime: SystemTime::UNIX_EPOCH,
-        crtime: SystemTime::UNIX_EPOCH,
-        kind: FileType::RegularFile,
-        perm: 0,
-        nlink: 0,
-        uid: 0,
-        gid: 0,
-        rdev: 0,
-        blksize: 0,
-        flags: 0,
-    }
-}
-
-fn send_xattr(reply: ReplyXattr, value: &[u8], size: u32) {
-    let length = u32::try_from(value.len()).unwrap_or(u32::MAX);
-    if size == 0 {
-        reply.size(length);
-    } else if length > size {
-        reply.error(Errno::ERANGE);
-    } else {
-        reply.data(value);
-    }
 }
 
 impl Filesystem for Adapter {
@@ -628,31 +514,7 @@ impl Filesystem for Adapter {
         offset: u64,
         reply: ReplyDirectory,
     ) {
-        let reply = RefCell::new(Some(reply));
-        let listed = catch_unwind(AssertUnwindSafe(|| {
-            self.union().readdir(self.node(ino)?, offset, |entry| {
-                reply.borrow_mut().as_mut().is_some_and(|reply| {
-                    !reply.add(
-                        INodeNo(entry.ino),
-                        entry.cookie,
-                        file_type(entry.kind),
-                        OsStr::from_bytes(&entry.name),
-                    )
-                })
-            })
-        }));
-        let Some(reply) = reply.take() else { return };
-        match listed {
-            Ok(Ok(())) => reply.ok(),
-            Ok(Err(error)) => {
-                report("readdir", &error);
-                reply.error(errno(&error));
-            }
-            Err(_) => {
-                log::error!("readdir: panicked; answered EIO");
-                reply.error(Errno::EIO);
-            }
-        }
+        self.list(ino, offset, reply);
     }
 
     fn readdirplus(
@@ -663,57 +525,7 @@ impl Filesystem for Adapter {
         offset: u64,
         reply: ReplyDirectoryPlus,
     ) {
-        let reply = RefCell::new(Some(reply));
-        let listed = catch_unwind(AssertUnwindSafe(|| {
-            self.union()
-                .readdirplus(self.node(ino)?, offset, |entry, found| {
-                    let mut reply = reply.borrow_mut();
-                    let Some(reply) = reply.as_mut() else {
-                        return false;
-                    };
-                    let name = OsStr::from_bytes(&entry.name);
-                    let Some(found) = found else {
-                        // `.` and `..`: the kernel takes number and type only.
-                        let mut bare = absent();
-                        bare.ino = INodeNo(entry.ino);
-                        bare.kind = file_type(entry.kind);
-                        return !reply.add(
-                            bare.ino,
-                            entry.cookie,
-                            name,
-                            &Duration::ZERO,
-                            &bare,
-                            Generation(0),
-                        );
-                    };
-                    let wire = self.shared.ids.tell(&found);
-                    let full = reply.add(
-                        INodeNo(wire.id),
-                        entry.cookie,
-                        name,
-                        &self.attr_lifetime(wire),
-                        &attr(&found.attr, wire.id),
-                        generation(&found),
-                    );
-                    if full {
-                        // The union takes back its own count of an entry that was not taken.
-                        self.shared.ids.forget(wire.id, 1);
-                    }
-                    !full
-                })
-        }));
-        let Some(reply) = reply.take() else { return };
-        match listed {
-            Ok(Ok(())) => reply.ok(),
-            Ok(Err(error)) => {
-                report("readdirplus", &error);
-                reply.error(errno(&error));
-            }
-            Err(_) => {
-                log::error!("readdirplus: panicked; answered EIO");
-                reply.error(Errno::EIO);
-            }
-        }
+        self.list_with_attributes(ino, offset, reply);
     }
 
     fn fsyncdir(

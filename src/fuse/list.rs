@@ -1,0 +1,104 @@
+//! Replies to READDIR and READDIRPLUS: as many entries as fit.
+
+use std::cell::RefCell;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use fuser::{Errno, Generation, INodeNo, ReplyDirectory, ReplyDirectoryPlus};
+
+use super::answer::{absent, report};
+use super::convert::{attr, errno, file_type};
+use super::fuser::{Adapter, generation};
+
+impl Adapter {
+    /// Names, types and inode numbers.
+    pub(super) fn list(&self, ino: INodeNo, offset: u64, reply: ReplyDirectory) {
+        let reply = RefCell::new(Some(reply));
+        let listed = catch_unwind(AssertUnwindSafe(|| {
+            self.union().readdir(self.node(ino)?, offset, |entry| {
+                reply.borrow_mut().as_mut().is_some_and(|reply| {
+                    !reply.add(
+                        INodeNo(entry.ino),
+                        entry.cookie,
+                        file_type(entry.kind),
+                        OsStr::from_bytes(&entry.name),
+                    )
+                })
+            })
+        }));
+        let Some(reply) = reply.take() else { return };
+        match listed {
+            Ok(Ok(())) => reply.ok(),
+            Ok(Err(error)) => {
+                report("readdir", &error);
+                reply.error(errno(&error));
+            }
+            Err(_) => {
+                log::error!("readdir: panicked; answered EIO");
+                reply.error(Errno::EIO);
+            }
+        }
+    }
+
+    /// The same with attributes; the kernel counts a lookup on each entry that it gets.
+    pub(super) fn list_with_attributes(
+        &self,
+        ino: INodeNo,
+        offset: u64,
+        reply: ReplyDirectoryPlus,
+    ) {
+        let reply = RefCell::new(Some(reply));
+        let listed = catch_unwind(AssertUnwindSafe(|| {
+            self.union()
+                .readdirplus(self.node(ino)?, offset, |entry, found| {
+                    let mut reply = reply.borrow_mut();
+                    let Some(reply) = reply.as_mut() else {
+                        return false;
+                    };
+                    let name = OsStr::from_bytes(&entry.name);
+                    let Some(found) = found else {
+                        // `.` and `..`: the kernel takes number and type only.
+                        let mut bare = absent();
+                        bare.ino = INodeNo(entry.ino);
+                        bare.kind = file_type(entry.kind);
+                        return !reply.add(
+                            bare.ino,
+                            entry.cookie,
+                            name,
+                            &Duration::ZERO,
+                            &bare,
+                            Generation(0),
+                        );
+                    };
+                    let wire = self.shared.ids.tell(&found);
+                    let full = reply.add(
+                        INodeNo(wire.id),
+                        entry.cookie,
+                        name,
+                        &self.attr_lifetime(wire),
+                        &attr(&found.attr, wire.id),
+                        generation(&found),
+                    );
+                    if full {
+                        // The union takes back its own count of an entry that was not taken.
+                        self.shared.ids.forget(wire.id, 1);
+                    }
+                    !full
+                })
+        }));
+        let Some(reply) = reply.take() else { return };
+        match listed {
+            Ok(Ok(())) => reply.ok(),
+            Ok(Err(error)) => {
+                report("readdirplus", &error);
+                reply.error(errno(&error));
+            }
+            Err(_) => {
+                log::error!("readdirplus: panicked; answered EIO");
+                reply.error(Errno::EIO);
+            }
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! The union with its node ids on the wire: what a request needs that is worked on by another thread.
+
+use fuser::{INodeNo, WriteFlags};
+
+use super::node_ids::NodeIds;
+use crate::union::{Error, NodeId, Result, Union};
+
+/// What requests work on, wherever they are worked on.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) union: Union,
+    pub(super) ids: NodeIds,
+    /// The kernel gathers writes and keeps the times of the files.
+    pub(super) writeback: bool,
+}
+
+impl Shared {
+    /// The node that a number on the wire means; ESTALE for none.
+    pub(super) fn node(&self, wire: INodeNo) -> Result<NodeId> {
+        match self.ids.node(wire.0) {
+            Some(node) => Ok(node),
+            None => Err(Error::rule(rustix::io::Errno::STALE)),
+        }
+    }
+
+    /// Writes, and clears setuid and setgid if the kernel says so.
+    pub(super) fn write(
+        &self,
+        ino: INodeNo,
+        offset: u64,
+        data: &[u8],
+        flags: WriteFlags,
+    ) -> Result<()> {
+        let node = self.node(ino)?;
+        if flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID) {
+            self.union.clear_setid(node)?;
+        }
+        if self.writeback && flags.contains(WriteFlags::FUSE_WRITE_CACHE) {
+            self.union.write_back(node, offset, data)
+        } else {
+            self.union.write(node, offset, data)
+        }
+    }
+}
