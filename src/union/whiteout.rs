@@ -11,7 +11,7 @@ use super::Writable;
 use super::error::{During, Error, Result};
 use crate::layer::UpperDir;
 use crate::layer::dir::Name;
-use crate::layer::mark::{Mark, OPAQUE_FILE, whiteout_name};
+use crate::layer::mark::{Mark, OPAQUE_FILE, WHITEOUT_XATTRS, whiteout_name};
 use crate::layer::stat::Kind;
 
 /// The mode of mark files: they have no content, and nobody needs to read them.
@@ -97,12 +97,40 @@ impl Writable {
         moved.during("rename whiteout", name)
     }
 
+    /// One xattr says either that a directory is opaque or that whiteouts in it may be xattrs. Before it says the
+    /// first, whiteouts of that kind become devices, each by one rename.
+    fn devices_for_xattr_marks(&self, dir: &UpperDir, opaque: &[u8]) -> Result<()> {
+        let xattrs = dir.xattrs().during("open directory", b".")?;
+        if xattrs
+            .get_opt(opaque)
+            .during("getxattr", opaque)?
+            .as_deref()
+            != Some(b"x")
+        {
+            return Ok(());
+        }
+        let mut names = Vec::new();
+        dir.for_each(|name, _, _| names.push(Name::from(name)))
+            .during("getdents", b".")?;
+        for name in names {
+            let xattrs = dir.xattrs_of(&name).during("open directory", b".")?;
+            let is_mark = WHITEOUT_XATTRS
+                .iter()
+                .any(|xattr| matches!(xattrs.get_opt(xattr.as_bytes()), Ok(Some(_))));
+            if is_mark {
+                self.mark_in_place(dir, &name)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Makes a directory hide everything below it. That it does already is fine.
     pub(super) fn make_opaque(&self, dir: &UpperDir) -> Result<()> {
         if self.char_marks
             && let Some(namespace) = self.abilities.overlay_xattrs
         {
             let xattr = format!("{namespace}overlay.opaque");
+            self.devices_for_xattr_marks(dir, xattr.as_bytes())?;
             return dir
                 .this()
                 .and_then(|this| this.set_xattr(xattr.as_bytes(), b"y", XattrFlags::empty()))

@@ -307,3 +307,22 @@ fn regression_exchange_while_listing() {
         ],
     );
 }
+
+/// One xattr says that a directory is opaque, or that it holds whiteouts by xattr: when it was made opaque, those
+/// became ordinary empty files.
+#[test]
+fn regression_opaque_directory_with_whiteouts_by_xattr() {
+    check(
+        Stack::new()
+            .lower(vec![file("h/c/b"), file("d/a")])
+            .upper(vec![
+                white("h/b/s", White::Trusted),
+                white("d/s/d", White::User),
+            ]),
+        &[
+            rename("h/c", "h/b", Mode::Exchange),
+            rename("d/a", "d/s", Mode::Exchange),
+            op(Do::Remount),
+        ],
+    );
+}
