@@ -50,7 +50,7 @@ pub(super) fn negotiate(config: &mut KernelConfig, union: &Union, settings: &Set
         // Small writes are gathered. The kernel then owns size and times of open files, which only holds when
         // nobody changes them below.
         when(
-            stable && !union.is_read_only() && !settings.no_writeback,
+            stable && !union.is_read_only() && settings.writeback,
             InitFlags::FUSE_WRITEBACK_CACHE,
         ),
         // Cached data is checked against size and mtime when somebody edits below.

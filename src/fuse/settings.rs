@@ -64,8 +64,10 @@ pub struct Settings {
     pub timeout: Option<Duration>,
     /// Largest write request, in bytes; `None`: 1 MiB.
     pub max_write: Option<u32>,
-    /// Let the kernel collect small writes (`writeback`); default true, ignored on read-only mounts.
-    pub no_writeback: bool,
+    /// Let the kernel collect small writes (`writeback`); ignored on read-only mounts. Off by default: with it the
+    /// kernel sends the times of a file in a request of their own, after each close, rename and unlink, which costs
+    /// more than it saves in everything but many small writes to one file.
+    pub writeback: bool,
     /// Who may use the mount.
     pub allow_other: AllowOther,
     /// The kernel checks permissions only when this is false (`default_permissions` is the default).

@@ -120,20 +120,18 @@ impl FdSlot {
             }
             other => other?,
         };
-        Ok(self.put(fresh))
+        Ok(self.put(Arc::new(fresh)))
     }
 
     /// Puts a descriptor in, unless another thread was faster; the one that is in is returned.
-    pub fn put(self: &Arc<Self>, fresh: OwnedFd) -> Arc<OwnedFd> {
-        let fd = {
+    pub fn put(self: &Arc<Self>, fd: Arc<OwnedFd>) -> Arc<OwnedFd> {
+        {
             let mut held = lock(&self.fd);
             if let Some(fd) = held.as_ref() {
                 return Arc::clone(fd);
             }
-            let fd = Arc::new(fresh);
             *held = Some(Arc::clone(&fd));
-            fd
-        };
+        }
         self.recent.store(true, Ordering::Relaxed);
         self.cache.admit(self);
         fd

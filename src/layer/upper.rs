@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use rustix::fs::{
     AtFlags, CWD, Gid, Mode, OFlags, RenameFlags, Timespec, Timestamps, Uid, XattrFlags, chmod,
-    chownat, linkat, mkdirat, mknodat, openat, renameat_with, symlinkat, unlinkat, utimensat,
+    chownat, fchmod, fsetxattr, linkat, mkdirat, mknodat, openat, renameat_with, symlinkat,
+    unlinkat, utimensat,
 };
 use rustix::io::{Errno, Result};
 
@@ -223,7 +224,11 @@ impl UpperDir {
 
 /// Sets the permission bits behind a descriptor that may be `O_PATH`.
 fn chmod_fd(fd: &OwnedFd, mode: u32) -> Result<()> {
-    chmod(os(&proc_path(fd)), Mode::from_raw_mode(mode))
+    let mode = Mode::from_raw_mode(mode);
+    match fchmod(fd, mode) {
+        Err(Errno::BADF) => chmod(os(&proc_path(fd)), mode),
+        other => other,
+    }
 }
 
 /// An object of the upper layer behind a descriptor: of any type, with or without a name.
@@ -283,7 +288,10 @@ impl UpperObject {
 
     /// Sets an xattr.
     pub fn set_xattr(&self, xattr: &[u8], value: &[u8], flags: XattrFlags) -> Result<()> {
-        XattrPath::of_fd(Arc::clone(&self.0)).set(xattr, value, flags)
+        match fsetxattr(&self.0, xattr, value, flags) {
+            Err(Errno::BADF) => XattrPath::of_fd(Arc::clone(&self.0)).set(xattr, value, flags),
+            other => other,
+        }
     }
 
     /// Removes an xattr. ENODATA when there is none.

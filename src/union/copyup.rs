@@ -243,7 +243,7 @@ impl Union {
         let stat = dir.stat_entry(&name).during("stat", &name)?;
         let xattrs = dir.xattrs_of(&name).during("open directory", &name)?;
         let staged = writable.stage.fresh_name();
-        let build = || -> Result<UpperObject> {
+        let build = || -> Result<Copy> {
             let stage = writable.stage.dir();
             let mut data = None;
             match stat.kind() {
@@ -254,9 +254,9 @@ impl Union {
                     let size = keep.unwrap_or(stat.size).min(stat.size);
                     if size > 0 {
                         let from = dir.open_entry(&name).during("open", &name)?;
-                        copy_data(&from, &to, size, size == stat.size).during("copy", &name)?;
+                        copy_data(&from, &to, size, &stat).during("copy", &name)?;
                     }
-                    data = Some(to);
+                    data = Some(Arc::new(to));
                 }
                 Kind::Symlink => {
                     let target = dir.read_link(&name).during("readlink", &name)?;
@@ -266,21 +266,24 @@ impl Union {
                     .mknod(&staged, kind, 0o600, stat.rdev)
                     .during("mknod", &staged)?,
             }
-            let object = stage.object(&staged).during("open", &staged)?;
-            self.dress(writable, &object, &stat, &xattrs, Some(inode.st_ino))?;
-            if let Some(data) = data.filter(|_| !self.volatile) {
-                rustix::fs::fsync(&data).during("fsync", &name)?;
+            let object = match &data {
+                Some(data) => UpperObject::new(Arc::clone(data)),
+                None => stage.object(&staged).during("open", &staged)?,
+            };
+            let ino = self.dress(writable, &object, &stat, &xattrs, Some(inode.st_ino))?;
+            if let Some(data) = data.as_ref().filter(|_| !self.volatile) {
+                rustix::fs::fsync(data).during("fsync", &name)?;
             }
-            Ok(object)
+            Ok(Copy { object, data, ino })
         };
-        let object = match build() {
-            Ok(object) => object,
+        let copy = match build() {
+            Ok(copy) => copy,
             Err(error) => {
                 writable.stage.discard(&staged);
                 return Err(error);
             }
         };
-        self.publish_file(writable, inode, &staged, object)
+        self.publish_file(writable, inode, &staged, &copy)
     }
 
     /// Puts a finished copy under every name of the file that is visible now.
@@ -289,7 +292,7 @@ impl Union {
         writable: &Writable,
         inode: &Arc<Inode>,
         staged: &Name,
-        object: UpperObject,
+        copy: &Copy,
     ) -> Result<()> {
         let Some(file) = inode.file() else {
             return refuse(Errno::ISDIR);
@@ -305,18 +308,18 @@ impl Union {
                 [] => {
                     let mut state = lock(&file.state);
                     if state.links.is_empty() {
-                        state.real = Real::Orphan(object.clone());
+                        state.real = Real::Orphan(copy.object.clone());
                         file.data.clear();
                         writable.stage.discard(staged);
                         return Ok(());
                     }
                 }
                 [place] => {
-                    if self.publish_name(writable, inode, staged, place, &object)? {
+                    if self.publish_name(writable, inode, staged, place, copy)? {
                         return Ok(());
                     }
                 }
-                _ => return self.publish_names(writable, inode, staged, &places, &object),
+                _ => return self.publish_names(writable, inode, staged, &places, &copy.object),
             }
         })();
         if result.is_err() {
@@ -332,7 +335,7 @@ impl Union {
         inode: &Arc<Inode>,
         staged: &Name,
         place: &Place,
-        object: &UpperObject,
+        copy: &Copy,
     ) -> Result<bool> {
         let Some(file) = inode.file() else {
             return refuse(Errno::ISDIR);
@@ -346,14 +349,16 @@ impl Union {
             return Ok(false);
         }
         let dir = dir?;
-        let ino = real_stat(&Real::Orphan(object.clone()))?.ino;
         self.publish(writable, staged, &dir, &place.name, &mut parent)?;
         if let Some(listing) = &mut parent.listing {
-            listing.update(&place.name, |slot| note_copy(slot, inode.kind, ino));
+            listing.update(&place.name, |slot| note_copy(slot, inode.kind, copy.ino));
         }
         state.links[0].upper = Some(dir.clone());
         switch_to_upper(&mut state, &dir, &place.name);
         file.data.clear();
+        if let Some(data) = &copy.data {
+            file.data.put(Arc::clone(data));
+        }
         Ok(true)
     }
 
@@ -452,6 +457,14 @@ impl Union {
     }
 }
 
+/// A finished copy in the stage.
+struct Copy {
+    object: UpperObject,
+    /// Of a regular file, open for reading and writing.
+    data: Option<Arc<OwnedFd>>,
+    ino: u64,
+}
+
 /// What a copy-up changes in the slot of a name.
 fn note_copy(slot: &mut Slot, kind: Kind, ino: u64) {
     slot.upper = Some(Found { kind, ino });
@@ -498,10 +511,14 @@ fn copy_xattrs(from: &XattrPath, to: &UpperObject) -> Result<()> {
     Ok(())
 }
 
-/// Copies the first `size` bytes: shared with the original where the disk can (FICLONE), else copied by the
-/// kernel, else read and written. Holes stay holes.
-fn copy_data(from: &OwnedFd, to: &OwnedFd, size: u64, whole: bool) -> rustix::io::Result<()> {
-    if whole && rustix::fs::ioctl_ficlone(to, from).is_ok() {
+/// Copies the first `size` bytes of a file: shared with the original where the disk can (FICLONE), else copied by
+/// the kernel, else read and written. Holes stay holes. A small file without any is copied in two calls, which is
+/// less than it takes to ask the disk for something better.
+fn copy_data(from: &OwnedFd, to: &OwnedFd, size: u64, stat: &Stat) -> rustix::io::Result<()> {
+    if size <= COPY_BUFFER as u64 && stat.blocks * 512 >= stat.size {
+        return copy_by_hand(from, to, 0, size);
+    }
+    if size == stat.size && rustix::fs::ioctl_ficlone(to, from).is_ok() {
         return Ok(());
     }
     let mut at = 0;
@@ -546,7 +563,8 @@ fn copy_range(from: &OwnedFd, to: &OwnedFd, start: u64, end: u64) -> rustix::io:
 }
 
 fn copy_by_hand(from: &OwnedFd, to: &OwnedFd, start: u64, end: u64) -> rustix::io::Result<()> {
-    let mut buffer = vec![0; COPY_BUFFER];
+    let length = usize::try_from(end - start).unwrap_or(usize::MAX);
+    let mut buffer = vec![0; length.min(COPY_BUFFER)];
     let mut at = start;
     while at < end {
         let want = usize::try_from(end - at)

@@ -175,7 +175,7 @@ impl Options {
                 let threads = value::number(some(given)?, 1, MAX_THREADS)?;
                 settings.threads = usize::try_from(threads).ok();
             }
-            Effect::Writeback => settings.no_writeback = !value::switch(given)?,
+            Effect::Writeback => settings.writeback = value::switch(given)?,
             Effect::MaxWrite => {
                 // libfuse reads 0 as "not given", so engines may pass it.
                 settings.max_write = match some(given)? {

@@ -136,7 +136,7 @@ pub const OPTIONS: &[Spec] = &[
     spec("timeout", "=SECONDS", Effect::Timeout, "how long the kernel may cache names and attributes (default: for ever)"),
     spec("threads", "=N", Effect::Threads, "threads that serve requests (default: by number of CPUs)"),
     spec("threaded", "=0|1", Effect::Threaded, "threaded=0 is threads=1"),
-    spec("writeback", "=0|1", Effect::Writeback, "let the kernel collect small writes (default 1)"),
+    spec("writeback", "=0|1", Effect::Writeback, "let the kernel collect small writes: pays off for many to one file (default 0)"),
     spec("max_write", "=BYTES", Effect::MaxWrite, "largest write request (default 1 MiB)"),
     spec("allow_other", "", Effect::AllowOther, "other users may use the mount, or it fails (default: where permitted)"),
     spec("default_permissions", "[=0|1]", Effect::DefaultPermissions, "the kernel checks permissions (default 1)"),
