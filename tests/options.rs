@@ -216,6 +216,23 @@ fn edits_of_a_lower_directory_are_seen_within_a_second() {
 }
 
 #[test]
+fn access_times_follow_the_options() {
+    need_fuse!();
+    for (option, changes) in [("noatime", false), ("atime", true)] {
+        let stack = Stack::new(1).option(option);
+        let mount = stack.mount();
+        fs::write(mount.path("f"), "f").unwrap();
+        shell(&mount.at, "touch -a -d '2001-01-01 UTC' f");
+        mount.unmount();
+        let mount = stack.mount();
+        assert_eq!(read(mount.path("f")), "f");
+        let atime = fs::metadata(mount.path("f")).unwrap().atime();
+        assert_eq!(atime != 978_307_200, changes, "{option}");
+        mount.unmount();
+    }
+}
+
+#[test]
 fn threads_are_as_many_as_asked_for() {
     need_fuse!();
     let stack = Stack::new(1).option("threads=5");

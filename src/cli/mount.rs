@@ -109,7 +109,7 @@ fn twice(option: &str, argument: &str) -> Failure {
 /// [`Failure::Operation`]: what was found wrong before anything was mounted, or what the kernel refused.
 pub fn run(request: Request) -> Result<(), Failure> {
     let Request {
-        config,
+        mut config,
         mut settings,
         debug,
         fake,
@@ -137,6 +137,7 @@ pub fn run(request: Request) -> Result<(), Failure> {
     if fake {
         return Ok(());
     }
+    config.noatime = settings.flags.noatime;
     let union = Union::open(&config)?;
     session::mount(union, settings)?;
     Ok(())

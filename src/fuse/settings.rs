@@ -14,7 +14,7 @@ pub struct MountFlags {
     pub exec: bool,
     /// Access times are not updated (`noatime`); default false.
     pub noatime: bool,
-    /// Access times of directories are not updated (`nodiratime`); default false.
+    /// Access times of directories are not updated (`nodiratime`); they never are, whatever this says.
     pub nodiratime: bool,
     /// Writes are synchronous (`sync`); default false.
     pub sync: bool,

@@ -69,6 +69,9 @@ pub struct Config {
     pub no_xattrs: bool,
     /// Whether layers may change under the mount.
     pub cache: CacheMode,
+    /// Reading leaves the access times of the upper's files alone. Those of lower files, and of directories, are
+    /// never touched.
+    pub noatime: bool,
 }
 
 /// Why a union cannot be mounted, found before anything is mounted.

@@ -357,6 +357,7 @@ impl Union {
         switch_to_upper(&mut state, &dir, &place.name);
         file.data.clear();
         if let Some(data) = &copy.data {
+            self.spare_atime(data);
             file.data.put(Arc::clone(data));
         }
         Ok(true)

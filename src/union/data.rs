@@ -65,7 +65,8 @@ impl Union {
                 file.data.get_or_open(|| dir.open_entry(name))
             }
             Real::Upper { .. } | Real::Orphan(_) => {
-                match file.data.get_or_open(|| open_upper(&state, READ_WRITE)) {
+                let open = || open_upper(&state, READ_WRITE).inspect(|fd| self.spare_atime(fd));
+                match file.data.get_or_open(open) {
                     // A file that is being executed, or on a disk that became read-only, can still be read.
                     Err(Errno::TXTBSY | Errno::ROFS | Errno::ACCESS) if !write => {
                         open_upper(&state, OFlags::RDONLY).map(Arc::new)
@@ -75,6 +76,16 @@ impl Union {
             }
         };
         opened.during("open", b".")
+    }
+
+    /// With `noatime`, reading through the descriptor leaves the access time alone. Only the file's owner and root
+    /// may ask for that; for others the disk's own mount options decide.
+    pub(super) fn spare_atime(&self, fd: &OwnedFd) {
+        if self.noatime
+            && let Err(errno) = rustix::fs::fcntl_setfl(fd, OFlags::NOATIME)
+        {
+            log::debug!("noatime: {errno}");
+        }
     }
 
     /// A descriptor of an upper file that is not shared with anybody.
@@ -88,9 +99,6 @@ impl Union {
     /// The descriptor for a change of the data: copies the file up before.
     fn writable_fd(&self, inode: &Arc<Inode>) -> Result<Arc<OwnedFd>> {
         self.copy_up_file(inode, None)?;
-        if let Some(file) = inode.file() {
-            file.dirty.store(true, Ordering::Relaxed);
-        }
         self.data_fd(inode, true)
     }
 

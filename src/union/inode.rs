@@ -104,8 +104,6 @@ pub(super) struct FileNode {
     pub(super) copy_up: Mutex<()>,
     /// The open backing file: the lower's for reading, or the upper's for reading and writing.
     pub(super) data: Arc<FdSlot>,
-    /// Its bytes were written or its times changed since the last sync of any kind.
-    pub(super) dirty: AtomicBool,
 }
 
 /// Where the bytes of a file are, and its names.

@@ -361,7 +361,6 @@ impl Union {
             }),
             copy_up: Mutex::new(()),
             data: FdSlot::new(&self.fds),
-            dirty: AtomicBool::new(false),
         })
     }
 }

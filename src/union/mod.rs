@@ -83,6 +83,7 @@ pub struct Union {
     ids: IdMaps,
     volatile: bool,
     kernel_keeps_mtime: AtomicBool,
+    noatime: bool,
     redirect_dir: bool,
     no_acl: bool,
     no_xattrs: bool,

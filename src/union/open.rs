@@ -101,6 +101,7 @@ impl Union {
             plain_wh_names,
             ids: IdMaps::new(config),
             volatile: config.volatile,
+            noatime: config.noatime,
             kernel_keeps_mtime: AtomicBool::new(false),
             redirect_dir: config.redirect_dir,
             no_acl: config.no_acl,
