@@ -25,11 +25,12 @@ chmod 600 m/d/ro; chmod 640 m/closed/f; mv m/d/sym m/d/sym2; mv m/d/fifo m/d/fif
 (umask 0777; echo hidden > m/zero); mkdir -m 0 m/none; rmdir m/none
 long=$(printf n%.0s $(seq 255)); echo x > "m/$long"; rm "m/$long"
 mv m/d m/e; rm -r m/e/sub; mkdir m/d; test -z "$(ls m/d)"
-before=$(cd m; find . ! -name zero -printf '%P %y %m %n\n' | sort)
+mkfifo m/e/new; ln m/e/sym2 m/e/sym3; mkdir m/e/in; mv m/e/fifo2 m/e/in/fifo
+before=$(cd m; find . ! -name zero -printf '%P %y %m %n %i\n' | sort)
 $B umount m
 test -z "$(ls w/work)"
 $B mount --lower l1 --lower l2 --upper u --work w m
-test "$(cd m; find . ! -name zero -printf '%P %y %m %n\n' | sort)" = "$before"
+test "$(cd m; find . ! -name zero -printf '%P %y %m %n %i\n' | sort)" = "$before"
 test "$(cat m/e/hard)" = "two
 more"
 test ! -e m/e/sub; test -z "$(ls m/d)"

@@ -15,7 +15,6 @@ use rustix::io::Errno;
 
 use super::attr::real_stat;
 use super::error::{During, Result, refuse};
-use super::identity::encode_origin;
 use super::inode::{DirState, FileState, Inode, Link, Node, Place, Real};
 use super::listing::Slot;
 use super::stack::Found;
@@ -189,17 +188,8 @@ impl Union {
         if !self.no_xattrs {
             copy_xattrs(xattrs, object)?;
         }
-        if let (Some(origin), Some(prefix)) = (origin, writable.abilities.own_xattrs)
-            && !self.no_xattrs
-        {
-            let xattr = format!("{prefix}origin");
-            let value = encode_origin(origin, made.ino);
-            match object.set_xattr(xattr.as_bytes(), &value, XattrFlags::empty()) {
-                // user. xattrs exist on files and directories only (xattr(7)): the copy of a symlink or a
-                // device keeps its st_ino until the next mount.
-                Err(Errno::PERM) if !matches!(kind, Kind::File | Kind::Dir) => {}
-                other => other.during("setxattr", xattr.as_bytes())?,
-            }
+        if let Some(origin) = origin {
+            self.store_origin(writable, object, kind, (origin, made.ino))?;
         }
         if kind != Kind::Symlink {
             object.chmod(stat.perm()).during("chmod", b".")?;
@@ -349,6 +339,7 @@ impl Union {
             return Ok(false);
         }
         let dir = dir?;
+        self.store_child_origin(writable, &dir, inode.kind, (inode.st_ino, copy.ino));
         self.publish(writable, staged, &dir, &place.name, &mut parent)?;
         if let Some(listing) = &mut parent.listing {
             listing.update(&place.name, |slot| note_copy(slot, inode.kind, copy.ino));
@@ -388,6 +379,7 @@ impl Union {
         };
         self.mark_impure(writable, &dir, &mut parent)?;
         let before = dir.stat().during("stat", b".")?;
+        self.store_child_origin(writable, &dir, inode.kind, (inode.st_ino, ino));
         let stage = writable.stage.dir();
         match dir.despite_mode(|| stage.link(staged, &dir, &place.name)) {
             Ok(()) | Err(Errno::EXIST) => {}

@@ -380,6 +380,8 @@ impl Union {
             let Some(mut file) = inode.lock_file() else {
                 return refuse(Errno::PERM);
             };
+            let ino = super::attr::real_stat(&file.real)?.ino;
+            self.store_child_origin(writable, &dir, inode.kind, (inode.st_ino, ino));
             let name = Name::from(name);
             self.link_locked(writable, &file.real, &dir, &name, mark)?;
             let stat = dir.stat_entry(&name).during("stat", &name)?;

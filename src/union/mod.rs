@@ -16,6 +16,7 @@ pub mod inode;
 mod listing;
 mod lookup;
 mod open;
+mod origin;
 mod readdir;
 mod redirect;
 mod remove;

@@ -100,8 +100,12 @@ impl Union {
         let Some(slot) = self.slot_mut(state, name)? else {
             return refuse(Errno::NOENT);
         };
-        let (in_upper, covers, old_mark) = (slot.upper.is_some(), slot.covers_lower(), slot.mark);
-        before(in_upper)?;
+        let in_upper = slot.upper.as_ref().map(|found| (found.kind, found.ino));
+        let (covers, old_mark) = (slot.covers_lower(), slot.mark);
+        let leaves = in_upper
+            .filter(|(kind, _)| self.leaves_origin(writable, dir, name, *kind))
+            .map(|(_, ino)| ino);
+        before(in_upper.is_some())?;
         let mut mark = old_mark;
         if covers {
             match writable.mark_for(name) {
@@ -115,12 +119,15 @@ impl Union {
                 }
             }
         }
-        if in_upper && mark != Some(Mark::InPlace) {
+        if in_upper.is_some() && mark != Some(Mark::InPlace) {
             let removed = dir.unlink(name);
             if removed.is_err() && mark != old_mark {
                 writable.clear_beside(dir, name);
             }
             removed.during("unlink", name)?;
+        }
+        if let Some(ino) = leaves {
+            self.drop_child_origin(dir, ino);
         }
         if let Some(listing) = &mut state.listing {
             listing.update(&Name::from(name), |slot| {

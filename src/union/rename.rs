@@ -294,11 +294,23 @@ impl Union {
         } else {
             RenameFlags::empty()
         };
+        let origin = (source.st_ino, before_from.ino);
+        self.store_child_origin(writable, &to.dir, source.kind, origin);
+        let leaves = (
+            self.leaves_origin(writable, &from.dir, &from.name, source.kind),
+            target.is_some_and(|t| self.leaves_origin(writable, &to.dir, &to.name, t.kind)),
+        );
         let moved = move_entry(source, from, to, flags);
         if moved.is_err() && before_from.covers && !in_place && before_from.mark.is_none() {
             writable.clear_beside(&from.dir, &from.name);
         }
         moved.during("rename", &from.name)?;
+        if leaves.0 && !Arc::ptr_eq(from.parent, to.parent) {
+            self.drop_child_origin(&from.dir, before_from.ino);
+        }
+        if leaves.1 {
+            self.drop_child_origin(&to.dir, before_to.ino);
+        }
         if swap && !in_place {
             from.dir
                 .unlink(&from.name)
@@ -357,6 +369,16 @@ impl Union {
             }
         }
         let mut files = lock_files(source, Some(target));
+        let (a, b) = (
+            (source.st_ino, before_from.ino),
+            (target.st_ino, before_to.ino),
+        );
+        self.store_child_origin(writable, &to.dir, source.kind, a);
+        self.store_child_origin(writable, &from.dir, target.kind, b);
+        let leaves = (
+            self.leaves_origin(writable, &from.dir, &from.name, source.kind),
+            self.leaves_origin(writable, &to.dir, &to.name, target.kind),
+        );
         let swap = || {
             from.dir
                 .rename(&from.name, &to.dir, &to.name, RenameFlags::EXCHANGE)
@@ -375,6 +397,14 @@ impl Union {
             (None, None) => swap(),
         }
         .during("rename (exchange)", &from.name)?;
+        if !Arc::ptr_eq(from.parent, to.parent) {
+            if leaves.0 {
+                self.drop_child_origin(&from.dir, before_from.ino);
+            }
+            if leaves.1 {
+                self.drop_child_origin(&to.dir, before_to.ino);
+            }
+        }
         if let Some(state) = files.source() {
             move_link(state, from, to);
         }

@@ -9,17 +9,16 @@ use super::Union;
 use super::config::CacheMode;
 use super::create::DEVICE_XATTR;
 use super::error::{During, Result};
-use super::identity::{decode_origin, of_upper};
+use super::identity::of_upper;
 use super::inode::DirState;
 use super::listing::{Listing, Slot, Stamp};
+use super::origin::{own_xattr, read_origin};
 use super::stack::Merger;
 use crate::layer::dir::{Dir, Name, UPPER};
 use crate::layer::mark::{
-    DirMarks, Mark, NameMeaning, REDIRECT_XATTRS, TRUSTED_PREFIX, USER_PREFIX, WHITEOUT_XATTRS,
-    dir_marks, meaning,
+    DirMarks, Mark, NameMeaning, REDIRECT_XATTRS, WHITEOUT_XATTRS, dir_marks, meaning,
 };
 use crate::layer::stat::Kind;
-use crate::layer::xattr::XattrPath;
 
 /// How old a listing may be before its layers are looked at again, when they may change.
 const RECHECK: Duration = Duration::from_millis(400);
@@ -178,7 +177,8 @@ impl Union {
         if marks.impure {
             let xattrs = dir.xattrs_of(name).during("open directory", b".")?;
             if dir.layer() == UPPER {
-                origin = own_xattr(&xattrs, "origin").and_then(|value| decode_origin(&value, ino));
+                let own = dir.xattrs().during("open directory", b".")?;
+                origin = read_origin(&own, &xattrs, kind, ino);
                 if kind == Kind::File && own_xattr(&xattrs, DEVICE_XATTR).is_some() {
                     kind = Kind::Char;
                 }
@@ -196,14 +196,6 @@ impl Union {
             redirect,
         })
     }
-}
-
-/// One of our own xattrs, under either prefix.
-fn own_xattr(xattrs: &XattrPath, name: &str) -> Option<Vec<u8>> {
-    [TRUSTED_PREFIX, USER_PREFIX].iter().find_map(|prefix| {
-        let name = format!("{prefix}{name}");
-        xattrs.get_opt(name.as_bytes()).ok().flatten()
-    })
 }
 
 /// What a closer look at a directory entry of a layer found.
