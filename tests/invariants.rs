@@ -358,6 +358,12 @@ fn locks_have_an_order() {
     for i in 0..8 {
         stack.file(i % 2, &format!("d{}/s/f{i}", i % 4), "x");
     }
+    // One lower file with a name in every directory.
+    let shared = stack.file(1, "d0/n0", "x");
+    for i in 1..4 {
+        fs::create_dir_all(stack.lower(1).join(format!("d{i}"))).unwrap();
+        fs::hard_link(&shared, stack.lower(1).join(format!("d{i}/n0"))).unwrap();
+    }
     let union = open(&stack);
     let dirs: Vec<NodeId> = (0..4)
         .map(|i| {
@@ -381,7 +387,7 @@ fn locks_have_an_order() {
                     let (a, b) = (dirs[next(4)], dirs[next(4)]);
                     let (x, y) = (format!("n{}", next(6)), format!("n{}", next(6)));
                     let (x, y) = (x.as_bytes(), y.as_bytes());
-                    let outcome = match next(7) {
+                    let outcome = match next(9) {
                         0 => union
                             .make(a, x, &New::Dir { mode: 0o755 }, &CALLER)
                             .map(|_| ()),
@@ -390,6 +396,22 @@ fn locks_have_an_order() {
                         3 => union.rename(a, x, b, y, RenameMode::Exchange),
                         4 => union.unlink(a, x),
                         5 => union.rmdir(a, x),
+                        6 => union.lookup(a, x).and_then(|found| {
+                            let Some(entry) = found else { return Ok(()) };
+                            let set = SetAttr {
+                                mode: Some(0o755),
+                                ..SetAttr::default()
+                            };
+                            let done = union.setattr(entry.node, &set).map(|_| ());
+                            union.forget(entry.node, 1);
+                            done
+                        }),
+                        7 => union.lookup(a, x).and_then(|found| {
+                            let Some(entry) = found else { return Ok(()) };
+                            let done = union.link(entry.node, b, y).map(|_| ());
+                            union.forget(entry.node, 1);
+                            done
+                        }),
                         _ => union.readdirplus(a, 0, |_, _| true),
                     };
                     if let Err(error) = outcome {

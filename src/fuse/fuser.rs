@@ -117,6 +117,15 @@ impl Adapter {
             .make(self.node(parent)?, name.as_bytes(), new, &caller)
     }
 
+    /// Does what copies the node up: here, or in another thread when that takes long.
+    fn run(&self, ino: INodeNo, work: impl FnOnce() + Send + 'static) {
+        if self.takes_long(ino) {
+            self.workers.run(work);
+        } else {
+            work();
+        }
+    }
+
     /// Whether a change of this node copies so much up that it must not keep this thread.
     fn takes_long(&self, wire: INodeNo) -> bool {
         self.node(wire)
@@ -571,15 +580,19 @@ impl Filesystem for Adapter {
         reply: ReplyEmpty,
     ) {
         let flags = XattrFlags::from_bits_retain(flags.cast_unsigned());
-        answer(
-            "setxattr",
-            reply,
-            || {
-                self.union()
-                    .setxattr(self.node(ino)?, name.as_bytes(), value, flags)
-            },
-            |reply, ()| reply.ok(),
-        );
+        let shared = Arc::clone(&self.shared);
+        let (name, value) = (name.to_owned(), value.to_vec());
+        self.run(ino, move || {
+            answer(
+                "setxattr",
+                reply,
+                || {
+                    let node = shared.node(ino)?;
+                    shared.union.setxattr(node, name.as_bytes(), &value, flags)
+                },
+                |reply, ()| reply.ok(),
+            );
+        });
     }
 
     fn getxattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
@@ -601,12 +614,18 @@ impl Filesystem for Adapter {
     }
 
     fn removexattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        answer(
-            "removexattr",
-            reply,
-            || self.union().removexattr(self.node(ino)?, name.as_bytes()),
-            |reply, ()| reply.ok(),
-        );
+        let (shared, name) = (Arc::clone(&self.shared), name.to_owned());
+        self.run(ino, move || {
+            answer(
+                "removexattr",
+                reply,
+                || {
+                    let node = shared.node(ino)?;
+                    shared.union.removexattr(node, name.as_bytes())
+                },
+                |reply, ()| reply.ok(),
+            );
+        });
     }
 
     fn access(&self, _req: &Request, _ino: INodeNo, _mask: AccessFlags, reply: ReplyEmpty) {

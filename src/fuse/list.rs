@@ -1,6 +1,6 @@
 //! Replies to READDIR and READDIRPLUS: as many entries as fit.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -50,6 +50,7 @@ impl Adapter {
         reply: ReplyDirectoryPlus,
     ) {
         let reply = RefCell::new(Some(reply));
+        let added = Cell::new(false);
         let listed = catch_unwind(AssertUnwindSafe(|| {
             self.union()
                 .readdirplus(self.node(ino)?, offset, |entry, found| {
@@ -81,6 +82,7 @@ impl Adapter {
                         &attr(&found.attr, wire.id),
                         generation(&found),
                     );
+                    added.set(added.get() || !full);
                     if full {
                         // The union takes back its own count of an entry that was not taken.
                         self.shared.ids.forget(wire.id, 1);
@@ -91,6 +93,8 @@ impl Adapter {
         let Some(reply) = reply.take() else { return };
         match listed {
             Ok(Ok(())) => reply.ok(),
+            // What was added is counted: it must be sent. The next call meets the same error first.
+            _ if added.get() => reply.ok(),
             Ok(Err(error)) => {
                 report("readdirplus", &error);
                 reply.error(errno(&error));

@@ -36,6 +36,13 @@ const READ_AHEAD_KIB: u32 = 1024;
 pub fn mount(union: Union, settings: Settings) -> Result<(), SetupError> {
     // Modes are decided by the callers' umasks, which come with each request.
     rustix::process::umask(rustix::fs::Mode::empty());
+    // From here on a signal waits until it can be answered by unmounting; the daemon inherits that.
+    let termination = Termination::block().map_err(|error| {
+        SetupError::new(
+            format!("cannot block signals: {error}"),
+            "report this, it should not happen",
+        )
+    })?;
     let config = session_config(&settings, union.is_read_only());
     let adapter = Adapter::new(union, settings.clone(), config.n_threads.unwrap_or(1));
     let serving = adapter.serving();
@@ -48,6 +55,8 @@ pub fn mount(union: Union, settings: Settings) -> Result<(), SetupError> {
         None => Session::new(adapter, &settings.mountpoint, &config),
     }
     .map_err(|error| cannot_mount(&settings.mountpoint, &error))?;
+    // Before anybody is told that it is mounted, and could mount something over it.
+    let minor = minor_of(&settings.mountpoint);
     if !settings.foreground {
         match daemon::fork().and_then(|side| {
             if side == Side::Child {
@@ -65,13 +74,6 @@ pub fn mount(union: Union, settings: Settings) -> Result<(), SetupError> {
             }
         }
     }
-    let termination = Termination::block().map_err(|error| {
-        SetupError::new(
-            format!("cannot block signals: {error}"),
-            "report this, it should not happen",
-        )
-    })?;
-    let minor = minor_of(&settings.mountpoint);
     unmount_on_signal(termination, settings.mountpoint.clone(), minor);
     set_read_ahead(minor);
     serving.store(true, Ordering::Release);
@@ -204,6 +206,10 @@ fn unmount_on_signal(termination: Termination, mountpoint: PathBuf, minor: Optio
                 match termination.wait() {
                     Ok(signal) => log::info!("signal {signal}: unmounting"),
                     Err(error) => return log::error!("sigwait: {error}"),
+                }
+                // Behind an inherited descriptor is somebody else's mount: it stays, without us.
+                if minor.is_none() {
+                    crate::sys::daemon::exit_now(0);
                 }
                 // Only our own mount: meanwhile another one may be there.
                 if minor.is_some() && minor == minor_of(&mountpoint) {

@@ -189,6 +189,7 @@ impl Union {
                 } else {
                     self.copy_up_file(&inode, None)?;
                 }
+                let _times = lock(&file.copy_up);
                 let state = lock(&file.state);
                 if set.mode.is_some()
                     || uid.is_some()

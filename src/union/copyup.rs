@@ -13,14 +13,13 @@ use std::sync::Arc;
 use rustix::fs::{FallocateFlags, OFlags, RenameFlags, SeekFrom, XattrFlags};
 use rustix::io::Errno;
 
-use super::attr::real_stat;
 use super::error::{During, Result, refuse};
 use super::inode::{DirState, FileState, Inode, Link, Node, Place, Real};
 use super::listing::Slot;
 use super::stack::Found;
 use super::{Union, Writable};
 use crate::layer::UpperDir;
-use crate::layer::dir::{Name, UPPER};
+use crate::layer::dir::Name;
 use crate::layer::stat::{Kind, Stat};
 use crate::layer::upper::{SetTime, UpperObject};
 use crate::layer::xattr::XattrPath;
@@ -273,7 +272,12 @@ impl Union {
                 return Err(error);
             }
         };
-        self.publish_file(writable, inode, &staged, &copy)
+        self.publish_file(writable, inode, &staged, &copy)?;
+        if stat.nlink > 1 {
+            // What is left below under that number is another file from now on.
+            self.shared.remove(&(dir.layer(), stat.dev, stat.ino));
+        }
+        Ok(())
     }
 
     /// Puts a finished copy under every name of the file that is visible now.
@@ -363,7 +367,7 @@ impl Union {
         place: &Place,
         ino: u64,
     ) -> Result<()> {
-        let dir = self.copy_up_dir(&place.parent)?;
+        let dir = self.copy_up_dir(&place.parent);
         let Some(mut parent) = place.parent.lock_dir() else {
             return refuse(Errno::NOTDIR);
         };
@@ -377,6 +381,7 @@ impl Union {
         else {
             return Ok(());
         };
+        let dir = dir?;
         self.mark_impure(writable, &dir, &mut parent)?;
         let before = dir.stat().during("stat", b".")?;
         self.store_child_origin(writable, &dir, inode.kind, (inode.st_ino, ino));
@@ -388,7 +393,10 @@ impl Union {
         restore_times(&dir, &before);
         link.upper = Some(dir);
         if let Some(listing) = &mut parent.listing {
-            listing.update(&place.name, |slot| note_copy(slot, inode.kind, ino));
+            listing.update(&place.name, |slot| {
+                note_copy(slot, inode.kind, ino);
+                slot.child = Arc::downgrade(inode);
+            });
         }
         Ok(())
     }
@@ -398,7 +406,6 @@ impl Union {
         let Node::File(file) = &inode.node else {
             return refuse(Errno::ISDIR);
         };
-        let stat = real_stat(&Real::Orphan(object.clone()))?;
         let mut state = lock(&file.state);
         let home = state
             .links
@@ -409,9 +416,6 @@ impl Union {
             None => state.real = Real::Orphan(object.clone()),
         }
         file.data.clear();
-        drop(state);
-        self.shared
-            .insert((UPPER, stat.dev, stat.ino), Arc::downgrade(inode));
         Ok(())
     }
 

@@ -405,7 +405,7 @@ impl Union {
             }
             (UPPER, stat.dev, stat.ino)
         };
-        self.shared.insert(key, Arc::downgrade(&inode));
+        self.remember_shared(key, &inode);
         self.entry(&Child { inode, stat: None })
     }
 

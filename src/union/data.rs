@@ -147,6 +147,11 @@ impl Union {
     pub fn write_back(&self, node: NodeId, offset: u64, data: &[u8]) -> Result<()> {
         let inode = self.table.get(node)?;
         let fd = self.writable_fd(&inode)?;
+        let Some(file) = inode.file() else {
+            return refuse(Errno::ISDIR);
+        };
+        // The kernel may say the mtime at the same time: one after the other.
+        let _times = lock(&file.copy_up);
         keeping_mtime(&fd, || write_all(&fd, data, offset)).during("pwrite", b".")
     }
 

@@ -20,7 +20,7 @@ use rustix::io::Errno;
 use super::error::{During, Result, refuse};
 use super::inode::{Inode, Place};
 use super::{RealKey, Union, Writable};
-use crate::layer::dir::{LayerNo, Name};
+use crate::layer::dir::{LayerNo, Name, UPPER};
 use crate::layer::mark::whiteout_name;
 use crate::layer::stat::{Kind, Stat};
 use crate::layer::upper::UpperObject;
@@ -49,6 +49,7 @@ impl LinkIndex {
             let walked = dir.for_each(|name, kind, ino| {
                 let mut here = path.clone();
                 here.push(Name::from(name));
+                let kind = kind.or_else(|| dir.stat_entry(name).ok().map(|stat| stat.kind()));
                 if kind == Some(Kind::Dir) {
                     directories.push(here);
                 } else if let Some(names) = index.names.get_mut(&ino) {
@@ -81,7 +82,7 @@ impl Union {
         name: &Name,
         key: RealKey,
     ) -> Result<Vec<Place>> {
-        let (layer, _, ino) = key;
+        let (layer, dev, ino) = key;
         let Some(index) = self.index_of(layer) else {
             return Ok(Vec::new());
         };
@@ -92,7 +93,7 @@ impl Union {
             {
                 continue;
             }
-            if let Some(place) = self.visible_place(path, key)? {
+            if let Some(place) = self.visible_place(path, layer, Some(dev), ino)? {
                 places.push(place);
             }
         }
@@ -113,8 +114,7 @@ impl Union {
             let Some(prefix) = lower.path() else { continue };
             for (ino, paths) in &index.names {
                 for path in paths.iter().filter(|path| path.starts_with(&prefix)) {
-                    let key = (lower.layer(), 0, *ino);
-                    if let Some(place) = self.visible_place(path, key)?
+                    if let Some(place) = self.visible_place(path, lower.layer(), None, *ino)?
                         && let Some(child) = self.child(&place.parent, &place.name)?
                     {
                         self.copy_up_file(&child.inode, None)?;
@@ -134,7 +134,15 @@ impl Union {
     }
 
     /// The place of a layer's path in the merged view, if what stands there is that layer's file.
-    fn visible_place(&self, path: &[Name], key: RealKey) -> Result<Option<Place>> {
+    /// Inode numbers alone would do within one file system, but a layer may hold mounts: `dev` is its device, or
+    /// `None` where any will do.
+    fn visible_place(
+        &self,
+        path: &[Name],
+        layer: LayerNo,
+        dev: Option<u64>,
+        ino: u64,
+    ) -> Result<Option<Place>> {
         let Some((name, parents)) = path.split_last() else {
             return Ok(None);
         };
@@ -153,8 +161,14 @@ impl Union {
                 && slot
                     .lower
                     .as_ref()
-                    .is_some_and(|lower| lower.top == key.0 && lower.found.ino == key.2)
+                    .is_some_and(|lower| lower.top == layer && lower.found.ino == ino)
         });
+        let here = state.lowers.iter().find(|dir| dir.layer() == layer);
+        let visible = visible
+            && here.is_some_and(|dir| {
+                dir.stat_entry(name)
+                    .is_ok_and(|stat| stat.ino == ino && dev.is_none_or(|dev| dev == stat.dev))
+            });
         drop(state);
         let name = Arc::clone(name);
         Ok(visible.then_some(Place { parent: at, name }))
@@ -173,7 +187,13 @@ impl Union {
             .map(Stat::from)
             .during("fstat", staged)?;
         for place in places {
-            self.copy_up_dir(&place.parent)?;
+            match self.copy_up_dir(&place.parent) {
+                // Removed meanwhile, and the name with it.
+                Err(error) if error.errno() == Errno::NOENT => {}
+                other => {
+                    other?;
+                }
+            }
         }
         let list = Name::from([&staged[..], LIST_SUFFIX].concat());
         let stage = writable.stage.dir();
@@ -184,10 +204,14 @@ impl Union {
             writable.stage.discard(&list);
         }
         written.during("write list of names", &list)?;
+        // From the first name on, lookups of it must find this inode.
+        let key = (UPPER, stat.dev, stat.ino);
+        self.remember_shared(key, inode);
         for place in places {
             if let Err(error) = self.publish_link(writable, inode, staged, place, stat.ino) {
                 // All names or none: without the copies the lower file shows again under each of them.
                 self.retract_links(inode);
+                self.shared.remove(&key);
                 writable.stage.discard(&list);
                 return Err(error);
             }

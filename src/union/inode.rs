@@ -52,8 +52,9 @@ pub struct Inode {
     /// Its type; constant.
     pub kind: Kind,
     pub(super) lookups: AtomicU64,
-    /// None of its xattrs is worth asking for: it has none.
-    pub(super) no_xattrs: AtomicBool,
+    /// Bit 0: it is known to have no xattrs. The rest counts how often one was set, so that what was found before
+    /// is not noted after.
+    pub(super) xattrs: AtomicU64,
     pub(super) node: Node,
 }
 
@@ -100,8 +101,10 @@ pub(super) struct Inheritance {
 #[derive(Debug)]
 pub(super) struct FileNode {
     pub(super) state: Mutex<FileState>,
-    /// Held while the inode is copied up.
+    /// Held while the inode is copied up, and while its data or times are changed in more than one step.
     pub(super) copy_up: Mutex<()>,
+    /// It was found in a lower layer with several names.
+    pub(super) shared_lower: AtomicBool,
     /// The open backing file: the lower's for reading, or the upper's for reading and writing.
     pub(super) data: Arc<FdSlot>,
 }

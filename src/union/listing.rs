@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Weak;
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::inode::Inode;
 use super::stack::{Found, LowerFound, Merged, Redirect};
@@ -90,6 +90,18 @@ pub(super) struct Stamp {
     pub(super) mtime: Time,
     /// Its change time.
     pub(super) ctime: Time,
+}
+
+impl Stamp {
+    /// Whether the last change is so young that another one might have the same time (a tick of the kernel).
+    pub(super) fn is_fresh(&self) -> bool {
+        const TICK: Duration = Duration::from_millis(20);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        now.is_ok_and(|now| {
+            let changed = u64::try_from(self.ctime.secs).unwrap_or(0);
+            now < Duration::new(changed, self.ctime.nanos) + TICK
+        })
+    }
 }
 
 /// All names of a directory.

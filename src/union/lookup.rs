@@ -122,10 +122,16 @@ impl Union {
                 if let Some(slot) = self.slot_mut(&mut state, name)?
                     && slot.upper.is_none()
                     && slot.lower.as_ref().is_some_and(|lower| {
-                        lower.top == shared.key.0 && lower.found.ino == shared.key.2
+                        lower.top == shared.key.0 && lower.found.ino == shared.found_ino
                     })
                 {
                     slot.child = Arc::downgrade(&inode);
+                    // The index may not know this name: below somebody else's redirect, for instance.
+                    if let Some(mut file) = inode.lock_file()
+                        && !file.is_upper()
+                    {
+                        file.add_link(parent, &shared.place.name, None);
+                    }
                     return Ok(Some(Child {
                         inode,
                         stat: Some(shared.stat),
@@ -253,6 +259,7 @@ impl Union {
         if stat.nlink > 1 {
             return Ok(Instance::SharedLower(SharedLower {
                 key: (lower.top, stat.dev, stat.ino),
+                found_ino: lower.found.ino,
                 dir: dir.clone(),
                 name: Arc::clone(name),
                 stat,
@@ -303,14 +310,27 @@ impl Union {
                 .collect();
         }
         let inode = self.new_inode(shared.st_ino, shared.stat.kind(), node);
+        if let Some(file) = inode.file() {
+            file.shared_lower.store(true, Ordering::Relaxed);
+        }
         Ok(Some(self.share(shared.key, inode)))
+    }
+
+    /// Makes an inode the one that a real file is known by.
+    pub(super) fn remember_shared(&self, key: RealKey, inode: &Arc<Inode>) {
+        self.sweep_shared();
+        self.shared.insert(key, Arc::downgrade(inode));
+    }
+
+    fn sweep_shared(&self) {
+        if self.shared.len() > 2 * self.table.len() + 1024 {
+            self.shared.retain(|_, weak| weak.strong_count() > 0);
+        }
     }
 
     /// The one inode of a real file with several names: the one that is there, or `fresh`.
     pub(super) fn share(&self, key: RealKey, fresh: Arc<Inode>) -> Arc<Inode> {
-        if self.shared.len() > 2 * self.table.len() + 1024 {
-            self.shared.retain(|_, weak| weak.strong_count() > 0);
-        }
+        self.sweep_shared();
         match self.shared.entry(key) {
             MapEntry::Occupied(mut held) => match held.get().upgrade() {
                 Some(inode) => inode,
@@ -332,7 +352,7 @@ impl Union {
             st_ino,
             kind,
             lookups: AtomicU64::new(0),
-            no_xattrs: AtomicBool::new(false),
+            xattrs: AtomicU64::new(0),
             node,
         })
     }
@@ -360,6 +380,7 @@ impl Union {
                 links: Vec::new(),
             }),
             copy_up: Mutex::new(()),
+            shared_lower: AtomicBool::new(false),
             data: FdSlot::new(&self.fds),
         })
     }
@@ -376,6 +397,8 @@ pub(super) enum Instance {
 /// A lower file whose disk says that it has several names.
 pub(super) struct SharedLower {
     key: RealKey,
+    /// Its inode number as getdents(2) gave it, which is another one for a mounted file.
+    found_ino: u64,
     dir: LowerDir,
     name: Name,
     stat: Stat,

@@ -95,7 +95,8 @@ pub struct Union {
     /// Files that have several names on their disk.
     shared: DashMap<RealKey, Weak<Inode>>,
     link_index: Vec<OnceLock<LinkIndex>>,
-    /// Counts removals of names of such files, so that a list of names made meanwhile is known to be old.
+    /// Counts removals of names of such files and renames of directories, so that a list of names made meanwhile is
+    /// known to be old.
     name_changes: AtomicU64,
     /// Held by every rename: the shape of the tree does not change under it.
     renames: Mutex<()>,

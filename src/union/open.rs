@@ -75,7 +75,7 @@ impl Union {
             st_ino: ROOT_INO,
             kind: Kind::Dir,
             lookups: AtomicU64::new(1),
-            no_xattrs: AtomicBool::new(false),
+            xattrs: AtomicU64::new(0),
             node: Node::Dir(Box::new(DirNode {
                 place: Mutex::new(None),
                 state: Mutex::new(DirState {

@@ -55,7 +55,10 @@ impl Union {
                 return Ok(each(entry, None));
             }
             // Other threads may have removed it: then there is nothing to show any more.
-            let found: Option<Child> = self.child(&parent, &entry.name)?;
+            let found: Option<Child> = match self.child(&parent, &entry.name) {
+                Err(error) if error.errno() == Errno::NOENT => None,
+                other => other?,
+            };
             let Some(child) = found else { return Ok(true) };
             let entry_reply = match self.entry(&child) {
                 Ok(reply) => reply,

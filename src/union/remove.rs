@@ -5,6 +5,7 @@
 //! one rename): killed between, the entry is still there, and a directory is still there and empty.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use rustix::fs::RenameFlags;
 use rustix::io::Errno;
@@ -51,7 +52,9 @@ impl Union {
                 Ok(())
             })?;
             held.drop_link(&parent, name);
-            self.note_name_change();
+            if file.shared_lower.load(Ordering::Relaxed) {
+                self.note_name_change();
+            }
             return Ok(());
         }
         Err(Error::rule(Errno::BUSY))

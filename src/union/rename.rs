@@ -12,6 +12,7 @@
 //! before it (beside the entry, where it hides only lower layers) or by it (`RENAME_WHITEOUT`).
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use rustix::fs::RenameFlags;
 use rustix::io::Errno;
@@ -216,7 +217,13 @@ impl Union {
             }
             None => self.replace(writable, ends, &mut parents, source, target, before)?,
         }
-        self.note_name_change();
+        if [Some(source), target].into_iter().flatten().any(|inode| {
+            inode
+                .file()
+                .is_none_or(|file| file.shared_lower.load(Ordering::Relaxed))
+        }) {
+            self.note_name_change();
+        }
         Ok(true)
     }
 
@@ -368,6 +375,7 @@ impl Union {
                 writable.clear_beside(&end.dir, &end.name);
             }
         }
+        let dirs = (dir_of(source), dir_of(target));
         let mut files = lock_files(source, Some(target));
         let (a, b) = (
             (source.st_ino, before_from.ino),
@@ -383,7 +391,7 @@ impl Union {
             from.dir
                 .rename(&from.name, &to.dir, &to.name, RenameFlags::EXCHANGE)
         };
-        match (dir_of(source), dir_of(target)) {
+        match dirs {
             (Some(a), Some(b)) => a.relocate(&to.dir, &to.name, || {
                 let mut swapped = Ok(());
                 let other = b.relocate(&from.dir, &from.name, || {

@@ -44,9 +44,14 @@ impl Union {
                 return Ok(());
             }
         }
+        // Taken before reading: what changes meanwhile is then seen as a change.
+        let before = match self.cache {
+            CacheMode::Auto => stamps(state)?,
+            CacheMode::Static => Vec::new(),
+        };
         let mut fresh = self.read_layers(state)?;
-        if self.cache == CacheMode::Auto {
-            fresh.stamps = stamps(state)?;
+        if !before.iter().any(Stamp::is_fresh) {
+            fresh.stamps = before;
         }
         if let Some(older) = state.listing.take() {
             fresh.inherit(older);
@@ -102,11 +107,8 @@ impl Union {
     ) -> Result<DirMarks> {
         let layer = dir.layer();
         let xattrs = dir.xattrs().during("open directory", b".")?;
-        let list = if self.no_xattrs {
-            Vec::new()
-        } else {
-            xattrs.list().during("listxattr", b".")?
-        };
+        // Marks count also where xattrs are not offered: they say what is deleted.
+        let list = xattrs.list().during("listxattr", b".")?;
         let mut marks = dir_marks(&list, |name| xattrs.get(name).unwrap_or_default());
         merger.begin(layer);
         let mut failure = None;

@@ -19,6 +19,8 @@ use crate::layer::upper::UpperObject;
 use crate::layer::xattr::{SIZE_MAX, XattrPath};
 use crate::sync::lock;
 
+/// The bit of [`Inode::xattrs`] that says there are none.
+const NONE: u64 = 1;
 const ACL_ACCESS: &[u8] = b"system.posix_acl_access";
 const ACL_DEFAULT: &[u8] = b"system.posix_acl_default";
 /// Namespaces in which an overlay keeps its marks.
@@ -111,14 +113,15 @@ impl Union {
     pub fn getxattr(&self, node: NodeId, name: &[u8]) -> Result<Vec<u8>> {
         self.check_xattr_name(name)?;
         let inode = self.table.get(node)?;
-        if inode.no_xattrs.load(Ordering::Acquire) {
+        let known = inode.xattrs.load(Ordering::Acquire);
+        if known & NONE != 0 {
             return refuse(Errno::NODATA);
         }
         let (Some(stored), Some(path)) = (stored_name(name), self.xattr_path(&inode)?) else {
             return refuse(Errno::NODATA);
         };
         if path.list().during("listxattr", b".")?.is_empty() {
-            inode.no_xattrs.store(true, Ordering::Release);
+            self.note_no_xattrs(&inode, known);
             return refuse(Errno::NODATA);
         }
         match path.get_opt(&stored).during("getxattr", name)? {
@@ -134,7 +137,8 @@ impl Union {
             return refuse(Errno::OPNOTSUPP);
         }
         let inode = self.table.get(node)?;
-        if inode.no_xattrs.load(Ordering::Acquire) {
+        let known = inode.xattrs.load(Ordering::Acquire);
+        if known & NONE != 0 {
             return Ok(Vec::new());
         }
         let Some(path) = self.xattr_path(&inode)? else {
@@ -142,7 +146,7 @@ impl Union {
         };
         let list = path.list().during("listxattr", b".")?;
         if list.is_empty() {
-            inode.no_xattrs.store(true, Ordering::Release);
+            self.note_no_xattrs(&inode, known);
         }
         let mut seen = Vec::with_capacity(list.len());
         for stored in list
@@ -178,7 +182,6 @@ impl Union {
         }
         let inode = self.table.get(node)?;
         let object = self.upper_object(&inode)?;
-        inode.no_xattrs.store(false, Ordering::Release);
         let value = if is_acl(name) {
             self.ids.translate_acl(value, AclSide::Disk)
         } else {
@@ -187,6 +190,9 @@ impl Union {
         object
             .set_xattr(&stored, &value, flags)
             .during("setxattr", name)?;
+        // Behind the call, so that whoever looked before it does not note that there is none.
+        inode.xattrs.fetch_add(2, Ordering::AcqRel);
+        inode.xattrs.fetch_and(!NONE, Ordering::AcqRel);
         self.forget_inheritance(&inode);
         Ok(())
     }
@@ -232,6 +238,20 @@ impl Union {
             }
         }
         .during("open", b".")
+    }
+
+    /// Remembers that an inode has no xattrs, unless one was set since `known` was read.
+    fn note_no_xattrs(&self, inode: &Inode, known: u64) {
+        if self.may_change_below() {
+            return;
+        }
+        let noted =
+            inode
+                .xattrs
+                .compare_exchange(known, known | NONE, Ordering::AcqRel, Ordering::Relaxed);
+        if noted.is_err() {
+            log::trace!("an xattr was set meanwhile");
+        }
     }
 
     fn forget_inheritance(&self, inode: &Inode) {

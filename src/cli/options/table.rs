@@ -157,7 +157,7 @@ pub const OPTIONS: &[Spec] = &[
     spec("nodiratime", "", Effect::Flag(|flags| flags.nodiratime = true), "as noatime, for directories only"),
     spec("sync", "", Effect::Flag(|flags| flags.sync = true), "writes are synchronous"),
     spec("async", "", Effect::Flag(|flags| flags.sync = false), "writes are not synchronous (default)"),
-    spec("dirsync", "", Effect::Flag(|flags| flags.dirsync = true), "changes of directories are synchronous"),
+    spec("dirsync", "", Effect::Flag(|flags| flags.dirsync = true), "passed on to the kernel, whose FUSE does not act on it"),
 ];
 
 const NOTHING: Accepts = Accepts::Nothing;
