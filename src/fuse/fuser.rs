@@ -83,21 +83,11 @@ impl Adapter {
     }
 
     fn send_entry(&self, reply: ReplyEntry, entry: &Entry) {
-        let wire = self.shared.ids.tell(entry);
-        reply.entry_with_ttls(
-            &self.attr_lifetime(wire),
-            &self.agreed.lifetime,
-            &attr(&entry.attr, wire.id),
-            generation(entry),
-        );
+        send_entry(&self.shared, self.agreed, reply, entry);
     }
 
     pub(super) fn attr_lifetime(&self, wire: Wire) -> Duration {
-        if wire.is_st_ino {
-            self.agreed.lifetime
-        } else {
-            Duration::ZERO
-        }
+        attr_lifetime(self.agreed, wire)
     }
 
     fn make(
@@ -130,6 +120,25 @@ impl Adapter {
     fn takes_long(&self, wire: INodeNo) -> bool {
         self.node(wire)
             .is_ok_and(|node| self.union().copies_more_than(node, QUICK_COPY))
+    }
+}
+
+fn send_entry(shared: &Shared, agreed: Agreed, reply: ReplyEntry, entry: &Entry) {
+    let wire = shared.ids.tell(entry);
+    reply.entry_with_ttls(
+        &attr_lifetime(agreed, wire),
+        &agreed.lifetime,
+        &attr(&entry.attr, wire.id),
+        generation(entry),
+    );
+}
+
+/// How long attributes hold that are sent with a node id.
+fn attr_lifetime(agreed: Agreed, wire: Wire) -> Duration {
+    if wire.is_st_ino {
+        agreed.lifetime
+    } else {
+        Duration::ZERO
     }
 }
 
@@ -393,15 +402,18 @@ impl Filesystem for Adapter {
         newname: &OsStr,
         reply: ReplyEntry,
     ) {
-        answer(
-            "link",
-            reply,
-            || {
-                let (node, parent) = (self.node(ino)?, self.node(newparent)?);
-                self.union().link(node, parent, newname.as_bytes())
-            },
-            |reply, entry| self.send_entry(reply, &entry),
-        );
+        let (shared, agreed, newname) = (Arc::clone(&self.shared), self.agreed, newname.to_owned());
+        self.run(ino, move || {
+            answer(
+                "link",
+                reply,
+                || {
+                    let (node, parent) = (shared.node(ino)?, shared.node(newparent)?);
+                    shared.union.link(node, parent, newname.as_bytes())
+                },
+                |reply, entry| send_entry(&shared, agreed, reply, &entry),
+            );
+        });
     }
 
     fn open(&self, _req: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
