@@ -7,27 +7,15 @@ mod common;
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{Mount, Stack, binary, names, read, shell};
+use common::{Mount, Running, Stack, binary, names, read, shell};
 
 fn figures(what: &str, mount: &Mount) -> (usize, u64) {
     let (fds, memory) = (mount.descriptors(), mount.status("VmRSS"));
     println!("{what}: {fds} descriptors, {memory} KiB");
     (fds, memory)
-}
-
-/// Ends a process that the test started, also when the test fails.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if matches!(self.0.try_wait(), Ok(None)) {
-            let _ended = self.0.kill();
-        }
-        let _status = self.0.wait();
-    }
 }
 
 #[test]

@@ -10,25 +10,14 @@ mod common;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use common::{Stack, names, shell};
+use common::{Running, Stack, names, shell};
 
 const ROUNDS: u64 = 100;
 const LOWER_FILES: usize = 40;
 const SIZE: usize = 20_000;
-
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if matches!(self.0.try_wait(), Ok(None)) {
-            let _ended = self.0.kill();
-        }
-        let _status = self.0.wait();
-    }
-}
 
 /// Deletes lower names for good, copies lower files up by chmod, truncates and rewrites, renames directories,
 /// makes trees and removes them. What must hold afterwards is told on standard output, one line when it is done.

@@ -97,23 +97,9 @@ fn whiteouts_of_kernel_overlayfs_can_be_mounted_by_it() {
     );
     let device = fs::symlink_metadata(stack.upper().join("gone")).unwrap();
     assert!(device.file_type().is_char_device() && device.rdev() == 0);
-    let at = stack.merged();
-    let options = format!(
-        "lowerdir={},upperdir={},workdir={}",
-        stack.lower(0).display(),
-        stack.upper().display(),
-        stack.work().display()
-    );
-    shell(
-        "/",
-        &format!("mount -t overlay overlay -o {options} {}", at.display()),
-    );
-    let kernel = Mount {
-        at: at.clone(),
-        pid: None,
-    };
-    check(&at);
-    fs::remove_file(at.join("kept")).unwrap();
+    let kernel = stack.mount_by_kernel("");
+    check(&kernel.at);
+    fs::remove_file(kernel.path("kept")).unwrap();
     drop(kernel);
     let stack = stack.option("whiteout=auto");
     let mount = stack.mount();
@@ -142,22 +128,8 @@ fn redirects_are_stored_as_kernel_overlayfs_stores_them() {
         !stack.upper().join("e/f/large").exists(),
         "it was copied up"
     );
-    let at = stack.merged();
-    let options = format!(
-        "lowerdir={},upperdir={},workdir={},redirect_dir=on",
-        stack.lower(0).display(),
-        stack.upper().display(),
-        stack.work().display()
-    );
-    shell(
-        "/",
-        &format!("mount -t overlay overlay -o {options} {}", at.display()),
-    );
-    let kernel = Mount {
-        at: at.clone(),
-        pid: None,
-    };
-    check(&at);
+    let kernel = stack.mount_by_kernel(",redirect_dir=on");
+    check(&kernel.at);
     drop(kernel);
 }
 

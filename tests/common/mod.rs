@@ -189,6 +189,22 @@ impl Stack {
         Mount { at, pid }
     }
 
+    /// A mount of the same directories by kernel overlayfs, with further `options` (",redirect_dir=on").
+    pub fn mount_by_kernel(&self, options: &str) -> Mount {
+        let at = self.merged();
+        let data = format!(
+            "lowerdir={},upperdir={},workdir={}{options}",
+            self.lower(0).display(),
+            self.upper().display(),
+            self.work().display()
+        );
+        shell(
+            "/",
+            &format!("mount -t overlay overlay -o {data} {}", at.display()),
+        );
+        Mount { at, pid: None }
+    }
+
     /// Runs `check` on a mount made by `before`, and once more after a remount.
     pub fn twice(&self, before: impl FnOnce(&Path), check: impl Fn(&Path)) {
         let mount = self.mount();
@@ -288,6 +304,18 @@ impl Drop for Mount {
     fn drop(&mut self) {
         // After `unmount` there is nothing left to detach, which is fine.
         let _detached = rustix::mount::unmount(&self.at, rustix::mount::UnmountFlags::DETACH);
+    }
+}
+
+/// Ends a process that the test started, also when the test fails.
+pub struct Running(pub std::process::Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if matches!(self.0.try_wait(), Ok(None)) {
+            let _ended = self.0.kill();
+        }
+        let _status = self.0.wait();
     }
 }
 
