@@ -205,6 +205,41 @@ fn access_times_follow_the_options() {
 }
 
 #[test]
+fn an_upper_without_xattrs_is_refused_unless_they_are_not_wanted() {
+    need_fuse!();
+    let mut stack = Stack::new(1);
+    stack.file(0, "f", "f");
+    let disk = stack.dir.path().join("disk");
+    fs::create_dir(&disk).unwrap();
+    shell(
+        &disk,
+        "mount -t ramfs none \"$PWD\"; cd \"$PWD\"; mkdir upper work",
+    );
+    let ramfs = Mount {
+        at: disk.clone(),
+        pid: None,
+    };
+    stack.without_directories = true;
+    stack.options = vec![format!(
+        "upperdir={0}/upper,workdir={0}/work",
+        disk.display()
+    )];
+    let refused = stack.try_mount();
+    let message = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(message.contains("noxattrs"), "{message}");
+    assert_eq!(message.trim_end().lines().count(), 1);
+    stack.options.push("noxattrs".into());
+    for _ in 0..2 {
+        let mount = stack.mount();
+        fs::write(mount.path("f"), "changed").unwrap();
+        assert_eq!(read(mount.path("f")), "changed");
+        mount.unmount();
+    }
+    drop(ramfs);
+}
+
+#[test]
 fn threads_are_as_many_as_asked_for() {
     need_fuse!();
     let stack = Stack::new(1).option("threads=5");

@@ -6,7 +6,7 @@
 //!
 //! # Crash
 //! Several names cannot be published by one call. Before the first one, the list of names is written to the
-//! work directory and synced; the next writable mount finishes the list (see [`Union::finish_publications`]).
+//! work directory and synced; the next writable mount finishes the list (see [`finish_publications`]).
 //! A name whose whiteout or another entry stands in the upper by then was changed after it was published and
 //! is left alone.
 

@@ -169,8 +169,11 @@ fn open_writable(
         )
     };
     let stage = Stage::open(work, fds)?;
-    let same_disk = root.stat().map(|stat| stat.dev).ok() == stage.dir().stat().map(|s| s.dev).ok();
-    if !same_disk {
+    let disk_of = |dir: &UpperDir| match dir.stat() {
+        Ok(stat) => Ok(stat.dev),
+        Err(errno) => Err(problem("cannot stat upper or work directory", errno)),
+    };
+    if disk_of(root)? != disk_of(stage.dir())? {
         return Err(SetupError::new(
             format!(
                 "work directory {} is not on the file system of the upper {}",
