@@ -136,6 +136,7 @@ mod tests {
                 atime: Time::default(),
                 mtime: Time::default(),
                 ctime: Time::default(),
+                btime: None,
                 mode: 0,
                 nlink: 1,
                 uid: 0,

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::{Arc, RwLock};
 
-use rustix::fs::{AtFlags, Mode, OFlags, RawDir, SeekFrom, openat, readlinkat, seek, statat};
+use rustix::fs::{Mode, OFlags, RawDir, SeekFrom, openat, readlinkat, seek};
 use rustix::io::{Errno, Result};
 
 use super::fd_cache::{FdCache, FdSlot};
@@ -111,12 +111,12 @@ impl Dir {
 
     /// What stat(2) says about the directory itself.
     pub fn stat(&self) -> Result<Stat> {
-        Ok(statat(self.fd()?, "", AtFlags::EMPTY_PATH)?.into())
+        Stat::of_fd(self.fd()?)
     }
 
     /// What stat(2) says about an entry; symlinks are not followed.
     pub fn stat_entry(&self, name: &[u8]) -> Result<Stat> {
-        Ok(statat(self.fd()?, os(name), AtFlags::SYMLINK_NOFOLLOW)?.into())
+        Stat::of_entry(self.fd()?, os(name))
     }
 
     /// The target of a symlink.

@@ -1,6 +1,10 @@
 //! What a layer says about one object, as plain values.
 
-use rustix::fs::{FileType, Stat as RawStat};
+use std::os::fd::AsFd;
+
+use rustix::fs::{AtFlags, FileType, Stat as RawStat, Statx, StatxFlags, statat, statx};
+use rustix::io::{Errno, Result};
+use rustix::path::Arg;
 
 /// The type of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -102,9 +106,21 @@ pub struct Stat {
     pub mtime: Time,
     /// Last change of the inode.
     pub ctime: Time,
+    /// When it was made, where the disk knows that.
+    pub btime: Option<Time>,
 }
 
 impl Stat {
+    /// What the disk says about `name` in `dir`; a symlink is not followed. Errors: those of statx(2).
+    pub fn of_entry(dir: impl AsFd, name: impl Arg + Copy) -> Result<Self> {
+        ask(dir, name, AtFlags::SYMLINK_NOFOLLOW)
+    }
+
+    /// What the disk says about the object behind a descriptor, which may be `O_PATH`. Errors: those of statx(2).
+    pub fn of_fd(fd: impl AsFd) -> Result<Self> {
+        ask(fd, "", AtFlags::EMPTY_PATH)
+    }
+
     /// The type of the object.
     #[must_use]
     pub fn kind(&self) -> Kind {
@@ -121,6 +137,21 @@ impl Stat {
     #[must_use]
     pub fn is_whiteout_device(&self) -> bool {
         self.kind() == Kind::Char && self.rdev == 0
+    }
+}
+
+/// statx(2), which alone knows when an object was made. As stat(2) does, it leaves automounts alone.
+fn ask(dir: impl AsFd, name: impl Arg + Copy, flags: AtFlags) -> Result<Stat> {
+    let flags = flags | AtFlags::NO_AUTOMOUNT;
+    match statx(
+        &dir,
+        name,
+        flags,
+        StatxFlags::BASIC_STATS | StatxFlags::BTIME,
+    ) {
+        // Kernels before 4.11, and containers that forbid it.
+        Err(Errno::NOSYS) => Ok(statat(dir, name, flags)?.into()),
+        other => other.map(Stat::from),
     }
 }
 
@@ -153,13 +184,66 @@ impl From<RawStat> for Stat {
                 secs: raw.st_ctime,
                 nanos: nanos(raw.st_ctime_nsec),
             },
+            btime: None,
+        }
+    }
+}
+
+impl From<Statx> for Stat {
+    fn from(raw: Statx) -> Self {
+        let time = |stamp: rustix::fs::StatxTimestamp| Time {
+            secs: stamp.tv_sec,
+            nanos: nanos(stamp.tv_nsec),
+        };
+        let knows_btime = raw.stx_mask & StatxFlags::BTIME.bits() != 0;
+        Self {
+            dev: rustix::fs::makedev(raw.stx_dev_major, raw.stx_dev_minor),
+            ino: raw.stx_ino,
+            mode: raw.stx_mode.into(),
+            nlink: raw.stx_nlink.into(),
+            uid: raw.stx_uid,
+            gid: raw.stx_gid,
+            rdev: rustix::fs::makedev(raw.stx_rdev_major, raw.stx_rdev_minor),
+            size: raw.stx_size,
+            blksize: raw.stx_blksize,
+            blocks: raw.stx_blocks,
+            atime: time(raw.stx_atime),
+            mtime: time(raw.stx_mtime),
+            ctime: time(raw.stx_ctime),
+            btime: knows_btime.then(|| time(raw.stx_btime)),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn both_calls_say_the_same() {
+        for path in ["/", "/dev/null", "/proc/self/exe", "/proc/self"] {
+            let new = Stat::of_entry(rustix::fs::CWD, path).unwrap();
+            let raw = statat(rustix::fs::CWD, path, AtFlags::SYMLINK_NOFOLLOW).unwrap();
+            let old = Stat {
+                // Reading a directory elsewhere may set it meanwhile.
+                atime: new.atime,
+                btime: new.btime,
+                ..Stat::from(raw)
+            };
+            assert_eq!(format!("{new:?}"), format!("{old:?}"), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_new_file_was_made_just_now() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = std::fs::File::create(dir.path().join("f")).unwrap();
+        let stat = Stat::of_fd(&file).unwrap();
+        if let Some(btime) = stat.btime {
+            assert_eq!(btime, stat.mtime);
+        }
+    }
 
     #[test]
     fn kinds_survive_the_way_through_a_mode() {

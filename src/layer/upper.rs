@@ -12,7 +12,7 @@ use rustix::io::{Errno, Result};
 
 use super::dir::{Dir, LayerNo, Name, Place, UPPER, os};
 use super::fd_cache::FdCache;
-use super::stat::{Kind, Time};
+use super::stat::{Kind, Stat, Time};
 use super::xattr::{XattrPath, proc_path};
 use crate::sync::write;
 
@@ -246,6 +246,11 @@ impl UpperObject {
     #[must_use]
     pub fn fd(&self) -> &Arc<OwnedFd> {
         &self.0
+    }
+
+    /// What stat(2) says about it.
+    pub fn stat(&self) -> Result<Stat> {
+        Stat::of_fd(&self.0)
     }
 
     /// Opens a regular file with `flags`.

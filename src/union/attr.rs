@@ -27,6 +27,8 @@ pub struct Attr {
     pub mtime: Time,
     /// Last change of the inode.
     pub ctime: Time,
+    /// When the object was made that is behind it now, where its disk knows that: a copy-up makes a new one.
+    pub btime: Option<Time>,
     /// Type and permission bits.
     pub mode: u32,
     /// Visible names of a file; 1 for every directory (a legal constant: it does not count subdirectories).
@@ -138,6 +140,7 @@ impl Union {
             atime: stat.atime,
             mtime: stat.mtime,
             ctime: stat.ctime,
+            btime: stat.btime,
             mode: inode.kind.mode_bits() | stat.perm(),
             nlink: u32::try_from(nlink).unwrap_or(u32::MAX),
             uid: self.ids.seen_uid(stat.uid),
@@ -298,11 +301,7 @@ pub(super) fn real_stat(real: &Real) -> Result<Stat> {
     match real {
         Real::Lower { dir, name } => dir.stat_entry(name).during("stat", name),
         Real::Upper { dir, name } => dir.stat_entry(name).during("stat", name),
-        Real::Orphan(object) => {
-            rustix::fs::statat(object.fd(), "", rustix::fs::AtFlags::EMPTY_PATH)
-                .map(Stat::from)
-                .during("fstat", b".")
-        }
+        Real::Orphan(object) => object.stat().during("fstat", b"."),
     }
 }
 

@@ -177,9 +177,7 @@ impl Union {
         origin: Option<u64>,
     ) -> Result<u64> {
         let kind = stat.kind();
-        let made = rustix::fs::statat(object.fd(), "", rustix::fs::AtFlags::EMPTY_PATH)
-            .map(Stat::from)
-            .during("fstat", b".")?;
+        let made = object.stat().during("fstat", b".")?;
         if (made.uid, made.gid) != (stat.uid, stat.gid) {
             self.tolerate_owner(object.chown(Some(stat.uid), Some(stat.gid)))
                 .during("chown", b".")?;

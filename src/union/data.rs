@@ -39,7 +39,7 @@ fn keeping_mtime<T>(
     fd: &OwnedFd,
     change: impl FnOnce() -> rustix::io::Result<T>,
 ) -> rustix::io::Result<T> {
-    let before = Stat::from(rustix::fs::fstat(fd)?);
+    let before = Stat::of_fd(fd)?;
     let outcome = change()?;
     let times = timestamps(SetTime::Keep, SetTime::At(before.mtime));
     rustix::fs::futimens(fd, &times)?;

@@ -14,7 +14,6 @@ use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, OnceLock};
 
-use rustix::fs::AtFlags;
 use rustix::io::Errno;
 
 use super::error::{During, Result, refuse};
@@ -22,7 +21,7 @@ use super::inode::{Inode, Place};
 use super::{RealKey, Union, Writable};
 use crate::layer::dir::{LayerNo, Name, UPPER};
 use crate::layer::mark::whiteout_name;
-use crate::layer::stat::{Kind, Stat};
+use crate::layer::stat::Kind;
 use crate::layer::upper::UpperObject;
 use crate::layer::{LowerDir, UpperDir};
 
@@ -183,9 +182,7 @@ impl Union {
         places: &[Place],
         object: &UpperObject,
     ) -> Result<()> {
-        let stat = rustix::fs::statat(object.fd(), "", AtFlags::EMPTY_PATH)
-            .map(Stat::from)
-            .during("fstat", staged)?;
+        let stat = object.stat().during("fstat", staged)?;
         for place in places {
             match self.copy_up_dir(&place.parent) {
                 // Removed meanwhile, and the name with it.
