@@ -37,6 +37,7 @@ const CALLER: Caller = Caller {
     uid: 0,
     gid: 0,
     umask: 0o022,
+    security: &[],
 };
 
 /// What lies below a whiteout, an opaque directory or a file of a layer never shows through, at any depth.

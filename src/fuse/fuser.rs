@@ -102,6 +102,7 @@ impl Adapter {
             uid: req.uid(),
             gid: req.gid(),
             umask,
+            security: &[],
         };
         self.union()
             .make(self.node(parent)?, name.as_bytes(), new, &caller)
@@ -373,6 +374,7 @@ impl Filesystem for Adapter {
             uid: req.uid(),
             gid: req.gid(),
             umask: 0,
+            security: &[],
         };
         let shared = Arc::clone(&self.shared);
         let (name, newname) = (name.to_owned(), newname.to_owned());

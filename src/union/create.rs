@@ -1,4 +1,4 @@
-//! New entries: files, directories, symlinks, nodes, hard links.
+//! New entries: files, directories, symlinks, nodes.
 //!
 //! # Crash
 //! An entry appears by one system call, complete with owner and mode: made in place when the daemon's own
@@ -13,7 +13,6 @@ use rustix::fs::{RenameFlags, XattrFlags};
 use rustix::io::Errno;
 
 use super::error::{During, Result, refuse};
-use super::hardlink::refuse_directory;
 use super::identity::of_upper;
 use super::inode::{DirState, Inheritance, Inode, NodeId, Real};
 use super::listing::Listing;
@@ -21,9 +20,10 @@ use super::lookup::Child;
 use super::stack::Found;
 use super::{Entry, Union, Writable};
 use crate::layer::UpperDir;
-use crate::layer::dir::{Name, UPPER};
+use crate::layer::dir::Name;
 use crate::layer::mark::Mark;
 use crate::layer::stat::Kind;
+use crate::layer::upper::UpperObject;
 
 const S_ISGID: u32 = 0o2000;
 /// Our xattr that makes an empty file of the upper a character device 0/0 of the merged view: as a device it would
@@ -33,13 +33,16 @@ const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
 
 /// For whom something is made. Ids are as seen through the mount.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Caller {
+pub struct Caller<'a> {
     /// File-system user id.
     pub uid: u32,
     /// File-system group id.
     pub gid: u32,
     /// File mode creation mask; a default ACL of the directory takes its place.
     pub umask: u32,
+    /// Xattrs, name and value, that a new object has before anybody sees it: the labels that the security modules
+    /// of the caller's kernel chose (FUSE_SECURITY_CTX in `fuse.h`). Usually none.
+    pub security: &'a [(&'a [u8], &'a [u8])],
 }
 
 /// What to make.
@@ -107,13 +110,14 @@ struct Looks {
 impl Union {
     /// Makes an entry and counts one lookup on it.
     /// Errors: EEXIST, ENAMETOOLONG, EPERM for a name that would be a whiteout, ENOENT in a removed
-    /// directory, EROFS, EOVERFLOW for a caller whom no mapping stores, ENOSPC and what the disk answers.
+    /// directory, EROFS, EOVERFLOW for a caller whom no mapping stores, those of [`Union::setxattr`] for the caller's
+    /// security xattrs, ENOSPC and what the disk answers.
     pub fn make(
         &self,
         parent: NodeId,
         name: &[u8],
         new: &New<'_>,
-        caller: &Caller,
+        caller: &Caller<'_>,
     ) -> Result<Entry> {
         let writable = self.writable()?;
         self.check_new_name(name)?;
@@ -140,7 +144,7 @@ impl Union {
         dir: &UpperDir,
         name: &[u8],
         new: &New<'_>,
-        caller: &Caller,
+        caller: &Caller<'_>,
     ) -> Result<Child> {
         let (mark, covers) = self.free_name(state, name)?;
         let inheritance = self.inheritance(dir, state)?;
@@ -150,11 +154,12 @@ impl Union {
         }
         let opaque = new.kind() == Kind::Dir && covers;
         let ours = looks.uid == self.daemon.0
-            && (inheritance.group.is_some() || looks.gid == self.daemon.1);
+            && (inheritance.group.is_some() || looks.gid == self.daemon.1)
+            && caller.security.is_empty();
         if mark != Some(Mark::InPlace) && !opaque && ours && !new.is_whiteout_device() {
             new.make_in(dir, name, looks.mode).during("create", name)?;
         } else {
-            let staged = self.build(writable, new, &looks, &inheritance, opaque)?;
+            let staged = self.build(writable, new, &looks, &inheritance, caller, opaque)?;
             let flags = if mark == Some(Mark::InPlace) && new.kind() != Kind::Dir {
                 RenameFlags::empty()
             } else if mark == Some(Mark::InPlace) {
@@ -240,7 +245,12 @@ impl Union {
         inode
     }
 
-    fn looks(&self, new: &New<'_>, caller: &Caller, inheritance: &Inheritance) -> Result<Looks> {
+    fn looks(
+        &self,
+        new: &New<'_>,
+        caller: &Caller<'_>,
+        inheritance: &Inheritance,
+    ) -> Result<Looks> {
         let (Some(uid), Some(gid)) = (self.ids.disk_uid(caller.uid), self.ids.disk_gid(caller.gid))
         else {
             return refuse(Errno::OVERFLOW);
@@ -291,6 +301,7 @@ impl Union {
         new: &New<'_>,
         looks: &Looks,
         inheritance: &Inheritance,
+        caller: &Caller<'_>,
         opaque: bool,
     ) -> Result<Name> {
         let stage = writable.stage.dir();
@@ -303,15 +314,7 @@ impl Union {
                 Some(acl) => self.build_with_acl(writable, new, &staged, looks.mode, acl)?,
             }
             let object = stage.object(&staged).during("open", &staged)?;
-            self.tolerate_owner(object.chown(Some(looks.uid), Some(looks.gid)))
-                .during("chown", &staged)?;
-            // chown(2) clears setuid and setgid, mkdir(2) does not take them.
-            if looks.mode & 0o6000 != 0 && new.kind() != Kind::Symlink {
-                let perm = stage.stat_entry(&staged).during("stat", &staged)?.perm();
-                object
-                    .chmod(perm | (looks.mode & 0o6000))
-                    .during("chmod", &staged)?;
-            }
+            self.dress_new(&object, new.kind(), looks, caller)?;
             if opaque {
                 writable.make_opaque(&stage.child(&staged))?;
             }
@@ -333,6 +336,28 @@ impl Union {
                 Err(error)
             }
         }
+    }
+
+    /// Gives an object that was just made its owner, its labels, and the mode bits that making it did not give.
+    fn dress_new(
+        &self,
+        object: &UpperObject,
+        kind: Kind,
+        looks: &Looks,
+        caller: &Caller<'_>,
+    ) -> Result<()> {
+        self.tolerate_owner(object.chown(Some(looks.uid), Some(looks.gid)))
+            .during("chown", b".")?;
+        // Behind chown(2), which takes security.capability away.
+        self.label(object, caller.security)?;
+        // chown(2) clears setuid and setgid, mkdir(2) does not take them.
+        if looks.mode & 0o6000 != 0 && kind != Kind::Symlink {
+            let perm = object.stat().during("stat", b".")?.perm();
+            object
+                .chmod(perm | (looks.mode & 0o6000))
+                .during("chmod", b".")?;
+        }
+        Ok(())
     }
 
     /// Makes the entry in a directory with the default ACL, so that the disk's own file system works out what
@@ -358,99 +383,71 @@ impl Union {
         made.during("create", staged)
     }
 
-    /// Gives a file another name and counts one lookup on it.
-    /// Errors: EPERM for a directory or a name that would be a whiteout, EEXIST, ENOENT when the file has no
-    /// name any more, EMLINK, EROFS, and what the disk answers.
-    pub fn link(&self, node: NodeId, parent: NodeId, name: &[u8]) -> Result<Entry> {
-        let writable = self.writable()?;
-        self.check_new_name(name)?;
-        let inode = self.table.get(node)?;
-        refuse_directory(&inode)?;
-        let parent = self.table.get(parent)?;
-        self.copy_up_file(&inode, None)?;
-        let dir = self.copy_up_dir(&parent)?;
-        let key = {
-            let Some(mut state) = parent.lock_dir() else {
-                return refuse(Errno::NOTDIR);
-            };
-            let (mark, _) = self.free_name(&mut state, name)?;
-            if inode.st_ino != self.disk_identity(&inode)? || inode.kind == Kind::Char {
-                self.mark_impure(writable, &dir, &mut state)?;
-            }
-            let Some(mut file) = inode.lock_file() else {
-                return refuse(Errno::PERM);
-            };
-            let ino = super::attr::real_stat(&file.real)?.ino;
-            self.store_child_origin(writable, &dir, inode.kind, (inode.st_ino, ino));
-            let name = Name::from(name);
-            self.link_locked(writable, &file.real, &dir, &name, mark)?;
-            let stat = dir.stat_entry(&name).during("stat", &name)?;
-            file.add_link(&parent, &name, Some(dir.clone()));
-            if matches!(file.real, Real::Orphan(_)) {
-                file.real = Real::Upper {
-                    dir: dir.clone(),
-                    name: Arc::clone(&name),
-                };
-            }
-            if let Some(listing) = &mut state.listing {
-                listing.update(&name, |slot| {
-                    slot.upper = Some(Found {
-                        kind: inode.kind,
-                        ino: stat.ino,
-                    });
-                    slot.mark = None;
-                    slot.st_ino = inode.st_ino;
-                    slot.child = Arc::downgrade(&inode);
-                });
-            }
-            (UPPER, stat.dev, stat.ino)
-        };
-        self.remember_shared(key, &inode);
-        self.entry(&Child { inode, stat: None })
-    }
-
-    fn link_locked(
-        &self,
-        writable: &Writable,
-        real: &Real,
-        dir: &UpperDir,
-        name: &Name,
-        mark: Option<Mark>,
-    ) -> Result<()> {
-        let link_to = |to: &UpperDir, new: &[u8]| match real {
-            Real::Upper { dir, name } => dir.link(name, to, new),
-            Real::Orphan(object) => to.link_fd(object.fd(), new),
-            Real::Lower { .. } => Err(Errno::STALE),
-        };
-        if mark == Some(Mark::InPlace) {
-            let staged = writable.stage.fresh_name();
-            link_to(writable.stage.dir(), &staged).during("link", &staged)?;
-            let moved = writable
-                .stage
-                .dir()
-                .rename(&staged, dir, name, RenameFlags::empty());
-            if moved.is_err() {
-                writable.stage.discard(&staged);
-            }
-            return moved.during("rename link to", name);
-        }
-        link_to(dir, name).during("link", name)?;
-        if mark == Some(Mark::Beside) {
-            writable.clear_beside(dir, name);
-        }
-        Ok(())
-    }
-
-    /// The `st_ino` that an upper file would have without an origin.
-    fn disk_identity(&self, inode: &Inode) -> Result<u64> {
-        let Some(state) = inode.lock_file() else {
-            return Ok(inode.st_ino);
-        };
-        Ok(of_upper(super::attr::real_stat(&state.real)?.ino))
-    }
-
     /// Whether an inode is known to the transport; only then can anybody hold it open.
     pub(super) fn is_known(inode: &Inode) -> bool {
         inode.lookups.load(Ordering::Relaxed) > 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::testing::{Stack, errno, file};
+    use super::*;
+
+    fn label(union: &Union, entry: &Entry) -> Vec<u8> {
+        union.getxattr(entry.node, b"trusted.label").unwrap()
+    }
+
+    #[test]
+    fn every_new_object_has_its_labels_when_it_appears() {
+        let stack = Stack::new();
+        stack.file("old/again", "old");
+        let union = stack.open();
+        union.unlink(NodeId::ROOT, b"again").unwrap();
+        let caller = Caller {
+            security: &[(b"trusted.label", b"first"), (b"trusted.other", b"second")],
+            ..Caller::default()
+        };
+        let fifo = New::Node {
+            kind: Kind::Fifo,
+            mode: 0o600,
+            rdev: 0,
+        };
+        let table: [(&[u8], New<'_>); 5] = [
+            (b"file", file(0o4755)),
+            (b"again", file(0o444)),
+            (b"dir", New::Dir { mode: 0o755 }),
+            (b"link", New::Symlink { target: b"x" }),
+            (b"fifo", fifo),
+        ];
+        for (name, new) in table {
+            let made = union.make(NodeId::ROOT, name, &new, &caller).unwrap();
+            assert_eq!(label(&union, &made), b"first", "{}", name.escape_ascii());
+        }
+        let again = union.lookup(NodeId::ROOT, b"file").unwrap().unwrap();
+        assert_eq!(again.attr.mode & 0o7777, 0o4755);
+        assert_eq!(stack.staged(), 0);
+    }
+
+    #[test]
+    fn an_object_that_cannot_be_labelled_does_not_appear() {
+        let stack = Stack::new();
+        let union = stack.open();
+        // No disk has this namespace; the second is the union's own.
+        for (name, expected) in [
+            (&b"nonsense.label"[..], Errno::OPNOTSUPP),
+            (b"user.fuseoverlayfs.x", Errno::PERM),
+        ] {
+            let caller = Caller {
+                security: &[(b"trusted.label", b"first"), (name, b"x")],
+                ..Caller::default()
+            };
+            let made = union.make(NodeId::ROOT, b"f", &file(0o644), &caller);
+            assert_eq!(errno(made), expected);
+            assert!(union.lookup(NodeId::ROOT, b"f").unwrap().is_none());
+            assert!(!stack.at("upper/f").exists());
+            assert_eq!(stack.staged(), 0);
+        }
     }
 }

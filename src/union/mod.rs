@@ -13,6 +13,7 @@ mod hardlink;
 pub mod identity;
 pub mod idmap;
 pub mod inode;
+mod link;
 mod listing;
 mod lookup;
 mod open;
@@ -25,6 +26,8 @@ mod scan;
 mod stack;
 mod stage;
 mod table;
+#[cfg(test)]
+mod testing;
 mod whiteout;
 mod xattr;
 
@@ -129,6 +132,12 @@ impl Union {
     #[must_use]
     pub fn offers_acls(&self) -> bool {
         !self.no_acl && !self.no_xattrs
+    }
+
+    /// Whether extended attributes are to be offered.
+    #[must_use]
+    pub fn offers_xattrs(&self) -> bool {
+        !self.no_xattrs
     }
 
     /// Open descriptors in the cache, and its bound.

@@ -132,7 +132,7 @@ impl Union {
         (from, from_name): (NodeId, &[u8]),
         (to, to_name): (NodeId, &[u8]),
         mode: RenameMode,
-        caller: &Caller,
+        caller: &Caller<'_>,
     ) -> Result<()> {
         self.rename(from, from_name, to, to_name, mode)?;
         let device = New::Node {

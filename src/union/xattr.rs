@@ -224,6 +224,20 @@ impl Union {
         Ok(())
     }
 
+    /// Sets the xattrs of an object that nobody sees yet. Errors: as [`Union::setxattr`].
+    pub(super) fn label(&self, object: &UpperObject, xattrs: &[(&[u8], &[u8])]) -> Result<()> {
+        for (name, value) in xattrs {
+            self.check_xattr_name(name)?;
+            let Some(stored) = stored_name(name) else {
+                return refuse(Errno::PERM);
+            };
+            object
+                .set_xattr(&stored, value, XattrFlags::empty())
+                .during("setxattr", name)?;
+        }
+        Ok(())
+    }
+
     /// The inode's object in the upper, copied up if need be.
     fn upper_object(&self, inode: &Arc<Inode>) -> Result<UpperObject> {
         match &inode.node {
