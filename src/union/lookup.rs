@@ -35,7 +35,7 @@ pub(super) struct Child {
 }
 
 impl Child {
-    fn known(inode: Arc<Inode>) -> Self {
+    pub(super) fn known(inode: Arc<Inode>) -> Self {
         Self { inode, stat: None }
     }
 }
@@ -44,16 +44,15 @@ impl Union {
     /// Looks a name up and counts one lookup on what it finds; `None` when there is nothing.
     /// Errors: ENOTDIR, ENAMETOOLONG, ESTALE for a node id without lookups, and what the disk answers.
     pub fn lookup(&self, parent: NodeId, name: &[u8]) -> Result<Option<Entry>> {
-        let parent = self.table.get(parent)?;
-        // Only a file server asks for these, to find a node again (open_by_handle_at(2)).
-        let found = match name {
-            b"." => Some(Child::known(parent)),
-            b".." => Some(Child::known(
-                parent.place().map_or(parent, |place| place.parent),
-            )),
-            _ => self.child(&parent, name)?,
-        };
-        found.map(|child| self.entry(&child)).transpose()
+        match name {
+            b"." => self.lookup_self(parent).map(Some),
+            b".." => self.lookup_parent(parent).map(Some),
+            _ => {
+                let parent = self.table.get(parent)?;
+                let found = self.child(&parent, name)?;
+                found.map(|child| self.entry(&child)).transpose()
+            }
+        }
     }
 
     /// Counts a lookup and gathers the reply.

@@ -8,6 +8,7 @@ mod create;
 mod cut;
 mod data;
 pub mod error;
+mod export;
 mod guards;
 mod hardlink;
 pub mod identity;
