@@ -2,6 +2,7 @@
 //! command line; every operation is addressed by node id and needs no state per open file.
 
 pub mod attr;
+mod backing;
 pub mod config;
 mod copyup;
 mod create;
