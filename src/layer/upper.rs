@@ -84,6 +84,17 @@ impl UpperDir {
         openat(self.fd()?, os(name), flags, Mode::from_raw_mode(mode))
     }
 
+    /// Creates an empty file that has no name, open for reading and writing; [`UpperDir::link_fd`] gives it one.
+    /// EOPNOTSUPP where the disk has no `O_TMPFILE` (open(2); file systems that do not know the flag see an attempt
+    /// to write a directory).
+    pub fn create_unnamed(&self, mode: u32) -> Result<OwnedFd> {
+        let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
+        match openat(self.fd()?, ".", flags, Mode::from_raw_mode(mode)) {
+            Err(Errno::ISDIR) => Err(Errno::OPNOTSUPP),
+            other => other,
+        }
+    }
+
     /// Opens a regular file with `flags` (`O_RDWR`, ..); never follows a symlink.
     pub fn open_file(&self, name: &[u8], flags: OFlags) -> Result<OwnedFd> {
         let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;

@@ -2,7 +2,14 @@
 
 #![allow(unsafe_code)]
 
+pub mod cpu;
 pub mod daemon;
+pub mod device;
+pub mod inode_flags;
+mod mapping;
+pub mod ring;
+mod ring_layout;
+pub mod ring_probe;
 pub mod signals;
 
 /// Whether this process may give files to other owners, as root may. In a user namespace with a single id it

@@ -45,8 +45,8 @@ impl Union {
         }
     }
 
-    /// Brings a file into the upper, as the first write to it would do (see [`super::copyup`] for what a crash
-    /// leaves). Nothing is done when it is there.
+    /// Brings a file into the upper, as the first write to it would do. Killed meanwhile, the next mount sees the lower
+    /// file as if nothing had happened, or the whole copy. Nothing is done when it is there.
     /// Errors: EROFS, ESTALE, EISDIR for a directory, ENOSPC and what the disks answer.
     pub fn prepare_write(&self, node: NodeId) -> Result<()> {
         self.writable()?;

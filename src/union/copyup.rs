@@ -14,6 +14,7 @@ use rustix::fs::{FallocateFlags, OFlags, RenameFlags, SeekFrom, XattrFlags};
 use rustix::io::Errno;
 
 use super::error::{During, Result, refuse};
+use super::flags::copy_flags;
 use super::inode::{DirState, FileState, Inode, Link, Node, Place, Real};
 use super::listing::Slot;
 use super::stack::Found;
@@ -96,6 +97,9 @@ impl Union {
         stage.mkdir(&staged, 0o700).during("mkdir", &staged)?;
         let mut build = || -> Result<u64> {
             let object = stage.object(&staged).during("open", &staged)?;
+            if let (Ok(from), Ok(to)) = (lower.fd(), stage.child(&staged).fd()) {
+                copy_flags(from, to);
+            }
             let ino = self.dress(writable, &object, &stat, &xattrs, Some(inode.st_ino))?;
             match self.publish(writable, &staged, parent_dir, &place.name, parent) {
                 // To move a directory is to change its `..`: without root's rights that takes its own write
@@ -239,9 +243,16 @@ impl Union {
                         .create_file(&staged, 0o600)
                         .during("create", &staged)?;
                     let size = keep.unwrap_or(stat.size).min(stat.size);
-                    if size > 0 {
-                        let from = dir.open_entry(&name).during("open", &name)?;
-                        copy_data(&from, &to, size, &stat).during("copy", &name)?;
+                    match dir.open_entry(&name) {
+                        Ok(from) => {
+                            if size > 0 {
+                                copy_data(&from, &to, size, &stat).during("copy", &name)?;
+                            }
+                            copy_flags(&from, &to);
+                        }
+                        // No byte of it is needed.
+                        Err(errno) if size == 0 => log::debug!("flags are not copied: {errno}"),
+                        Err(errno) => return Err(errno).during("open", &name),
                     }
                     data = Some(Arc::new(to));
                 }

@@ -29,7 +29,7 @@ const S_ISGID: u32 = 0o2000;
 /// Our xattr that makes an empty file of the upper a character device 0/0 of the merged view: as a device it would
 /// hide what lies below. Another overlay that is stacked on this mount makes such devices for its own whiteouts.
 pub(super) const DEVICE_XATTR: &str = "device";
-const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
+pub(super) const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
 
 /// For whom something is made. Ids are as seen through the mount.
 #[derive(Clone, Copy, Debug, Default)]
@@ -101,10 +101,10 @@ impl New<'_> {
 }
 
 /// Owner and mode that a new entry gets on disk.
-struct Looks {
-    uid: u32,
-    gid: u32,
-    mode: u32,
+pub(super) struct Looks {
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+    pub(super) mode: u32,
 }
 
 impl Union {
@@ -245,7 +245,7 @@ impl Union {
         inode
     }
 
-    fn looks(
+    pub(super) fn looks(
         &self,
         new: &New<'_>,
         caller: &Caller<'_>,
@@ -274,7 +274,7 @@ impl Union {
     }
 
     /// What entries of a directory inherit (mkdir(2) on setgid directories, acl(5) on default ACLs).
-    fn inheritance(&self, dir: &UpperDir, state: &mut DirState) -> Result<Inheritance> {
+    pub(super) fn inheritance(&self, dir: &UpperDir, state: &mut DirState) -> Result<Inheritance> {
         if let Some(known) = &state.inheritance {
             return Ok(known.clone());
         }
@@ -339,7 +339,7 @@ impl Union {
     }
 
     /// Gives an object that was just made its owner, its labels, and the mode bits that making it did not give.
-    fn dress_new(
+    pub(super) fn dress_new(
         &self,
         object: &UpperObject,
         kind: Kind,

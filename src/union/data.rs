@@ -67,8 +67,9 @@ impl Union {
             Real::Upper { .. } | Real::Orphan(_) => {
                 let open = || open_upper(&state, READ_WRITE).inspect(|fd| self.spare_atime(fd));
                 match file.data.get_or_open(open) {
-                    // A file that is being executed, or on a disk that became read-only, can still be read.
-                    Err(Errno::TXTBSY | Errno::ROFS | Errno::ACCESS) if !write => {
+                    // A file that is being executed, that is immutable or append-only, or on a disk that became
+                    // read-only, can still be read.
+                    Err(Errno::TXTBSY | Errno::ROFS | Errno::ACCESS | Errno::PERM) if !write => {
                         open_upper(&state, OFlags::RDONLY).map(Arc::new)
                     }
                     other => other,
@@ -135,10 +136,16 @@ impl Union {
         }
     }
 
-    /// Writes all of `data` at `offset`. Errors: EROFS, ENOSPC, EDQUOT, EFBIG, EIO.
+    /// Writes all of `data` at `offset`. Errors: EROFS, ENOSPC, EDQUOT, EFBIG, EIO, EPERM for an immutable file and
+    /// for anything but appending to an append-only one.
     pub fn write(&self, node: NodeId, offset: u64, data: &[u8]) -> Result<()> {
         let inode = self.table.get(node)?;
-        let fd = self.writable_fd(&inode)?;
+        let fd = match self.writable_fd(&inode) {
+            Err(error) if error.errno() == Errno::PERM => {
+                return self.write_append_only(&inode, offset, data, error);
+            }
+            other => other?,
+        };
         write_all(&fd, data, offset).during("pwrite", b".")
     }
 
@@ -146,7 +153,13 @@ impl Union {
     /// separately, before or after this: so the write itself must leave it as it is.
     pub fn write_back(&self, node: NodeId, offset: u64, data: &[u8]) -> Result<()> {
         let inode = self.table.get(node)?;
-        let fd = self.writable_fd(&inode)?;
+        let fd = match self.writable_fd(&inode) {
+            // The disk does not let the times of such a file be set, so its mtime is that of the write.
+            Err(error) if error.errno() == Errno::PERM => {
+                return self.write_append_only(&inode, offset, data, error);
+            }
+            other => other?,
+        };
         let Some(file) = inode.file() else {
             return refuse(Errno::ISDIR);
         };
@@ -207,6 +220,17 @@ impl Union {
             rustix::fs::fsync(&fd)
         };
         synced.during("fsync", b".")
+    }
+
+    /// Brings everything on the upper's disk to that disk (syncfs(2)), whoever wrote it, unless the union is volatile.
+    /// A read-only union has nothing to bring there. Errors: EIO, ENOSPC and EDQUOT, of earlier writes too.
+    pub fn syncfs(&self) -> Result<()> {
+        let Some(writable) = self.writable.as_ref().filter(|_| !self.volatile) else {
+            return Ok(());
+        };
+        // The work directory is on the same disk, and can always be read.
+        let fd = writable.stage.dir().fd().during("open", b".")?;
+        rustix::fs::syncfs(&*fd).during("syncfs", b"/")
     }
 
     /// fallocate(2) with the kernel's mode bits; modes that the upper's disk lacks answer EOPNOTSUPP.
@@ -295,7 +319,41 @@ fn open_upper(state: &FileState, flags: OFlags) -> rustix::io::Result<OwnedFd> {
             }
             other => other,
         },
-        Real::Orphan(object) => object.open(flags),
+        Real::Orphan(object) => match object.open(flags) {
+            Err(Errno::ACCESS) => {
+                let mode = object.stat()?.perm();
+                object.chmod(mode | 0o600)?;
+                let opened = object.open(flags);
+                object.chmod(mode)?;
+                opened
+            }
+            other => other,
+        },
         Real::Lower { .. } => Err(Errno::BADF),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::Config;
+    use super::super::testing::{Stack, find};
+    use super::*;
+
+    #[test]
+    fn syncing_the_disk_is_for_those_who_write_to_it() {
+        let stack = Stack::new();
+        stack.file("old/f", "old");
+        let union = stack.open();
+        let node = find(&union, "f").node;
+        union.write(node, 0, b"new").unwrap();
+        union.syncfs().unwrap();
+        drop(union);
+        stack.open_read_only().syncfs().unwrap();
+        let config = Config {
+            volatile: true,
+            ..stack.config()
+        };
+        Union::open(&config).unwrap().syncfs().unwrap();
     }
 }

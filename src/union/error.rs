@@ -6,16 +6,15 @@ use rustix::io::Errno;
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// An errno for the caller, and for the log which system call failed on what.
+///
+/// Most errors are everyday answers that nobody reads about: making one costs nothing but a few words.
 #[derive(Debug)]
 pub struct Error {
     errno: Errno,
-    context: Option<Box<Context>>,
-}
-
-#[derive(Debug)]
-struct Context {
-    call: &'static str,
-    object: String,
+    /// The system call.
+    call: Option<&'static str>,
+    /// What it was about, if somebody will read it.
+    object: Option<Box<[u8]>>,
 }
 
 impl Error {
@@ -24,7 +23,8 @@ impl Error {
     pub fn rule(errno: Errno) -> Self {
         Self {
             errno,
-            context: None,
+            call: None,
+            object: None,
         }
     }
 
@@ -38,33 +38,47 @@ impl Error {
     /// answers (no such name, no such xattr, ..) but a full, broken or forbidden disk.
     #[must_use]
     pub fn is_failure(&self) -> bool {
-        self.context.is_some()
-            && !matches!(
-                self.errno,
-                Errno::NOENT
-                    | Errno::EXIST
-                    | Errno::NODATA
-                    | Errno::NOTEMPTY
-                    | Errno::OPNOTSUPP
-                    | Errno::NAMETOOLONG
-                    | Errno::NXIO
-                    | Errno::RANGE
-                    | Errno::INVAL
-                    | Errno::FBIG
-            )
+        self.call.is_some() && !is_everyday(self.errno)
     }
+}
+
+/// What a disk may answer any time without anything being wrong with it.
+fn is_everyday(errno: Errno) -> bool {
+    matches!(
+        errno,
+        Errno::NOENT
+            | Errno::EXIST
+            | Errno::NODATA
+            | Errno::NOTEMPTY
+            | Errno::OPNOTSUPP
+            | Errno::NAMETOOLONG
+            | Errno::NXIO
+            | Errno::RANGE
+            | Errno::INVAL
+            | Errno::FBIG
+    )
 }
 
 impl std::fmt::Display for Error {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match &self.context {
-            Some(context) => write!(f, "{} {}: {}", context.call, context.object, self.errno),
-            None => self.errno.fmt(f),
+        if let Some(call) = self.call {
+            f.write_str(call)?;
+            if let Some(object) = &self.object {
+                write!(f, " \"{}\"", object.escape_ascii())?;
+            }
+            f.write_str(": ")?;
         }
+        self.errno.fmt(f)
     }
 }
 
 impl std::error::Error for Error {}
+
+impl From<Errno> for Error {
+    fn from(errno: Errno) -> Self {
+        Self::rule(errno)
+    }
+}
 
 /// Adds to a failed system call which one it was.
 pub trait During<T> {
@@ -74,12 +88,13 @@ pub trait During<T> {
 
 impl<T> During<T> for rustix::io::Result<T> {
     fn during(self, call: &'static str, name: &[u8]) -> Result<T> {
-        self.map_err(|errno| Error {
-            errno,
-            context: Some(Box::new(Context {
-                call,
-                object: format!("\"{}\"", name.escape_ascii()),
-            })),
+        self.map_err(|errno| {
+            let is_read = !is_everyday(errno) || log::max_level() >= log::LevelFilter::Debug;
+            Error {
+                errno,
+                call: Some(call),
+                object: is_read.then(|| name.into()),
+            }
         })
     }
 }
@@ -87,4 +102,30 @@ impl<T> During<T> for rustix::io::Result<T> {
 /// `Err` with an errno that the rules give.
 pub fn refuse<T>(errno: Errno) -> Result<T> {
     Err(Error::rule(errno))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failed(errno: Errno) -> Error {
+        match Err::<(), _>(errno).during("openat", b"a\nb") {
+            Err(error) => error,
+            Ok(()) => Error::rule(Errno::IO),
+        }
+    }
+
+    #[test]
+    fn a_failure_says_what_failed_and_an_everyday_answer_costs_nothing() {
+        let failure = failed(Errno::NOSPC);
+        assert!(failure.is_failure());
+        let text = format!("openat \"a\\nb\": {}", Errno::NOSPC);
+        assert_eq!(failure.to_string(), text);
+        let answer = failed(Errno::NOENT);
+        assert!(!answer.is_failure() && answer.object.is_none());
+        assert_eq!(answer.to_string(), format!("openat: {}", Errno::NOENT));
+        let rule = Error::rule(Errno::NOSPC);
+        assert!(!rule.is_failure());
+        assert_eq!(rule.to_string(), Errno::NOSPC.to_string());
+    }
 }

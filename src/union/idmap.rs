@@ -5,6 +5,9 @@ use super::config::{Config, IdRange};
 /// What an id without a mapping is seen as (`/proc/sys/kernel/overflowuid`).
 pub const OVERFLOW_ID: u32 = 65534;
 
+/// No user and no group: chown(2) takes it for "leave as it is", so that it must never get there.
+const NO_ID: u32 = u32::MAX;
+
 /// One direction pair of mappings, for users or for groups.
 #[derive(Clone, Debug, Default)]
 struct Map {
@@ -24,10 +27,11 @@ impl Map {
     }
 
     fn disk(&self, seen: u32) -> Option<u32> {
-        if let Some(id) = self.squash {
-            return translate_or_same(&self.ranges, id);
+        let seen = self.squash.unwrap_or(seen);
+        if seen == NO_ID {
+            return None;
         }
-        translate_or_same(&self.ranges, seen)
+        translate_or_same(&self.ranges, seen).filter(|id| *id != NO_ID)
     }
 
     fn is_identity(&self) -> bool {
@@ -164,6 +168,17 @@ mod tests {
         let maps = maps(&[]);
         assert_eq!(maps.seen_uid(7), 7);
         assert_eq!(maps.disk_gid(7), Some(7));
+    }
+
+    #[test]
+    fn what_is_no_id_is_not_stored() {
+        let identity = maps(&[]);
+        let shifted = maps(&[(0, u32::MAX - 1, 10), (u32::MAX - 1, 500, 2)]);
+        for maps in [identity, shifted] {
+            assert_eq!(maps.disk_uid(u32::MAX), None);
+            assert_eq!(maps.disk_gid(501), maps.disk_uid(501));
+            assert_ne!(maps.disk_uid(501), Some(u32::MAX));
+        }
     }
 
     #[test]

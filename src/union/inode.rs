@@ -52,7 +52,7 @@ pub struct Inode {
     /// Its type; constant.
     pub kind: Kind,
     pub(super) lookups: AtomicU64,
-    /// Bit 0: it is known to have no xattrs. The rest counts how often one was set, so that what was found before
+    /// Bit 0: it is known to have no xattrs that are shown. The rest counts how often one was set, so that what was found before
     /// is not noted after.
     pub(super) xattrs: AtomicU64,
     pub(super) node: Node,
@@ -75,6 +75,8 @@ pub(super) struct DirNode {
 /// What a merged directory consists of.
 #[derive(Debug, Default)]
 pub(super) struct DirState {
+    /// Its own node id, for those who hear of changes (`changes.rs`).
+    pub(super) id: Option<NodeId>,
     pub(super) upper: Option<UpperDir>,
     /// Contributing lower directories, newest first. Before the first listing they are what the parent's
     /// layers have under the name; the listing cuts them at the first opaque one.

@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use super::error::{During, Result, refuse};
 use super::hardlink::refuse_directory;
 use super::identity::of_upper;
-use super::inode::{Inode, NodeId, Real};
+use super::inode::{FileState, Inode, NodeId, Real};
 use super::lookup::Child;
 use super::stack::Found;
 use super::{Entry, Union, Writable};
@@ -26,12 +26,18 @@ use crate::layer::stat::Kind;
 impl Union {
     /// Gives a file another name and counts one lookup on it.
     /// Errors: EPERM for a directory or a name that would be a whiteout, EEXIST, ENOENT when the file has no
-    /// name any more, EMLINK, EROFS, and what the disk answers.
+    /// name any more (one that never had any gets its first: [`Union::tmpfile`]), EMLINK, EROFS, and what the disk
+    /// answers.
     pub fn link(&self, node: NodeId, parent: NodeId, name: &[u8]) -> Result<Entry> {
         let writable = self.writable()?;
         self.check_new_name(name)?;
         let inode = self.table.get(node)?;
         refuse_directory(&inode)?;
+        // The upper's disk tells apart what never had a name and what has none any more; a lower file had one.
+        let is_gone = |file: &FileState| !file.is_upper() && file.links.is_empty();
+        if inode.lock_file().is_some_and(|file| is_gone(&file)) {
+            return refuse(Errno::NOENT);
+        }
         let parent = self.table.get(parent)?;
         self.copy_up_file(&inode, None)?;
         let dir = self.copy_up_dir(&parent)?;

@@ -188,7 +188,11 @@ impl Listing {
 
     /// Takes over the cookies and inodes of an older listing of the same directory, for names that are still
     /// the same entry.
-    pub(super) fn inherit(&mut self, mut older: Self) {
+    pub(super) fn inherit(
+        &mut self,
+        mut older: Self,
+        mut differ: impl FnMut(&Name, Option<&Weak<Inode>>),
+    ) {
         self.next_cookie = self.next_cookie.max(older.next_cookie);
         self.order.clear();
         let mut fresh = Vec::new();
@@ -203,13 +207,19 @@ impl Listing {
                     self.order.insert(old.cookie, Name::clone(name));
                     if old.st_ino == slot.st_ino && old.upper.is_some() == slot.upper.is_some() {
                         slot.child = old.child;
+                    } else {
+                        differ(name, None);
                     }
                 }
                 _ => fresh.push(Name::clone(name)),
             }
         }
         for name in fresh {
+            differ(&name, None);
             self.update(&name, |_| {});
+        }
+        for (name, old) in older.slots.into_iter().filter(|(_, old)| old.cookie != 0) {
+            differ(&name, Some(&old.child));
         }
     }
 }
@@ -288,7 +298,7 @@ mod tests {
         for text in ["d", "c", "b"] {
             add(&mut fresh, text);
         }
-        fresh.inherit(older);
+        fresh.inherit(older, |_, _| {});
         assert_eq!(names(&fresh, behind_a), ["b", "c", "d"]);
     }
 }

@@ -346,8 +346,12 @@ impl Union {
     }
 
     pub(super) fn new_inode(&self, st_ino: u64, kind: Kind, node: Node) -> Arc<Inode> {
+        let id = self.table.fresh_id();
+        if let Node::Dir(dir) = &node {
+            crate::sync::lock(&dir.state).id = Some(id);
+        }
         Arc::new(Inode {
-            id: self.table.fresh_id(),
+            id,
             st_ino,
             kind,
             lookups: AtomicU64::new(0),

@@ -1,8 +1,10 @@
 //! The merged tree: lookup, listing, copy-up, whiteouts, rename, identity. It knows no transport and no
 //! command line; every operation is addressed by node id and needs no state per open file.
 
+mod append;
 pub mod attr;
 mod backing;
+pub mod changes;
 pub mod config;
 mod copyup;
 mod create;
@@ -10,6 +12,7 @@ mod cut;
 mod data;
 pub mod error;
 mod export;
+mod flags;
 mod guards;
 mod hardlink;
 pub mod identity;
@@ -30,6 +33,7 @@ mod stage;
 mod table;
 #[cfg(test)]
 mod testing;
+mod tmpfile;
 mod whiteout;
 mod xattr;
 
@@ -40,6 +44,7 @@ use dashmap::DashMap;
 use rustix::io::Errno;
 
 pub use attr::{Attr, SetAttr};
+pub use changes::Change;
 pub use config::{Config, SetupError};
 pub use create::{Caller, New};
 pub use error::{Error, Result};
@@ -105,6 +110,8 @@ pub struct Union {
     name_changes: AtomicU64,
     /// Held by every rename: the shape of the tree does not change under it.
     renames: Mutex<()>,
+    /// Who wants to hear of changes that others made to the layers.
+    changes: OnceLock<std::sync::mpsc::Sender<Change>>,
     fds: Arc<FdCache>,
     root: Arc<Inode>,
 }

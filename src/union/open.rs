@@ -79,6 +79,7 @@ impl Union {
             node: Node::Dir(Box::new(DirNode {
                 place: Mutex::new(None),
                 state: Mutex::new(DirState {
+                    id: Some(NodeId::ROOT),
                     upper: upper.clone(),
                     lowers: lowers.clone(),
                     ..DirState::default()
@@ -94,7 +95,7 @@ impl Union {
         // A read-only view of an upper shows what another mount is writing there.
         let shared_upper = upper.is_some() && writable.is_none();
         Ok(Self {
-            redirect_roots: visible_roots(upper.as_ref(), &lowers),
+            redirect_roots: visible_roots(upper.as_ref(), plain_wh_names, &lowers),
             lowers,
             upper,
             writable,
@@ -117,6 +118,7 @@ impl Union {
             link_index,
             name_changes: AtomicU64::new(0),
             renames: Mutex::new(()),
+            changes: OnceLock::new(),
             fds,
             root,
         })

@@ -17,18 +17,35 @@ use crate::layer::{LowerDir, UpperDir};
 /// Redirects that lead to redirects that lead to ..: more than this is a loop.
 const DEPTH: usize = 40;
 
-/// Whether a directory hides what lies below it.
-fn is_opaque(dir: &Dir) -> bool {
+/// Whether a directory hides what lies below it, by an xattr.
+fn has_opaque_xattr(dir: &Dir) -> bool {
     let by_xattr = dir.xattrs().and_then(|xattrs| {
         let list = xattrs.list()?;
         Ok(dir_marks(&list, |xattr| xattrs.get(xattr).unwrap_or_default()).opaque)
     });
-    by_xattr.unwrap_or(false) || dir.stat_entry(OPAQUE_FILE).is_ok()
+    by_xattr.unwrap_or(false)
+}
+
+/// Whether a directory, in which `.wh.` names are marks, hides what lies below it.
+fn is_opaque(dir: &Dir) -> bool {
+    has_opaque_xattr(dir) || dir.stat_entry(OPAQUE_FILE).is_ok()
 }
 
 /// The roots from which absolute redirects start: those of the lower layers that show at the merged root.
-pub(super) fn visible_roots(upper: Option<&UpperDir>, lowers: &[LowerDir]) -> Vec<LowerDir> {
-    if upper.is_some_and(|upper| is_opaque(upper)) {
+/// `plain_wh_names` says that `.wh.` names of the upper are ordinary ones.
+pub(super) fn visible_roots(
+    upper: Option<&UpperDir>,
+    plain_wh_names: bool,
+    lowers: &[LowerDir],
+) -> Vec<LowerDir> {
+    let hides_all = |upper: &UpperDir| {
+        if plain_wh_names {
+            has_opaque_xattr(upper)
+        } else {
+            is_opaque(upper)
+        }
+    };
+    if upper.is_some_and(hides_all) {
         return Vec::new();
     }
     let cut = lowers.iter().position(|lower| is_opaque(lower));

@@ -54,7 +54,7 @@ impl Union {
             fresh.stamps = before;
         }
         if let Some(older) = state.listing.take() {
-            fresh.inherit(older);
+            fresh.inherit(older, |name, gone| self.tell(state.id, name, gone));
         }
         state.listing = Some(fresh);
         Ok(())

@@ -4,6 +4,7 @@
 //! overlayfs are escaped by one more `overlay.`, as kernel overlayfs itself does ("Nesting overlayfs mounts" in
 //! `overlayfs.rst`), so that another overlay can use a directory of this mount as its upper.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -19,7 +20,7 @@ use crate::layer::upper::UpperObject;
 use crate::layer::xattr::{SIZE_MAX, XattrPath};
 use crate::sync::lock;
 
-/// The bit of [`Inode::xattrs`] that says there are none.
+/// The bit of [`Inode::xattrs`] that says there are none that are shown.
 const NONE: u64 = 1;
 const ACL_ACCESS: &[u8] = b"system.posix_acl_access";
 const ACL_DEFAULT: &[u8] = b"system.posix_acl_default";
@@ -43,16 +44,16 @@ pub(super) fn is_internal(stored: &[u8]) -> bool {
 }
 
 /// How a name of the merged view is stored; `None` for names that cannot be.
-fn stored_name(seen: &[u8]) -> Option<Vec<u8>> {
+fn stored_name(seen: &[u8]) -> Option<Cow<'_, [u8]>> {
     if seen.starts_with(FUSE_OVERLAYFS_PREFIX) {
         return None;
     }
     for prefix in OVERLAY_PREFIXES {
         if let Some(rest) = seen.strip_prefix(prefix) {
-            return Some([prefix, ESCAPE, rest].concat());
+            return Some([prefix, ESCAPE, rest].concat().into());
         }
     }
-    Some(seen.to_vec())
+    Some(seen.into())
 }
 
 /// How a stored name is seen; `None` for hidden ones.
@@ -120,7 +121,9 @@ impl Union {
         let (Some(stored), Some(path)) = (stored_name(name), self.xattr_path(&inode)?) else {
             return refuse(Errno::NODATA);
         };
-        if path.list().during("listxattr", b".")?.is_empty() {
+        // A copy carries its origin, and is asked for its capabilities as often as others.
+        let shows = |stored: &[u8]| !is_internal(stored);
+        if !path.any(shows).during("listxattr", b".")? {
             self.note_no_xattrs(&inode, known);
             return refuse(Errno::NODATA);
         }
@@ -145,9 +148,6 @@ impl Union {
             return Ok(Vec::new());
         };
         let list = path.list().during("listxattr", b".")?;
-        if list.is_empty() {
-            self.note_no_xattrs(&inode, known);
-        }
         let mut seen = Vec::with_capacity(list.len());
         for stored in list
             .split(|byte| *byte == 0)
@@ -160,6 +160,10 @@ impl Union {
                 seen.extend_from_slice(&name);
                 seen.push(0);
             }
+        }
+        // Where ACLs are not offered, one that is there can be neither read nor set.
+        if seen.is_empty() {
+            self.note_no_xattrs(&inode, known);
         }
         Ok(seen)
     }
@@ -254,7 +258,7 @@ impl Union {
         .during("open", b".")
     }
 
-    /// Remembers that an inode has no xattrs, unless one was set since `known` was read.
+    /// Remembers that an inode has no xattrs to be shown, unless one was set since `known` was read.
     fn note_no_xattrs(&self, inode: &Inode, known: u64) {
         if self.may_change_below() {
             return;

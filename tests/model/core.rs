@@ -85,6 +85,15 @@ impl Core {
         self.lookup(dir, name)?.ok_or(Errno::NOENT)
     }
 
+    fn dir(&mut self, at: &[u8]) -> Answer<NodeId> {
+        let entry = self.find(at)?;
+        match entry.attr.kind() {
+            Kind::Dir => Ok(entry.node),
+            Kind::Symlink => Err(Errno::LOOP),
+            _ => Err(Errno::NOTDIR),
+        }
+    }
+
     fn file(&mut self, at: &[u8]) -> Answer<Entry> {
         let entry = self.find(at)?;
         match entry.attr.kind() {
@@ -121,6 +130,17 @@ impl Core {
 
     fn make_in(&mut self, dir: NodeId, name: &[u8], new: &New<'_>) -> Answer<()> {
         let made = self.union().make(dir, name, new, &Caller::default());
+        let entry = made.map_err(|e| e.errno())?;
+        self.count(&entry);
+        Ok(())
+    }
+
+    fn link(&mut self, node: NodeId, to: &[u8]) -> Answer<()> {
+        let (dir, name) = self.entry(to)?;
+        if self.lookup(dir, name)?.is_some() {
+            return Err(Errno::EXIST);
+        }
+        let made = self.union().link(node, dir, name);
         let entry = made.map_err(|e| e.errno())?;
         self.count(&entry);
         Ok(())
@@ -183,8 +203,8 @@ impl Core {
         }
     }
 
-    fn do_held(&mut self, what: &Do) -> Answer<()> {
-        match what {
+    fn do_held(&mut self, op: &Op) -> Answer<()> {
+        match &op.what {
             Do::HeldWrite(which, offset, len, seed) => {
                 let node = self.held_file(*which)?;
                 let done = self.union().write(node, *offset, &bytes(*len, *seed));
@@ -201,6 +221,10 @@ impl Core {
             Do::HeldSetTime(which, time) => {
                 let node = self.held_node(*which)?;
                 self.set(node, &time_to(Some(*time)))
+            }
+            Do::HeldLink(which) => {
+                let node = self.held_node(*which)?;
+                self.link(node, &op.to)
             }
             Do::HeldMkdir(which, name) => {
                 let node = self.held_node(*which)?;
@@ -280,14 +304,7 @@ impl Driver for Core {
             Do::Symlink(target) => self.make(&op.at, &New::Symlink { target }),
             Do::Link => {
                 let from = self.find(&op.at)?;
-                let (to, name) = self.entry(&op.to)?;
-                if self.lookup(to, name)?.is_some() {
-                    return Err(Errno::EXIST);
-                }
-                let made = self.union().link(from.node, to, name);
-                let entry = made.map_err(|e| e.errno())?;
-                self.count(&entry);
-                Ok(())
+                self.link(from.node, &op.to)
             }
             Do::Unlink => {
                 let (dir, name) = self.entry(&op.at)?;
@@ -366,16 +383,18 @@ impl Driver for Core {
                 Ok(())
             }
             Do::List => {
-                let (dir, name) = self.entry(&op.at)?;
-                let found = self.lookup(dir, name)?.ok_or(Errno::NOENT)?;
-                match found.attr.kind() {
-                    Kind::Dir => self.listing = Some((found.node, 0)),
-                    Kind::Symlink => return Err(Errno::LOOP),
-                    _ => return Err(Errno::NOTDIR),
-                }
+                self.listing = Some((self.dir(&op.at)?, 0));
                 Ok(())
             }
-            what => self.do_held(what),
+            Do::Unnamed(mode) => {
+                let dir = self.dir(&op.at)?;
+                let made = self.union().tmpfile(dir, *mode, &Caller::default());
+                let entry = made.map_err(|e| e.errno())?;
+                self.count(&entry);
+                self.held.push(entry.node);
+                Ok(())
+            }
+            _ => self.do_held(op),
         };
         if self.form.cold {
             self.forget_all();

@@ -31,6 +31,11 @@ pub trait Driver {
 
 /// A union in one of its embodiments.
 pub trait Subject: Driver {
+    /// Whether it is known to be unable to do this.
+    fn lacks(&self, _op: &Op) -> bool {
+        false
+    }
+
     /// Ends it.
     fn stop(&mut self) -> Result<(), String>;
 

@@ -168,6 +168,9 @@ impl<'a> Bench<'a> {
         if nameless || (op.has_target() && op.to.is_empty()) {
             return Ok(());
         }
+        if self.subject.lacks(op) {
+            return Ok(());
+        }
         let start = now();
         match op.what {
             Do::Remount => self.remount()?,

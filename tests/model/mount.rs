@@ -109,6 +109,15 @@ impl Driver for Mount {
 }
 
 impl Subject for Mount {
+    /// Not every transport can be asked for a file without a name.
+    fn lacks(&self, op: &Op) -> bool {
+        matches!(op.what, Do::Unnamed(_))
+            && self
+                .tree
+                .as_ref()
+                .is_some_and(|tree| matches!(tree.unnamed(b"", 0o600), Err(Errno::OPNOTSUPP)))
+    }
+
     fn stop(&mut self) -> Result<(), String> {
         self.tree = None;
         let mut command = Command::new(BINARY);
@@ -135,6 +144,12 @@ impl Subject for Mount {
         });
         if !form.sync {
             options.push_str(",volatile");
+        }
+        if let Ok(transport) = std::env::var("UNIONMOUNT_TEST_TRANSPORT")
+            && !transport.is_empty()
+        {
+            options.push_str(",transport=");
+            options.push_str(&transport);
         }
         command.arg("-o").arg(options).arg(&self.point);
         self.run(&mut command)?;

@@ -46,12 +46,16 @@ pub enum Do {
     RemoveXattr(Name),
     /// Opens a file or directory and keeps it open.
     Hold,
+    /// Opens a file without a name (`O_TMPFILE`) and keeps it open.
+    Unnamed(u32),
     /// The following ones work on something held: which, then what.
     HeldWrite(usize, u64, usize, u8),
     HeldTruncate(usize, u64),
     HeldChmod(usize, u32),
     HeldSetTime(usize, Time),
     HeldMkdir(usize, Name),
+    /// It gets the name `to`.
+    HeldLink(usize),
     Release(usize),
     /// Starts to list a directory.
     List,
@@ -86,14 +90,14 @@ impl Op {
     }
 
     pub fn has_target(&self) -> bool {
-        matches!(self.what, Do::Link | Do::Rename(_))
+        matches!(self.what, Do::Link | Do::Rename(_) | Do::HeldLink(_))
     }
 
     /// The name that would be made.
     pub fn makes(&self) -> Option<&[u8]> {
         match self.what {
             Do::Create(_) | Do::Mkdir(_) | Do::Fifo(_) | Do::Symlink(_) => Some(&self.at),
-            Do::Link | Do::Rename(_) => Some(&self.to),
+            Do::Link | Do::Rename(_) | Do::HeldLink(_) => Some(&self.to),
             _ => None,
         }
     }
@@ -143,6 +147,7 @@ impl fmt::Display for Op {
                 write!(f, "set_xattr({at}, {}, {})", literal(name), literal(value))
             }
             Do::RemoveXattr(name) => write!(f, "remove_xattr({at}, {})", literal(name)),
+            Do::HeldLink(which) => write!(f, "held_link({which}, {})", literal(&self.to)),
             Do::HeldMkdir(which, name) => {
                 write!(f, "op(Do::HeldMkdir({which}, {}.to_vec()))", literal(name))
             }
@@ -207,6 +212,13 @@ pub fn link(at: impl AsRef<[u8]>, to: impl AsRef<[u8]>) -> Op {
     Op {
         to: to.as_ref().to_vec(),
         ..on(at, Do::Link)
+    }
+}
+
+pub fn held_link(which: usize, to: impl AsRef<[u8]>) -> Op {
+    Op {
+        to: to.as_ref().to_vec(),
+        ..op(Do::HeldLink(which))
     }
 }
 

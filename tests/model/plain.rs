@@ -76,6 +76,17 @@ impl Plain {
         openat(dir, name, flags, Bits::empty())
     }
 
+    pub fn unnamed(&self, at: &[u8], mode: u32) -> Result<OwnedFd, Errno> {
+        let at: &[u8] = if at.is_empty() { b"." } else { at };
+        openat2(
+            &self.root,
+            at,
+            OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC,
+            Bits::from_raw_mode(mode),
+            ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS,
+        )
+    }
+
     fn held_fd(&self, which: usize) -> Result<&OwnedFd, Errno> {
         match self.held.len() {
             0 => Err(Errno::BADF),
@@ -102,8 +113,8 @@ impl Plain {
         renameat_with(from, old, to, new, flags)
     }
 
-    fn do_held(&mut self, what: &Do) -> Result<(), Errno> {
-        match what {
+    fn do_held(&mut self, op: &Op) -> Result<(), Errno> {
+        match &op.what {
             Do::HeldWrite(which, offset, len, seed) => {
                 write_all(self.held_file(*which)?, &bytes(*len, *seed), *offset)
             }
@@ -111,6 +122,11 @@ impl Plain {
             Do::HeldChmod(which, mode) => fchmod(self.held_fd(*which)?, Bits::from_raw_mode(*mode)),
             Do::HeldSetTime(which, time) => {
                 futimens(self.held_fd(*which)?, &only_mtime(Some(*time)))
+            }
+            Do::HeldLink(which) => {
+                let from = magic(self.held_fd(*which)?);
+                let (to, name) = self.entry(&op.to)?;
+                linkat(CWD, from, to, name, AtFlags::SYMLINK_FOLLOW)
             }
             Do::HeldMkdir(which, name) => {
                 mkdirat(self.held_fd(*which)?, &name[..], Bits::from_raw_mode(0o755))
@@ -225,11 +241,15 @@ impl Driver for Plain {
                 self.held.push(openat(dir, name, flags, Bits::empty())?);
                 Ok(())
             }
+            Do::Unnamed(bits) => {
+                self.held.push(self.unnamed(&op.at, *bits)?);
+                Ok(())
+            }
             Do::List => {
                 self.listing = Some(self.dir(&op.at, OFlags::RDONLY)?);
                 Ok(())
             }
-            what => self.do_held(what),
+            _ => self.do_held(op),
         }
     }
 

@@ -45,7 +45,7 @@ impl Draft {
             what: self.what.clone(),
             at: self.at.resolve(tree),
             to: match self.what {
-                Do::Link | Do::Rename(_) => self.to.resolve(tree),
+                Do::Link | Do::Rename(_) | Do::HeldLink(_) => self.to.resolve(tree),
                 _ => At::new(),
             },
         }
@@ -415,6 +415,8 @@ fn open_files() -> impl Strategy<Value = Draft> {
         2 => one((which(), select(&FILE_MODES[..])).prop_map(|(w, m)| Do::HeldChmod(w, m)), pick()),
         1 => one((which(), time()).prop_map(|(w, t)| Do::HeldSetTime(w, t)), pick()),
         1 => one((which(), name()).prop_map(|(w, n)| Do::HeldMkdir(w, n)), pick()),
+        2 => one(select(&FILE_MODES[..]).prop_map(Do::Unnamed), dir()),
+        3 => one(which().prop_map(Do::HeldLink), new_name()),
         1 => one(which().prop_map(Do::Release), pick()),
     ]
 }

@@ -2,8 +2,8 @@
 
 use super::describe::{Stack, check, dir, file, hard_link, leaf, leftover, opaque, sym, white};
 use super::ops::{
-    Do, Mode, Space, create, fifo, link, mkdir, on, op, remove_xattr, rename, rmdir, set_xattr,
-    symlink, unlink,
+    Do, Mode, Space, create, fifo, held_link, link, mkdir, on, op, remove_xattr, rename, rmdir,
+    set_xattr, symlink, unlink,
 };
 use super::stack::{Leaf, Opaque, White};
 
@@ -308,6 +308,28 @@ fn regression_exchange_while_listing() {
     );
 }
 
+/// A file without a name gets its first one over a whiteout, and a second one; a removed file gets none.
+#[test]
+fn a_file_without_a_name_gets_two() {
+    check(
+        Stack::new().lower(vec![file("d/a"), file("d/b")]),
+        &[
+            unlink("d/a"),
+            on("d", Do::Unnamed(0o640)),
+            op(Do::HeldWrite(0, 10, 5000, 3)),
+            held_link(0, "d/a"),
+            held_link(0, "c"),
+            held_link(0, "c"),
+            on("d/b", Do::Hold),
+            unlink("d/b"),
+            held_link(1, "e"),
+            op(Do::HeldWrite(0, 0, 10, 4)),
+            unlink("d/a"),
+            op(Do::Remount),
+        ],
+    );
+}
+
 /// One xattr says that a directory is opaque, or that it holds whiteouts by xattr: when it was made opaque, those
 /// became ordinary empty files.
 #[test]
@@ -322,6 +344,22 @@ fn regression_opaque_directory_with_whiteouts_by_xattr() {
         &[
             rename("h/c", "h/b", Mode::Exchange),
             rename("d/a", "d/s", Mode::Exchange),
+            op(Do::Remount),
+        ],
+    );
+}
+
+/// Where whiteouts are devices, `.wh..wh..opq` is a name like any other: in the root it made redirects lead nowhere
+/// from the next mount on.
+#[test]
+fn regression_opaque_name_beside_redirects() {
+    check(
+        Stack::new()
+            .lower(vec![file("c/a"), dir("b")])
+            .form(&["char", "redirect"]),
+        &[
+            fifo(".wh..wh..opq", 0o644),
+            rename("c", "b/d", Mode::Replace),
             op(Do::Remount),
         ],
     );
