@@ -1,0 +1,41 @@
+//! READDIR and READDIRPLUS: as many entries as fit.
+
+use super::Server;
+use crate::fuse::proto::reply::{Body, bare_entry};
+use crate::fuse::proto::wire::ReadIn;
+use crate::fuse::report::report;
+use crate::union::{NodeId, Result};
+
+impl Server {
+    /// Names, types and inode numbers.
+    pub(super) fn readdir(&self, node: NodeId, arg: &ReadIn, body: &mut Body<'_>) -> Result<()> {
+        let limit = usize::try_from(arg.size).unwrap_or(usize::MAX);
+        self.union
+            .readdir(node, arg.offset, |entry| body.dirent(limit, None, entry))
+    }
+
+    /// The same with attributes; the kernel counts a lookup on each entry that it gets.
+    pub(super) fn readdirplus(
+        &self,
+        node: NodeId,
+        arg: &ReadIn,
+        body: &mut Body<'_>,
+    ) -> Result<()> {
+        let limit = usize::try_from(arg.size).unwrap_or(usize::MAX);
+        let listed = self.union.readdirplus(node, arg.offset, |entry, found| {
+            let plus = match &found {
+                Some(found) => self.entry(found),
+                None => bare_entry(entry),
+            };
+            body.dirent(limit, Some(&plus), entry)
+        });
+        match listed {
+            // What was added is counted: it must be sent. The next call meets the same error first.
+            Err(error) if !body.is_empty() => {
+                report("readdirplus", &error);
+                Ok(())
+            }
+            other => other,
+        }
+    }
+}
