@@ -9,7 +9,8 @@ use fuser::{
 };
 
 use super::convert::errno;
-use crate::union::{Error, Result};
+use super::report::report;
+use crate::union::Result;
 
 /// Every reply can say that it failed.
 pub(super) trait Refuse {
@@ -54,14 +55,6 @@ pub(super) fn answer<R: Refuse, T>(
     }));
     if outcome.is_err() {
         log::error!("{call}: panicked; answered EIO");
-    }
-}
-
-pub(super) fn report(call: &str, error: &Error) {
-    if error.is_failure() {
-        log::warn!("{call}: {error}");
-    } else {
-        log::debug!("{call}: {error}");
     }
 }
 

@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fuser::{Errno, FileAttr, FileType, INodeNo, TimeOrNow};
 
+use super::proto::reply::kernel_device;
 use crate::layer::stat::{Kind, Time};
 use crate::layer::upper::SetTime;
 use crate::union::{Attr, Error};
@@ -45,19 +46,6 @@ pub(super) fn attr(attr: &Attr, ino: u64) -> FileAttr {
         blksize: attr.blksize,
         flags: 0,
     }
-}
-
-/// A device number in the kernel's 32-bit encoding (`new_encode_dev` in `kdev_t.h`), which FUSE speaks.
-fn kernel_device(rdev: u64) -> u32 {
-    let (major, minor) = (rustix::fs::major(rdev), rustix::fs::minor(rdev));
-    (minor & 0xff) | (major << 8) | ((minor & !0xff) << 12)
-}
-
-/// The reverse of [`kernel_device`].
-pub(super) fn device(encoded: u32) -> u64 {
-    let major = (encoded & 0xfff00) >> 8;
-    let minor = (encoded & 0xff) | ((encoded >> 12) & 0xfff00);
-    rustix::fs::makedev(major, minor)
 }
 
 fn system_time(time: Time) -> SystemTime {
@@ -132,13 +120,5 @@ mod tests {
             nanos: 300,
         };
         assert_eq!(from_fuser(after), want);
-    }
-
-    #[test]
-    fn device_numbers_go_both_ways() {
-        for (major, minor) in [(0, 0), (1, 3), (8, 1), (259, 70_000), (4095, 0xfffff)] {
-            let rdev = rustix::fs::makedev(major, minor);
-            assert_eq!(device(kernel_device(rdev)), rdev);
-        }
     }
 }

@@ -23,9 +23,10 @@ use fuser::{
 use rustix::fs::XattrFlags;
 
 use super::answer::{absent, answer, send_xattr};
-use super::convert::{attr, device, set_time};
-use super::init::{Agreed, negotiate};
+use super::convert::{attr, set_time};
+use super::init::{Agreed, Road, negotiate};
 use super::node_ids::{NodeIds, Wire};
+use super::proto::reply::device;
 use super::settings::Settings;
 use super::shared::Shared;
 use super::workers::Workers;
@@ -55,7 +56,7 @@ pub(super) struct Adapter {
 }
 
 impl Adapter {
-    pub(super) fn new(union: Union, settings: Settings, threads: usize) -> Self {
+    pub(super) fn new(union: Arc<Union>, settings: Settings, threads: usize) -> Self {
         Self {
             shared: Arc::new(Shared {
                 union,
@@ -156,7 +157,7 @@ pub(super) fn generation(entry: &Entry) -> Generation {
 
 impl Filesystem for Adapter {
     fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> io::Result<()> {
-        self.agreed = negotiate(config, &self.shared.union, &self.settings);
+        self.agreed = negotiate(config, &self.shared.union, &self.settings, Road::Fuser);
         log::debug!("agreed: {:?}", self.agreed);
         if let Some(shared) = Arc::get_mut(&mut self.shared) {
             shared.writeback = self.agreed.writeback;

@@ -4,81 +4,166 @@ use std::time::Duration;
 
 use fuser::{InitFlags, KernelConfig};
 
-use super::settings::Settings;
+use super::settings::{Io, Settings};
 use crate::union::Union;
 
 /// Largest write and read request, in bytes: what the kernel takes at most by default (`max_pages_limit`).
-const MAX_WRITE: u32 = 1 << 20;
+pub(super) const MAX_WRITE: u32 = 1 << 20;
 /// How long the kernel may cache what nobody but this mount changes, in seconds: a year.
 const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
 /// How long it may cache what somebody edits below: with the union's own checks, changes show within a second.
 const EDITED: Duration = Duration::from_millis(500);
 /// Requests that the kernel keeps under way in the background (readahead, writeback).
 const MAX_BACKGROUND: u16 = 64;
+/// Passthrough to files of which the file system is itself stacked on another one (overlayfs: 1).
+const MAX_STACK_DEPTH: u32 = 2;
 
 /// What was agreed on, as far as it decides how requests are answered.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Agreed {
+pub struct Agreed {
     /// OPEN, CREATE and FLUSH are answered ENOSYS: the kernel then opens and closes files by itself.
-    pub(super) zero_message_open: bool,
-    /// The kernel gathers writes.
-    pub(super) writeback: bool,
+    pub zero_message_open: bool,
     /// OPENDIR is answered ENOSYS.
-    pub(super) zero_message_opendir: bool,
+    pub zero_message_opendir: bool,
+    /// Where files are opened: what the page cache holds of them stays true.
+    pub keeps_cache: bool,
+    /// The kernel gathers writes.
+    pub writeback: bool,
+    /// SETXATTR has its long form.
+    pub long_setxattr: bool,
+    /// Files may be read and written by the kernel itself.
+    pub passthrough: bool,
+    /// Names can be expired without throwing away what is below them.
+    pub expires: bool,
+    /// Requests come through io_uring.
+    pub uring: bool,
+    /// Goes with each node id: ids are never reused, but the next mount begins anew, and a handle
+    /// (open_by_handle_at(2)) of this one must mean nothing there.
+    pub generation: u64,
     /// Lifetime of names and attributes.
-    pub(super) lifetime: Duration,
+    pub lifetime: Duration,
 }
 
+/// What decides which capabilities are asked for.
+#[derive(Clone, Copy, Debug)]
+struct Wish {
+    /// Nobody but this mount changes the layers.
+    stable: bool,
+    writable: bool,
+    acls: bool,
+    /// Our own transport, which can do more than fuser.
+    own: bool,
+    uring: bool,
+    passthrough: bool,
+    writeback: bool,
+    default_permissions: bool,
+    /// Asked for, and there are xattrs to keep the labels in.
+    security_ctx: bool,
+}
+
+/// A capability, when it is asked for, and why.
 struct Capability {
+    /// The name in [`Settings::without`]: the kernel's, in small letters, without `FUSE_`.
+    name: &'static str,
     flag: InitFlags,
-    wanted: bool,
+    wanted: fn(&Wish) -> bool,
+    why: &'static str,
+}
+
+const fn ask(
+    name: &'static str,
+    flag: InitFlags,
+    wanted: fn(&Wish) -> bool,
+    why: &'static str,
+) -> Capability {
+    Capability {
+        name,
+        flag,
+        wanted,
+        why,
+    }
+}
+
+/// All that is ever asked for. INIT_EXT, MAX_PAGES, ASYNC_READ and BIG_WRITES are fuser's own wishes. Left out on purpose:
+/// REQUEST_TIMEOUT (a slow lower is no reason to abort a mount), CREATE_SUPP_GROUP (the kernel drops setgid by itself
+/// before it asks), POSIX_LOCKS and FLOCK_LOCKS (the kernel's own locks do, there being one kernel), the SPLICE flags
+/// (one copy through a warm buffer is faster than a pipe at a union's sizes), SUBMOUNTS and DAX (there are none).
+#[rustfmt::skip] // one capability, one line
+const CAPABILITIES: &[Capability] = &[
+    ask("parallel_dirops", InitFlags::FUSE_PARALLEL_DIROPS, |_| true, "lookups in one directory need not wait for each other: states are locked here"),
+    ask("do_readdirplus", InitFlags::FUSE_DO_READDIRPLUS, |_| true, "a listing fills the caches of names and attributes"),
+    ask("readdirplus_auto", InitFlags::FUSE_READDIRPLUS_AUTO, |_| true, "but only for readers who look at the attributes"),
+    ask("cache_symlinks", InitFlags::FUSE_CACHE_SYMLINKS, |w| w.stable, "a symlink changes by being replaced"),
+    ask("writeback_cache", InitFlags::FUSE_WRITEBACK_CACHE, |w| w.writeback && w.stable && w.writable && !w.passthrough, "small writes are gathered; the kernel then owns size and times of open files"),
+    ask("auto_inval_data", InitFlags::FUSE_AUTO_INVAL_DATA, |w| !w.stable, "cached data is checked against size and mtime when somebody edits below"),
+    ask("posix_acl", InitFlags::FUSE_POSIX_ACL, |w| w.acls, "the kernel enforces ACLs; without it they would be mere xattrs"),
+    // With passthrough the kernel writes as the daemon, who may keep the bits: then it has to clear them itself.
+    ask("handle_killpriv_v2", InitFlags::FUSE_HANDLE_KILLPRIV_V2, |w| !w.passthrough, "setuid, setgid and capabilities are cleared here: no question before each write"),
+    ask("dont_mask", InitFlags::FUSE_DONT_MASK, |_| true, "a default ACL takes the umask's place (acl(5)), which is decided here"),
+    ask("export_support", InitFlags::FUSE_EXPORT_SUPPORT, |_| true, "lookup of . and .. by node id: open_by_handle_at(2), NFS export"),
+    ask("async_dio", InitFlags::FUSE_ASYNC_DIO, |_| true, "several direct reads and writes of one file at a time"),
+    ask("no_open_support", InitFlags::FUSE_NO_OPEN_SUPPORT, |w| w.stable && !w.passthrough, "no message at all for opening and closing a file"),
+    ask("no_opendir_support", InitFlags::FUSE_NO_OPENDIR_SUPPORT, |w| w.stable, "nor a directory"),
+    ask("has_ioctl_dir", InitFlags::FUSE_HAS_IOCTL_DIR, |w| w.own, "lsattr and chattr of directories"),
+    ask("setxattr_ext", InitFlags::FUSE_SETXATTR_EXT, |w| w.own, "tells when an access ACL has to clear setgid"),
+    ask("security_ctx", InitFlags::FUSE_SECURITY_CTX, |w| w.own && w.security_ctx, "files are born with their SELinux label"),
+    ask("has_expire_only", InitFlags::FUSE_HAS_EXPIRE_ONLY, |w| w.own && !w.stable, "a changed name is looked up again without throwing away what is below it"),
+    // The kernel refuses the whole mount when it is asked for without default_permissions.
+    ask("allow_idmap", InitFlags::FUSE_ALLOW_IDMAP, |w| w.own && w.default_permissions, "mount_setattr(2) may give a mount of it other owners"),
+    ask("passthrough", InitFlags::FUSE_PASSTHROUGH, |w| w.own && w.passthrough, "the kernel reads and writes the real file by itself"),
+    ask("over_io_uring", InitFlags::FUSE_OVER_IO_URING, |w| w.uring, "a request stays on its caller's CPU"),
+];
+
+/// The names that [`Settings::without`] knows.
+pub fn capability_names() -> impl Iterator<Item = &'static str> {
+    CAPABILITIES.iter().map(|capability| capability.name)
+}
+
+/// How the requests of a session will come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Road {
+    /// fuser reads them.
+    Fuser,
+    /// We read them from /dev/fuse.
+    Dev,
+    /// We fetch them by io_uring.
+    Uring,
 }
 
 /// Asks for what the union can use and reports what the kernel grants.
-pub(super) fn negotiate(config: &mut KernelConfig, union: &Union, settings: &Settings) -> Agreed {
+pub(super) fn negotiate(
+    config: &mut KernelConfig,
+    union: &Union,
+    settings: &Settings,
+    road: Road,
+) -> Agreed {
     let stable = !union.may_change_below();
-    let always = |flag| Capability { flag, wanted: true };
-    let when = |wanted, flag| Capability { flag, wanted };
-    let table = [
-        // Lookups and listings of one directory need not wait for each other: states are locked per directory.
-        always(InitFlags::FUSE_PARALLEL_DIROPS),
-        // A listing fills the caches of names and attributes, when the reader looks at them.
-        always(InitFlags::FUSE_DO_READDIRPLUS),
-        always(InitFlags::FUSE_READDIRPLUS_AUTO),
-        // Symlinks of a layer do not change, and those of the upper change by being replaced.
-        when(stable, InitFlags::FUSE_CACHE_SYMLINKS),
-        // Small writes are gathered. The kernel then owns size and times of open files, which only holds when
-        // nobody changes them below.
-        when(
-            stable && !union.is_read_only() && settings.writeback,
-            InitFlags::FUSE_WRITEBACK_CACHE,
-        ),
-        // Cached data is checked against size and mtime when somebody edits below.
-        when(!stable, InitFlags::FUSE_AUTO_INVAL_DATA),
-        // The kernel enforces and inherits ACLs; without it they would be mere xattrs.
-        when(union.offers_acls(), InitFlags::FUSE_POSIX_ACL),
-        // Setuid, setgid and capabilities are cleared here, so that the kernel need not ask for
-        // security.capability before each write. fuser does not pass on who may keep them when a file is
-        // truncated or punched: that is decided by the caller's user id.
-        always(InitFlags::FUSE_HANDLE_KILLPRIV_V2),
-        // The union applies the umask itself, since a default ACL takes its place (acl(5)).
-        always(InitFlags::FUSE_DONT_MASK),
-        // Lookup of "." by node id: open_by_handle_at(2), NFS export.
-        always(InitFlags::FUSE_EXPORT_SUPPORT),
-        // Several direct reads and writes of one file at a time.
-        always(InitFlags::FUSE_ASYNC_DIO),
-        // No message at all for opening and closing.
-        when(stable, InitFlags::FUSE_NO_OPEN_SUPPORT),
-        when(stable, InitFlags::FUSE_NO_OPENDIR_SUPPORT),
-    ];
+    let wish = Wish {
+        stable,
+        writable: !union.is_read_only(),
+        acls: union.offers_acls(),
+        own: road != Road::Fuser,
+        uring: road == Road::Uring,
+        passthrough: road != Road::Fuser && settings.io == Io::Passthrough,
+        writeback: settings.writeback,
+        default_permissions: !settings.no_default_permissions,
+        security_ctx: settings.security_ctx && union.offers_xattrs(),
+    };
     let mut granted = InitFlags::empty();
-    for capability in &table {
-        if !capability.wanted {
+    for capability in CAPABILITIES {
+        let Capability {
+            name, flag, why, ..
+        } = capability;
+        if !(capability.wanted)(&wish) {
             continue;
         }
-        match config.add_capabilities(capability.flag) {
-            Ok(()) => granted |= capability.flag,
-            Err(missing) => log::info!("kernel without {missing:?}"),
+        if settings.without.iter().any(|other| other == name) {
+            log::info!("not asked for: {name}, {why}");
+            continue;
+        }
+        match config.add_capabilities(*flag) {
+            Ok(()) => granted |= *flag,
+            Err(_) => log::info!("kernel without {name}: {why}"),
         }
     }
     let max_write = settings
@@ -88,13 +173,27 @@ pub(super) fn negotiate(config: &mut KernelConfig, union: &Union, settings: &Set
     if let Err(nearest) = config.set_max_write(max_write) {
         log::info!("max_write {max_write} is not possible, the nearest is {nearest}");
     }
+    // Replies are no longer than requests: the buffers are made for that. A kernel that reads ahead less keeps to that.
+    if let Err(most) = config.set_max_readahead(MAX_WRITE) {
+        log::debug!("the kernel reads ahead {most} bytes at most");
+    }
     if let Err(nearest) = config.set_max_background(MAX_BACKGROUND) {
         log::info!("max_background {MAX_BACKGROUND} is not possible, the nearest is {nearest}");
     }
+    let passthrough = granted.contains(InitFlags::FUSE_PASSTHROUGH);
+    if passthrough && let Err(most) = config.set_max_stack_depth(MAX_STACK_DEPTH) {
+        log::info!("the kernel stacks {most} file systems at most");
+    }
     Agreed {
         zero_message_open: granted.contains(InitFlags::FUSE_NO_OPEN_SUPPORT),
-        writeback: granted.contains(InitFlags::FUSE_WRITEBACK_CACHE),
         zero_message_opendir: granted.contains(InitFlags::FUSE_NO_OPENDIR_SUPPORT),
+        keeps_cache: stable,
+        writeback: granted.contains(InitFlags::FUSE_WRITEBACK_CACHE),
+        long_setxattr: granted.contains(InitFlags::FUSE_SETXATTR_EXT),
+        passthrough,
+        expires: granted.contains(InitFlags::FUSE_HAS_EXPIRE_ONLY),
+        generation: generation(),
+        uring: granted.contains(InitFlags::FUSE_OVER_IO_URING),
         lifetime: match (settings.timeout, stable) {
             (Some(timeout), true) => timeout.min(FOREVER),
             (Some(timeout), false) => timeout.min(EDITED),
@@ -102,4 +201,13 @@ pub(super) fn negotiate(config: &mut KernelConfig, union: &Union, settings: &Set
             (None, false) => EDITED,
         },
     }
+}
+
+/// A number that another mount will hardly have: the kernel keeps 32 bits of it.
+fn generation() -> u64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(1, |since| {
+            u64::from(since.subsec_nanos()) ^ (since.as_secs() & 0xffff_ffff)
+        })
 }

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use fuser::{Errno, Generation, INodeNo, ReplyDirectory, ReplyDirectoryPlus};
 
-use super::answer::{absent, report};
+use super::answer::absent;
 use super::convert::{attr, errno, file_type};
 use super::fuser::{Adapter, generation};
+use super::report::report;
 
 impl Adapter {
     /// Names, types and inode numbers.

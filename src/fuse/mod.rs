@@ -3,12 +3,23 @@
 
 mod answer;
 mod convert;
+mod dev;
 mod fuser;
-mod init;
+mod handshake;
+pub mod init;
 mod list;
 pub mod mountinfo;
 mod node_ids;
+mod notifier;
+mod privilege;
+pub mod proto;
+mod report;
+pub mod serve;
 pub mod session;
 pub mod settings;
 mod shared;
+mod transport;
+mod unmounting;
+mod uring;
+mod watch;
 mod workers;

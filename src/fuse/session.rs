@@ -2,26 +2,24 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
-use std::os::fd::{OwnedFd, RawFd};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use fuser::{Config, MountOption, Session, SessionACL};
-use rustix::io::Errno;
-use rustix::mount::UnmountFlags;
+use fuser::{Config, Filesystem, MountOption, Session, SessionACL};
 
 use super::fuser::Adapter;
-use super::mountinfo;
-use super::settings::{AllowOther, MountFlags, Settings};
-use crate::sys::daemon::{self, Side};
+use super::handshake::Handshake;
+use super::init::Road;
+use super::settings::{AllowOther, MountFlags, Settings, Transport};
+use super::transport::{self, dev_threads};
+use super::unmounting::{minor_of, unmount_on_signal, unmount_ours};
+use crate::sys::daemon::{self, Promise, Side};
 use crate::sys::signals::Termination;
 use crate::union::{SetupError, Union};
 
-/// Fewest threads: one that waits for a slow disk must not be the only one.
-const FEWEST_THREADS: usize = 2;
-/// Most threads that are started without being asked for.
-const MOST_THREADS: usize = 8;
 /// How far the kernel reads ahead, in KiB: one largest request.
 const READ_AHEAD_KIB: u32 = 1024;
 
@@ -43,46 +41,207 @@ pub fn mount(union: Union, settings: Settings) -> Result<(), SetupError> {
             "report this, it should not happen",
         )
     })?;
-    let config = session_config(&settings, union.is_read_only());
-    let adapter = Adapter::new(union, settings.clone(), config.n_threads.unwrap_or(1));
-    let serving = adapter.serving();
-    let session = match descriptor(&settings.mountpoint) {
+    let road = road(&settings)?;
+    let union = Arc::new(union);
+    let plan = Plan {
+        settings,
+        termination,
+    };
+    let end = match plan.mount_and_serve(&union, road) {
+        // The mount is gone again: nobody has used it, and another one may do.
+        Err(Failed::Start(reason)) if plan.may_do_without(road) => {
+            log::warn!("{reason}; going on without io_uring");
+            plan.mount_and_serve(&union, Road::Dev)
+        }
+        end => end,
+    };
+    end.map_err(|failed| match failed {
+        Failed::Start(reason) => cannot_serve(&reason),
+        Failed::ForGood(error) => error,
+    })
+}
+
+/// How requests will come. Errors: io_uring was asked for and is not there.
+fn road(settings: &Settings) -> Result<Road, SetupError> {
+    let usable = crate::sys::ring_probe::usable;
+    match settings.transport {
+        Transport::Fuser => Ok(Road::Fuser),
+        Transport::Dev => Ok(Road::Dev),
+        Transport::Uring => match usable() {
+            Ok(()) => Ok(Road::Uring),
+            Err(why) => Err(SetupError::new(
+                format!("io_uring cannot be used: {why}"),
+                "mount with -o transport=dev, or see the README on switching io_uring on",
+            )),
+        },
+        Transport::Auto => match usable() {
+            Ok(()) => Ok(Road::Uring),
+            Err(why) => {
+                log::debug!("no io_uring: {why}");
+                Ok(Road::Dev)
+            }
+        },
+    }
+}
+
+fn open_session<F: Filesystem>(
+    filesystem: F,
+    mountpoint: &Path,
+    config: Config,
+) -> Result<Session<F>, SetupError> {
+    match descriptor(mountpoint) {
         Some(fd) => {
             let fd = inherited(fd)?;
             let acl = config.acl;
-            Session::from_fd(adapter, fd, acl, config)
+            Session::from_fd(filesystem, fd, acl, config)
         }
-        None => Session::new(adapter, &settings.mountpoint, &config),
+        None => Session::new(filesystem, mountpoint, &config),
     }
-    .map_err(|error| cannot_mount(&settings.mountpoint, &error))?;
-    // Before anybody is told that it is mounted, and could mount something over it.
-    let minor = minor_of(&settings.mountpoint);
-    if !settings.foreground {
-        match daemon::fork().and_then(|side| {
-            if side == Side::Child {
-                daemon::detach()?;
-            }
-            Ok(side)
-        }) {
-            Ok(Side::Parent) => daemon::exit_now(0),
-            Ok(Side::Child) => {}
-            Err(error) => {
-                return Err(SetupError::new(
-                    format!("cannot go to the background: {error}"),
-                    "free memory or processes, or mount with --foreground",
-                ));
-            }
+    .map_err(|error| cannot_mount(mountpoint, &error))
+}
+
+/// Why nothing is served.
+enum Failed {
+    /// The mount was made, could not be served, and is gone again.
+    Start(String),
+    /// Anything else.
+    ForGood(SetupError),
+}
+
+impl From<SetupError> for Failed {
+    fn from(error: SetupError) -> Self {
+        Self::ForGood(error)
+    }
+}
+
+/// What is asked for, whatever the requests come by.
+struct Plan {
+    settings: Settings,
+    termination: Termination,
+}
+
+impl Plan {
+    /// Whether another mount may be made where this one could not be served.
+    fn may_do_without(&self, road: Road) -> bool {
+        let ours_to_mount = descriptor(&self.settings.mountpoint).is_none();
+        road == Road::Uring && self.settings.transport == Transport::Auto && ours_to_mount
+    }
+
+    fn mount_and_serve(&self, union: &Arc<Union>, road: Road) -> Result<(), Failed> {
+        let settings = &self.settings;
+        let config = session_config(settings, union.is_read_only());
+        let union = Arc::clone(union);
+        // A session that is dropped unmounts whatever is at the mount point by then: none ever is.
+        if road == Road::Fuser {
+            let adapter = Adapter::new(union, settings.clone(), config.n_threads.unwrap_or(1));
+            let serving = adapter.serving();
+            let session = ManuallyDrop::new(open_session(adapter, &settings.mountpoint, config)?);
+            return self.serve(move || {
+                serving.store(true, Ordering::Release);
+                // When the session is over the adapter ends the process.
+                Ok(move || format!("{:?}", ManuallyDrop::into_inner(session).run()))
+            });
         }
+        let handshake = Handshake::new(Arc::clone(&union), settings.clone(), road);
+        let agreed = handshake.agreed();
+        let session = ManuallyDrop::new(open_session(handshake, &settings.mountpoint, config)?);
+        // Who waits for a mount that could not be served is freed by closing its device: all of them must be ours to close.
+        let device = session
+            .as_fd()
+            .try_clone_to_owned()
+            .and_then(|device| daemon::let_go(session.as_fd()).map(|()| device));
+        let must_be_uring = settings.transport == Transport::Uring;
+        let threads = settings.threads;
+        self.serve(move || {
+            let agreed = agreed.get().copied().unwrap_or_default();
+            if must_be_uring && !agreed.uring {
+                return Err(io::Error::other("the kernel did not agree to use io_uring"));
+            }
+            let running = transport::start(union, agreed, device?, threads)?;
+            Ok(move || {
+                running.join();
+                daemon::exit_now(0)
+            })
+        })
     }
-    unmount_on_signal(termination, settings.mountpoint.clone(), minor);
-    set_read_ahead(minor);
-    serving.store(true, Ordering::Release);
-    // When the session is over the adapter ends the process.
-    let ended = session.run();
-    Err(SetupError::new(
-        format!("the session broke off: {ended:?}"),
-        "see the log, unmount with 'unionmount umount --force', and mount again",
-    ))
+
+    /// Goes to the background, starts serving, says that the mount is usable, and serves until it ends. `start` gives
+    /// what waits for the end and says why it came.
+    fn serve<W: FnOnce() -> String>(
+        &self,
+        start: impl FnOnce() -> io::Result<W>,
+    ) -> Result<(), Failed> {
+        let mountpoint = &self.settings.mountpoint;
+        // Before anybody is told that it is mounted, and could mount something over it.
+        let minor = minor_of(mountpoint);
+        let promise = if self.settings.foreground {
+            None
+        } else {
+            match daemon::fork() {
+                Ok(Side::Parent(outlook)) => match outlook.wait() {
+                    Ok(()) => daemon::exit_now(0),
+                    Err(reason) => {
+                        // The daemon has unmounted unless it was killed.
+                        unmount_ours(mountpoint, minor);
+                        return Err(Failed::Start(reason));
+                    }
+                },
+                Ok(Side::Child(promise)) => Some(promise),
+                Err(error) => {
+                    unmount_ours(mountpoint, minor);
+                    return Err(Failed::ForGood(SetupError::new(
+                        format!("cannot go to the background: {error}"),
+                        "free memory or processes, or mount with --foreground",
+                    )));
+                }
+            }
+        };
+        let detached = match &promise {
+            Some(_) => daemon::detach(),
+            None => Ok(()),
+        };
+        let end = match (detached.and_then(|()| start()), promise) {
+            (Ok(end), promise) => {
+                // A signal that came meanwhile is answered now.
+                unmount_on_signal(self.termination, mountpoint.clone(), minor);
+                set_read_ahead(minor);
+                // The parent may be gone: the mount is there all the same.
+                if let Some(Err(error)) = promise.map(Promise::ready) {
+                    log::warn!("tell the parent: {error}");
+                }
+                end
+            }
+            (Err(error), Some(promise)) => {
+                unmount_ours(mountpoint, minor);
+                if let Err(unheard) = promise.failed(&error.to_string()) {
+                    log::error!("{error}; and the parent is gone: {unheard}");
+                }
+                daemon::exit_now(1)
+            }
+            (Err(error), None) => {
+                unmount_ours(mountpoint, minor);
+                return Err(Failed::Start(error.to_string()));
+            }
+        };
+        let ended = end();
+        Err(Failed::ForGood(SetupError::new(
+            format!("the session broke off: {ended}"),
+            "see the log, unmount with 'unionmount umount --force', and mount again",
+        )))
+    }
+}
+
+/// The mount was made and given up again.
+fn cannot_serve(reason: &str) -> SetupError {
+    let reason = if reason.is_empty() {
+        "the daemon died"
+    } else {
+        reason
+    };
+    SetupError::new(
+        format!("cannot serve the mount: {reason}"),
+        "mount with -o transport=dev, or see the log (--log-file)",
+    )
 }
 
 /// The descriptor that a mount point of the form `/dev/fd/N` names: a FUSE device that was opened already
@@ -150,9 +309,7 @@ fn session_config(settings: &Settings, read_only: bool) -> Config {
     } else {
         SessionACL::Owner
     };
-    let cpus = std::thread::available_parallelism().map_or(FEWEST_THREADS, usize::from);
-    let threads = cpus.clamp(FEWEST_THREADS, MOST_THREADS);
-    config.n_threads = Some(settings.threads.unwrap_or(threads).max(1));
+    config.n_threads = Some(settings.threads.unwrap_or_else(dev_threads).max(1));
     config.clone_fd = true;
     config
 }
@@ -196,60 +353,6 @@ fn cannot_mount(mountpoint: &Path, error: &io::Error) -> SetupError {
     )
 }
 
-/// SIGTERM, SIGINT, SIGHUP: unmount, lazily when somebody is still using the mount; the session then ends with
-/// the last user.
-fn unmount_on_signal(termination: Termination, mountpoint: PathBuf, minor: Option<u32>) {
-    let waiter = std::thread::Builder::new()
-        .name("unionmount-signals".into())
-        .spawn(move || {
-            loop {
-                match termination.wait() {
-                    Ok(signal) => log::info!("signal {signal}: unmounting"),
-                    Err(error) => return log::error!("sigwait: {error}"),
-                }
-                // Behind an inherited descriptor is somebody else's mount: it stays, without us.
-                if minor.is_none() {
-                    crate::sys::daemon::exit_now(0);
-                }
-                // Only our own mount: meanwhile another one may be there.
-                if minor.is_some() && minor == minor_of(&mountpoint) {
-                    unmount(&mountpoint);
-                }
-            }
-        });
-    if let Err(error) = waiter {
-        log::error!("cannot start the thread that waits for signals: {error}");
-    }
-}
-
-fn unmount(mountpoint: &Path) {
-    let result = rustix::mount::unmount(mountpoint, UnmountFlags::NOFOLLOW).or_else(|errno| {
-        log::info!("unmount: {errno}; detaching instead");
-        rustix::mount::unmount(mountpoint, UnmountFlags::NOFOLLOW | UnmountFlags::DETACH)
-    });
-    match result {
-        Ok(()) => {}
-        Err(Errno::PERM) => unmount_by_helper(mountpoint),
-        Err(errno) => log::error!("detach {}: {errno}", mountpoint.display()),
-    }
-}
-
-/// What an ordinary user has mounted through fusermount3 is unmounted by it.
-fn unmount_by_helper(mountpoint: &Path) {
-    let helper = Command::new("fusermount3")
-        .args(["-u", "-z", "--"])
-        .arg(mountpoint)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status();
-    match helper {
-        Ok(status) if status.success() => {}
-        Ok(status) => log::error!("fusermount3 -u {}: {status}", mountpoint.display()),
-        Err(error) => log::error!("fusermount3: {error}"),
-    }
-}
-
 /// Lets the kernel read ahead by whole requests. FUSE's INIT can only lower the system's default; raising it
 /// needs root and is not necessary, so failing is fine.
 fn set_read_ahead(minor: Option<u32>) {
@@ -259,10 +362,4 @@ fn set_read_ahead(minor: Option<u32>) {
         Ok(()) => log::debug!("{path}: {READ_AHEAD_KIB}"),
         Err(error) => log::debug!("{path}: {error}"),
     }
-}
-
-/// The minor device number of a mount, found without asking the mount itself.
-fn minor_of(mountpoint: &Path) -> Option<u32> {
-    let mounts = mountinfo::read().ok()?;
-    mountinfo::at(&mounts, mountpoint).map(|mount| mount.minor)
 }

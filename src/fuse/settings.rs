@@ -49,6 +49,34 @@ pub enum AllowOther {
     No,
 }
 
+/// How requests come from the kernel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Transport {
+    /// io_uring where it can be used, else /dev/fuse.
+    #[default]
+    Auto,
+    /// FUSE over io_uring; mounting fails where that is not possible.
+    Uring,
+    /// Our own loop on /dev/fuse.
+    Dev,
+    /// The fuser library, for kernels that are not Linux, and in doubt.
+    Fuser,
+}
+
+/// How the data of files come to their readers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Io {
+    /// As it is best for most: at present always [`Io::Cached`].
+    #[default]
+    Auto,
+    /// Through the page cache; opening and closing files costs no message.
+    Cached,
+    /// The kernel reads and writes the real file where its place cannot change: in the upper, or on a read-only
+    /// mount. Each open and close is a message then. Files elsewhere, and all of them where the kernel refuses (in user
+    /// namespaces), go through the page cache.
+    Passthrough,
+}
+
 /// Everything a session needs besides the union itself.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
@@ -74,6 +102,15 @@ pub struct Settings {
     pub no_default_permissions: bool,
     /// Generic mount flags.
     pub flags: MountFlags,
+    /// How requests come from the kernel.
+    pub transport: Transport,
+    /// How data come to their readers.
+    pub io: Io,
+    /// Kernel capabilities that are not asked for, by the names of [`super::init::capability_names`].
+    pub without: Vec<String>,
+    /// New objects are born with the label that the security module gives them (SELinux). Off by default: the upper's
+    /// disk then must take it.
+    pub security_ctx: bool,
     /// Stay in the foreground.
     pub foreground: bool,
     /// Where the daemon logs to; `None`: nowhere in the background, standard error in the foreground.

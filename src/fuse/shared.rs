@@ -1,5 +1,7 @@
 //! The union with its node ids on the wire: what a request needs that is worked on by another thread.
 
+use std::sync::Arc;
+
 use fuser::{INodeNo, WriteFlags};
 
 use super::node_ids::NodeIds;
@@ -8,7 +10,7 @@ use crate::union::{Error, NodeId, Result, Union};
 /// What requests work on, wherever they are worked on.
 #[derive(Debug)]
 pub(super) struct Shared {
-    pub(super) union: Union,
+    pub(super) union: Arc<Union>,
     pub(super) ids: NodeIds,
     /// The kernel gathers writes and keeps the times of the files.
     pub(super) writeback: bool,

@@ -1,31 +1,77 @@
 //! Leaving the terminal: fork, and what a daemon must let go of.
 
-use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use rustix::fs::{Mode, OFlags, open};
 
 /// Which side of a fork this is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Side {
     /// The process that was started.
-    Parent,
+    Parent(Outlook),
     /// The new one.
-    Child,
+    Child(Promise),
 }
 
-/// fork(2). Only to be called while the process has a single thread: the child has only the calling one, and
+/// Hears from the new process.
+#[derive(Debug)]
+pub struct Outlook(File);
+
+/// Tells the process that was started.
+#[derive(Debug)]
+pub struct Promise(File);
+
+/// What is said when all is well.
+const READY: &[u8] = b"\0";
+
+impl Outlook {
+    /// Waits until the new process is ready; else gives its reason, which is empty when it died without one.
+    ///
+    /// # Errors
+    /// The reason.
+    pub fn wait(mut self) -> Result<(), String> {
+        let mut said = Vec::new();
+        match self.0.read_to_end(&mut said) {
+            Ok(_) if said == READY => Ok(()),
+            Ok(_) => Err(String::from_utf8_lossy(&said).into_owned()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+}
+
+impl Promise {
+    /// Everything works.
+    ///
+    /// # Errors
+    /// EPIPE when nobody waits any more.
+    pub fn ready(mut self) -> io::Result<()> {
+        self.0.write_all(READY)
+    }
+
+    /// It does not, and why.
+    ///
+    /// # Errors
+    /// EPIPE when nobody waits any more.
+    pub fn failed(mut self, reason: &str) -> io::Result<()> {
+        self.0.write_all(reason.as_bytes())
+    }
+}
+
+/// fork(2), with a pipe from the new process to the one that was started. Only to be called while the process has a single thread: the child has only the calling one, and
 /// locks that others held would stay locked.
 ///
 /// # Errors
-/// EAGAIN, ENOMEM.
+/// EAGAIN, ENOMEM, EMFILE.
 pub fn fork() -> io::Result<Side> {
+    let (read, write) = io::pipe()?;
     // SAFETY: fork itself touches no memory of ours; the caller promises that there is one thread only, so that
     // the child may use everything that the parent could.
     match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),
-        0 => Ok(Side::Child),
-        _ => Ok(Side::Parent),
+        0 => Ok(Side::Child(Promise(File::from(OwnedFd::from(write))))),
+        _ => Ok(Side::Parent(Outlook(File::from(OwnedFd::from(read))))),
     }
 }
 
@@ -79,6 +125,19 @@ pub fn close_inherited(keep: Option<RawFd>) -> io::Result<()> {
             close(fd.saturating_add(1), u32::MAX)
         }
         None => close(3, u32::MAX),
+    }
+}
+
+/// Puts `/dev/null` in the place of a descriptor that belongs to something which cannot be made to close it.
+///
+/// # Errors
+/// Those of open(2) and dup3(2).
+pub fn let_go(fd: BorrowedFd<'_>) -> io::Result<()> {
+    let null = open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+    // SAFETY: both descriptors are open; the owner of the second one goes on owning an open descriptor.
+    match unsafe { libc::dup3(null.as_raw_fd(), fd.as_raw_fd(), libc::O_CLOEXEC) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
     }
 }
 
