@@ -11,8 +11,10 @@
 //! Each room knows only those to its right:
 //!
 //! * [`cli`]: the command line, the `-o` language, checks of paths before the mount, unmounting.
-//! * [`fuse`]: one session: mounting, the daemon, INIT, and the adapter that decodes fuser's requests, calls the union
-//!   and replies. Nothing else knows fuser or the wire.
+//! * [`fuse`]: one session: mounting, the daemon, INIT, and three transports. `proto` reads requests and writes replies,
+//!   `serve` calls the union in between; `dev` (/dev/fuse) and `uring` (FUSE over io_uring) carry the bytes. `fuser` is the
+//!   portable adapter, which does all of that by the library of that name; it mounts and shakes hands for the other two.
+//!   Nothing else knows fuser or the wire.
 //! * [`union`]: the merged tree. Plain arguments in, plain results out, addressed by [`union::NodeId`]; it is tested
 //!   without a mount.
 //! * [`layer`]: one directory of a layer: opening beneath it, its marks on disk, what it can do. Lower layers are
@@ -35,6 +37,10 @@
 //! * **Publish once.** What is new is built in the work directory and appears by one system call, on disk before it is
 //!   visible. `.wh.` marks are written before an entry goes and removed after one came: a mark beside an entry of its
 //!   own layer hides nothing of it, so there is no moment in which a deleted name is back.
+//! * **No allocation, no copy.** A request is decoded where it lies; a read goes from the file into the reply's buffer, a
+//!   write from the request's buffer into the file.
+//! * **Nobody waits for a slow disk but who asked for it.** Threads that are kept by long requests get company
+//!   (`fuse/watch.rs`); on io_uring each thread has an entry of its own, so that it keeps back one request at most.
 //! * **Identity.** `st_ino` is a function of the origin: the layer, counted from the oldest, and the inode there. A copy
 //!   remembers it in an xattr, and directories that hold such copies are marked *impure*, so that others are listed
 //!   without asking each name. Node ids come from a counter and are never reused.
@@ -51,7 +57,8 @@
 //!
 //! # Dependencies, and what each is for
 //!
-//! fuser (mounting, handshake, the portable transport), rustix (system calls without unsafe), libc (what rustix lacks),
+//! fuser (mounting, handshake, the portable transport), zerocopy (structures of the protocol), io-uring (rings),
+//! rustix (system calls without unsafe), libc (what rustix lacks),
 //! dashmap (inode tables), clap with clap_mangen and clap_complete (arguments, manual page, completions), strsim (the
 //! nearest option name), log and env_logger; tempfile and proptest for tests.
 

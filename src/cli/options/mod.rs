@@ -11,7 +11,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
-use crate::fuse::settings::{AllowOther, Settings};
+use crate::fuse::settings::{AllowOther, Io, Settings, Transport};
 use crate::union::config::{CacheMode, Config, WhiteoutForm};
 use table::{Accepts, Effect, Spec};
 
@@ -183,6 +183,25 @@ impl Options {
                     bytes => Some(value::number(bytes, MIN_MAX_WRITE, u32::MAX)?),
                 }
             }
+            Effect::Transport => {
+                settings.transport = match some(given)? {
+                    b"auto" => Transport::Auto,
+                    b"uring" => Transport::Uring,
+                    b"dev" => Transport::Dev,
+                    b"fuser" => Transport::Fuser,
+                    _ => return Err(Problem::expected("auto, uring, dev or fuser")),
+                }
+            }
+            Effect::Io => {
+                settings.io = match some(given)? {
+                    b"auto" => Io::Auto,
+                    b"cached" => Io::Cached,
+                    b"passthrough" => Io::Passthrough,
+                    _ => return Err(Problem::expected("auto, cached or passthrough")),
+                }
+            }
+            Effect::Without => settings.without = value::capabilities(some(given)?)?,
+            Effect::SecurityCtx => settings.security_ctx = value::switch(given)?,
             Effect::AllowOther => {
                 none(given)?;
                 settings.allow_other = AllowOther::Yes;

@@ -50,6 +50,14 @@ pub enum Effect {
     Writeback,
     /// Largest write.
     MaxWrite,
+    /// How requests come from the kernel.
+    Transport,
+    /// How data come to their readers.
+    Io,
+    /// Capabilities that are not asked for.
+    Without,
+    /// Labels at birth.
+    SecurityCtx,
     /// Everybody may use the mount.
     AllowOther,
     /// The kernel checks permissions.
@@ -134,10 +142,14 @@ pub const OPTIONS: &[Spec] = &[
     spec("redirect_dir", "=on|off", Effect::RedirectDir, "rename lower directories by a redirect (fast) or by a copy (default, for engines that read the upper)"),
     spec("cache", "=static|auto", Effect::Cache, "auto: changes made to the layers behind the mount's back show within a second"),
     spec("timeout", "=SECONDS", Effect::Timeout, "how long the kernel may cache names and attributes (default: for ever)"),
-    spec("threads", "=N", Effect::Threads, "threads that serve requests (default: by number of CPUs)"),
+    spec("threads", "=N", Effect::Threads, "threads that serve requests, on io_uring for each CPU (default: by number of CPUs); more while long requests keep them"),
     spec("threaded", "=0|1", Effect::Threaded, "threaded=0 is threads=1"),
     spec("writeback", "=0|1", Effect::Writeback, "let the kernel collect small writes: pays off for many to one file (default 0)"),
     spec("max_write", "=BYTES", Effect::MaxWrite, "largest write request (default 1 MiB)"),
+    spec("transport", "=auto|uring|dev|fuser", Effect::Transport, "how requests come from the kernel (auto: io_uring where it is switched on, else /dev/fuse)"),
+    spec("io", "=auto|cached|passthrough", Effect::Io, "passthrough: the kernel reads and writes upper files, or all of a read-only mount, by itself; opens then cost a message"),
+    spec("without", "=NAME[:NAME..]", Effect::Without, "kernel capabilities not to ask for, such as writeback_cache or no_open_support; for kernels that have one and fail"),
+    spec("security_ctx", "=0|1", Effect::SecurityCtx, "new objects are born with their SELinux label, which the upper must be able to store (default 0)"),
     spec("allow_other", "", Effect::AllowOther, "other users may use the mount, or it fails (default: where permitted)"),
     spec("default_permissions", "[=0|1]", Effect::DefaultPermissions, "the kernel checks permissions (default 1)"),
     spec("fsname", "=NAME", Effect::FsName, "source shown in /proc/mounts"),

@@ -57,6 +57,25 @@ fn options_reach_the_configuration() {
     type Check = fn(&Options) -> bool;
     let cases: &[(&str, Check)] = &[
         ("ro", |o| o.config.read_only),
+        ("rw", |o| o.settings.transport == Transport::Auto),
+        ("transport=auto", |o| {
+            o.settings.transport == Transport::Auto
+        }),
+        ("transport=uring", |o| {
+            o.settings.transport == Transport::Uring
+        }),
+        ("transport=dev", |o| o.settings.transport == Transport::Dev),
+        ("transport=fuser", |o| {
+            o.settings.transport == Transport::Fuser
+        }),
+        ("io=passthrough", |o| o.settings.io == Io::Passthrough),
+        ("io=passthrough,io=cached", |o| o.settings.io == Io::Cached),
+        ("io=auto", |o| o.settings.io == Io::Auto),
+        ("security_ctx", |o| o.settings.security_ctx),
+        ("security_ctx=0", |o| !o.settings.security_ctx),
+        ("without=posix_acl:no_open_support", |o| {
+            o.settings.without == ["posix_acl", "no_open_support"]
+        }),
         ("ro,rw", |o| !o.config.read_only),
         ("volatile", |o| o.config.volatile),
         ("fsync=0", |o| o.config.volatile),
@@ -187,6 +206,14 @@ fn wrong_values_are_errors_in_both_dialects() {
         ),
         ("threads", "option 'threads' is wrong; it takes a value"),
         (
+            "transport=tcp",
+            "option 'transport=tcp' is wrong; it takes auto, uring, dev or fuser",
+        ),
+        (
+            "io=direct",
+            "option 'io=direct' is wrong; it takes auto, cached or passthrough",
+        ),
+        (
             "timeout=-1",
             "option 'timeout=-1' is wrong; it takes a time in seconds, such as 0, 0.5 or 86400",
         ),
@@ -308,4 +335,14 @@ fn several_arguments_and_bytes_that_are_no_text() {
         .add(&OsString::from_vec(b"\xff\n=1".to_vec()))
         .unwrap_err();
     assert!(unknown.to_string().starts_with("unknown option '\u{fffd}"));
+}
+
+#[test]
+fn an_unknown_capability_is_answered_with_the_known_ones() {
+    let text = error(Dialect::Strict, "without=posix_acl:posix_acls");
+    assert!(
+        text.contains("it takes names of parallel_dirops, "),
+        "{text}"
+    );
+    assert!(text.ends_with("over_io_uring"), "{text}");
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::lex::unescape;
+use crate::fuse::init::capability_names;
 use crate::union::config::IdRange;
 
 /// Largest id that a file can have: the one above it means "no id" to every system call.
@@ -110,6 +111,21 @@ fn decimal(value: &[u8]) -> Option<u32> {
         return None;
     }
     std::str::from_utf8(value).ok()?.parse().ok()
+}
+
+/// Names of kernel capabilities, with colons between them.
+pub fn capabilities(given: &[u8]) -> Result<Vec<String>, String> {
+    let names = String::from_utf8_lossy(given);
+    names
+        .split(':')
+        .map(|name| {
+            if capability_names().any(|known| known == name) {
+                return Ok(name.to_owned());
+            }
+            let known: Vec<_> = capability_names().collect();
+            Err(format!("names of {}", known.join(", ")))
+        })
+        .collect()
 }
 
 #[cfg(test)]
