@@ -38,11 +38,16 @@ Timed, each prints seconds:
   seqwrite FILE MIB           a new file in 128 KiB writes, then fsync
   fsyncs FILE N               N times 4 KiB and fsync
   firstwrite FILE             one write of 4 KiB into the middle of a file
+Timed, prints microseconds of time and of processor time for one request:
+  crossing miss DIR N T PID   T clients ask for N names each that do not exist; PID is the daemon
+  crossing getattr FILE N T PID
+                              T clients ask for the attributes of an open file that are not cached
 Not timed:
   make-tree PERCENT DIR..     the tree of 45 k entries, dealt over the given layers
   make-deep DIR..             a small tree over many layers
   make-files DIR N            N small files in directories of 100
   make-data FILE MIB          a file without holes
+  crossings RESULTS SYSTEM..  the same of what `crossing` printed
   report ROWS RESULTS SYSTEM..  a Markdown table of medians and ratios";
 
 fn main() -> ExitCode {
@@ -61,6 +66,9 @@ fn run(args: &[String]) -> Outcome<()> {
         println!("{USAGE}");
         return Ok(());
     };
+    if let ("crossing", [kind, path, n, clients, pid]) = (name.as_str(), rest) {
+        return crossing(kind, path, n.parse()?, clients.parse()?, pid);
+    }
     let seconds = match (name.as_str(), rest) {
         // What `cargo bench` and `cargo test --benches` pass.
         (option, _) if option.starts_with("--") => {
@@ -93,6 +101,7 @@ fn run(args: &[String]) -> Outcome<()> {
         ("make-deep", layers) if !layers.is_empty() => return make_deep(layers),
         ("make-files", [dir, n]) => return make_files(Path::new(dir), n.parse()?),
         ("make-data", [file, mib]) => return make_data(file, mib.parse()?),
+        ("crossings", [results, systems @ ..]) => return crossings(results, systems),
         ("report", [rows, results, systems @ ..]) => return report(rows, results, systems),
         _ => return Err("unknown command or wrong number of arguments".into()),
     };
@@ -105,6 +114,69 @@ fn timed(work: impl FnOnce() -> Outcome<()>) -> Outcome<f64> {
     let start = Instant::now();
     work()?;
     Ok(start.elapsed().as_secs_f64())
+}
+
+// ---------------------------------------------------------------- crossings
+
+/// Requests of which each crosses to the daemon and back exactly once: time from the caller's view, and processor time
+/// of daemon and callers together.
+fn crossing(kind: &str, path: &str, n: u64, clients: u64, pid: &str) -> Outcome<()> {
+    let me = std::process::id().to_string();
+    let before = processor_time(pid)? + processor_time(&me)?;
+    let (seconds, spent) = std::thread::scope(|scope| {
+        let start = Instant::now();
+        let workers: Vec<_> = (0..clients)
+            .map(|client| {
+                scope.spawn(move || -> Result<(), String> {
+                    let file = File::open(path).map_err(|error| error.to_string())?;
+                    for i in 0..n {
+                        let answer = match kind {
+                            // Each name once: the kernel remembers that it is not there.
+                            "miss" => fs::symlink_metadata(format!(
+                                "{path}/{client}-{i}-{me}",
+                                me = std::process::id()
+                            )),
+                            _ => file.metadata(),
+                        };
+                        if answer.is_ok() == (kind == "miss") {
+                            return Err(format!("{kind}: an answer that cannot be"));
+                        }
+                    }
+                    Ok(())
+                })
+            })
+            .collect();
+        let results: Vec<_> = workers.into_iter().map(|worker| worker.join()).collect();
+        let seconds = start.elapsed().as_secs_f64();
+        (seconds, results)
+    });
+    for result in spent {
+        result.map_err(|_| "a client panicked")??;
+    }
+    // The clients' threads are gone from /proc, but not from the time of the process.
+    let cpu = processor_time(pid)? + processor_time(&me)? - before;
+    let requests = (n * clients) as f64;
+    println!(
+        "{:.3} {:.3}",
+        seconds * 1e6 / n as f64,
+        cpu * 1e6 / requests
+    );
+    Ok(())
+}
+
+/// Seconds that a process has spent in user and kernel mode, its threads that ended included (proc_pid_stat(5), in
+/// ticks of 10 ms: long runs only).
+fn processor_time(pid: &str) -> Outcome<f64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let fields: Vec<&str> = stat
+        .rsplit_once(')')
+        .ok_or("no name in /proc/PID/stat")?
+        .1
+        .split_whitespace()
+        .collect();
+    let ticks =
+        |at: usize| -> Outcome<f64> { Ok(fields.get(at).ok_or("too few fields")?.parse()?) };
+    Ok((ticks(11)? + ticks(12)?) / 100.0)
 }
 
 // ---------------------------------------------------------------- names
@@ -603,6 +675,40 @@ fn report(rows: &str, results: &str, systems: &[String]) -> Outcome<()> {
                     print!(" **{}** of {count} rows |", significant(mean));
                 }
                 None => print!(" - |"),
+            }
+        }
+        println!();
+    }
+    Ok(())
+}
+
+/// Lines of `request clients system time processor-time` in, a table out.
+fn crossings(results: &str, systems: &[String]) -> Outcome<()> {
+    type Figures = (Vec<f64>, Vec<f64>);
+    let mut rows: BTreeMap<(String, u64), BTreeMap<String, Figures>> = BTreeMap::new();
+    for line in fs::read_to_string(results)?.lines() {
+        let [kind, clients, system, time, cpu] = line.split_whitespace().collect::<Vec<_>>()[..]
+        else {
+            return Err(format!("not a line of figures: {line}").into());
+        };
+        let row = rows.entry((kind.to_owned(), clients.parse()?)).or_default();
+        let figures = row.entry(system.to_owned()).or_default();
+        figures.0.push(time.parse()?);
+        figures.1.push(cpu.parse()?);
+    }
+    print!("| one request, us of time (of processor) |");
+    for system in systems {
+        print!(" {system} |");
+    }
+    println!("\n| --- |{}", " ---: |".repeat(systems.len()));
+    for ((kind, clients), mut row) in rows {
+        print!("| {kind}, clients: {clients} |");
+        for system in systems {
+            let figures = row.remove(system).unwrap_or_default();
+            let (mut time, mut cpu) = figures;
+            match (median(&mut time), median(&mut cpu)) {
+                (Some(time), Some(cpu)) => print!(" {time:.1} ({cpu:.1}) |"),
+                _ => print!(" - |"),
             }
         }
         println!();

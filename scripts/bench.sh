@@ -2,13 +2,17 @@
 # Speed beside kernel overlayfs and fuse-overlayfs, in turn within one run.
 #
 #   scripts/bench.sh [--rounds N] [--systems a,b,..] [--only REGEX] [--quick]
-#                    [--dir DIR] [--list] [--tsv FILE]
+#                    [--dir DIR] [--list] [--tsv FILE] [--transports]
 #
 # --rounds N     how often each row is run on each system (default 5); the
 #                table shows medians
 # --systems LIST out of native (a plain copy on the disk), overlay (kernel),
 #                fuse-overlayfs (1.x of the distribution), fuse-overlayfs-2
-#                (2.x from crates.io), unionmount; default: all that are there
+#                (2.x from crates.io), unionmount; default: all that are there.
+#                unionmount-fuser, -dev, -uring and -passthrough are unionmount
+#                with that transport, or with io=passthrough (which see)
+# --transports   systems overlay and unionmount with each of its transports, and
+#                a second table: what one request costs on each
 # --only REGEX   only rows whose name (see --list) matches, as grep -E
 # --quick        about a tenth of the work: for trying the script, not for
 #                figures
@@ -62,7 +66,7 @@ missing-64	deep	3 k missing names there
 '
 ROWS=$(sed '/^$/d' <<<"$ROWS")
 
-ROUNDS=5 ONLY=. SYSTEMS='' QUICK='' BASE=/var/tmp TSV=''
+ROUNDS=5 ONLY=. SYSTEMS='' QUICK='' BASE=/var/tmp TSV='' CROSSINGS=''
 while [ $# -gt 0 ]; do
 	case $1 in
 	--rounds) ROUNDS=${2:?--rounds needs a number}; shift ;;
@@ -71,6 +75,7 @@ while [ $# -gt 0 ]; do
 	--dir) BASE=${2:?--dir needs a directory}; shift ;;
 	--tsv) TSV=${2:?--tsv needs a file}; shift ;;
 	--quick) QUICK=1 ;;
+	--transports) CROSSINGS=1 ;;
 	--list) awk -F '\t' '{printf "%-16s %s\n", $1, $3}' <<<"$ROWS"; exit 0 ;;
 	-h | --help) sed -n '2,/^set -e/{/^set -e/d;s/^# \{0,1\}//;p}' "$0"; exit 0 ;;
 	*) die "unknown argument '$1' (see --help)" ;;
@@ -96,11 +101,16 @@ have() {
 	overlay) grep -qw overlay /proc/filesystems || modprobe overlay 2>/dev/null ;;
 	fuse-overlayfs) is_version "$FO1" 1 ;;
 	fuse-overlayfs-2) is_version "$FO2" 2 ;;
-	unionmount) [ -x "$UNIONMOUNT" ] ;;
-	*) die "unknown system '$1' (native, overlay, fuse-overlayfs, fuse-overlayfs-2, unionmount)" ;;
+	unionmount-uring) [ -x "$UNIONMOUNT" ] && grep -qx '[Y1]' /sys/module/fuse/parameters/enable_uring ;;
+	unionmount | unionmount-fuser | unionmount-dev | unionmount-passthrough) [ -x "$UNIONMOUNT" ] ;;
+	*) die "unknown system '$1' (native, overlay, fuse-overlayfs, fuse-overlayfs-2, unionmount[-fuser|-dev|-uring|-passthrough])" ;;
 	esac
 }
 systems=()
+if [ -n "$CROSSINGS" ] && [ -z "$SYSTEMS" ]; then
+	SYSTEMS=overlay,unionmount-fuser,unionmount-dev
+	if have unionmount-uring; then SYSTEMS+=,unionmount-uring; else echo "bench: io_uring is switched off: echo Y > /sys/module/fuse/parameters/enable_uring" >&2; fi
+fi
 if [ -n "$SYSTEMS" ]; then
 	for s in ${SYSTEMS//,/ }; do
 		have "$s" || die "$s is not there to be measured"
@@ -119,7 +129,7 @@ if ! command -v git >/dev/null; then
 	echo "bench: no git here, its rows are left out" >&2
 	ROWS=$(grep -v '^git-' <<<"$ROWS" || true)
 fi
-[ -n "$ROWS" ] || die "no row matches '$ONLY' (see --list)"
+[ -n "$ROWS$CROSSINGS" ] || die "no row matches '$ONLY' (see --list)"
 wanted() { grep -q "^$1	" <<<"$ROWS"; }
 
 # ---------------------------------------------------------------- the ground
@@ -170,16 +180,16 @@ for s in "${systems[@]}"; do
 	case $s in
 	fuse-overlayfs) cp "$FO1" "$TOP/bin/$s" ;;
 	fuse-overlayfs-2) cp "$FO2" "$TOP/bin/$s" ;;
-	unionmount) cp "$UNIONMOUNT" "$TOP/bin/$s" ;;
+	unionmount*) cp "$UNIONMOUNT" "$TOP/bin/$s" ;;
 	esac
 done
 
 if [ -n "$QUICK" ]; then
 	PERCENT=10 OPENS=5000 LISTS=50 STATS=50000 UNTAR=900 NAMES=500 COPYUPS=300 GIT=500
-	READ_MIB=32 RANDOM_READS=1000 WRITE_MIB=16 RANDOM_WRITES=500 FSYNCS=20 BIG_MIB=64 MISSING=300
+	CROSS=5000 READ_MIB=32 RANDOM_READS=1000 WRITE_MIB=16 RANDOM_WRITES=500 FSYNCS=20 BIG_MIB=64 MISSING=300
 else
 	PERCENT=100 OPENS=50000 LISTS=500 STATS=500000 UNTAR=9000 NAMES=5000 COPYUPS=3000 GIT=5000
-	READ_MIB=256 RANDOM_READS=20000 WRITE_MIB=256 RANDOM_WRITES=10000 FSYNCS=200 BIG_MIB=1024 MISSING=3000
+	CROSS=50000 READ_MIB=256 RANDOM_READS=20000 WRITE_MIB=256 RANDOM_WRITES=10000 FSYNCS=200 BIG_MIB=1024 MISSING=3000
 fi
 
 echo "bench: making the trees in $TOP" >&2
@@ -216,7 +226,7 @@ next_fresh() {
 	mkdir "$FRESH"
 }
 
-# mount_stack SYSTEM STACK: a fresh upper over the layers of STACK; the tree to
+# mount_stack SYSTEM STACK [OPTIONS]: a fresh upper over the layers of STACK; the tree to
 # work in is $M afterwards. `native` gets the merged tree itself, the groups
 # that change it make a copy of what they change.
 mount_stack() {
@@ -237,7 +247,11 @@ mount_stack() {
 	if [ "$system" = overlay ]; then
 		mount -t overlay overlay -o "$options" "$M"
 	else
-		timeout 30 "$TOP/bin/$system" -o "$options" "$M" </dev/null >/dev/null 2>"$TOP/mount.err" ||
+		case $system in
+		unionmount-passthrough) options+=,io=passthrough ;;
+		unionmount-*) options+=,transport=${system#unionmount-} ;;
+		esac
+		timeout 30 "$TOP/bin/$system" -o "$options${3:+,$3}" "$M" </dev/null >/dev/null 2>"$TOP/mount.err" ||
 			die "$system does not mount: $(cat "$TOP/mount.err")"
 	fi
 	MOUNTED=$M
@@ -391,9 +405,34 @@ g_deep() {
 	t missing-64 missing "$M" "$MISSING"
 }
 
+# What one request costs. `miss`: names of which each is looked up once. `getattr`:
+# with timeout=0 the kernel caches no attributes.
+COSTS=$TOP/costs
+: >"$COSTS"
+crossings() {
+	local request=$1 path=$2 clients cost pid
+	pid=$(pgrep -f "^$TOP/bin/$system " | head -n 1)
+	for clients in 1 2 4; do
+		if cost=$(timeout 600 "$W" crossing "$request" "$path" "$((CROSS / clients))" "$clients" "$pid" 2>"$TOP/row.err"); then
+			echo "$request $clients $system $cost" >>"$COSTS"
+		else
+			echo "bench: $request on $system failed: $(tail -n 3 "$TOP/row.err")" >&2
+		fi
+	done
+}
+g_crossing() {
+	case $system in unionmount*) ;; *) return 0 ;; esac
+	mount_stack "$system" tree
+	crossings miss "$M"
+	unmount
+	mount_stack "$system" tree timeout=0
+	crossings getattr "$M/one/cached"
+}
+
 # ---------------------------------------------------------------- the rounds
 
 groups=$(cut -f 2 <<<"$ROWS" | uniq)
+if [ -n "$CROSSINGS" ]; then groups="crossing $groups"; fi
 for ((round = 1; round <= ROUNDS; round++)); do
 	for group in $groups; do
 		echo "bench: round $round of $ROUNDS, $group" >&2
@@ -414,3 +453,9 @@ echo
 echo "Linux $(uname -r), $(nproc) processors, $fs, $ROUNDS rounds${QUICK:+, quick (too little work for figures)}; ratio to kernel overlayfs, medians"
 echo
 "$W" report "$TOP/rows" "$RESULTS" "${systems[@]}"
+if [ -n "$CROSSINGS" ]; then
+	echo
+	measured=()
+	for s in "${systems[@]}"; do case $s in unionmount*) measured+=("$s") ;; esac done
+	"$W" crossings "$COSTS" "${measured[@]}"
+fi
