@@ -5,7 +5,13 @@
 #
 # For example `scripts/check.sh --test real_root`. The tests are run in release
 # mode, since many of them wait for the daemon. UNIONMOUNT_REQUIRE_FUSE=1 makes
-# tests fail that cannot mount here, where they would be skipped.
+# tests fail that cannot mount here, where they would be skipped, and
+# UNIONMOUNT_REQUIRE_URING=1 those that find io_uring switched off.
+#
+# Without arguments everything runs over /dev/fuse, what mounts once more over
+# io_uring where that is switched on (echo Y > /sys/module/fuse/parameters/enable_uring),
+# and in short over fuser. UNIONMOUNT_TEST_TRANSPORT=dev|uring|fuser chooses for
+# a run with arguments.
 set -euo pipefail
 cd "$(dirname "$(dirname "$(readlink -f "$0")")")"
 
@@ -23,8 +29,29 @@ cargo fmt --check
 stage "cargo clippy"
 cargo clippy --locked --all-targets -- -D warnings
 
-stage "cargo test"
-cargo test --locked --release "$@"
+if [ $# -gt 0 ]; then
+	stage "cargo test $*"
+	cargo test --locked --release "$@"
+else
+	stage "cargo test, over /dev/fuse"
+	UNIONMOUNT_TEST_TRANSPORT=dev cargo test --locked --release
+	# The tests of the core and of the protocol make no mounts, and those of the
+	# life of a mount go through all transports by themselves.
+	if grep -qsx '[Y1]' /sys/module/fuse/parameters/enable_uring; then
+		stage "cargo test, over io_uring"
+		UNIONMOUNT_TEST_TRANSPORT=uring cargo test --locked --release --test cli --test losses --test invariants \
+			--test options --test rootless --test abuse --test crash --test real_root
+		UNIONMOUNT_TEST_TRANSPORT=uring cargo test --locked --release --test model -- mount
+	elif [ "${UNIONMOUNT_REQUIRE_URING:-}" = 1 ]; then
+		echo "check: io_uring is required, but switched off" >&2
+		exit 1
+	else
+		echo "check: io_uring is switched off, nothing ran over it" >&2
+	fi
+	stage "cargo test, over fuser, in short"
+	UNIONMOUNT_TEST_TRANSPORT="fuser" cargo test --locked --release --test cli --test invariants --test options
+	UNIONMOUNT_TEST_TRANSPORT="fuser" cargo test --locked --release --test losses -- --skip case_18
+fi
 
 stage "cargo doc"
 RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps

@@ -11,6 +11,8 @@
 # --only MODE            run only one of the two lives
 # --keep                 leave the work directory behind for a look
 #
+# UNIONMOUNT_TEST_TRANSPORT=dev|uring|fuser names the transport to test.
+#
 # Needs root: it makes namespaces, and an ordinary user for the rootless life.
 # Nothing of the machine's own podman is touched: stores, state, locks and
 # configuration live in a temporary directory, and every process runs in a PID
@@ -488,6 +490,9 @@ write_config() {
 	END
 	if [ "$MOUNT_PROGRAM" != kernel ]; then
 		printf '[storage.options.overlay]\nmount_program = "%s"\n' "$TMP/bin/unionmount" >>"$1/storage.conf"
+		if [ -n "${UNIONMOUNT_TEST_TRANSPORT:-}" ]; then
+			printf 'mountopt = "transport=%s"\n' "$UNIONMOUNT_TEST_TRANSPORT" >>"$1/storage.conf"
+		fi
 	fi
 }
 

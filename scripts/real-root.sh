@@ -12,7 +12,8 @@
 #
 # The layers are built once and kept in DIR (default target/real-root); that
 # takes one to three minutes and needs the network, the tests themselves do
-# not. Debian and its mirror are the machine's own (apt's sources), or
+# not. UNIONMOUNT_TEST_TRANSPORT=dev|uring|fuser names the transport to test.
+# Debian and its mirror are the machine's own (apt's sources), or
 # $REAL_ROOT_SUITE and $REAL_ROOT_MIRROR.
 #
 # Called by tests/real_root.rs. Exit status: 0 passed, 1 failed, 77 not possible
@@ -325,7 +326,7 @@ daemons() { pgrep -f "^$T/bin/" || true; }
 
 mount_union() {
 	rm -f "$T/mount.err"
-	timeout 30 "$PROGRAM" -o "lowerdir=$T/l4:$T/l3:$T/l2:$T/l1,upperdir=$T/upper,workdir=$T/workdir" "$T/m" \
+	timeout 30 "$PROGRAM" -o "lowerdir=$T/l4:$T/l3:$T/l2:$T/l1,upperdir=$T/upper,workdir=$T/workdir${UNIONMOUNT_TEST_TRANSPORT:+,transport=$UNIONMOUNT_TEST_TRANSPORT}" "$T/m" \
 		</dev/null >"$T/mount.err" 2>&1 || fail "mount: $(cat "$T/mount.err")"
 	mountpoint -q "$T/m" || fail "the mount program reported success, but nothing is mounted"
 }
@@ -538,6 +539,7 @@ as_user=(runuser -u "$TEST_USER" -- unshare --user --map-root-user --map-auto --
 grep -v '^\["dev/' "$CACHE/merged.manifest" >"$T/merged.manifest"
 stream() { tar -C "$1" -cf - --exclude='./dev/*' --acls --xattrs --xattrs-include='*' --numeric-owner --sparse .; }
 "${as_user[@]}" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 MODE=user T="$T" PROGRAM="$PROGRAM" STANDIN="$STANDIN" \
+	UNIONMOUNT_TEST_TRANSPORT="${UNIONMOUNT_TEST_TRANSPORT:-}" \
 	bash "$T/bin/$(basename "$SELF")" --inside \
 	3< <(stream "$CACHE/layers/l1") 4< <(stream "$CACHE/layers/l2") 5< <(stream "$CACHE/layers/l3") \
 	6< <(stream "$CACHE/layers/l4") 7< <(stream "$CACHE/merged")

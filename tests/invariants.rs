@@ -222,10 +222,7 @@ fn publish_once() {
         &disk,
         "mount -t tmpfs -o size=2M none \"$PWD\"; cd \"$PWD\"; mkdir upper work",
     );
-    let small = common::Mount {
-        at: disk.clone(),
-        pid: None,
-    };
+    let small = common::Mount::found(disk.clone());
     let mut stack = stack;
     stack
         .options

@@ -427,10 +427,7 @@ fn case_16_a_layer_without_xattrs_does_not_spoil_the_others() {
         "mount -t ramfs none l0; mkdir l0/d; echo plain > l0/d/plain
          ! setfattr -n user.x -v 1 l0/d/plain 2>/dev/null",
     );
-    let layer = common::Mount {
-        at: stack.lower(0).to_owned(),
-        pid: None,
-    };
+    let layer = common::Mount::found(stack.lower(0).to_owned());
     stack.twice(
         |_| {},
         |at| {

@@ -12,6 +12,11 @@ use std::time::Duration;
 
 use common::{Mount, Stack, binary, errno, names, read, shell};
 
+/// What the suite's transport adds to a list of options.
+fn transport_option() -> String {
+    common::transport::chosen().map_or_else(String::new, |option| format!(",{option}"))
+}
+
 fn line_of(at: &Path) -> String {
     let mounts = fs::read_to_string("/proc/mounts").unwrap();
     let at = at.to_str().unwrap();
@@ -215,10 +220,7 @@ fn an_upper_without_xattrs_is_refused_unless_they_are_not_wanted() {
         &disk,
         "mount -t ramfs none \"$PWD\"; cd \"$PWD\"; mkdir upper work",
     );
-    let ramfs = Mount {
-        at: disk.clone(),
-        pid: None,
-    };
+    let ramfs = Mount::found(disk.clone());
     stack.without_directories = true;
     stack.options = vec![format!(
         "upperdir={0}/upper,workdir={0}/work",
@@ -242,18 +244,46 @@ fn an_upper_without_xattrs_is_refused_unless_they_are_not_wanted() {
 #[test]
 fn threads_are_as_many_as_asked_for() {
     need_fuse!();
-    let stack = Stack::new(1).option("threads=5");
-    let mount = stack.mount();
-    names(&mount.at);
-    let named = fs::read_dir(format!("/proc/{}/task", mount.pid.unwrap()))
-        .unwrap()
-        .filter(|task| {
-            let name = task.as_ref().unwrap().path().join("comm");
-            read(name).starts_with("fuser-")
+    let online = fs::read_to_string("/sys/devices/system/cpu/online").unwrap();
+    let online = cpus(online.trim());
+    for transport in common::transport::transports() {
+        let stack = Stack::new(1)
+            .option("threads=5")
+            .option(&format!("transport={transport}"));
+        let mount = stack.mount();
+        names(&mount.at);
+        let mut threads: Vec<_> = fs::read_dir(format!("/proc/{}/task", mount.pid.unwrap()))
+            .unwrap()
+            .map(|task| read(task.unwrap().path().join("comm")).trim().to_owned())
+            .collect();
+        threads.sort();
+        let named = |name: &str| threads.iter().filter(|thread| *thread == name).count();
+        match transport {
+            "fuser" => {
+                let fuser = threads.iter().filter(|name| name.starts_with("fuser-"));
+                assert_eq!(fuser.count(), 5, "{threads:?}");
+            }
+            "dev" => assert_eq!(named("unionmount-dev"), 5, "{threads:?}"),
+            _ => {
+                for cpu in &online {
+                    let threads_of_it = named(&format!("unionmount-{cpu}"));
+                    assert_eq!(threads_of_it, 5, "{threads:?}");
+                }
+                assert_eq!(named("unionmount-dev"), 1, "{threads:?}");
+            }
+        }
+        mount.unmount();
+    }
+}
+
+/// The numbers in a list such as `0-2,5`.
+fn cpus(list: &str) -> Vec<usize> {
+    list.split(',')
+        .flat_map(|part| {
+            let (first, last) = part.split_once('-').unwrap_or((part, part));
+            first.parse().unwrap()..=last.parse().unwrap()
         })
-        .count();
-    assert_eq!(named, 5);
-    mount.unmount();
+        .collect()
 }
 
 #[test]
@@ -295,8 +325,9 @@ fn the_mount_table_shows_what_was_asked_for() {
     let stack = Stack::new(1);
     stack.file(0, "f", "f");
     let at = stack.merged();
+    let transport = transport_option();
     let data = format!(
-        "lowerdir={},upperdir={},workdir={},,noexec,dev,volatile,no_such_option,",
+        "lowerdir={},upperdir={},workdir={},,noexec,dev,volatile,no_such_option,{transport}",
         stack.lower(0).display(),
         stack.upper().display(),
         stack.work().display()
@@ -309,10 +340,7 @@ fn the_mount_table_shows_what_was_asked_for() {
     assert!(output.status.success());
     let warning = String::from_utf8_lossy(&output.stderr);
     assert!(warning.contains("no_such_option"), "{warning}");
-    let mount = Mount {
-        at: at.clone(),
-        pid: None,
-    };
+    let mount = Mount::found(at.clone());
     let line = line_of(&at);
     let fields: Vec<_> = line.split(' ').collect();
     assert_eq!((fields[0], fields[2]), ("the-source", "fuse.unionmount"));
@@ -325,14 +353,14 @@ fn the_mount_table_shows_what_was_asked_for() {
     // Under the other name, without an upper.
     let other = stack.dir.path().join("fuse-overlayfs");
     std::os::unix::fs::symlink(binary(), &other).unwrap();
-    let data = format!("lowerdir={}", stack.lower(0).display());
+    let data = format!("lowerdir={}{transport}", stack.lower(0).display());
     let status = Command::new(&other)
         .args(["-o", &data])
         .arg(&at)
         .status()
         .unwrap();
     assert!(status.success());
-    let mount = Mount { at, pid: None };
+    let mount = Mount::found(at);
     let line = line_of(&mount.at);
     assert!(line.contains(" fuse.fuse-overlayfs ro,"), "{line}");
     assert_eq!(read(mount.path("f")), "f");
@@ -375,8 +403,9 @@ fn another_overlay_can_use_a_directory_of_the_mount_as_its_upper() {
         |at| {
             let inner = at.join("merged");
             let data = format!(
-                "lowerdir={0}/lower,upperdir={0}/upper,workdir={0}/work,whiteout=char",
-                at.display()
+                "lowerdir={0}/lower,upperdir={0}/upper,workdir={0}/work,whiteout=char{1}",
+                at.display(),
+                transport_option()
             );
             let output = Command::new(binary())
                 .args(["-o", &data])
@@ -388,10 +417,7 @@ fn another_overlay_can_use_a_directory_of_the_mount_as_its_upper() {
                 "{}",
                 String::from_utf8_lossy(&output.stderr)
             );
-            let mount = Mount {
-                at: inner.clone(),
-                pid: None,
-            };
+            let mount = Mount::found(inner.clone());
             if inner.join("a").exists() {
                 fs::rename(inner.join("a"), inner.join("c")).unwrap();
             }

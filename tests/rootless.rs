@@ -12,13 +12,13 @@ use common::binary;
 
 const USER: u32 = 64_123;
 
-/// What is done on the mount; `$B` is the program. Ends with the mount taken away.
+/// What is done on the mount; `$B` is the program, `$O` names the transport. Ends with the mount taken away.
 const LIFE: &str = r#"
 set -eu
 trap 'cd /; fusermount3 -uq "$D/m" 2>/dev/null || umount -l "$D/m" 2>/dev/null || true' EXIT
 mkdir -p l1/d l2/d/sub u w m; echo one > l1/d/a; echo two > l2/d/b; ln l2/d/b l2/d/hard; ln -s b l2/d/sym
 mkfifo l2/d/fifo; echo ro > l2/d/ro; chmod 444 l2/d/ro; mkdir l2/closed; echo x > l2/closed/f; chmod 555 l2/closed
-$B mount --lower l1 --lower l2 --upper u --work w m
+$B mount $O --lower l1 --lower l2 --upper u --work w m
 echo more >> m/d/b; test "$(cat m/d/hard)" = "two
 more"
 chmod 600 m/d/ro; chmod 640 m/closed/f; mv m/d/sym m/d/sym2; mv m/d/fifo m/d/fifo2
@@ -29,7 +29,7 @@ mkfifo m/e/new; ln m/e/sym2 m/e/sym3; mkdir m/e/in; mv m/e/fifo2 m/e/in/fifo
 before=$(cd m; find . ! -name zero -printf '%P %y %m %n %i\n' | sort)
 $B umount m
 test -z "$(ls w/work)"
-$B mount --lower l1 --lower l2 --upper u --work w m
+$B mount $O --lower l1 --lower l2 --upper u --work w m
 test "$(cd m; find . ! -name zero -printf '%P %y %m %n %i\n' | sort)" = "$before"
 test "$(cat m/e/hard)" = "two
 more"
@@ -63,7 +63,11 @@ impl Home {
             .current_dir(self.dir.path())
             .env("D", self.dir.path())
             .env("HOME", self.dir.path())
-            .env("B", self.dir.path().join("unionmount"));
+            .env("B", self.dir.path().join("unionmount"))
+            .env(
+                "O",
+                common::transport::chosen().map_or_else(String::new, |o| format!("-o {o}")),
+            );
         let output = command.output().unwrap();
         assert!(
             output.status.success(),

@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+pub mod transport;
+
 /// The program under test.
 pub fn binary() -> PathBuf {
     std::env::var_os("UNIONMOUNT_BIN")
@@ -50,6 +52,9 @@ macro_rules! need_fuse {
         }
     };
 }
+
+/// How long mounting may take: a hang is a failure.
+const MOUNT_LIMIT_SECONDS: &str = "60";
 
 /// Layers on the disk under `target/`, with an upper and a work directory.
 pub struct Stack {
@@ -138,8 +143,10 @@ impl Stack {
     }
 
     fn command(&self, mountpoint: &Path, read_only: bool) -> Command {
-        let mut command = Command::new(binary());
-        command.arg("mount");
+        // A mount whose first access hangs must not hang the test. The daemon has a session of its own: it stays.
+        let mut command = Command::new("timeout");
+        command.args(["--kill-after=5", MOUNT_LIMIT_SECONDS]);
+        command.arg(binary()).arg("mount");
         for lower in &self.lowers {
             command.arg("--lower").arg(lower);
         }
@@ -151,7 +158,7 @@ impl Stack {
             command.arg("--upper").arg(self.upper());
             command.arg("--work").arg(self.work());
         }
-        for option in &self.options {
+        for option in transport::with_chosen(&self.options) {
             command.arg("-o").arg(option);
         }
         command.arg("--log-file").arg(self.log());
@@ -185,8 +192,7 @@ impl Stack {
             "mount: {}",
             String::from_utf8_lossy(&output.stderr)
         );
-        let pid = daemon_of(&at);
-        Mount { at, pid }
+        Mount::found(at)
     }
 
     /// A mount of the same directories by kernel overlayfs, with further `options` (",redirect_dir=on").
@@ -202,7 +208,7 @@ impl Stack {
             "/",
             &format!("mount -t overlay overlay -o {data} {}", at.display()),
         );
-        Mount { at, pid: None }
+        Mount::found(at)
     }
 
     /// Runs `check` on a mount made by `before`, and once more after a remount.
@@ -250,9 +256,22 @@ fn daemon_of(at: &Path) -> Option<i32> {
 pub struct Mount {
     pub at: PathBuf,
     pub pid: Option<i32>,
+    /// Its connection's number, when it is one of ours.
+    pub connection: Option<u32>,
 }
 
 impl Mount {
+    /// What is mounted there.
+    pub fn found(at: PathBuf) -> Self {
+        let pid = daemon_of(&at);
+        let connection = transport::connection(&at);
+        Self {
+            at,
+            pid,
+            connection,
+        }
+    }
+
     pub fn path(&self, path: impl AsRef<Path>) -> PathBuf {
         self.at.join(path)
     }
@@ -302,6 +321,16 @@ fn alive(pid: i32) -> bool {
 
 impl Drop for Mount {
     fn drop(&mut self) {
+        // A test that failed may have left callers that wait for ever. The number may be another mount's by now.
+        if std::thread::panicking()
+            && let Some(connection) = self.connection
+            && (transport::connection(&self.at) == Some(connection)
+                || self
+                    .pid
+                    .is_some_and(|pid| transport::serves(pid, connection)))
+        {
+            transport::abort(connection);
+        }
         // After `unmount` there is nothing left to detach, which is fine.
         let _detached = rustix::mount::unmount(&self.at, rustix::mount::UnmountFlags::DETACH);
     }
