@@ -79,6 +79,9 @@ impl Running {
     pub(super) fn join(self) {
         self.dev.join();
         if let Some(rings) = self.rings {
+            // The kernel tells each entry that the connection has ended, but not one that was lent in that very
+            // moment: its thread is told here.
+            rings.stop();
             rings.join();
         }
     }
