@@ -6,6 +6,7 @@
 mod attrs;
 mod data;
 mod flags;
+mod foresight;
 mod listing;
 mod names;
 mod opens;
@@ -24,6 +25,7 @@ use super::proto::wire::InHeader;
 use super::proto::{Opcode, Operation, Request};
 use super::report::report;
 use crate::union::{NodeId, Result, Union};
+use foresight::Foresight;
 use opens::Opens;
 
 /// How a request ended.
@@ -43,6 +45,7 @@ pub struct Server {
     union: Arc<Union>,
     agreed: Agreed,
     opens: Opens,
+    foresight: Foresight,
 }
 
 impl Server {
@@ -55,6 +58,7 @@ impl Server {
             union,
             agreed,
             opens: Opens::new(device.filter(|_| agreed.passthrough), writable),
+            foresight: Foresight::default(),
         }
     }
 
