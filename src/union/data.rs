@@ -76,7 +76,11 @@ impl Union {
                 }
             }
         };
-        opened.during("open", b".")
+        match opened {
+            // Immutable or append-only: an answer for the caller, nothing is wrong with the disk.
+            Err(Errno::PERM) => refuse(Errno::PERM),
+            other => other.during("open", b"."),
+        }
     }
 
     /// With `noatime`, reading through the descriptor leaves the access time alone. Only the file's owner and root

@@ -215,9 +215,11 @@ impl Union {
         } else {
             value.to_vec()
         };
-        object
-            .set_xattr(&stored, &value, flags)
-            .during("setxattr", name)?;
+        match object.set_xattr(&stored, &value, flags) {
+            // So ext4 says that an inode has no room for more xattrs.
+            Err(Errno::NOSPC) => return refuse(Errno::NOSPC),
+            other => other.during("setxattr", name)?,
+        }
         // Behind the call, so that whoever looked before it does not note that there is none.
         inode.xattrs.fetch_add(2, Ordering::AcqRel);
         inode.xattrs.fetch_and(!NONE, Ordering::AcqRel);
