@@ -17,6 +17,7 @@ mod nearest;
 pub mod options;
 pub mod preflight;
 pub mod privilege;
+pub mod remount;
 pub mod umount;
 
 use std::ffi::{OsStr, OsString};
@@ -87,6 +88,11 @@ fn without_subcommand(called_as: CalledAs, arguments: Vec<OsString>) -> Result<(
         Asked::Help => exit::print(compat::HELP.as_bytes()),
         Asked::Version => exit::print(called_as.version().as_bytes()),
         Asked::Mount(request) => mount::run(*request),
+        Asked::Remount {
+            mountpoint,
+            read_only,
+            flags,
+        } => remount::run(&mountpoint, read_only, flags),
     }
 }
 

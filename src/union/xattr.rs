@@ -24,6 +24,9 @@ use crate::sync::lock;
 const NONE: u64 = 1;
 const ACL_ACCESS: &[u8] = b"system.posix_acl_access";
 const ACL_DEFAULT: &[u8] = b"system.posix_acl_default";
+const CAPABILITY: &[u8] = b"security.capability";
+/// Namespaces in which anybody may make up names (xattr(7)); of `system.` there are only the ACLs.
+const NAMESPACES: [&[u8]; 3] = [b"user.", b"trusted.", b"security."];
 /// Namespaces in which an overlay keeps its marks.
 const OVERLAY_PREFIXES: [&[u8]; 2] = [b"trusted.overlay.", b"user.overlay."];
 const ESCAPE: &[u8] = b"overlay.";
@@ -78,7 +81,8 @@ fn is_acl(name: &[u8]) -> bool {
 
 impl Union {
     fn check_xattr_name(&self, name: &[u8]) -> Result<()> {
-        if self.no_xattrs || (self.no_acl && is_acl(name)) {
+        let known = is_acl(name) || NAMESPACES.iter().any(|space| name.starts_with(space));
+        if !known || self.no_xattrs || (self.no_acl && is_acl(name)) {
             return refuse(Errno::OPNOTSUPP);
         }
         if name.len() > XATTR_NAME_MAX {
@@ -110,7 +114,7 @@ impl Union {
     }
 
     /// The value of an xattr. Errors: ENODATA when there is none (also where a layer's disk has none at all),
-    /// EOPNOTSUPP when the mount has no xattrs or ACLs.
+    /// EOPNOTSUPP when the mount has no xattrs or ACLs, and for namespaces that Linux does not have.
     pub fn getxattr(&self, node: NodeId, name: &[u8]) -> Result<Vec<u8>> {
         self.check_xattr_name(name)?;
         let inode = self.table.get(node)?;
@@ -131,6 +135,26 @@ impl Union {
             Some(value) if is_acl(name) => Ok(self.ids.translate_acl(&value, AclSide::Seen)),
             Some(value) => Ok(value),
             None => refuse(Errno::NODATA),
+        }
+    }
+
+    /// The capabilities of a program, if it has some.
+    pub(super) fn capability(&self, inode: &Inode) -> Option<Vec<u8>> {
+        if self.no_xattrs || inode.xattrs.load(Ordering::Acquire) & NONE != 0 {
+            return None;
+        }
+        self.xattr_path(inode).ok()??.get_opt(CAPABILITY).ok()?
+    }
+
+    /// Gives a program its capabilities back, after a write took them; a daemon that may not is on its own.
+    pub(super) fn restore_capability(&self, inode: &Arc<Inode>, value: &[u8]) -> Result<()> {
+        let object = self.upper_object(inode)?;
+        match object.set_xattr(CAPABILITY, value, XattrFlags::empty()) {
+            Err(Errno::PERM | Errno::OPNOTSUPP) => {
+                log::debug!("a changed program lost its capabilities: no right to set them");
+                Ok(())
+            }
+            other => other.during("setxattr", CAPABILITY),
         }
     }
 
@@ -191,9 +215,11 @@ impl Union {
         } else {
             value.to_vec()
         };
-        object
-            .set_xattr(&stored, &value, flags)
-            .during("setxattr", name)?;
+        match object.set_xattr(&stored, &value, flags) {
+            // So ext4 says that an inode has no room for more xattrs.
+            Err(Errno::NOSPC) => return refuse(Errno::NOSPC),
+            other => other.during("setxattr", name)?,
+        }
         // Behind the call, so that whoever looked before it does not note that there is none.
         inode.xattrs.fetch_add(2, Ordering::AcqRel);
         inode.xattrs.fetch_and(!NONE, Ordering::AcqRel);

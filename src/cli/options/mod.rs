@@ -55,6 +55,8 @@ pub struct Options {
     pub settings: Settings,
     /// Log at debug level.
     pub debug: bool,
+    /// Compatible form only: other flags for a mount that is there.
+    pub remount: bool,
     /// Compatible form only: warnings about unknown options, one line each.
     pub warnings: Vec<String>,
     /// Options that were given and change nothing here.
@@ -217,6 +219,13 @@ impl Options {
             Effect::NoEffect(accepts) => {
                 accepts.check(given)?;
                 self.without_effect.push(spec);
+            }
+            Effect::Remount => {
+                none(given)?;
+                if self.dialect == Dialect::Strict {
+                    return Err(Problem::Unsupported);
+                }
+                self.remount = true;
             }
             Effect::Unsupported => {
                 if given.is_none() || value::switch(given) != Ok(false) {

@@ -72,6 +72,8 @@ pub enum Effect {
     Flag(fn(&mut MountFlags)),
     /// Accepted, and changes nothing; the help says why that is right.
     NoEffect(Accepts),
+    /// Not a new mount, but other flags for one that is there; mount(8) calls the compatible form with it.
+    Remount,
     /// Refused; the help says what to do instead. A switch that is off is fine.
     Unsupported,
 }
@@ -237,7 +239,7 @@ pub const WITHOUT_EFFECT: &[Spec] = &[
 pub const UNSUPPORTED: &[Spec] = &[
     spec("xattr_permissions", "=1|2", Effect::Unsupported, "remove force_mask from storage.conf, or keep fuse-overlayfs for this store"),
     spec("allow_root", "", Effect::Unsupported, "use allow_other, or mount as root"),
-    spec("remount", "", Effect::Unsupported, "unmount, then mount with the new options"),
+    spec("remount", "", Effect::Remount, "run 'mount -o remount,ro|rw MOUNTPOINT', which changes these and the generic flags; for others unmount, then mount"),
 ];
 
 /// Finds an option by its exact name. `x-..` names (mount(8) leaves them to user space) have no entry; see [`is_comment`].

@@ -145,7 +145,7 @@ impl Server {
             }
             Operation::Getattr => self.getattr(node, body),
             Operation::Statx(_) => self.statx(node, body),
-            Operation::Setattr(arg) => self.setattr(node, &arg, body),
+            Operation::Setattr(arg) => self.setattr(header, &arg, body),
             Operation::Readlink => self.readlink(node, body),
             Operation::Symlink {
                 name,
@@ -177,7 +177,7 @@ impl Server {
                 Ok(())
             }
             Operation::Read(arg) => self.read(node, &arg, body),
-            Operation::Write { arg, data } => self.write(node, &arg, data, body),
+            Operation::Write { arg, data } => self.write(header, &arg, data, body),
             // The kernel has written everything back before it asks, and nothing is kept here: ENOSYS ends the asking.
             Operation::Flush => refuse(Errno::NOSYS),
             Operation::Fsync(arg) | Operation::Fsyncdir(arg) => self.fsync(node, &arg),
