@@ -32,13 +32,16 @@ const OVERLAY_PREFIXES: [&[u8]; 2] = [b"trusted.overlay.", b"user.overlay."];
 const ESCAPE: &[u8] = b"overlay.";
 /// fuse-overlayfs's marks, and ours where `trusted.` is not permitted.
 const FUSE_OVERLAYFS_PREFIX: &[u8] = b"user.fuseoverlayfs.";
+/// XFS shows ACLs once more in a form of its own, with the ids of the disk.
+const XFS_ACL_PREFIX: &[u8] = b"trusted.SGI_ACL_";
 /// Longest name of an xattr (`XATTR_NAME_MAX`, xattr(7)).
 const XATTR_NAME_MAX: usize = 255;
 
-/// Whether a name on disk is bookkeeping of an overlay, ours or another's.
+/// Whether a name on disk is bookkeeping of an overlay, ours or another's, or of its file system.
 #[must_use]
 pub(super) fn is_internal(stored: &[u8]) -> bool {
     stored.starts_with(FUSE_OVERLAYFS_PREFIX)
+        || stored.starts_with(XFS_ACL_PREFIX)
         || OVERLAY_PREFIXES.iter().any(|prefix| {
             stored
                 .strip_prefix(*prefix)
@@ -48,7 +51,7 @@ pub(super) fn is_internal(stored: &[u8]) -> bool {
 
 /// How a name of the merged view is stored; `None` for names that cannot be.
 fn stored_name(seen: &[u8]) -> Option<Cow<'_, [u8]>> {
-    if seen.starts_with(FUSE_OVERLAYFS_PREFIX) {
+    if seen.starts_with(FUSE_OVERLAYFS_PREFIX) || seen.starts_with(XFS_ACL_PREFIX) {
         return None;
     }
     for prefix in OVERLAY_PREFIXES {
@@ -311,7 +314,7 @@ mod tests {
 
     #[test]
     fn bookkeeping_is_hidden_and_other_overlays_are_escaped() {
-        let table: [(&[u8], Option<&[u8]>); 6] = [
+        let table: [(&[u8], Option<&[u8]>); 7] = [
             (b"user.a", Some(b"user.a")),
             (b"trusted.overlay.opaque", None),
             (
@@ -323,6 +326,7 @@ mod tests {
                 Some(b"user.overlay.overlay.opaque"),
             ),
             (b"user.fuseoverlayfs.origin", None),
+            (b"trusted.SGI_ACL_FILE", None),
             (b"trusted.overlay.unionmount.origin", None),
         ];
         for (stored, seen) in table {
