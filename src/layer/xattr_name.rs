@@ -26,6 +26,8 @@ const FUSE_OVERLAYFS: &[u8] = b"user.fuseoverlayfs.";
 const CONTAINERS: &[u8] = b"user.containers.";
 /// fuse-overlayfs's, where it is privileged.
 const PRIVILEGED: &[u8] = b"security.fuseoverlayfs.";
+/// XFS shows ACLs once more in a form of its own, with the ids of the disk.
+pub const XFS_ACL: &[u8] = b"trusted.SGI_ACL_";
 /// In front of a name that is stored under another one.
 const USER_OVERRIDE: &[u8] = b"user.containers.override_";
 const PRIVILEGED_OVERRIDE: &[u8] = b"security.fuseoverlayfs.override_";
@@ -105,7 +107,7 @@ pub fn seen(stored: &[u8]) -> Option<Seen<'_>> {
             });
         }
     }
-    if [FUSE_OVERLAYFS, CONTAINERS, PRIVILEGED]
+    if [FUSE_OVERLAYFS, CONTAINERS, PRIVILEGED, XFS_ACL]
         .iter()
         .any(|prefix| stored.starts_with(prefix))
     {

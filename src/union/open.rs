@@ -193,8 +193,12 @@ fn open_writable(
     stage
         .empty()
         .map_err(|errno| problem("cannot empty work directory", errno))?;
-    let abilities =
+    let mut abilities =
         probe(stage.dir()).map_err(|errno| problem("cannot write to work directory", errno))?;
+    // What the kernel wrote with `userxattr`, it reads that way again: `trusted.` marks would mean nothing to it.
+    if abilities.overlay_xattrs.is_some() && kernel_namespaces(root) == (false, true) {
+        abilities.overlay_xattrs = Some("user.");
+    }
     let char_marks = match config.whiteout {
         WhiteoutForm::Wh if reads_plain_names(root) => {
             // Its `.wh.` names are ordinary entries: a whiteout of that form would be taken for one.
@@ -376,13 +380,17 @@ const KERNEL_ROOT_XATTRS: [&[u8]; 3] = [b"origin", b"impure", b"uuid"];
 
 /// Whether kernel overlayfs wrote to this upper.
 fn has_overlay_xattr(root: &UpperDir) -> bool {
+    kernel_namespaces(root) != (false, false)
+}
+
+/// Whether kernel overlayfs wrote to this upper with `trusted.` xattrs, and whether with `user.` ones.
+fn kernel_namespaces(root: &UpperDir) -> (bool, bool) {
     let list = root.xattrs().and_then(|xattrs| xattrs.list());
-    list.is_ok_and(|list| {
-        list.split(|byte| *byte == 0).any(|name| {
-            [&b"trusted.overlay."[..], b"user.overlay."]
-                .iter()
-                .filter_map(|prefix| name.strip_prefix(*prefix))
-                .any(|rest| KERNEL_ROOT_XATTRS.contains(&rest))
-        })
-    })
+    let list = list.unwrap_or_default();
+    let has = |prefix: &[u8]| {
+        list.split(|byte| *byte == 0)
+            .filter_map(|name| name.strip_prefix(prefix))
+            .any(|rest| KERNEL_ROOT_XATTRS.contains(&rest))
+    };
+    (has(b"trusted.overlay."), has(b"user.overlay."))
 }

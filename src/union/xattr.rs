@@ -19,7 +19,7 @@ use super::{Union, Writable};
 use crate::layer::stat::Kind;
 use crate::layer::upper::UpperObject;
 use crate::layer::xattr::{SIZE_MAX, XattrPath};
-use crate::layer::xattr_name::{Keeping, seen};
+use crate::layer::xattr_name::{Keeping, XFS_ACL, seen};
 use crate::sync::lock;
 
 /// The bit of [`Inode::xattrs`] that says there are none that are shown.
@@ -185,6 +185,9 @@ impl Union {
         flags: XattrFlags,
     ) -> Result<()> {
         self.check_xattr_name(name)?;
+        if name.starts_with(XFS_ACL) {
+            return refuse(Errno::PERM);
+        }
         if value.len() > SIZE_MAX {
             return refuse(Errno::TOOBIG);
         }

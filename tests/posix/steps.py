@@ -118,10 +118,9 @@ def fallocate(mode):
     return lambda fd: check(libc.fallocate(fd, mode, ctypes.c_long(0), ctypes.c_long(4096))) and None
 
 
-def copy_range(fd):
-    other = os.open(os.path.join(os.path.dirname(os.readlink(f"/proc/self/fd/{fd}")), "source"), os.O_RDONLY)
-    os.copy_file_range(other, fd, 3, 0, 0)
-    os.close(other)
+def copy_range(path):
+    with open(os.path.join(os.path.dirname(path), "source"), "rb") as source, open(path, "r+b") as target:
+        os.copy_file_range(source.fileno(), target.fileno(), 3, 0, 0)
 
 
 def mapped(fd):
@@ -153,7 +152,7 @@ CHANGES = {
     "fallocate": opened(W, fallocate(0)),
     "punch": opened(W, fallocate(3)),
     "zero": opened(W, fallocate(16)),
-    "copy": opened(W, copy_range),
+    "copy": copy_range,
     "map": opened(RW, mapped),
     "chown": lambda path: os.chown(path, OWNER, OWNER),
     "chown-nothing": lambda path: os.chown(path, -1, -1),
@@ -495,4 +494,6 @@ def tree_describe(top, more):
 
 os.umask(0o022)
 action, section, top = sys.argv[1:4]
-globals()[f"{section}_{action}"](top)
+# Who may not pass the directories above gets here all the same.
+os.chdir(top)
+globals()[f"{section}_{action}"](".")
