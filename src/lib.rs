@@ -5,7 +5,8 @@
 //! *opaque* directories hide what lies below; a change of a lower object *copies it up* first.
 //!
 //! ```text
-//! main ─> cli ─> fuse ─> union ─> layer ─> sys
+//! main ─> cli ─> fuse ────> union ─> layer ─> sys
+//!          └───> archive ─────┴────────┘
 //! ```
 //!
 //! Each room knows only those to its right:
@@ -17,6 +18,8 @@
 //!   Nothing else knows fuser or the wire.
 //! * [`union`]: the merged tree. Plain arguments in, plain results out, addressed by [`union::NodeId`]; it is tested
 //!   without a mount.
+//! * [`archive`]: layers as tar streams: reading, verifying and extracting them beneath one directory; the changes of an
+//!   upper, and a whole union, written as such.
 //! * [`layer`]: one directory of a layer: opening beneath it, its marks on disk, what it can do. Lower layers are
 //!   read-only by type.
 //! * [`sys`]: the few system calls that rustix does not wrap, and the only unsafe code. [`sync`]: locks.
@@ -60,8 +63,11 @@
 //! fuser (mounting, handshake, the portable transport), zerocopy (structures of the protocol), io-uring (rings),
 //! rustix (system calls without unsafe), libc (what rustix lacks),
 //! dashmap (inode tables), clap with clap_mangen and clap_complete (arguments, manual page, completions), strsim (the
-//! nearest option name), log and env_logger; tempfile and proptest for tests.
+//! nearest option name), log and env_logger, tar (the fields of a tar header), flate2 with zlib-rs and zstd
+//! (compression), sha2 (digests), serde and serde_json (documents), indicatif (progress bars); tempfile and proptest for
+//! tests.
 
+pub mod archive;
 pub mod cli;
 pub mod fuse;
 pub mod layer;

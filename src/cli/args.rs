@@ -67,6 +67,8 @@ pub enum Command {
     /// Unmount a union: write everything back and wait until its daemon has ended
     #[command(after_help = UMOUNT_EXAMPLES)]
     Umount(UmountArgs),
+    /// Apply layer archives to directories, and write changes as such
+    Layer(super::layer::LayerArgs),
     /// Print the manual page, or write all manual pages into a directory
     Man(ManArgs),
     /// Print a completion script for a shell

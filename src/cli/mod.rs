@@ -10,6 +10,7 @@ pub mod args;
 pub mod compat;
 pub mod exit;
 pub mod holders;
+pub mod layer;
 pub mod logging;
 pub mod manual;
 pub mod mount;
@@ -63,6 +64,7 @@ fn with_subcommand(arguments: Vec<OsString>) -> Result<(), Failure> {
     match parsed.map(|cli| cli.command) {
         Ok(Command::Mount(args)) => mount::run(mount::Request::from_args(args)?),
         Ok(Command::Umount(args)) => umount::run(&args),
+        Ok(Command::Layer(args)) => layer::run(&args),
         Ok(Command::Man(args)) => manual::man(&args),
         Ok(Command::Completions(args)) => manual::completions(&args),
         Err(help)
