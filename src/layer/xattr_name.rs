@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn bookkeeping_is_hidden_and_other_overlays_are_escaped() {
-        let table: [(&[u8], Option<&[u8]>); 12] = [
+        let table: [(&[u8], Option<&[u8]>); 13] = [
             (b"user.a", Some(b"user.a")),
             (b"trusted.overlay.opaque", None),
             (
@@ -154,6 +154,7 @@ mod tests {
             (b"trusted.overlay.unionmount.origin", None),
             (b"user.containers.override_stat", None),
             (b"user.fuseoverlayfs.override_stat", None),
+            (b"trusted.SGI_ACL_FILE", None),
             (b"security.fuseoverlayfs.override", None),
             (
                 b"user.containers.override_user.fuseoverlayfs.opaque",
