@@ -35,6 +35,11 @@ impl Union {
     /// Makes sure that a directory exists in the upper, and gives it. Its parents come first.
     /// Errors: ENOENT when it was removed, EROFS, and what the disk answers.
     pub(super) fn copy_up_dir(&self, inode: &Arc<Inode>) -> Result<UpperDir> {
+        self.check_writable(inode)?;
+        if inode.volume.is_some() {
+            let upper = inode.lock_dir().and_then(|state| state.upper.clone());
+            return upper.map_or_else(|| refuse(Errno::NOENT), Ok);
+        }
         let writable = self.writable()?;
         loop {
             {
@@ -221,6 +226,10 @@ impl Union {
     /// are copied, for a file that is about to be truncated. The data is copied without any lock but the
     /// inode's own copy-up lock.
     pub(super) fn copy_up_file(&self, inode: &Arc<Inode>, keep: Option<u64>) -> Result<()> {
+        self.check_writable(inode)?;
+        if inode.volume.is_some() && inode.kind != Kind::Dir {
+            return Ok(());
+        }
         let writable = self.writable()?;
         let Some(file) = inode.file() else {
             return refuse(Errno::ISDIR);

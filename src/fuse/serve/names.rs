@@ -34,7 +34,9 @@ impl Server {
                 }
                 self.put_entry(&entry, body)
             }
-            None => Ok(body.put(&no_entry(self.agreed.lifetime))?),
+            None => Ok(body.put(&no_entry(
+                self.agreed.name_lifetime(self.union.is_shared(parent)),
+            ))?),
         }
     }
 
@@ -44,12 +46,13 @@ impl Server {
     }
 
     pub(super) fn entry(&self, entry: &Entry) -> EntryOut {
-        let lifetime = self.attr_lifetime(entry.node);
+        let shared = entry.attr.shared;
+        let lifetime = self.attr_lifetime(entry.node, shared);
         EntryOut {
             generation: self.agreed.generation,
             attr_valid: lifetime.as_secs(),
             attr_valid_nsec: lifetime.subsec_nanos(),
-            ..entry_out(entry, self.agreed.lifetime)
+            ..entry_out(entry, self.agreed.name_lifetime(shared))
         }
     }
 
