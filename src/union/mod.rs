@@ -8,6 +8,7 @@ pub mod attr;
 mod backing;
 pub mod changes;
 pub mod config;
+mod copydata;
 mod copyup;
 mod create;
 mod cut;
@@ -40,6 +41,8 @@ mod testing;
 mod tmpfile;
 mod volume;
 mod volume_ops;
+#[cfg(test)]
+mod volume_random;
 #[cfg(test)]
 mod volume_tests;
 mod whiteout;
