@@ -243,7 +243,14 @@ impl Union {
                 Real::Upper { .. } | Real::Orphan(_) => return Ok(()),
             }
         };
-        let stat = dir.stat_entry(&name).during("stat", &name)?;
+        let mut stat = dir.stat_entry(&name).during("stat", &name)?;
+        if inode.kind == Kind::Char
+            && stat.kind() == Kind::File
+            && writable.stage.dir().records().is_some()
+        {
+            // A record can say what it is.
+            stat.mode = Kind::Char.mode_bits() | stat.perm();
+        }
         let xattrs = dir.xattrs_of(&name).during("open directory", &name)?;
         let staged = writable.stage.fresh_name();
         let build = || -> Result<Copy> {
@@ -284,6 +291,9 @@ impl Union {
                 None => stage.object(&staged).during("open", &staged)?,
             };
             let ino = self.dress(writable, &object, &stat, &xattrs, Some(inode.st_ino))?;
+            if inode.kind == Kind::Char && stat.kind() == Kind::File {
+                self.make_device(writable, &object)?;
+            }
             if let Some(data) = data.as_ref().filter(|_| !self.volatile) {
                 rustix::fs::fsync(data).during("fsync", &name)?;
             }

@@ -359,13 +359,7 @@ impl Union {
                 writable.make_opaque(&stage.child(&staged))?;
             }
             if new.is_whiteout_device() && stage.records().is_none() {
-                let Some(prefix) = writable.abilities.own_xattrs.filter(|_| !self.no_xattrs) else {
-                    return refuse(Errno::PERM);
-                };
-                let xattr = format!("{prefix}{DEVICE_XATTR}");
-                object
-                    .set_xattr(xattr.as_bytes(), b"0:0", XattrFlags::empty())
-                    .during("setxattr", xattr.as_bytes())?;
+                self.make_device(writable, &object)?;
             }
             Ok(())
         };
@@ -376,6 +370,17 @@ impl Union {
                 Err(error)
             }
         }
+    }
+
+    /// Makes an empty file of the upper a device 0/0 of the merged view. Errors: EPERM where it cannot be remembered.
+    pub(super) fn make_device(&self, writable: &Writable, object: &UpperObject) -> Result<()> {
+        let Some(prefix) = writable.abilities.own_xattrs.filter(|_| !self.no_xattrs) else {
+            return refuse(Errno::PERM);
+        };
+        let xattr = format!("{prefix}{DEVICE_XATTR}");
+        object
+            .set_xattr(xattr.as_bytes(), b"0:0", XattrFlags::empty())
+            .during("setxattr", xattr.as_bytes())
     }
 
     /// Gives an object that was just made its owner, its labels, and the mode bits that making it did not give.

@@ -279,6 +279,7 @@ impl Union {
             return Ok(Instance::SharedLower(SharedLower {
                 key: (lower.top, stat.dev, stat.ino),
                 found_ino: lower.found.ino,
+                kind: lower.found.kind,
                 dir: dir.clone(),
                 name: Arc::clone(name),
                 stat,
@@ -293,7 +294,7 @@ impl Union {
             dir: dir.clone(),
             name: Arc::clone(name),
         });
-        let inode = self.new_inode(None, slot.st_ino, stat.kind(), node);
+        let inode = self.new_inode(None, slot.st_ino, lower.found.kind, node);
         if let Some(mut file) = inode.lock_file() {
             file.add_link(parent, name, None);
         }
@@ -328,7 +329,7 @@ impl Union {
                 .map(|place| Link { place, upper: None })
                 .collect();
         }
-        let inode = self.new_inode(None, shared.st_ino, shared.stat.kind(), node);
+        let inode = self.new_inode(None, shared.st_ino, shared.kind, node);
         if let Some(file) = inode.file() {
             file.shared_lower.store(true, Ordering::Relaxed);
         }
@@ -429,6 +430,7 @@ pub(super) struct SharedLower {
     key: RealKey,
     /// Its inode number as getdents(2) gave it, which is another one for a mounted file.
     found_ino: u64,
+    kind: Kind,
     dir: LowerDir,
     name: Name,
     stat: Stat,

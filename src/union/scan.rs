@@ -201,9 +201,10 @@ impl Union {
             if dir.layer() == UPPER {
                 let own = dir.xattrs().during("open directory", b".")?;
                 origin = read_origin(&own, &xattrs, on_disk, ino);
-                if kind == Kind::File && own_xattr(&xattrs, DEVICE_XATTR).is_some() {
-                    kind = Kind::Char;
-                }
+            }
+            // In a lower layer that was the upper of such a union as well.
+            if kind == Kind::File && own_xattr(&xattrs, DEVICE_XATTR).is_some() {
+                kind = Kind::Char;
             }
             if kind == Kind::Dir {
                 redirect = REDIRECT_XATTRS
