@@ -10,6 +10,7 @@
 //!
 //! Each room knows only those to its right:
 //!
+//! * [`check`]: layers that are not mounted: their marks rewritten, what is wrong with them found and mended.
 //! * [`cli`]: the command line, the `-o` language, checks of paths before the mount, unmounting.
 //! * [`fuse`]: one session: mounting, the daemon, INIT, and three transports. `proto` reads requests and writes replies,
 //!   `serve` calls the union in between; `dev` (/dev/fuse) and `uring` (FUSE over io_uring) carry the bytes. `fuser` is the
@@ -60,8 +61,9 @@
 //! fuser (mounting, handshake, the portable transport), zerocopy (structures of the protocol), io-uring (rings),
 //! rustix (system calls without unsafe), libc (what rustix lacks),
 //! dashmap (inode tables), clap with clap_mangen and clap_complete (arguments, manual page, completions), strsim (the
-//! nearest option name), log and env_logger; tempfile and proptest for tests.
+//! nearest option name), log and env_logger, serde_json (reports for programs); tempfile and proptest for tests.
 
+pub mod check;
 pub mod cli;
 pub mod fuse;
 pub mod layer;

@@ -33,8 +33,7 @@ const KERNELS_OWN: [&str; 8] = [
 /// What fuser does not carry (see the README): the group that keeps setgid, O_TMPFILE.
 fn is_left_out(line: &str) -> bool {
     let known = |beginning: &&str| line.contains(*beginning);
-    KERNELS_OWN.iter().any(known)
-        || (usual() == "fuser" && line.contains("-2767 "))
+    KERNELS_OWN.iter().any(known) || (usual() == "fuser" && line.contains("-2767 "))
 }
 
 fn steps(action: &str, section: &str, dir: &Path) -> String {
