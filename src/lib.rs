@@ -11,6 +11,7 @@
 //!
 //! Each room knows only those to its right:
 //!
+//! * [`check`]: layers that are not mounted: their marks rewritten, what is wrong with them found and mended.
 //! * [`cli`]: the command line, the `-o` language, checks of paths before the mount, unmounting.
 //! * [`fuse`]: one session: mounting, the daemon, INIT, and three transports. `proto` reads requests and writes replies,
 //!   `serve` calls the union in between; `dev` (/dev/fuse) and `uring` (FUSE over io_uring) carry the bytes. `fuser` is the
@@ -72,6 +73,7 @@
 //! tests.
 
 pub mod archive;
+pub mod check;
 pub mod cli;
 pub mod fuse;
 pub mod layer;

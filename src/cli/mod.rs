@@ -7,7 +7,9 @@
 //! them before anything is mounted. Every message leaves through `exit.rs`.
 
 pub mod args;
+pub mod check;
 pub mod compat;
+pub mod convert;
 pub mod exit;
 pub mod holders;
 pub mod layer;
@@ -65,6 +67,8 @@ fn with_subcommand(arguments: Vec<OsString>) -> Result<(), Failure> {
         Ok(Command::Mount(args)) => mount::run(mount::Request::from_args(args)?),
         Ok(Command::Umount(args)) => umount::run(&args),
         Ok(Command::Layer(args)) => layer::run(&args),
+        Ok(Command::Convert(args)) => convert::run(&args),
+        Ok(Command::Check(args)) => check::run(args),
         Ok(Command::Man(args)) => manual::man(&args),
         Ok(Command::Completions(args)) => manual::completions(&args),
         Err(help)

@@ -35,7 +35,7 @@ const MOST_CACHED_FDS: usize = 8192;
 /// The `st_ino` of the root, on every mount: no file of any layer has it.
 const ROOT_INO: u64 = 1;
 /// Remembers on the upper's root that its whiteouts are devices and `.wh.` names are ordinary ones.
-const FORM_XATTR: &str = "form";
+pub(crate) const FORM_XATTR: &str = "form";
 
 impl Union {
     /// Opens the layers, locks and empties the work directory, and proves by trying that the upper can store
@@ -387,10 +387,15 @@ pub(crate) fn reads_plain_names(root: &Dir) -> bool {
 }
 
 /// The xattrs that kernel overlayfs leaves on the root of an upper.
-const KERNEL_ROOT_XATTRS: [&[u8]; 3] = [b"origin", b"impure", b"uuid"];
+pub(crate) const KERNEL_ROOT_XATTRS: [&[u8]; 3] = [b"origin", b"impure", b"uuid"];
+
+/// Whether an upper says that its whiteouts are devices, so that `.wh.` names in it are ordinary ones.
+pub(crate) fn has_device_marks(root: &UpperDir) -> bool {
+    reads_plain_names(root) || has_overlay_xattr(root)
+}
 
 /// Whether kernel overlayfs wrote to this upper.
-fn has_overlay_xattr(root: &UpperDir) -> bool {
+pub(super) fn has_overlay_xattr(root: &UpperDir) -> bool {
     kernel_namespaces(root) != (false, false)
 }
 

@@ -19,7 +19,7 @@ use super::inode::{Inode, Node, NodeId, Real};
 use crate::layer::stat::Kind;
 use crate::layer::upper::UpperObject;
 use crate::layer::xattr::{SIZE_MAX, XattrPath};
-use crate::layer::xattr_name::{Keeping, XFS_ACL, seen};
+use crate::layer::xattr_name::{Keeping, seen};
 use crate::sync::lock;
 
 /// The bit of [`Inode::xattrs`] that says there are none that are shown.
@@ -196,9 +196,6 @@ impl Union {
         flags: XattrFlags,
     ) -> Result<()> {
         self.check_xattr_name(name)?;
-        if name.starts_with(XFS_ACL) {
-            return refuse(Errno::PERM);
-        }
         if value.len() > SIZE_MAX {
             return refuse(Errno::TOOBIG);
         }
