@@ -10,6 +10,7 @@ use rustix::fs::{Mode, OFlags, RawDir, SeekFrom, openat, readlinkat, seek};
 use rustix::io::{Errno, Result};
 
 use super::fd_cache::{FdCache, FdSlot};
+use super::record::Records;
 use super::stat::{Kind, Stat};
 use super::xattr::XattrPath;
 use crate::sync::read;
@@ -39,6 +40,7 @@ pub struct Dir {
     pub(super) place: RwLock<Place>,
     pub(super) slot: Arc<FdSlot>,
     cache: Arc<FdCache>,
+    records: Option<Arc<Records>>,
 }
 
 const OPEN_DIR: OFlags = OFlags::RDONLY
@@ -66,8 +68,13 @@ fn open_dir(parent: &OwnedFd, name: &[u8]) -> Result<OwnedFd> {
 }
 
 impl Dir {
-    pub(super) fn root(layer: LayerNo, fd: OwnedFd, cache: &Arc<FdCache>) -> Arc<Self> {
-        Self::at(layer, Place::Root(Arc::new(fd)), cache)
+    pub(super) fn root(
+        layer: LayerNo,
+        fd: Arc<OwnedFd>,
+        cache: &Arc<FdCache>,
+        records: Option<Arc<Records>>,
+    ) -> Arc<Self> {
+        Self::at(layer, Place::Root(fd), cache, records)
     }
 
     pub(super) fn child(parent: &Arc<Self>, name: &Name) -> Arc<Self> {
@@ -75,16 +82,29 @@ impl Dir {
             parent: Arc::clone(parent),
             name: Arc::clone(name),
         };
-        Self::at(parent.layer, place, &parent.cache)
+        let records = parent.records.clone();
+        Self::at(parent.layer, place, &parent.cache, records)
     }
 
-    fn at(layer: LayerNo, place: Place, cache: &Arc<FdCache>) -> Arc<Self> {
+    fn at(
+        layer: LayerNo,
+        place: Place,
+        cache: &Arc<FdCache>,
+        records: Option<Arc<Records>>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             layer,
             place: RwLock::new(place),
             slot: FdSlot::new(cache),
             cache: Arc::clone(cache),
+            records,
         })
+    }
+
+    /// How the layer keeps owners, modes and types, if not on its disk.
+    #[must_use]
+    pub fn records(&self) -> Option<&Arc<Records>> {
+        self.records.as_ref()
     }
 
     /// Which layer it belongs to.
@@ -109,13 +129,26 @@ impl Dir {
         }
     }
 
-    /// What stat(2) says about the directory itself.
+    /// What the directory itself is, by its record where the layer keeps those.
     pub fn stat(&self) -> Result<Stat> {
-        Stat::of_fd(self.fd()?)
+        let stat = Stat::of_fd(self.fd()?)?;
+        match &self.records {
+            Some(records) => records.apply(stat, &self.xattrs()?),
+            None => Ok(stat),
+        }
     }
 
-    /// What stat(2) says about an entry; symlinks are not followed.
+    /// What an entry is, by its record where the layer keeps those; symlinks are not followed.
     pub fn stat_entry(&self, name: &[u8]) -> Result<Stat> {
+        let stat = self.stat_on_disk(name)?;
+        match &self.records {
+            Some(records) => records.apply(stat, &self.xattrs_of(name)?),
+            None => Ok(stat),
+        }
+    }
+
+    /// What stat(2) says about an entry, whatever its record says.
+    pub fn stat_on_disk(&self, name: &[u8]) -> Result<Stat> {
         Stat::of_entry(self.fd()?, os(name))
     }
 
@@ -189,10 +222,12 @@ impl Dir {
 pub struct LowerDir(Arc<Dir>);
 
 impl LowerDir {
-    /// The root of a lower layer.
+    /// The root of a lower layer. Its xattrs say whether the layer keeps records.
     #[must_use]
     pub fn root(layer: LayerNo, fd: OwnedFd, cache: &Arc<FdCache>) -> Self {
-        Self(Dir::root(layer, fd, cache))
+        let fd = Arc::new(fd);
+        let records = Records::of_root(&fd);
+        Self(Dir::root(layer, fd, cache, records))
     }
 
     /// A directory in this one. Nothing is opened or checked yet.

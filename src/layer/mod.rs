@@ -7,9 +7,11 @@ pub mod dir;
 pub mod fd_cache;
 pub mod mark;
 pub mod probe;
+pub mod record;
 pub mod stat;
 pub mod upper;
 pub mod xattr;
+pub mod xattr_name;
 
 pub use dir::{Dir, LowerDir};
 pub use fd_cache::{FdCache, FdSlot};

@@ -4,6 +4,7 @@ use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 
 use super::mark::{TRUSTED_PREFIX, USER_PREFIX};
+use super::record::Record;
 use super::stat::Kind;
 use super::upper::UpperDir;
 
@@ -50,6 +51,38 @@ pub fn probe(dir: &UpperDir) -> rustix::io::Result<UpperAbilities> {
         }
     }
     Ok(abilities)
+}
+
+/// Tries out, as [`probe`] does, whether records of owners and modes can be kept on everything that can be made.
+/// Errors: what the disk answers.
+pub fn keeps_records(dir: &UpperDir) -> rustix::io::Result<bool> {
+    const FILE: &[u8] = b"file";
+    const DIR: &[u8] = b"dir";
+    const LINK: &[u8] = b"link";
+    let Some(records) = dir.records() else {
+        return Ok(false);
+    };
+    let mode = records.disk_mode();
+    dir.mknod(FILE, Kind::File, mode, 0)?;
+    dir.mkdir(DIR, mode)?;
+    dir.symlink(b"target", LINK)?;
+    let keeps = |name: &[u8], kind| -> rustix::io::Result<bool> {
+        let record = Record {
+            uid: 12,
+            gid: 345,
+            perm: 0o1751,
+            kind: Some(kind),
+            rdev: 0,
+        };
+        let object = dir.object(name)?;
+        Ok(!object.record(&record)? || Record::of(&object.stat()?) == record)
+    };
+    let kept = keeps(FILE, Kind::Socket)
+        .and_then(|file| Ok(file && keeps(DIR, Kind::Dir)? && keeps(LINK, Kind::Symlink)?));
+    dir.unlink(FILE)?;
+    dir.rmdir(DIR)?;
+    dir.unlink(LINK)?;
+    kept
 }
 
 fn keeps_xattr(dir: &UpperDir, file: &[u8], prefix: &str) -> bool {

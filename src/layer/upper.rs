@@ -12,6 +12,7 @@ use rustix::io::{Errno, Result};
 
 use super::dir::{Dir, LayerNo, Name, Place, UPPER, os};
 use super::fd_cache::FdCache;
+use super::record::{Record, Records};
 use super::stat::{Kind, Stat, Time};
 use super::xattr::{XattrPath, proc_path};
 use crate::sync::write;
@@ -58,11 +59,29 @@ impl std::ops::Deref for UpperDir {
 }
 
 impl UpperDir {
-    /// The root of the upper layer.
+    /// The root of the upper layer. Its xattrs say whether the layer keeps records.
     #[must_use]
     pub fn root(fd: OwnedFd, cache: &Arc<FdCache>) -> Self {
+        let fd = Arc::new(fd);
+        let records = Records::of_root(&fd);
+        Self::root_with(fd, cache, records)
+    }
+
+    /// The root of the upper layer, or of the work directory beside it, which keeps the records that it is told to.
+    #[must_use]
+    pub fn root_with(
+        fd: Arc<OwnedFd>,
+        cache: &Arc<FdCache>,
+        records: Option<Arc<Records>>,
+    ) -> Self {
         let layer: LayerNo = UPPER;
-        Self(Dir::root(layer, fd, cache))
+        Self(Dir::root(layer, fd, cache, records))
+    }
+
+    /// The mode that a new object gets on the disk: the one that is wanted, unless records keep that.
+    #[must_use]
+    pub fn disk_mode(&self, wanted: u32) -> u32 {
+        self.records().map_or(wanted, |records| records.disk_mode())
     }
 
     /// A directory in this one. Nothing is opened or checked yet.
@@ -143,19 +162,13 @@ impl UpperDir {
         linkat(CWD, os(&path), self.fd()?, os(new), AtFlags::SYMLINK_FOLLOW)
     }
 
-    /// Sets owner and group of an entry; `None` leaves one as it is.
-    pub fn chown(&self, name: &[u8], uid: Option<u32>, gid: Option<u32>) -> Result<()> {
-        chownat(
-            self.fd()?,
-            os(name),
-            uid.map(Uid::from_raw),
-            gid.map(Gid::from_raw),
-            AtFlags::SYMLINK_NOFOLLOW,
-        )
+    /// Sets the permission bits of an entry that is not a symlink, by its record where the layer keeps those.
+    pub fn chmod(&self, name: &[u8], mode: u32) -> Result<()> {
+        self.object(name)?.chmod(mode)
     }
 
-    /// Sets the permission bits of an entry that is not a symlink.
-    pub fn chmod(&self, name: &[u8], mode: u32) -> Result<()> {
+    /// Sets the permission bits of an entry that is not a symlink on the disk, whatever its record says.
+    pub fn chmod_on_disk(&self, name: &[u8], mode: u32) -> Result<()> {
         chmod_fd(&self.pin_entry(name)?, mode)
     }
 
@@ -171,12 +184,13 @@ impl UpperDir {
     pub fn despite_mode<T>(&self, operation: impl Fn() -> Result<T>) -> Result<T> {
         match operation() {
             Err(Errno::ACCESS) => {
-                let (this, mode) = (self.this()?, self.stat()?.perm());
-                if this.chmod(mode | 0o300).is_err() {
+                let this = self.fd()?;
+                let mode = Stat::of_fd(&this)?.perm();
+                if chmod_fd(&this, mode | 0o300).is_err() {
                     return Err(Errno::ACCESS);
                 }
                 let result = operation();
-                this.chmod(mode)?;
+                chmod_fd(&this, mode)?;
                 result
             }
             other => other,
@@ -185,12 +199,21 @@ impl UpperDir {
 
     /// Where the directory itself is changed rather than an entry of it.
     pub fn this(&self) -> Result<UpperObject> {
-        Ok(UpperObject(self.fd()?))
+        Ok(self.wrap(self.fd()?))
     }
 
     /// An entry, to be changed through a descriptor.
     pub fn object(&self, name: &[u8]) -> Result<UpperObject> {
-        Ok(UpperObject(Arc::new(self.pin_entry(name)?)))
+        Ok(self.wrap(Arc::new(self.pin_entry(name)?)))
+    }
+
+    /// The object behind `fd`, which must belong to this directory's layer (or to the work directory beside it).
+    #[must_use]
+    pub fn wrap(&self, fd: Arc<OwnedFd>) -> UpperObject {
+        UpperObject {
+            fd,
+            records: self.records().cloned(),
+        }
     }
 
     /// Sets an xattr of an entry.
@@ -244,29 +267,42 @@ fn chmod_fd(fd: &OwnedFd, mode: u32) -> Result<()> {
 
 /// An object of the upper layer behind a descriptor: of any type, with or without a name.
 #[derive(Clone, Debug)]
-pub struct UpperObject(Arc<OwnedFd>);
+pub struct UpperObject {
+    fd: Arc<OwnedFd>,
+    records: Option<Arc<Records>>,
+}
 
 impl UpperObject {
-    /// The object behind `fd`, which must belong to the upper layer or the work directory.
-    #[must_use]
-    pub fn new(fd: Arc<OwnedFd>) -> Self {
-        Self(fd)
-    }
-
     /// The descriptor.
     #[must_use]
     pub fn fd(&self) -> &Arc<OwnedFd> {
-        &self.0
+        &self.fd
     }
 
-    /// What stat(2) says about it.
+    /// What it is, by its record where the layer keeps those.
     pub fn stat(&self) -> Result<Stat> {
-        Stat::of_fd(&self.0)
+        let stat = Stat::of_fd(&self.fd)?;
+        match &self.records {
+            Some(records) => records.apply(stat, &self.xattrs()),
+            None => Ok(stat),
+        }
+    }
+
+    /// Whether its layer keeps records.
+    #[must_use]
+    pub fn is_recorded(&self) -> bool {
+        self.records.is_some()
+    }
+
+    /// The way to its xattrs.
+    #[must_use]
+    pub fn xattrs(&self) -> XattrPath {
+        XattrPath::of_fd(Arc::clone(&self.fd))
     }
 
     /// Opens a regular file with `flags`.
     pub fn open(&self, flags: OFlags) -> Result<OwnedFd> {
-        let path = proc_path(&self.0);
+        let path = proc_path(&self.fd);
         rustix::fs::open(
             os(&path),
             flags | OFlags::CLOEXEC | OFlags::NONBLOCK,
@@ -274,29 +310,70 @@ impl UpperObject {
         )
     }
 
-    /// Sets owner and group; `None` leaves one as it is.
+    /// Writes a record of the object; `false` where the layer keeps none, or none for such an object.
+    pub fn record(&self, record: &Record) -> Result<bool> {
+        match &self.records {
+            Some(records) if records.can_be_on(Stat::of_fd(&self.fd)?.kind()) => {
+                self.set_xattr(records.xattr(), &record.value(), XattrFlags::empty())?;
+                Ok(true)
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// Changes the record of the object; `false` as with [`UpperObject::record`].
+    fn change_record(&self, change: impl FnOnce(&mut Record)) -> Result<bool> {
+        if self.records.is_none() {
+            return Ok(false);
+        }
+        let mut record = Record::of(&self.stat()?);
+        change(&mut record);
+        self.record(&record)
+    }
+
+    /// Sets owner and group, by its record where the layer keeps those; `None` leaves one as it is. Of a symlink, which
+    /// may have no record, the disk's owner is set; where that is not permitted it stays, which is no error then.
     pub fn chown(&self, uid: Option<u32>, gid: Option<u32>) -> Result<()> {
-        chownat(
-            &self.0,
+        let recorded = self.change_record(|record| {
+            record.uid = uid.unwrap_or(record.uid);
+            record.gid = gid.unwrap_or(record.gid);
+        })?;
+        if recorded {
+            return Ok(());
+        }
+        let set = chownat(
+            &self.fd,
             "",
             uid.map(Uid::from_raw),
             gid.map(Gid::from_raw),
             AtFlags::EMPTY_PATH,
-        )
+        );
+        match set {
+            Err(Errno::PERM | Errno::INVAL) if self.records.is_some() => Ok(()),
+            other => other,
+        }
     }
 
-    /// Sets the permission bits; EOPNOTSUPP for a symlink.
+    /// Sets the permission bits, by its record where the layer keeps those; EOPNOTSUPP for a symlink.
     pub fn chmod(&self, mode: u32) -> Result<()> {
-        chmod_fd(&self.0, mode)
+        if self.change_record(|record| record.perm = mode & 0o7777)? {
+            return Ok(());
+        }
+        self.chmod_on_disk(mode)
+    }
+
+    /// Sets the permission bits on the disk, whatever the record says; EOPNOTSUPP for a symlink.
+    pub fn chmod_on_disk(&self, mode: u32) -> Result<()> {
+        chmod_fd(&self.fd, mode)
     }
 
     /// Sets the times.
     pub fn utimens(&self, atime: SetTime, mtime: SetTime) -> Result<()> {
         let times = timestamps(atime, mtime);
-        match utimensat(&self.0, "", &times, AtFlags::EMPTY_PATH) {
+        match utimensat(&self.fd, "", &times, AtFlags::EMPTY_PATH) {
             // Kernels before 5.8 do not take AT_EMPTY_PATH here.
             Err(Errno::INVAL | Errno::NOENT) => {
-                utimensat(CWD, os(&proc_path(&self.0)), &times, AtFlags::empty())
+                utimensat(CWD, os(&proc_path(&self.fd)), &times, AtFlags::empty())
             }
             other => other,
         }
@@ -304,14 +381,14 @@ impl UpperObject {
 
     /// Sets an xattr.
     pub fn set_xattr(&self, xattr: &[u8], value: &[u8], flags: XattrFlags) -> Result<()> {
-        match fsetxattr(&self.0, xattr, value, flags) {
-            Err(Errno::BADF) => XattrPath::of_fd(Arc::clone(&self.0)).set(xattr, value, flags),
+        match fsetxattr(&self.fd, xattr, value, flags) {
+            Err(Errno::BADF) => self.xattrs().set(xattr, value, flags),
             other => other,
         }
     }
 
     /// Removes an xattr. ENODATA when there is none.
     pub fn remove_xattr(&self, xattr: &[u8]) -> Result<()> {
-        XattrPath::of_fd(Arc::clone(&self.0)).remove(xattr)
+        self.xattrs().remove(xattr)
     }
 }

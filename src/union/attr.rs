@@ -175,7 +175,7 @@ impl Union {
                     return refuse(Errno::STALE);
                 };
                 let object = upper.this().during("open directory", b".")?;
-                apply(&object, set, uid, gid)?;
+                self.apply(&inode, &object, set, uid, gid)?;
                 self.dir_attr(&inode, &state)
             }
             Node::File(file) => {
@@ -205,7 +205,7 @@ impl Union {
                         Real::Orphan(object) => object.clone(),
                         Real::Lower { .. } => return refuse(Errno::STALE),
                     };
-                    apply(&object, set, uid, gid)?;
+                    self.apply(&inode, &object, set, uid, gid)?;
                 }
                 self.file_attr(&inode, &state, None)
             }
@@ -259,17 +259,11 @@ impl Union {
     /// Clears setuid, and setgid of a program (a file that its group may execute), as the kernel does when
     /// somebody without CAP_FSETID changes the content (`setattr_should_drop_suidgid`).
     pub(super) fn drop_setid(&self, inode: &Inode) -> Result<()> {
-        const S_ISUID: u32 = 0o4000;
-        const S_ISGID: u32 = 0o2000;
-        const S_IXGRP: u32 = 0o0010;
         let Some(state) = inode.lock_file() else {
             return Ok(());
         };
         let perm = real_stat(&state.real)?.perm();
-        let mut kept = perm & !S_ISUID;
-        if perm & S_IXGRP != 0 {
-            kept &= !S_ISGID;
-        }
+        let kept = without_setid(perm);
         if kept == perm {
             return Ok(());
         }
@@ -281,8 +275,41 @@ impl Union {
         .during("chmod", b".")
     }
 
+    /// Owner before mode, since changing the owner clears setuid and setgid; times last, since all else changes them.
+    fn apply(
+        &self,
+        inode: &Inode,
+        object: &UpperObject,
+        set: &SetAttr,
+        uid: Option<u32>,
+        gid: Option<u32>,
+    ) -> Result<()> {
+        if uid.is_some() || gid.is_some() {
+            object.chown(uid, gid).during("chown", b".")?;
+            if object.is_recorded() && inode.kind != Kind::Dir {
+                // The disk, which would clear them, knows nothing of an owner that is kept in an xattr.
+                let perm = object.stat().during("stat", b".")?.perm();
+                if without_setid(perm) != perm {
+                    object.chmod(without_setid(perm)).during("chmod", b".")?;
+                }
+                self.drop_capability_of(inode, object)?;
+            }
+        }
+        if let Some(mode) = set.mode {
+            object.chmod(mode & 0o7777).during("chmod", b".")?;
+            self.acl_follows_mode(inode, object, mode)?;
+        }
+        if set.atime != SetTime::Keep || set.mtime != SetTime::Keep {
+            object
+                .utimens(set.atime, set.mtime)
+                .during("utimensat", b".")?;
+        }
+        Ok(())
+    }
+
     fn truncate(&self, inode: &Arc<Inode>, size: u64) -> Result<()> {
         self.copy_up_file(inode, Some(size))?;
+        self.drop_capability(inode)?;
         let fd = self.data_fd(inode, true)?;
         match rustix::fs::ftruncate(&fd, size) {
             // A descriptor opened before the file became read-only for us cannot be told apart here.
@@ -296,6 +323,19 @@ impl Union {
     }
 }
 
+/// A mode without setuid, and without the setgid of a program.
+fn without_setid(perm: u32) -> u32 {
+    const S_ISUID: u32 = 0o4000;
+    const S_ISGID: u32 = 0o2000;
+    const S_IXGRP: u32 = 0o0010;
+    let kept = perm & !S_ISUID;
+    if perm & S_IXGRP != 0 {
+        kept & !S_ISGID
+    } else {
+        kept
+    }
+}
+
 /// What the disk says about the object behind a file.
 pub(super) fn real_stat(real: &Real) -> Result<Stat> {
     match real {
@@ -303,20 +343,4 @@ pub(super) fn real_stat(real: &Real) -> Result<Stat> {
         Real::Upper { dir, name } => dir.stat_entry(name).during("stat", name),
         Real::Orphan(object) => object.stat().during("fstat", b"."),
     }
-}
-
-/// Owner before mode, since changing the owner clears setuid and setgid; times last, since all else changes them.
-fn apply(object: &UpperObject, set: &SetAttr, uid: Option<u32>, gid: Option<u32>) -> Result<()> {
-    if uid.is_some() || gid.is_some() {
-        object.chown(uid, gid).during("chown", b".")?;
-    }
-    if let Some(mode) = set.mode {
-        object.chmod(mode & 0o7777).during("chmod", b".")?;
-    }
-    if set.atime != SetTime::Keep || set.mtime != SetTime::Keep {
-        object
-            .utimens(set.atime, set.mtime)
-            .during("utimensat", b".")?;
-    }
-    Ok(())
 }

@@ -4,6 +4,8 @@
 
 use std::path::PathBuf;
 
+pub use crate::layer::record::RecordForm;
+
 /// How whiteouts and opaque marks are written. All forms are always read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WhiteoutForm {
@@ -67,6 +69,9 @@ pub struct Config {
     pub no_acl: bool,
     /// Extended attributes are not offered (and not used: `st_ino` then changes at the remount after a copy-up).
     pub no_xattrs: bool,
+    /// Owners, modes and types of the upper's objects are kept in an xattr, for disks where they cannot be stored. An
+    /// upper that was begun so goes on so; lower layers say themselves whether they do.
+    pub xattr_permissions: Option<RecordForm>,
     /// Whether layers may change under the mount.
     pub cache: CacheMode,
     /// Reading leaves the access times of the upper's files alone. Those of lower files, and of directories, are

@@ -21,9 +21,11 @@ use super::stack::Found;
 use super::{Union, Writable};
 use crate::layer::UpperDir;
 use crate::layer::dir::Name;
+use crate::layer::record::Record;
 use crate::layer::stat::{Kind, Stat};
 use crate::layer::upper::{SetTime, UpperObject};
 use crate::layer::xattr::XattrPath;
+use crate::layer::xattr_name::seen;
 use crate::sync::lock;
 
 /// Bytes per step where neither reflink nor copy_file_range works.
@@ -94,7 +96,9 @@ impl Union {
         let xattrs = lower.xattrs().during("open directory", &place.name)?;
         let stage = writable.stage.dir();
         let staged = writable.stage.fresh_name();
-        stage.mkdir(&staged, 0o700).during("mkdir", &staged)?;
+        stage
+            .mkdir(&staged, stage.disk_mode(0o700))
+            .during("mkdir", &staged)?;
         let mut build = || -> Result<u64> {
             let object = stage.object(&staged).during("open", &staged)?;
             if let (Ok(from), Ok(to)) = (lower.fd(), stage.child(&staged).fd()) {
@@ -181,18 +185,19 @@ impl Union {
         origin: Option<u64>,
     ) -> Result<u64> {
         let kind = stat.kind();
-        let made = object.stat().during("fstat", b".")?;
-        if (made.uid, made.gid) != (stat.uid, stat.gid) {
+        let made = Stat::of_fd(object.fd()).during("fstat", b".")?;
+        let recorded = object.record(&Record::of(stat)).during("setxattr", b".")?;
+        if !recorded && (made.uid, made.gid) != (stat.uid, stat.gid) {
             self.tolerate_owner(object.chown(Some(stat.uid), Some(stat.gid)))
                 .during("chown", b".")?;
         }
         if !self.no_xattrs {
-            copy_xattrs(xattrs, object)?;
+            copy_xattrs(writable, xattrs, object)?;
         }
         if let Some(origin) = origin {
             self.store_origin(writable, object, kind, (origin, made.ino))?;
         }
-        if kind != Kind::Symlink {
+        if !recorded && kind != Kind::Symlink {
             object.chmod(stat.perm()).during("chmod", b".")?;
         }
         object
@@ -240,7 +245,7 @@ impl Union {
             match stat.kind() {
                 Kind::File => {
                     let to = stage
-                        .create_file(&staged, 0o600)
+                        .create_file(&staged, stage.disk_mode(0o600))
                         .during("create", &staged)?;
                     let size = keep.unwrap_or(stat.size).min(stat.size);
                     match dir.open_entry(&name) {
@@ -260,12 +265,15 @@ impl Union {
                     let target = dir.read_link(&name).during("readlink", &name)?;
                     stage.symlink(&target, &staged).during("symlink", &staged)?;
                 }
+                _ if stage.records().is_some() => stage
+                    .mknod(&staged, Kind::File, stage.disk_mode(0o600), 0)
+                    .during("mknod", &staged)?,
                 kind => stage
                     .mknod(&staged, kind, 0o600, stat.rdev)
                     .during("mknod", &staged)?,
             }
             let object = match &data {
-                Some(data) => UpperObject::new(Arc::clone(data)),
+                Some(data) => stage.wrap(Arc::clone(data)),
                 None => stage.object(&staged).during("open", &staged)?,
             };
             let ino = self.dress(writable, &object, &stat, &xattrs, Some(inode.st_ino))?;
@@ -495,20 +503,22 @@ pub(super) fn restore_times(dir: &UpperDir, before: &Stat) {
 
 /// Copies every xattr that means something outside its layer. Where the upper cannot store one that only
 /// concerns privileged programs, it is left out as cp(1) does.
-fn copy_xattrs(from: &XattrPath, to: &UpperObject) -> Result<()> {
+fn copy_xattrs(writable: &Writable, from: &XattrPath, to: &UpperObject) -> Result<()> {
     let list = from.list().during("listxattr", b".")?;
-    for name in list
+    let mut shown: Vec<_> = list
         .split(|byte| *byte == 0)
         .filter(|name| !name.is_empty())
-    {
-        if super::xattr::is_internal(name) {
-            continue;
-        }
+        .filter_map(|name| Some((name, seen(name)?)))
+        .collect();
+    // Of two that are seen by one name the kept one counts: it comes last.
+    shown.sort_by_key(|(_, seen)| seen.kept);
+    for (name, seen) in shown {
         let Some(value) = from.get_opt(name).during("getxattr", name)? else {
             continue;
         };
-        match to.set_xattr(name, &value, XattrFlags::empty()) {
-            Err(Errno::OPNOTSUPP | Errno::PERM) if !name.starts_with(b"user.") => {
+        let stored = writable.keeping.stored(&seen.name);
+        match to.set_xattr(&stored, &value, XattrFlags::empty()) {
+            Err(Errno::OPNOTSUPP | Errno::PERM) if !stored.starts_with(b"user.") => {
                 log::debug!("xattr {} is not copied up", name.escape_ascii());
             }
             other => other.during("setxattr", name)?,

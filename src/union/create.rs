@@ -12,6 +12,7 @@ use std::sync::atomic::Ordering;
 use rustix::fs::{RenameFlags, XattrFlags};
 use rustix::io::Errno;
 
+use super::acl::Acl;
 use super::error::{During, Result, refuse};
 use super::identity::of_upper;
 use super::inode::{DirState, Inheritance, Inode, NodeId, Real};
@@ -22,6 +23,7 @@ use super::{Entry, Union, Writable};
 use crate::layer::UpperDir;
 use crate::layer::dir::Name;
 use crate::layer::mark::Mark;
+use crate::layer::record::Record;
 use crate::layer::stat::Kind;
 use crate::layer::upper::UpperObject;
 
@@ -30,6 +32,7 @@ const S_ISGID: u32 = 0o2000;
 /// hide what lies below. Another overlay that is stacked on this mount makes such devices for its own whiteouts.
 pub(super) const DEVICE_XATTR: &str = "device";
 pub(super) const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
+pub(super) const ACCESS_ACL: &[u8] = b"system.posix_acl_access";
 
 /// For whom something is made. Ids are as seen through the mount.
 #[derive(Clone, Copy, Debug, Default)]
@@ -70,6 +73,18 @@ pub enum New<'a> {
 }
 
 impl New<'_> {
+    /// The device number of a device node.
+    fn rdev(&self) -> u64 {
+        match self {
+            Self::Node {
+                kind: Kind::Char | Kind::Block,
+                rdev,
+                ..
+            } => *rdev,
+            _ => 0,
+        }
+    }
+
     fn kind(&self) -> Kind {
         match self {
             Self::Node { kind, .. } => *kind,
@@ -91,8 +106,12 @@ impl New<'_> {
     }
 
     fn make_in(&self, dir: &UpperDir, name: &[u8], mode: u32) -> rustix::io::Result<()> {
+        let recorded = dir.records().is_some();
+        let mode = dir.disk_mode(mode);
         match self {
-            Self::Node { .. } if self.is_whiteout_device() => dir.mknod(name, Kind::File, mode, 0),
+            Self::Node { .. } if recorded || self.is_whiteout_device() => {
+                dir.mknod(name, Kind::File, mode, 0)
+            }
             Self::Node { kind, rdev, .. } => dir.mknod(name, *kind, mode, *rdev),
             Self::Dir { .. } => dir.mkdir(name, mode),
             Self::Symlink { target } => dir.symlink(target, name),
@@ -105,6 +124,7 @@ pub(super) struct Looks {
     pub(super) uid: u32,
     pub(super) gid: u32,
     pub(super) mode: u32,
+    pub(super) rdev: u64,
 }
 
 impl Union {
@@ -149,13 +169,15 @@ impl Union {
         let (mark, covers) = self.free_name(state, name)?;
         let inheritance = self.inheritance(dir, state)?;
         let looks = self.looks(new, caller, &inheritance)?;
-        if new.is_whiteout_device() {
+        let recorded = dir.records().is_some();
+        if new.is_whiteout_device() && !recorded {
             self.mark_impure(writable, dir, state)?;
         }
         let opaque = new.kind() == Kind::Dir && covers;
         let ours = looks.uid == self.daemon.0
             && (inheritance.group.is_some() || looks.gid == self.daemon.1)
-            && caller.security.is_empty();
+            && caller.security.is_empty()
+            && !recorded;
         if mark != Some(Mark::InPlace) && !opaque && ours && !new.is_whiteout_device() {
             new.make_in(dir, name, looks.mode).during("create", name)?;
         } else {
@@ -270,6 +292,7 @@ impl Union {
             uid,
             gid: inheritance.group.unwrap_or(gid),
             mode,
+            rdev: new.rdev(),
         })
     }
 
@@ -280,9 +303,7 @@ impl Union {
         }
         let stat = dir.stat().during("stat", b".")?;
         let default_acl = if self.offers_acls() {
-            dir.xattrs()
-                .and_then(|xattrs| xattrs.get_opt(DEFAULT_ACL))
-                .during("getxattr", DEFAULT_ACL)?
+            self.kept_xattr(&dir.xattrs().during("open directory", b".")?, DEFAULT_ACL)?
         } else {
             None
         };
@@ -308,17 +329,19 @@ impl Union {
         let staged = writable.stage.fresh_name();
         let finish = || -> Result<()> {
             match &inheritance.default_acl {
-                None => new
+                Some(acl) if stage.records().is_none() => {
+                    self.build_with_acl(writable, new, &staged, looks.mode, acl)?
+                }
+                _ => new
                     .make_in(stage, &staged, looks.mode)
                     .during("create", &staged)?,
-                Some(acl) => self.build_with_acl(writable, new, &staged, looks.mode, acl)?,
             }
             let object = stage.object(&staged).during("open", &staged)?;
-            self.dress_new(&object, new.kind(), looks, caller)?;
+            self.dress_new(writable, &object, new.kind(), looks, inheritance, caller)?;
             if opaque {
                 writable.make_opaque(&stage.child(&staged))?;
             }
-            if new.is_whiteout_device() {
+            if new.is_whiteout_device() && stage.records().is_none() {
                 let Some(prefix) = writable.abilities.own_xattrs.filter(|_| !self.no_xattrs) else {
                     return refuse(Errno::PERM);
                 };
@@ -341,11 +364,31 @@ impl Union {
     /// Gives an object that was just made its owner, its labels, and the mode bits that making it did not give.
     pub(super) fn dress_new(
         &self,
+        writable: &Writable,
         object: &UpperObject,
         kind: Kind,
         looks: &Looks,
+        inheritance: &Inheritance,
         caller: &Caller<'_>,
     ) -> Result<()> {
+        if writable.stage.dir().records().is_some() {
+            let perm = match &inheritance.default_acl {
+                Some(acl) if kind != Kind::Symlink => {
+                    inherit(writable, object, kind, looks.mode, acl)?
+                }
+                _ => looks.mode,
+            };
+            let record = Record {
+                uid: looks.uid,
+                gid: looks.gid,
+                perm,
+                kind: Some(kind),
+                rdev: looks.rdev,
+            };
+            if object.record(&record).during("setxattr", b".")? {
+                return self.label(object, caller.security);
+            }
+        }
         self.tolerate_owner(object.chown(Some(looks.uid), Some(looks.gid)))
             .during("chown", b".")?;
         // Behind chown(2), which takes security.capability away.
@@ -387,6 +430,32 @@ impl Union {
     pub(super) fn is_known(inode: &Inode) -> bool {
         inode.lookups.load(Ordering::Relaxed) > 0
     }
+}
+
+/// Gives a new object what it inherits from its directory's default ACL, where no disk does; gives its mode.
+fn inherit(
+    writable: &Writable,
+    object: &UpperObject,
+    kind: Kind,
+    mode: u32,
+    default_acl: &[u8],
+) -> Result<u32> {
+    let Some(acl) = Acl::parse(default_acl) else {
+        return Ok(mode);
+    };
+    let set = |name, value: &[u8]| {
+        object
+            .set_xattr(&writable.keeping.stored(name), value, XattrFlags::empty())
+            .during("setxattr", name)
+    };
+    if kind == Kind::Dir {
+        set(DEFAULT_ACL, default_acl)?;
+    }
+    let (access, mode) = acl.inherited(mode);
+    if !access.is_mode() {
+        set(ACCESS_ACL, &access.value())?;
+    }
+    Ok(mode)
 }
 
 #[cfg(test)]
@@ -434,10 +503,11 @@ mod tests {
     fn an_object_that_cannot_be_labelled_does_not_appear() {
         let stack = Stack::new();
         let union = stack.open();
-        // No disk has this namespace; the second is the union's own.
+        // No disk has this namespace; no xattr may have such a long name.
+        let too_long = [&b"trusted."[..], &[b'x'; 250]].concat();
         for (name, expected) in [
             (&b"nonsense.label"[..], Errno::OPNOTSUPP),
-            (b"user.fuseoverlayfs.x", Errno::PERM),
+            (&too_long, Errno::RANGE),
         ] {
             let caller = Caller {
                 security: &[(b"trusted.label", b"first"), (name, b"x")],

@@ -100,6 +100,7 @@ impl Union {
     /// The descriptor for a change of the data: copies the file up before.
     fn writable_fd(&self, inode: &Arc<Inode>) -> Result<Arc<OwnedFd>> {
         self.copy_up_file(inode, None)?;
+        self.drop_capability(inode)?;
         self.data_fd(inode, true)
     }
 
@@ -311,20 +312,20 @@ fn open_upper(state: &FileState, flags: OFlags) -> rustix::io::Result<OwnedFd> {
             // owner's mode bits too, which may forbid what the caller's open descriptor allows.
             Err(Errno::ACCESS) => {
                 let object = dir.object(name)?;
-                let mode = dir.stat_entry(name)?.perm();
-                object.chmod(mode | 0o600)?;
+                let mode = dir.stat_on_disk(name)?.perm();
+                object.chmod_on_disk(mode | 0o600)?;
                 let opened = dir.open_file(name, flags);
-                object.chmod(mode)?;
+                object.chmod_on_disk(mode)?;
                 opened
             }
             other => other,
         },
         Real::Orphan(object) => match object.open(flags) {
             Err(Errno::ACCESS) => {
-                let mode = object.stat()?.perm();
-                object.chmod(mode | 0o600)?;
+                let mode = Stat::of_fd(object.fd())?.perm();
+                object.chmod_on_disk(mode | 0o600)?;
                 let opened = object.open(flags);
-                object.chmod(mode)?;
+                object.chmod_on_disk(mode)?;
                 opened
             }
             other => other,

@@ -105,19 +105,30 @@ impl IdMaps {
         self.groups.disk(seen)
     }
 
-    /// Translates the ids inside a POSIX ACL xattr value (the kernel's `posix_acl_xattr.h`: a 32-bit version,
-    /// then entries of 16-bit tag, 16-bit permissions, 32-bit id, all little-endian). A value of another shape
-    /// is returned as it is: the file system below will refuse it.
+    /// Translates the ids inside the value of an xattr: those of ACLs and of file capabilities. A value of another
+    /// shape is left as it is: the file system below will refuse it.
     #[must_use]
-    pub fn translate_acl(&self, value: &[u8], to: AclSide) -> Vec<u8> {
+    pub fn translate_xattr(&self, name: &[u8], mut value: Vec<u8>, to: Side) -> Vec<u8> {
+        if self.users.is_identity() && self.groups.is_identity() {
+            return value;
+        }
+        match name {
+            b"system.posix_acl_access" | b"system.posix_acl_default" => {
+                self.translate_acl(&mut value, to);
+            }
+            b"security.capability" => self.translate_capability(&mut value, to),
+            _ => {}
+        }
+        value
+    }
+
+    /// An ACL (the kernel's `posix_acl_xattr.h`): a 32-bit version, then entries of 16-bit tag, 16-bit permissions,
+    /// 32-bit id, all little-endian.
+    fn translate_acl(&self, value: &mut [u8], to: Side) {
         const HEADER: usize = 4;
         const ENTRY: usize = 8;
         const ACL_USER: u16 = 0x02;
         const ACL_GROUP: u16 = 0x08;
-        let mut value = value.to_vec();
-        if self.users.is_identity() && self.groups.is_identity() {
-            return value;
-        }
         for entry in value
             .get_mut(HEADER..)
             .unwrap_or_default()
@@ -126,21 +137,37 @@ impl IdMaps {
             let tag = u16::from_le_bytes([entry[0], entry[1]]);
             let id = u32::from_le_bytes([entry[4], entry[5], entry[6], entry[7]]);
             let translated = match (tag, to) {
-                (ACL_USER, AclSide::Seen) => self.seen_uid(id),
-                (ACL_USER, AclSide::Disk) => self.disk_uid(id).unwrap_or(OVERFLOW_ID),
-                (ACL_GROUP, AclSide::Seen) => self.seen_gid(id),
-                (ACL_GROUP, AclSide::Disk) => self.disk_gid(id).unwrap_or(OVERFLOW_ID),
+                (ACL_USER, Side::Seen) => self.seen_uid(id),
+                (ACL_USER, Side::Disk) => self.disk_uid(id).unwrap_or(OVERFLOW_ID),
+                (ACL_GROUP, Side::Seen) => self.seen_gid(id),
+                (ACL_GROUP, Side::Disk) => self.disk_gid(id).unwrap_or(OVERFLOW_ID),
                 _ => id,
             };
             entry[4..].copy_from_slice(&translated.to_le_bytes());
         }
-        value
+    }
+
+    /// File capabilities (`vfs_ns_cap_data` in `linux/capability.h`): of the third revision, the last four bytes name
+    /// the root of the user namespace that they count in, little-endian.
+    fn translate_capability(&self, value: &mut [u8], to: Side) {
+        const SIZE: usize = 24;
+        const ROOT: usize = 20;
+        const REVISION: u8 = 3;
+        if value.len() != SIZE || value[3] != REVISION {
+            return;
+        }
+        let root = u32::from_le_bytes([value[20], value[21], value[22], value[23]]);
+        let root = match to {
+            Side::Seen => self.seen_uid(root),
+            Side::Disk => self.disk_uid(root).unwrap_or(OVERFLOW_ID),
+        };
+        value[ROOT..].copy_from_slice(&root.to_le_bytes());
     }
 }
 
-/// Which side the ids of an ACL are translated to.
+/// Which side ids are translated to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AclSide {
+pub enum Side {
     /// As seen through the mount.
     Seen,
     /// As stored on disk.
@@ -214,10 +241,37 @@ mod tests {
             1, 0, 7, 0, 255, 255, 255, 255, // the owner: no id
             2, 0, 6, 0, 5, 0, 0, 0, // user 5
         ];
-        let seen = maps.translate_acl(&acl, AclSide::Seen);
+        let translate =
+            |value: &[u8], to| maps.translate_xattr(b"system.posix_acl_access", value.to_vec(), to);
+        let seen = translate(&acl, Side::Seen);
         assert_eq!(seen[8..12], [255; 4]);
         assert_eq!(seen[16..20], [105, 0, 0, 0]);
-        assert_eq!(maps.translate_acl(&seen, AclSide::Disk), acl);
-        assert_eq!(maps.translate_acl(b"odd", AclSide::Disk), b"odd");
+        assert_eq!(translate(&seen, Side::Disk), acl);
+        assert_eq!(translate(b"odd", Side::Disk), b"odd");
+    }
+
+    #[test]
+    fn the_root_of_a_capability_is_translated() {
+        let maps = maps(&[(0, 100, 50), (1000, 5, 1)]);
+        let capability = |revision, root: u32| {
+            let mut value = vec![1, 0, 0, revision];
+            value.extend_from_slice(&[0; 16]);
+            value.extend_from_slice(&root.to_le_bytes());
+            value
+        };
+        let translate = |value, to| maps.translate_xattr(b"security.capability", value, to);
+        for (disk, seen) in [(7, 107), (1000, 5), (60, OVERFLOW_ID)] {
+            assert_eq!(
+                translate(capability(3, disk), Side::Seen),
+                capability(3, seen)
+            );
+        }
+        assert_eq!(translate(capability(3, 5), Side::Disk), capability(3, 1000));
+        // The second revision has no root; its value is four bytes shorter.
+        let second = capability(2, 7)[..20].to_vec();
+        assert_eq!(translate(second.clone(), Side::Seen), second);
+        assert_eq!(translate(capability(2, 7), Side::Seen), capability(2, 7));
+        let other = maps.translate_xattr(b"user.x", capability(3, 7), Side::Seen);
+        assert_eq!(other, capability(3, 7));
     }
 }

@@ -1,6 +1,7 @@
 //! The merged tree: lookup, listing, copy-up, whiteouts, rename, identity. It knows no transport and no
 //! command line; every operation is addressed by node id and needs no state per open file.
 
+mod acl;
 mod append;
 pub mod attr;
 mod backing;
@@ -24,6 +25,8 @@ mod lookup;
 mod open;
 mod origin;
 mod readdir;
+#[cfg(test)]
+mod recorded;
 mod redirect;
 mod remove;
 mod rename;
@@ -56,6 +59,7 @@ pub use rename::RenameMode;
 use crate::layer::dir::{LayerNo, UPPER};
 use crate::layer::mark::WH_PREFIX;
 use crate::layer::probe::UpperAbilities;
+use crate::layer::xattr_name::Keeping;
 use crate::layer::{FdCache, LowerDir, UpperDir};
 use config::CacheMode;
 use error::refuse;
@@ -79,6 +83,8 @@ struct Writable {
     abilities: UpperAbilities,
     /// Whiteouts are 0/0 devices and opaque marks are xattrs, else `.wh.` files.
     char_marks: bool,
+    /// How the upper keeps xattrs that mean something to disks.
+    keeping: Keeping,
 }
 
 /// A merged tree.

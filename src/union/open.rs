@@ -19,8 +19,10 @@ use super::table::Table;
 use super::{Union, Writable};
 use crate::layer::dir::LayerNo;
 use crate::layer::mark::{TRUSTED_PREFIX, USER_PREFIX};
-use crate::layer::probe::probe;
-use crate::layer::stat::Kind;
+use crate::layer::probe::{keeps_records, probe};
+use crate::layer::record::{Record, RecordForm, Records};
+use crate::layer::stat::{Kind, Stat};
+use crate::layer::xattr_name::Keeping;
 use crate::layer::{FdCache, LowerDir, UpperDir};
 
 type Setup<T> = std::result::Result<T, SetupError>;
@@ -36,7 +38,8 @@ const FORM_XATTR: &str = "form";
 
 impl Union {
     /// Opens the layers, locks and empties the work directory, and proves by trying that the upper can store
-    /// what the configuration asks for. Nothing in the upper's tree is changed but the marker of its whiteout form.
+    /// what the configuration asks for. Nothing in the upper's tree is changed but the markers on its root: of its
+    /// whiteout form, and that it keeps owners and modes in xattrs.
     pub fn open(config: &Config) -> Setup<Self> {
         let layers = config.lowers.len() + usize::from(config.upper.is_some());
         let fds = FdCache::new(cached_fds(layers)?);
@@ -56,7 +59,7 @@ impl Union {
         let upper = match &config.upper {
             Some(path) => {
                 let fd = open_root(path).map_err(|e| cannot_open("upper directory", path, e))?;
-                Some(UpperDir::root(fd, &fds))
+                Some(upper_root(config, path, fd, &fds)?)
             }
             None => None,
         };
@@ -170,7 +173,7 @@ fn open_writable(
             "give an empty directory that you may write, on the file system of the upper",
         )
     };
-    let stage = Stage::open(work, fds)?;
+    let stage = Stage::open(work, fds, root.records().cloned())?;
     let disk_of = |dir: &UpperDir| match dir.stat() {
         Ok(stat) => Ok(stat.dev),
         Err(errno) => Err(problem("cannot stat upper or work directory", errno)),
@@ -234,11 +237,102 @@ fn open_writable(
             "use another file system for the upper, or mount with noxattrs (inode numbers then change at a remount)",
         ));
     }
+    if let Some(records) = root.records() {
+        begin_records(records, root, stage.dir(), path)?;
+    }
+    let trusted = abilities.own_xattrs == Some(TRUSTED_PREFIX);
+    let form = root.records().map(|records| records.form());
     Ok(Writable {
         stage,
         abilities,
         char_marks,
+        keeping: Keeping::of(form, trusted),
     })
+}
+
+/// The root of the upper, which says itself, or is told now, whether owners and modes are kept in xattrs.
+fn upper_root(
+    config: &Config,
+    path: &Path,
+    fd: std::os::fd::OwnedFd,
+    fds: &Arc<FdCache>,
+) -> Setup<UpperDir> {
+    let fd = Arc::new(fd);
+    let found = Records::of_root(&fd);
+    let wanted = config.xattr_permissions.filter(|_| !config.read_only);
+    let records = match (found, wanted) {
+        (Some(found), Some(form)) if found.form() != form => {
+            return Err(SetupError::new(
+                format!(
+                    "{} was begun with another form of xattr_permissions: it keeps owners and modes in {}",
+                    path.display(),
+                    String::from_utf8_lossy(found.xattr())
+                ),
+                format!("mount with xattr_permissions={}", number(found.form())),
+            ));
+        }
+        (Some(found), None) if !config.read_only => {
+            log::warn!(
+                "{} was begun with xattr_permissions={} and goes on with it",
+                path.display(),
+                number(found.form())
+            );
+            Some(found)
+        }
+        (Some(found), _) => Some(found),
+        (None, Some(form)) => {
+            let perm = Stat::of_fd(&fd)
+                .map_err(|errno| cannot_open("upper directory", path, errno))?
+                .perm();
+            Some(Records::new(form, perm))
+        }
+        (None, None) => None,
+    };
+    Ok(UpperDir::root_with(fd, fds, records))
+}
+
+/// The value of `xattr_permissions` for a form.
+fn number(form: RecordForm) -> u8 {
+    match form {
+        RecordForm::Privileged => 1,
+        RecordForm::User => 2,
+    }
+}
+
+/// Proves that records can be stored, and marks the upper as keeping them.
+fn begin_records(records: &Records, root: &UpperDir, stage: &UpperDir, path: &Path) -> Setup<()> {
+    let xattr = String::from_utf8_lossy(records.xattr());
+    let cure = match records.form() {
+        RecordForm::Privileged => {
+            "mount as root of the first user namespace, or with xattr_permissions=2"
+        }
+        RecordForm::User => "use an upper on a file system with user xattrs",
+    };
+    let problem = |errno: Errno| {
+        SetupError::new(
+            format!(
+                "cannot keep owners and modes of {} in {xattr}: {errno}",
+                path.display()
+            ),
+            cure,
+        )
+    };
+    match keeps_records(stage) {
+        Ok(true) => {}
+        Ok(false) => return Err(problem(Errno::OPNOTSUPP)),
+        Err(errno) => return Err(problem(errno)),
+    }
+    let is_marked = root
+        .xattrs()
+        .and_then(|xattrs| xattrs.get_opt(records.xattr()))
+        .map_err(problem)?
+        .is_some();
+    if !is_marked {
+        let this = root.this().map_err(problem)?;
+        let stat = this.stat().map_err(problem)?;
+        this.record(&Record::of(&stat)).map_err(problem)?;
+    }
+    Ok(())
 }
 
 /// Whether `.wh.` names of the upper are ordinary: when devices were its whiteouts from the beginning.

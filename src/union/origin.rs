@@ -44,6 +44,20 @@ pub(super) fn read_origin(dir: &XattrPath, entry: &XattrPath, kind: Kind, ino: u
     decode_origin(&value, ino)
 }
 
+impl Writable {
+    /// The type that an object of the merged view has on the upper's disk.
+    fn on_disk(&self, kind: Kind) -> Kind {
+        match kind {
+            Kind::Fifo | Kind::Socket | Kind::Char | Kind::Block
+                if self.stage.dir().records().is_some() =>
+            {
+                Kind::File
+            }
+            kind => kind,
+        }
+    }
+}
+
 impl Union {
     /// Remembers an origin on the object itself, where its type allows that.
     pub(super) fn store_origin(
@@ -56,7 +70,7 @@ impl Union {
         let Some(prefix) = writable.abilities.own_xattrs.filter(|_| !self.no_xattrs) else {
             return Ok(());
         };
-        if !carries_its_own(kind, prefix) {
+        if !carries_its_own(writable.on_disk(kind), prefix) {
             return Ok(());
         }
         let xattr = format!("{prefix}origin");
@@ -120,6 +134,6 @@ impl Union {
             && writable
                 .abilities
                 .own_xattrs
-                .is_some_and(|prefix| !carries_its_own(kind, prefix))
+                .is_some_and(|prefix| !carries_its_own(writable.on_disk(kind), prefix))
     }
 }

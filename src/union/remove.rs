@@ -18,7 +18,6 @@ use crate::layer::UpperDir;
 use crate::layer::dir::Name;
 use crate::layer::mark::Mark;
 use crate::layer::stat::Kind;
-use crate::layer::upper::UpperObject;
 use crate::sync::lock;
 
 /// How often an operation starts over because the tree changed under it.
@@ -172,7 +171,7 @@ impl Union {
             state.real = Real::Upper { dir, name };
         } else if Self::is_known(inode) {
             let object = match file.data.get() {
-                Some(fd) => UpperObject::new(fd),
+                Some(fd) => home.wrap(fd),
                 None => dir.object(name).during("open", name)?,
             };
             state.real = Real::Orphan(object);

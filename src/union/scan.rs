@@ -98,7 +98,8 @@ impl Union {
     }
 
     /// Feeds one layer's directory to the merger. Costs no call per name, except where a name may be more
-    /// than it seems: of unknown type, a device, in a directory with xattr whiteouts, or copied up.
+    /// than it seems: of unknown type, a device, in a directory with xattr whiteouts, copied up, or a regular file of a
+    /// layer that keeps types in xattrs.
     fn read_layer(
         &self,
         dir: &Dir,
@@ -158,7 +159,7 @@ impl Union {
     ) -> Result<Closer> {
         let mut kind = match kind {
             Some(kind) if kind != Kind::Char => kind,
-            _ => match dir.stat_entry(name) {
+            _ => match dir.stat_on_disk(name) {
                 Ok(stat) if stat.is_whiteout_device() => return Ok(Closer::Whiteout),
                 Ok(stat) => stat.kind(),
                 Err(Errno::NOENT) => return Ok(Closer::Nothing),
@@ -176,11 +177,19 @@ impl Union {
                 return Ok(Closer::Whiteout);
             }
         }
+        let on_disk = kind;
+        if kind == Kind::File && dir.records().is_some() {
+            kind = match dir.stat_entry(name) {
+                Ok(stat) => stat.kind(),
+                Err(Errno::NOENT) => return Ok(Closer::Nothing),
+                Err(errno) => return Err(errno).during("stat", name),
+            };
+        }
         if marks.impure {
             let xattrs = dir.xattrs_of(name).during("open directory", b".")?;
             if dir.layer() == UPPER {
                 let own = dir.xattrs().during("open directory", b".")?;
-                origin = read_origin(&own, &xattrs, kind, ino);
+                origin = read_origin(&own, &xattrs, on_disk, ino);
                 if kind == Kind::File && own_xattr(&xattrs, DEVICE_XATTR).is_some() {
                     kind = Kind::Char;
                 }

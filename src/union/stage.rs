@@ -6,6 +6,7 @@
 //! therefore never seen in the merged tree and is gone after the next mount.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,7 @@ use rustix::io::Errno;
 
 use super::config::SetupError;
 use crate::layer::dir::Name;
+use crate::layer::record::Records;
 use crate::layer::stat::Kind;
 use crate::layer::{FdCache, UpperDir};
 
@@ -31,10 +33,12 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    /// Locks the work directory and makes `WORK/work` if needed. Nothing is removed yet.
+    /// Locks the work directory and makes `WORK/work` if needed. Nothing is removed yet. What is built there keeps
+    /// `records` as the upper does.
     pub(super) fn open(
         work: &Path,
-        cache: &std::sync::Arc<FdCache>,
+        cache: &Arc<FdCache>,
+        records: Option<Arc<Records>>,
     ) -> std::result::Result<Self, SetupError> {
         let problem = |call: &str, errno: Errno| {
             SetupError::new(
@@ -52,7 +56,7 @@ impl Stage {
         let dir = openat(&lock, "work", flags | OFlags::NOFOLLOW, Mode::empty())
             .map_err(|e| problem("open work in", e))?;
         Ok(Self {
-            dir: UpperDir::root(dir, cache),
+            dir: UpperDir::root_with(Arc::new(dir), cache, records),
             counter: AtomicU64::new(0),
             _lock: lock,
         })
@@ -133,12 +137,12 @@ fn remove_tree(dir: &UpperDir, name: &Name) -> rustix::io::Result<()> {
         Err(Errno::ISDIR | Errno::PERM) => {}
         other => return other,
     }
-    let stat = dir.stat_entry(name)?;
+    let stat = dir.stat_on_disk(name)?;
     if stat.kind() != Kind::Dir {
         return Err(Errno::PERM);
     }
     if stat.perm() & 0o700 != 0o700 {
-        dir.chmod(name, 0o700)?;
+        dir.chmod_on_disk(name, 0o700)?;
     }
     let inner = dir.child(name);
     for name in names(&inner)? {

@@ -19,7 +19,6 @@ use super::lookup::Child;
 use super::{Caller, Entry, New, Union, Writable};
 use crate::layer::FdSlot;
 use crate::layer::stat::Kind;
-use crate::layer::upper::UpperObject;
 
 impl Union {
     /// Makes a regular file without a name, owned and permitted as [`Union::make`] would make it in `parent`, and
@@ -48,8 +47,8 @@ impl Union {
             (self.looks(&new, caller, &inheritance)?, inheritance)
         };
         let fd = self.create_unnamed(writable, &looks, &inheritance)?;
-        let object = UpperObject::new(Arc::clone(&fd));
-        self.dress_new(&object, Kind::File, &looks, caller)?;
+        let object = dir.wrap(Arc::clone(&fd));
+        self.dress_new(writable, &object, Kind::File, &looks, &inheritance, caller)?;
         self.spare_atime(&fd);
         let stat = object.stat().during("fstat", b".")?;
         let node = self.new_file_node(Real::Orphan(object));
@@ -72,9 +71,14 @@ impl Union {
         let stage = writable.stage.dir();
         // A slot makes room when too many descriptors are open.
         let open_in = |dir: &crate::layer::UpperDir| {
-            FdSlot::new(&self.fds).get_or_open(|| dir.create_unnamed(looks.mode))
+            let mode = dir.disk_mode(looks.mode);
+            FdSlot::new(&self.fds).get_or_open(|| dir.create_unnamed(mode))
         };
-        let Some(acl) = &inheritance.default_acl else {
+        let interpreted = inheritance
+            .default_acl
+            .as_ref()
+            .filter(|_| stage.records().is_none());
+        let Some(acl) = interpreted else {
             return open_in(stage).during("open O_TMPFILE", b".");
         };
         let nest = writable.stage.fresh_name();

@@ -1,8 +1,7 @@
 //! Extended attributes and POSIX ACLs of the merged view.
 //!
-//! Names that carry the union's own bookkeeping are hidden and cannot be set. The `overlay.` names of kernel
-//! overlayfs are escaped by one more `overlay.`, as kernel overlayfs itself does ("Nesting overlayfs mounts" in
-//! `overlayfs.rst`), so that another overlay can use a directory of this mount as its upper.
+//! Names that carry the union's own bookkeeping are hidden, and stored under others when somebody sets them
+//! (`layer/xattr_name.rs`), so that another overlay can use a directory of this mount as its upper.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -11,69 +10,26 @@ use std::sync::atomic::Ordering;
 use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 
-use super::Union;
+use super::acl::Acl;
+use super::create::{ACCESS_ACL, DEFAULT_ACL};
 use super::error::{During, Result, refuse};
-use super::idmap::AclSide;
+use super::idmap::Side;
 use super::inode::{Inode, Node, NodeId, Real};
+use super::{Union, Writable};
 use crate::layer::stat::Kind;
 use crate::layer::upper::UpperObject;
 use crate::layer::xattr::{SIZE_MAX, XattrPath};
+use crate::layer::xattr_name::{Keeping, seen};
 use crate::sync::lock;
 
 /// The bit of [`Inode::xattrs`] that says there are none that are shown.
 const NONE: u64 = 1;
-const ACL_ACCESS: &[u8] = b"system.posix_acl_access";
-const ACL_DEFAULT: &[u8] = b"system.posix_acl_default";
-/// Namespaces in which an overlay keeps its marks.
-const OVERLAY_PREFIXES: [&[u8]; 2] = [b"trusted.overlay.", b"user.overlay."];
-const ESCAPE: &[u8] = b"overlay.";
-/// fuse-overlayfs's marks, and ours where `trusted.` is not permitted.
-const FUSE_OVERLAYFS_PREFIX: &[u8] = b"user.fuseoverlayfs.";
+const CAPABILITY: &[u8] = b"security.capability";
 /// Longest name of an xattr (`XATTR_NAME_MAX`, xattr(7)).
 const XATTR_NAME_MAX: usize = 255;
 
-/// Whether a name on disk is bookkeeping of an overlay, ours or another's.
-#[must_use]
-pub(super) fn is_internal(stored: &[u8]) -> bool {
-    stored.starts_with(FUSE_OVERLAYFS_PREFIX)
-        || OVERLAY_PREFIXES.iter().any(|prefix| {
-            stored
-                .strip_prefix(*prefix)
-                .is_some_and(|rest| !rest.starts_with(ESCAPE))
-        })
-}
-
-/// How a name of the merged view is stored; `None` for names that cannot be.
-fn stored_name(seen: &[u8]) -> Option<Cow<'_, [u8]>> {
-    if seen.starts_with(FUSE_OVERLAYFS_PREFIX) {
-        return None;
-    }
-    for prefix in OVERLAY_PREFIXES {
-        if let Some(rest) = seen.strip_prefix(prefix) {
-            return Some([prefix, ESCAPE, rest].concat().into());
-        }
-    }
-    Some(seen.into())
-}
-
-/// How a stored name is seen; `None` for hidden ones.
-fn seen_name(stored: &[u8]) -> Option<Vec<u8>> {
-    if is_internal(stored) {
-        return None;
-    }
-    for prefix in OVERLAY_PREFIXES {
-        if let Some(rest) = stored
-            .strip_prefix(prefix)
-            .and_then(|rest| rest.strip_prefix(ESCAPE))
-        {
-            return Some([prefix, rest].concat());
-        }
-    }
-    Some(stored.to_vec())
-}
-
 fn is_acl(name: &[u8]) -> bool {
-    name == ACL_ACCESS || name == ACL_DEFAULT
+    name == ACCESS_ACL || name == DEFAULT_ACL
 }
 
 impl Union {
@@ -118,20 +74,29 @@ impl Union {
         if known & NONE != 0 {
             return refuse(Errno::NODATA);
         }
-        let (Some(stored), Some(path)) = (stored_name(name), self.xattr_path(&inode)?) else {
+        let Some(path) = self.xattr_path(&inode)? else {
             return refuse(Errno::NODATA);
         };
         // A copy carries its origin, and is asked for its capabilities as often as others.
-        let shows = |stored: &[u8]| !is_internal(stored);
-        if !path.any(shows).during("listxattr", b".")? {
+        let held = held(&path, name).during("listxattr", b".")?;
+        if !held.any {
             self.note_no_xattrs(&inode, known);
             return refuse(Errno::NODATA);
         }
+        let stored = held.stored(name);
         match path.get_opt(&stored).during("getxattr", name)? {
-            Some(value) if is_acl(name) => Ok(self.ids.translate_acl(&value, AclSide::Seen)),
-            Some(value) => Ok(value),
+            Some(value) => Ok(self.ids.translate_xattr(name, value, Side::Seen)),
             None => refuse(Errno::NODATA),
         }
+    }
+
+    /// The value of an xattr of a layer's object as the layer has it; `None` when there is none.
+    pub(super) fn kept_xattr(&self, path: &XattrPath, name: &[u8]) -> Result<Option<Vec<u8>>> {
+        let held = held(path, name).during("listxattr", b".")?;
+        if !held.any {
+            return Ok(None);
+        }
+        path.get_opt(&held.stored(name)).during("getxattr", name)
     }
 
     /// The names of all xattrs, each ended by a NUL.
@@ -148,28 +113,39 @@ impl Union {
             return Ok(Vec::new());
         };
         let list = path.list().during("listxattr", b".")?;
-        let mut seen = Vec::with_capacity(list.len());
-        for stored in list
+        let mut names: Vec<u8> = Vec::with_capacity(list.len());
+        let mut stored: Vec<&[u8]> = list
             .split(|byte| *byte == 0)
             .filter(|name| !name.is_empty())
-        {
-            if self.no_acl && is_acl(stored) {
+            .collect();
+        // A kept one may stand for one that the disk has as well.
+        stored.sort_by_key(|stored| seen(stored).is_some_and(|seen| seen.kept));
+        for stored in stored {
+            let Some(shown) = seen(stored) else { continue };
+            if self.no_acl && is_acl(&shown.name) {
                 continue;
             }
-            if let Some(name) = seen_name(stored) {
-                seen.extend_from_slice(&name);
-                seen.push(0);
+            if !shown.kept
+                || !names
+                    .split(|byte| *byte == 0)
+                    .any(|one| *one == *shown.name)
+            {
+                names.extend_from_slice(&shown.name);
+                names.push(0);
             }
         }
         // Where ACLs are not offered, one that is there can be neither read nor set.
-        if seen.is_empty() {
+        if names.is_empty() {
             self.note_no_xattrs(&inode, known);
         }
-        Ok(seen)
+        Ok(names)
     }
 
-    /// Sets an xattr. Errors: EPERM for names of the union's own, EEXIST and ENODATA by `flags`, E2BIG,
+    /// Sets an xattr. Errors: EEXIST and ENODATA by `flags`, ERANGE for a name that is too long, E2BIG,
     /// EOPNOTSUPP where the upper cannot store it.
+    ///
+    /// Where the layer keeps modes and ACLs in xattrs, an access ACL and the mode that goes with it are set one after
+    /// the other: killed between, the mode still says what it said before.
     pub fn setxattr(
         &self,
         node: NodeId,
@@ -178,22 +154,23 @@ impl Union {
         flags: XattrFlags,
     ) -> Result<()> {
         self.check_xattr_name(name)?;
-        let Some(stored) = stored_name(name) else {
-            return refuse(Errno::PERM);
-        };
         if value.len() > SIZE_MAX {
             return refuse(Errno::TOOBIG);
         }
         let inode = self.table.get(node)?;
+        let writable = self.writable()?;
         let object = self.upper_object(&inode)?;
-        let value = if is_acl(name) {
-            self.ids.translate_acl(value, AclSide::Disk)
-        } else {
-            value.to_vec()
-        };
-        object
-            .set_xattr(&stored, &value, flags)
-            .during("setxattr", name)?;
+        let value = self.ids.translate_xattr(name, value.to_vec(), Side::Disk);
+        match writable.keeping {
+            Keeping::Disk => {
+                let stored = writable.keeping.stored(name);
+                object
+                    .set_xattr(&stored, &value, flags)
+                    .during("setxattr", name)?;
+            }
+            _ if is_acl(name) => self.set_kept_acl(writable, &inode, &object, name, &value)?,
+            _ => set_kept(writable, &object, name, &value, flags)?,
+        }
         // Behind the call, so that whoever looked before it does not note that there is none.
         inode.xattrs.fetch_add(2, Ordering::AcqRel);
         inode.xattrs.fetch_and(!NONE, Ordering::AcqRel);
@@ -201,17 +178,96 @@ impl Union {
         Ok(())
     }
 
-    /// Removes an xattr. Errors: ENODATA when there is none, EPERM for names of the union's own.
+    /// Sets an ACL that no disk interprets (`posix_acl_update_mode` in the kernel's `posix_acl.c`).
+    fn set_kept_acl(
+        &self,
+        writable: &Writable,
+        inode: &Inode,
+        object: &UpperObject,
+        name: &[u8],
+        value: &[u8],
+    ) -> Result<()> {
+        match (name == DEFAULT_ACL, inode.kind) {
+            (_, Kind::Symlink) => return refuse(Errno::OPNOTSUPP),
+            (true, kind) if kind != Kind::Dir => return refuse(Errno::ACCESS),
+            _ => {}
+        }
+        let Some(acl) = Acl::parse(value) else {
+            return refuse(Errno::INVAL);
+        };
+        if name == DEFAULT_ACL {
+            return set_kept(writable, object, name, value, XattrFlags::empty());
+        }
+        if acl.is_mode() {
+            remove_kept(object, name)?;
+        } else {
+            set_kept(writable, object, name, value, XattrFlags::empty())?;
+        }
+        let perm = object.stat().during("stat", b".")?.perm();
+        object
+            .chmod(perm & !0o777 | acl.perm())
+            .during("chmod", b".")
+    }
+
+    /// After the mode of an object was set: its access ACL says the same, where no disk sees to that. Killed before,
+    /// the ACL still grants what it granted before.
+    pub(super) fn acl_follows_mode(
+        &self,
+        inode: &Inode,
+        object: &UpperObject,
+        perm: u32,
+    ) -> Result<()> {
+        let writable = self.writable()?;
+        if writable.keeping == Keeping::Disk || inode.xattrs.load(Ordering::Acquire) & NONE != 0 {
+            return Ok(());
+        }
+        let acl = self.kept_xattr(&object.xattrs(), ACCESS_ACL)?;
+        match acl.as_deref().and_then(Acl::parse) {
+            Some(acl) => {
+                let value = acl.with_perm(perm).value();
+                set_kept(writable, object, ACCESS_ACL, &value, XattrFlags::empty())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Takes `security.capability` away from a file whose content changes, where no disk does.
+    pub(super) fn drop_capability(&self, inode: &Inode) -> Result<()> {
+        if self.disk_drops_capability(inode) {
+            return Ok(());
+        }
+        let object = match inode.lock_file().as_deref().map(|state| &state.real) {
+            Some(Real::Upper { dir, name }) => dir.object(name).during("open", name)?,
+            Some(Real::Orphan(object)) => object.clone(),
+            Some(Real::Lower { .. }) | None => return Ok(()),
+        };
+        remove_kept(&object, CAPABILITY)
+    }
+
+    /// The same when the owner changes, of an object that is at hand.
+    pub(super) fn drop_capability_of(&self, inode: &Inode, object: &UpperObject) -> Result<()> {
+        if self.disk_drops_capability(inode) && !object.is_recorded() {
+            return Ok(());
+        }
+        remove_kept(object, CAPABILITY)
+    }
+
+    fn disk_drops_capability(&self, inode: &Inode) -> bool {
+        let by_disk = self
+            .writable
+            .as_ref()
+            .is_none_or(|writable| !matches!(writable.keeping, Keeping::User { .. }));
+        by_disk || inode.xattrs.load(Ordering::Acquire) & NONE != 0
+    }
+
+    /// Removes an xattr. Errors: ENODATA when there is none.
     pub fn removexattr(&self, node: NodeId, name: &[u8]) -> Result<()> {
         self.check_xattr_name(name)?;
-        let Some(stored) = stored_name(name) else {
-            return refuse(Errno::PERM);
-        };
         let inode = self.table.get(node)?;
         self.writable()?;
         // Nothing to remove is no reason to copy a file up.
         let has = match self.xattr_path(&inode)? {
-            Some(path) => path.get_opt(&stored).during("getxattr", name)?.is_some(),
+            Some(path) => self.kept_xattr(&path, name)?.is_some(),
             None => false,
         };
         if !has {
@@ -223,7 +279,7 @@ impl Union {
             };
         }
         let object = self.upper_object(&inode)?;
-        object.remove_xattr(&stored).during("removexattr", name)?;
+        remove_kept(&object, name)?;
         self.forget_inheritance(&inode);
         Ok(())
     }
@@ -232,9 +288,7 @@ impl Union {
     pub(super) fn label(&self, object: &UpperObject, xattrs: &[(&[u8], &[u8])]) -> Result<()> {
         for (name, value) in xattrs {
             self.check_xattr_name(name)?;
-            let Some(stored) = stored_name(name) else {
-                return refuse(Errno::PERM);
-            };
+            let stored = self.writable()?.keeping.stored(name);
             object
                 .set_xattr(&stored, value, XattrFlags::empty())
                 .during("setxattr", name)?;
@@ -279,32 +333,82 @@ impl Union {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// How an object has an xattr of the merged view.
+#[derive(Debug, Default)]
+struct Held {
+    /// It has some xattr that is shown.
+    any: bool,
+    /// The name that the disk interprets.
+    plain: bool,
+    /// The name that stands for it.
+    kept: Option<Vec<u8>>,
+}
 
-    #[test]
-    fn bookkeeping_is_hidden_and_other_overlays_are_escaped() {
-        let table: [(&[u8], Option<&[u8]>); 6] = [
-            (b"user.a", Some(b"user.a")),
-            (b"trusted.overlay.opaque", None),
-            (
-                b"trusted.overlay.overlay.opaque",
-                Some(b"trusted.overlay.opaque"),
-            ),
-            (
-                b"user.overlay.overlay.overlay.opaque",
-                Some(b"user.overlay.overlay.opaque"),
-            ),
-            (b"user.fuseoverlayfs.origin", None),
-            (b"trusted.overlay.unionmount.origin", None),
-        ];
-        for (stored, seen) in table {
-            assert_eq!(seen_name(stored).as_deref(), seen);
-            if let Some(seen) = seen {
-                assert_eq!(stored_name(seen).as_deref(), Some(stored));
+impl Held {
+    /// The stored name that counts. One that is not listed may be there all the same.
+    fn stored<'a>(&self, name: &'a [u8]) -> Cow<'a, [u8]> {
+        match &self.kept {
+            Some(kept) => Cow::Owned(kept.clone()),
+            None => Keeping::Disk.stored(name),
+        }
+    }
+}
+
+fn held(path: &XattrPath, name: &[u8]) -> rustix::io::Result<Held> {
+    let mut held = Held::default();
+    path.any(|stored| {
+        if let Some(seen) = seen(stored) {
+            held.any = true;
+            match (*seen.name == *name, seen.kept) {
+                (true, true) => held.kept = Some(stored.to_vec()),
+                (true, false) => held.plain = true,
+                (false, _) => {}
             }
         }
-        assert_eq!(stored_name(b"user.fuseoverlayfs.x"), None);
+        false
+    })?;
+    Ok(held)
+}
+
+/// Sets an xattr that may be there under a name that the disk interprets and under one that stands for it.
+fn set_kept(
+    writable: &Writable,
+    object: &UpperObject,
+    name: &[u8],
+    value: &[u8],
+    flags: XattrFlags,
+) -> Result<()> {
+    let held = held(&object.xattrs(), name).during("listxattr", b".")?;
+    let is_there = held.plain || held.kept.is_some();
+    if is_there && flags.contains(XattrFlags::CREATE) {
+        return refuse(Errno::EXIST);
+    }
+    if !is_there && flags.contains(XattrFlags::REPLACE) {
+        return refuse(Errno::NODATA);
+    }
+    let stored = writable.keeping.stored(name);
+    object
+        .set_xattr(&stored, value, XattrFlags::empty())
+        .during("setxattr", name)?;
+    match held.kept {
+        Some(other) if *other != *stored => remove_if_there(object, &other),
+        _ => Ok(()),
+    }
+}
+
+/// Removes an xattr under every name by which it may be there.
+fn remove_kept(object: &UpperObject, name: &[u8]) -> Result<()> {
+    let held = held(&object.xattrs(), name).during("listxattr", b".")?;
+    if held.plain {
+        remove_if_there(object, &Keeping::Disk.stored(name))?;
+    }
+    held.kept
+        .map_or(Ok(()), |kept| remove_if_there(object, &kept))
+}
+
+fn remove_if_there(object: &UpperObject, stored: &[u8]) -> Result<()> {
+    match object.remove_xattr(stored) {
+        Err(Errno::NODATA) => Ok(()),
+        other => other.during("removexattr", stored),
     }
 }

@@ -12,7 +12,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
 use crate::fuse::settings::{AllowOther, Io, Settings, Transport};
-use crate::union::config::{CacheMode, Config, WhiteoutForm};
+use crate::union::config::{CacheMode, Config, RecordForm, WhiteoutForm};
 use table::{Accepts, Effect, Spec};
 
 /// Longest part of a value that an error message repeats, in bytes: a `lowerdir=` may have 128 KiB.
@@ -136,6 +136,14 @@ impl Options {
             }
             Effect::SquashUid => config.squash_uid = Some(value::id(some(given)?)?),
             Effect::SquashGid => config.squash_gid = Some(value::id(some(given)?)?),
+            Effect::XattrPermissions => {
+                config.xattr_permissions = match some(given)? {
+                    b"0" => None,
+                    b"1" => Some(RecordForm::Privileged),
+                    b"2" => Some(RecordForm::User),
+                    _ => return Err(Problem::expected("0, 1 or 2")),
+                }
+            }
             Effect::Volatile => config.volatile = value::switch(given)?,
             Effect::Fsync => config.volatile = !value::switch(Some(some(given)?))?,
             Effect::NoAcl => config.no_acl = value::switch(given)?,

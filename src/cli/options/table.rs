@@ -26,6 +26,8 @@ pub enum Effect {
     SquashUid,
     /// Everything belongs to this group.
     SquashGid,
+    /// Owners and modes are kept in xattrs.
+    XattrPermissions,
     /// Never sync.
     Volatile,
     /// Sync (a switch: the opposite of `Volatile`).
@@ -134,6 +136,7 @@ pub const OPTIONS: &[Spec] = &[
     spec("squash_to_root", "", Effect::SquashToRoot, "everything is seen and stored as owned by 0:0"),
     spec("squash_to_uid", "=UID", Effect::SquashUid, "everything is seen and stored as owned by this user"),
     spec("squash_to_gid", "=GID", Effect::SquashGid, "everything is seen and stored as owned by this group"),
+    spec("xattr_permissions", "=0|1|2", Effect::XattrPermissions, "keep owners, modes and device nodes of the upper in xattrs, for disks and users that cannot store them: 1 as root, 2 as anybody"),
     spec("volatile", "", Effect::Volatile, "never sync to disk: for containers that are thrown away after a crash"),
     spec("fsync", "=0|1", Effect::Fsync, "fsync=0 is volatile"),
     spec("noacl", "", Effect::NoAcl, "do not offer POSIX ACLs"),
@@ -235,7 +238,6 @@ pub const WITHOUT_EFFECT: &[Spec] = &[
 /// Options that are known and would do harm if they were ignored.
 #[rustfmt::skip] // one line per option
 pub const UNSUPPORTED: &[Spec] = &[
-    spec("xattr_permissions", "=1|2", Effect::Unsupported, "remove force_mask from storage.conf, or keep fuse-overlayfs for this store"),
     spec("allow_root", "", Effect::Unsupported, "use allow_other, or mount as root"),
     spec("remount", "", Effect::Unsupported, "unmount, then mount with the new options"),
 ];

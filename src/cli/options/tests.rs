@@ -267,8 +267,8 @@ fn wrong_values_are_errors_in_both_dialects() {
             "option 'context': a double quote is not closed",
         ),
         (
-            "xattr_permissions=2",
-            "option 'xattr_permissions=2' is not supported in this version; remove force_mask from storage.conf, or keep fuse-overlayfs for this store",
+            "xattr_permissions=3",
+            "option 'xattr_permissions=3' is wrong; it takes 0, 1 or 2",
         ),
     ];
     for (text, expected) in cases {
