@@ -115,3 +115,27 @@ impl std::error::Error for Error {
         self.cause.as_ref().map(|cause| cause as _)
     }
 }
+/// Adds to a failed system call what was attempted.
+pub(super) trait During<T> {
+    /// `call` was attempted on `name`.
+    fn during(self, call: &str, name: &[u8]) -> Result<T>;
+}
+
+impl<T, E: Into<io::Error>> During<T> for std::result::Result<T, E> {
+    fn during(self, call: &str, name: &[u8]) -> Result<T> {
+        self.map_err(|err| Error::io(format!("{call}({})", String::from_utf8_lossy(name)), err))
+    }
+}
+
+/// Says which entry an error is about.
+pub(super) trait AtEntry {
+    /// The error, with the entry's name.
+    #[must_use]
+    fn at_entry(self, entry: &[u8]) -> Self;
+}
+
+impl<T> AtEntry for Result<T> {
+    fn at_entry(self, entry: &[u8]) -> Self {
+        self.map_err(|err| err.at(entry))
+    }
+}

@@ -13,9 +13,11 @@
 pub mod compression;
 pub mod diff;
 pub mod digest;
+pub mod entry;
 pub mod error;
 pub mod layer;
 pub mod limits;
+pub mod read;
 
 pub use compression::Compression;
 pub use digest::{Digest, chain_id};
