@@ -286,7 +286,8 @@ mod tests {
 
     #[test]
     fn values_are_read_as_they_were_written() {
-        let table: [(&str, Option<Kind>, u32, (u32, u32)); 9] = [
+        type Case = (&'static str, Option<Kind>, u32, (u32, u32));
+        let table: [Case; 9] = [
             ("0:42:0640:file", Some(Kind::File), 0o640, (0, 0)),
             ("0:42:1777:dir", Some(Kind::Dir), 0o1777, (0, 0)),
             ("0:42:0777:symlink", Some(Kind::Symlink), 0o777, (0, 0)),
