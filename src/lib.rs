@@ -71,6 +71,7 @@ pub mod archive;
 pub mod cli;
 pub mod fuse;
 pub mod layer;
+pub mod store;
 pub mod sync;
 pub mod sys;
 pub mod union;

@@ -18,6 +18,7 @@ mod guards;
 mod hardlink;
 pub mod identity;
 pub mod idmap;
+mod import;
 pub mod inode;
 mod link;
 mod listing;

@@ -17,6 +17,8 @@ pub struct Layer {
     pub size: u64,
     /// Bytes of the uncompressed tar.
     pub tar_size: u64,
+    /// Its archive says what the root directory looks like.
+    pub has_root: bool,
     /// When it was stored, in seconds since 1970.
     pub created: i64,
 }
@@ -63,7 +65,8 @@ fn layer(row: &Row<'_>) -> rusqlite::Result<Layer> {
         short: row.get(1)?,
         size: unsigned(row.get(2)?),
         tar_size: unsigned(row.get(3)?),
-        created: row.get(4)?,
+        has_root: row.get(4)?,
+        created: row.get(5)?,
     })
 }
 
@@ -77,7 +80,7 @@ fn blob(row: &Row<'_>) -> rusqlite::Result<Blob> {
     })
 }
 
-const LAYER: &str = "SELECT diff_id, short, size, tar_size, created FROM layers";
+const LAYER: &str = "SELECT diff_id, short, size, tar_size, has_root, created FROM layers";
 const BLOB: &str = "SELECT digest, diff_id, size, compression, stored_size FROM blobs";
 
 /// The layer with this diffID.
@@ -117,7 +120,7 @@ pub fn of_container(db: &Connection, container: &str) -> Result<Vec<Layer>> {
 
 fn stack(db: &Connection, table: &str, column: &str, id: &str) -> Result<Vec<Layer>> {
     let mut statement = db.prepare_cached(&format!(
-        "SELECT diff_id, short, size, tar_size, created FROM {table} JOIN layers USING (diff_id)
+        "SELECT diff_id, short, size, tar_size, has_root, created FROM {table} JOIN layers USING (diff_id)
          WHERE {column} = ? ORDER BY position"
     ))?;
     let rows = statement.query_map([id], layer)?;
@@ -129,12 +132,13 @@ fn stack(db: &Connection, table: &str, column: &str, id: &str) -> Result<Vec<Lay
 /// # Errors
 /// Those of the catalog; it is there already.
 pub fn insert(db: &Transaction<'_>, layer: &Layer) -> Result<()> {
-    db.prepare_cached("INSERT INTO layers VALUES (?, ?, ?, ?, ?)")?
+    db.prepare_cached("INSERT INTO layers VALUES (?, ?, ?, ?, ?, ?)")?
         .execute((
             &layer.diff_id,
             &layer.short,
             signed(layer.size),
             signed(layer.tar_size),
+            layer.has_root,
             layer.created,
         ))?;
     Ok(())

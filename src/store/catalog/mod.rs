@@ -36,6 +36,7 @@ CREATE TABLE layers (
     short TEXT NOT NULL UNIQUE,
     size INTEGER NOT NULL,
     tar_size INTEGER NOT NULL,
+    has_root INTEGER NOT NULL,
     created INTEGER NOT NULL
 ) STRICT;
 CREATE TABLE blobs (
@@ -104,6 +105,7 @@ CREATE TABLE volumes (
     created INTEGER NOT NULL,
     anonymous INTEGER NOT NULL
 ) STRICT;
+CREATE TABLE doomed_volumes (name TEXT PRIMARY KEY) STRICT;
 CREATE TABLE binds (
     container TEXT NOT NULL REFERENCES containers ON DELETE CASCADE,
     position INTEGER NOT NULL,

@@ -86,12 +86,31 @@ pub fn insert(db: &Transaction<'_>, volume: &Volume) -> Result<()> {
     Ok(())
 }
 
-/// Forgets a volume.
+/// Forgets a volume, and remembers that its directory is to go: one that nobody knows and nobody doomed may be what is left
+/// of a lost catalog.
 ///
 /// # Errors
 /// Those of the catalog; a container uses it.
 pub fn delete(db: &Transaction<'_>, name: &str) -> Result<()> {
     db.execute("DELETE FROM volumes WHERE name = ?", [name])?;
+    db.execute("INSERT OR IGNORE INTO doomed_volumes VALUES (?)", [name])?;
+    Ok(())
+}
+
+/// Whether a volume's directory is to go.
+///
+/// # Errors
+/// Those of the catalog.
+pub fn is_doomed(db: &Connection, name: &str) -> Result<bool> {
+    super::exists(db, "SELECT 1 FROM doomed_volumes WHERE name = ?", [name])
+}
+
+/// The directory is gone, or in use again.
+///
+/// # Errors
+/// Those of the catalog.
+pub fn undoom(db: &Transaction<'_>, name: &str) -> Result<()> {
+    db.execute("DELETE FROM doomed_volumes WHERE name = ?", [name])?;
     Ok(())
 }
 

@@ -146,7 +146,7 @@ pub fn extend(base: &[u8], addition: &Addition<'_>) -> Result<Vec<u8>> {
     if !addition.message.is_empty() {
         document.insert("comment".into(), json!(addition.message));
     }
-    let rootfs = object(&mut document, "rootfs");
+    let rootfs = object(&mut document, "rootfs")?;
     let diff_ids = rootfs.entry("diff_ids").or_insert_with(|| json!([]));
     match diff_ids {
         Value::Array(ids) => ids.push(json!(addition.diff_id.to_string())),
@@ -164,7 +164,7 @@ pub fn extend(base: &[u8], addition: &Addition<'_>) -> Result<Vec<u8>> {
         Value::Array(steps) => steps.push(Value::Object(step)),
         other => *other = json!([step]),
     }
-    let config = object(&mut document, "config");
+    let config = object(&mut document, "config")?;
     for change in addition.changes {
         apply(config, change)?;
     }
@@ -172,16 +172,17 @@ pub fn extend(base: &[u8], addition: &Addition<'_>) -> Result<Vec<u8>> {
 }
 
 /// A member that is an object, made when it is missing or `null`.
-fn object<'a>(document: &'a mut Map<String, Value>, key: &str) -> &'a mut Map<String, Value> {
-    let value = document.entry(key).or_insert_with(|| json!({}));
-    if !value.is_object() {
+fn object<'a>(
+    document: &'a mut Map<String, Value>,
+    key: &str,
+) -> Result<&'a mut Map<String, Value>> {
+    let value = document.entry(key).or_insert(Value::Null);
+    if value.is_null() {
         *value = json!({});
     }
-    match value {
-        Value::Object(object) => object,
-        // It was made one just above.
-        _ => document,
-    }
+    value
+        .as_object_mut()
+        .ok_or_else(|| malformed("the configuration of the image", &format!("{key} is no object")))
 }
 
 fn apply(config: &mut Map<String, Value>, change: &str) -> Result<()> {
@@ -233,13 +234,13 @@ fn apply(config: &mut Map<String, Value>, change: &str) -> Result<()> {
         }
         "LABEL" => {
             let pairs = pairs(value).ok_or_else(|| bad("it is not NAME=VALUE"))?;
-            let labels = object(config, "Labels");
+            let labels = object(config, "Labels")?;
             for (name, value) in pairs {
                 labels.insert(name, json!(value));
             }
         }
         "EXPOSE" => {
-            let ports = object(config, "ExposedPorts");
+            let ports = object(config, "ExposedPorts")?;
             for word in value.split_whitespace() {
                 let (port, protocol) = word.split_once('/').unwrap_or((word, "tcp"));
                 let numbers = port.split('-');
@@ -257,7 +258,7 @@ fn apply(config: &mut Map<String, Value>, change: &str) -> Result<()> {
                 Ok(paths) => paths,
                 Err(_) => value.split_whitespace().map(str::to_owned).collect(),
             };
-            let volumes = object(config, "Volumes");
+            let volumes = object(config, "Volumes")?;
             for path in paths {
                 volumes.insert(path, json!({}));
             }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::Member;
 use crate::archive::Limits;
 use crate::archive::entry::What;
-use crate::archive::read::{BLOCK, TarReader};
+use crate::archive::read::{TarReader, padding};
 use crate::store::error::{Doing, Result, StoreError};
 
 /// Members that an archive of images may have: one for each layer and document, and their directories.
@@ -59,17 +59,16 @@ impl Tarball {
             );
             let next = reader.next_entry().map_err(|error| unreadable(error.to_string()))?;
             let Some(entry) = next else { break };
-            let offset = at + reader.position();
-            let (stored, name) = (reader.stored(), plain_name(&entry.path));
-            at = stored
-                .checked_next_multiple_of(BLOCK)
-                .and_then(|padded| offset.checked_add(padded))
-                .filter(|next| *next <= end || offset + stored <= end)
-                .ok_or_else(|| unreadable(format!("member '{name}' goes beyond the end")))?;
+            let (data, stored) = reader.data_place();
+            let name = plain_name(&entry.path);
+            let offset = at + data;
+            let behind = offset.saturating_add(stored);
+            if behind > end {
+                return Err(unreadable(format!("member '{name}' goes beyond the end")));
+            }
+            at = behind + padding(stored);
             let place = match entry.what {
-                What::File { size, ref sparse } if sparse.is_none() => {
-                    Place::Data { offset, size }
-                }
+                What::File(size) if size == stored => Place::Data { offset, size },
                 What::Symlink(ref target) => {
                     Place::Link(beside(&name, &String::from_utf8_lossy(target)))
                 }
