@@ -27,7 +27,8 @@ Exit codes: 0 done, 1 the operation failed, 2 the command line is wrong.
 Log messages: RUST_LOG=warn|info|debug|trace.";
 
 const MOUNT_USAGE: &str = "\
-unionmount mount --lower DIR [--lower DIR ..] [--upper DIR --work DIR] [--read-only] [-o OPTIONS] MOUNTPOINT";
+unionmount mount --lower DIR [--lower DIR ..] [--upper DIR --work DIR] [--read-only] [-o OPTIONS] MOUNTPOINT
+       unionmount mount --image IMAGE|--overlay2 DIR|--podman ID [-o OPTIONS] MOUNTPOINT";
 
 const MOUNT_EXAMPLES: &str = "\
 Examples:
@@ -35,6 +36,9 @@ Examples:
   unionmount mount --lower app --lower base --read-only /mnt
   unionmount mount --lower base --upper changes --work work -o volatile,threads=4 /mnt
   unionmount mount --lower base --upper changes --work work -o whiteout=char /mnt
+  unionmount mount --image debian:12 /mnt
+  unionmount mount --podman my-container /mnt
+  unionmount mount --overlay2 /var/lib/docker/overlay2/0123abcd.. /mnt
 ";
 
 const UMOUNT_EXAMPLES: &str = "\
@@ -67,6 +71,14 @@ pub enum Command {
     /// Unmount a union: write everything back and wait until its daemon has ended
     #[command(after_help = UMOUNT_EXAMPLES)]
     Umount(UmountArgs),
+    /// Load, list, inspect, name, save and remove images
+    Image(super::image::ImageArgs),
+    /// Make, mount, compare, commit and remove containers
+    Container(super::container::ContainerArgs),
+    /// Make, list and remove volumes
+    Volume(super::volume::VolumeArgs),
+    /// Space used, information, cleaning up, checking
+    System(super::system::SystemArgs),
     /// Print the manual page, or write all manual pages into a directory
     Man(ManArgs),
     /// Print a completion script for a shell
@@ -108,6 +120,10 @@ pub struct MountArgs {
     /// Append the daemon's log to this file
     #[arg(long, value_name = "FILE")]
     pub log_file: Option<PathBuf>,
+
+    /// Layers of a store instead of --lower.
+    #[command(flatten)]
+    pub from: super::container_mount::MountSourceArgs,
 
     /// Where to mount
     #[arg(value_name = "MOUNTPOINT")]

@@ -55,6 +55,11 @@ impl Area {
         &self.dir
     }
 
+    /// Gives the lock back and leaves everything as it is.
+    pub fn leave(mut self) {
+        self.dir = PathBuf::new();
+    }
+
     /// A place in it.
     #[must_use]
     pub fn join(&self, name: &str) -> PathBuf {
@@ -64,6 +69,9 @@ impl Area {
 
 impl Drop for Area {
     fn drop(&mut self) {
+        if self.dir.as_os_str().is_empty() {
+            return;
+        }
         if let Err(error) = remove_tree(&self.dir) {
             log::warn!("{error}; 'unionmount system prune' removes the rest");
         }

@@ -215,12 +215,7 @@ fn alike(now: Option<&Entry>, before: Option<&Entry>) -> bool {
     }
 }
 
-fn look(
-    union: &Union,
-    parent: Option<NodeId>,
-    name: &[u8],
-    path: &Path,
-) -> Result<Option<Entry>> {
+fn look(union: &Union, parent: Option<NodeId>, name: &[u8], path: &Path) -> Result<Option<Entry>> {
     match parent {
         None => Ok(None),
         Some(parent) => union

@@ -82,7 +82,10 @@ impl Store {
             .ok_or_else(|| super::container::in_use(&container))?;
         let base = images::find(self.db(), &container.image)?.ok_or_else(|| {
             StoreError::new(
-                format!("the image of container {} was removed by force", container.name),
+                format!(
+                    "the image of container {} was removed by force",
+                    container.name
+                ),
                 "export the container instead (unionmount container export)",
             )
         })?;
@@ -151,7 +154,10 @@ fn cannot_pack(error: &crate::archive::Error) -> StoreError {
 /// Packs the changes and unpacks them as a layer.
 fn pack_changes(view: &Config, area: &Area) -> Result<Ready> {
     let dir = area.join("layer");
-    fs::DirBuilder::new().mode(PRIVATE).create(&dir).doing("mkdir", &dir)?;
+    fs::DirBuilder::new()
+        .mode(PRIVATE)
+        .create(&dir)
+        .doing("mkdir", &dir)?;
     let tree = dir.join("diff");
     fs::create_dir(&tree).doing("mkdir", &tree)?;
     fs::set_permissions(&tree, fs::Permissions::from_mode(0o755)).doing("chmod", &tree)?;

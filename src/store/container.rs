@@ -193,7 +193,10 @@ impl Store {
             if !target.is_absolute() || target == Path::new("/") {
                 return Err(problem("is not an absolute path below /"));
             }
-            if target.components().any(|part| part == std::path::Component::ParentDir) {
+            if target
+                .components()
+                .any(|part| part == std::path::Component::ParentDir)
+            {
                 return Err(problem("has '..' in it"));
             }
             if binds.iter().any(|bind| bind.target == target) {
@@ -340,6 +343,24 @@ impl Store {
         }
         self.collect_layers()?;
         Ok(container)
+    }
+
+    /// Remembers where a container is going to be mounted.
+    ///
+    /// # Errors
+    /// Those of the catalog.
+    pub fn note_mountpoint(&mut self, id: &str, mountpoint: &Path) -> Result<()> {
+        self.catalog
+            .change(|db| containers::set_mountpoint(db, id, Some(mountpoint)))
+    }
+
+    /// Forgets where a container was mounted.
+    ///
+    /// # Errors
+    /// Those of the catalog.
+    pub fn forget_mountpoint(&mut self, id: &str) -> Result<()> {
+        self.catalog
+            .change(|db| containers::set_mountpoint(db, id, None))
     }
 
     fn is_disposable(&self, volume: &str) -> Result<bool> {

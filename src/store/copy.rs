@@ -208,7 +208,10 @@ impl<'a> Copy<'a> {
             },
         )?;
         let names = self.source.listxattr(from)?;
-        for name in names.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+        for name in names
+            .split(|byte| *byte == 0)
+            .filter(|name| !name.is_empty())
+        {
             let value = match self.source.getxattr(from, name) {
                 Err(error) if error.errno() == Errno::NODATA => continue,
                 value => value?,
@@ -216,7 +219,10 @@ impl<'a> Copy<'a> {
             match self.target.setxattr(to, name, &value, XattrFlags::empty()) {
                 // `trusted.` and `security.` names, for an ordinary user; and disks without ACLs.
                 Err(error)
-                    if matches!(error.errno(), Errno::PERM | Errno::OPNOTSUPP | Errno::ACCESS) =>
+                    if matches!(
+                        error.errno(),
+                        Errno::PERM | Errno::OPNOTSUPP | Errno::ACCESS
+                    ) =>
                 {
                     log::debug!("xattr {} is not copied: {error}", name.escape_ascii());
                 }
@@ -261,18 +267,31 @@ mod tests {
         copy_tree(&source, NodeId::ROOT, &at("into"), &at("work")).unwrap();
         assert_eq!(std::fs::read_to_string(at("into/d/f")).unwrap(), "old");
         assert!(!at("into/d/gone").exists() && !at("into/d/.wh.gone").exists());
-        let (one, two) = (at("into/d/f").metadata().unwrap(), at("into/d/e/again").metadata().unwrap());
+        let (one, two) = (
+            at("into/d/f").metadata().unwrap(),
+            at("into/d/e/again").metadata().unwrap(),
+        );
         assert_eq!((one.ino(), one.nlink()), (two.ino(), 2));
         assert_ne!(one.ino(), at("old/d/f").metadata().unwrap().ino());
-        assert_eq!(one.mtime_nsec(), at("old/d/f").metadata().unwrap().mtime_nsec());
-        assert_eq!(std::fs::read_link(at("into/way")).unwrap(), Path::new("d/e"));
+        assert_eq!(
+            one.mtime_nsec(),
+            at("old/d/f").metadata().unwrap().mtime_nsec()
+        );
+        assert_eq!(
+            std::fs::read_link(at("into/way")).unwrap(),
+            Path::new("d/e")
+        );
 
         let found = find_dir(&source, Path::new("/way")).unwrap();
         assert_eq!(found, find_dir(&source, Path::new("/d/../d/e/")).unwrap());
         assert_eq!(found, find_dir(&source, Path::new("/round")).unwrap());
         assert!(found.is_some());
         for missing in ["/none", "/d/f", "/loop"] {
-            assert_eq!(find_dir(&source, Path::new(missing)).unwrap(), None, "{missing}");
+            assert_eq!(
+                find_dir(&source, Path::new(missing)).unwrap(),
+                None,
+                "{missing}"
+            );
         }
     }
 }

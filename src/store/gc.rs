@@ -118,8 +118,12 @@ impl Store {
         for dir in self.paths.kinds() {
             for entry in fs::read_dir(&dir).doing("read", &dir)? {
                 let path = entry.doing("read", &dir)?.path();
-                if !known.contains(&path.strip_prefix(self.paths.root()).unwrap_or(&path).to_owned())
-                {
+                if !known.contains(
+                    &path
+                        .strip_prefix(self.paths.root())
+                        .unwrap_or(&path)
+                        .to_owned(),
+                ) {
                     found.push(path);
                 }
             }
@@ -178,7 +182,12 @@ fn known(catalog: &Catalog) -> Result<HashSet<PathBuf>> {
 impl super::paths::Paths {
     /// The directories whose entries have rows.
     fn kinds(&self) -> [PathBuf; 4] {
-        [self.layers(), self.images(), self.containers(), self.volumes()]
+        [
+            self.layers(),
+            self.images(),
+            self.containers(),
+            self.volumes(),
+        ]
     }
 
     /// Whether a directory is a volume with content that no command removed: what is left when a catalog was lost.

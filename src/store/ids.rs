@@ -59,7 +59,9 @@ pub fn name_for(id: &str, attempt: u32) -> String {
             .and_then(|hex| usize::from_str_radix(hex, 16).ok())
             .unwrap_or(0)
     };
-    let quality = QUALITIES.get(digit(0) % QUALITIES.len()).unwrap_or(&"plain");
+    let quality = QUALITIES
+        .get(digit(0) % QUALITIES.len())
+        .unwrap_or(&"plain");
     let thing = THINGS.get(digit(4) % THINGS.len()).unwrap_or(&"stone");
     match attempt {
         0 => format!("{quality}_{thing}"),
@@ -76,7 +78,10 @@ mod tests {
     fn ids_differ_and_names_follow_from_them() {
         let id = random_id().unwrap();
         assert_eq!(id.len(), 64);
-        assert!(id.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)));
+        assert!(
+            id.bytes()
+                .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+        );
         assert_ne!(id, random_id().unwrap());
         assert_eq!(short(&id), &id[..12]);
         assert_eq!(short("sha256:0123456789abcdef"), "0123456789ab");

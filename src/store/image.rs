@@ -85,7 +85,8 @@ impl Store {
     pub fn image_lines(&mut self, filter: Option<&str>) -> Result<Vec<ImageLine>> {
         let wanted = filter.map(Reference::parse).transpose()?;
         let with_tag = filter.is_some_and(|word| {
-            word.rsplit_once(':').is_some_and(|(_, tag)| !tag.contains('/'))
+            word.rsplit_once(':')
+                .is_some_and(|(_, tag)| !tag.contains('/'))
         });
         self.catalog.view(|db| {
             let mut lines = Vec::new();
@@ -193,7 +194,12 @@ impl Store {
         let trees: Vec<String> = layers
             .iter()
             .rev()
-            .map(|layer| self.paths.layer_tree(&layer.short).to_string_lossy().into_owned())
+            .map(|layer| {
+                self.paths
+                    .layer_tree(&layer.short)
+                    .to_string_lossy()
+                    .into_owned()
+            })
             .collect();
         Ok(json!({
             "Id": image.id,

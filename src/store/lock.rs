@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
@@ -15,12 +16,16 @@ pub struct Lock {
     _dir: File,
 }
 
+/// How often it is tried, and how long in between: whoever only looks holds the lock for a moment.
+const ATTEMPTS: u32 = 50;
+const PAUSE: Duration = Duration::from_millis(4);
+
 /// Marks a directory as used; `None` when somebody is about to remove it.
 ///
 /// # Errors
 /// It cannot be opened.
 pub fn share(dir: &Path) -> Result<Option<Lock>> {
-    lock(dir, FlockOperation::NonBlockingLockShared)
+    patiently(dir, FlockOperation::NonBlockingLockShared)
 }
 
 /// Makes sure that nobody uses a directory, as long as the lock is held; `None` when somebody does.
@@ -28,7 +33,7 @@ pub fn share(dir: &Path) -> Result<Option<Lock>> {
 /// # Errors
 /// It cannot be opened.
 pub fn exclude(dir: &Path) -> Result<Option<Lock>> {
-    lock(dir, FlockOperation::NonBlockingLockExclusive)
+    patiently(dir, FlockOperation::NonBlockingLockExclusive)
 }
 
 /// Whether somebody uses a directory. What is not there is not used.
@@ -38,8 +43,18 @@ pub fn exclude(dir: &Path) -> Result<Option<Lock>> {
 pub fn is_locked(dir: &Path) -> Result<bool> {
     match File::open(dir) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
-        _ => Ok(exclude(dir)?.is_none()),
+        _ => Ok(lock(dir, FlockOperation::NonBlockingLockExclusive)?.is_none()),
     }
+}
+
+fn patiently(dir: &Path, operation: FlockOperation) -> Result<Option<Lock>> {
+    for _ in 0..ATTEMPTS {
+        if let Some(lock) = lock(dir, operation)? {
+            return Ok(Some(lock));
+        }
+        std::thread::sleep(PAUSE);
+    }
+    Ok(None)
 }
 
 fn lock(dir: &Path, operation: FlockOperation) -> Result<Option<Lock>> {

@@ -10,6 +10,7 @@ pub mod catalog;
 pub mod changes;
 pub mod check;
 pub mod commit;
+pub mod compare;
 pub mod container;
 pub mod copy;
 pub mod documents;

@@ -173,7 +173,10 @@ fn trees(paths: &Paths, oldest_first: Vec<layers::Layer>) -> Result<Vec<PathBuf>
 #[must_use]
 pub fn source_of(paths: &Paths, id: &str) -> String {
     let path = paths.container(id).to_string_lossy().into_owned();
-    if path.chars().any(|c| c == ',' || c == '\\' || c.is_control()) {
+    if path
+        .chars()
+        .any(|c| c == ',' || c == '\\' || c.is_control())
+    {
         return format!("unionmount:{id}");
     }
     path

@@ -107,6 +107,14 @@ impl Paths {
         self.root.join("tmp")
     }
 
+    /// Whether a store is there, and belongs to this user.
+    #[must_use]
+    pub fn is_ours(&self) -> bool {
+        let own = rustix::process::geteuid().as_raw();
+        let belongs = |path: &Path| fs::symlink_metadata(path).is_ok_and(|meta| meta.uid() == own);
+        belongs(&self.root) && belongs(&self.catalog())
+    }
+
     /// Makes what is missing, all of it private. Killed meanwhile, the next command makes the rest.
     ///
     /// # Errors

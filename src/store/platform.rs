@@ -120,10 +120,19 @@ mod tests {
         let best = |wanted: &str, offered: &[&str]| {
             let wanted = Platform::parse(wanted).unwrap();
             let rank = |text: &&&str| wanted.suits(&Platform::parse(text).unwrap());
-            let found = offered.iter().filter(|o| rank(o).is_some()).max_by_key(rank);
+            let found = offered
+                .iter()
+                .filter(|o| rank(o).is_some())
+                .max_by_key(rank);
             found.map(|text| (*text).to_owned())
         };
-        let all = ["linux/amd64", "linux/arm/v6", "linux/arm/v7", "linux/arm64", "windows/amd64"];
+        let all = [
+            "linux/amd64",
+            "linux/arm/v6",
+            "linux/arm/v7",
+            "linux/arm64",
+            "windows/amd64",
+        ];
         assert_eq!(best("linux/amd64", &all).as_deref(), Some("linux/amd64"));
         assert_eq!(best("linux/x86_64", &all).as_deref(), Some("linux/amd64"));
         assert_eq!(best("linux/arm64/v8", &all).as_deref(), Some("linux/arm64"));
@@ -131,7 +140,11 @@ mod tests {
         assert_eq!(best("linux/arm/v6", &all).as_deref(), Some("linux/arm/v6"));
         assert_eq!(best("linux/arm/v5", &all), None);
         assert_eq!(best("linux/s390x", &all), None);
-        assert!(Platform::of_machine().suits(&Platform::of_machine()).is_some());
+        assert!(
+            Platform::of_machine()
+                .suits(&Platform::of_machine())
+                .is_some()
+        );
         for text in ["linux", "", "/", "linux/", "a/b/c/d", "linux/arm/"] {
             assert!(Platform::parse(text).is_err(), "{text}");
         }

@@ -9,7 +9,11 @@ const LONGEST: usize = 512;
 /// Longest tag (distribution/reference).
 const LONGEST_TAG: usize = 128;
 /// What docker leaves out when it shows a name.
-const HUB_PREFIXES: [&str; 3] = ["docker.io/library/", "index.docker.io/library/", "docker.io/"];
+const HUB_PREFIXES: [&str; 3] = [
+    "docker.io/library/",
+    "index.docker.io/library/",
+    "docker.io/",
+];
 /// The registry that podman gives to what was built here.
 pub const LOCAL: &str = "localhost/";
 
@@ -90,7 +94,9 @@ fn is_tag(tag: &str) -> bool {
     let word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     tag.len() <= LONGEST_TAG
         && tag.bytes().next().is_some_and(word)
-        && tag.bytes().all(|byte| word(byte) || matches!(byte, b'.' | b'-'))
+        && tag
+            .bytes()
+            .all(|byte| word(byte) || matches!(byte, b'.' | b'-'))
 }
 
 /// Lower case letters and digits, with separators between them (distribution/reference).
@@ -119,7 +125,9 @@ fn is_registry(part: &str) -> bool {
 /// A name made from the name of a file or directory: what is not allowed becomes a dash.
 #[must_use]
 pub fn repository_from(file_name: &str) -> Option<String> {
-    let stem = file_name.split_once(".tar").map_or(file_name, |(stem, _)| stem);
+    let stem = file_name
+        .split_once(".tar")
+        .map_or(file_name, |(stem, _)| stem);
     let mut name = String::with_capacity(stem.len());
     for character in stem.chars() {
         let character = character.to_ascii_lowercase();
@@ -146,7 +154,10 @@ mod tests {
             ("docker.io/library/debian:12", "debian:12"),
             ("docker.io/team/app", "team/app:latest"),
             ("localhost/app:1", "localhost/app:1"),
-            ("reg.example:5000/team/app", "reg.example:5000/team/app:latest"),
+            (
+                "reg.example:5000/team/app",
+                "reg.example:5000/team/app:latest",
+            ),
             ("Reg.example/team/app:V1", "Reg.example/team/app:V1"),
             ("a__b/c-d.e", "a__b/c-d.e:latest"),
         ];
@@ -158,8 +169,24 @@ mod tests {
     #[test]
     fn what_is_no_name_is_refused() {
         for text in [
-            "", ":", "a:", ":a", "a/", "/a", "a//b", "../x", "a/../b", "A", "a b", "a:b c", "a@sha256:00",
-            "a:.x", "-a", "a-", "x:1/a:", "a\n",
+            "",
+            ":",
+            "a:",
+            ":a",
+            "a/",
+            "/a",
+            "a//b",
+            "../x",
+            "a/../b",
+            "A",
+            "a b",
+            "a:b c",
+            "a@sha256:00",
+            "a:.x",
+            "-a",
+            "a-",
+            "x:1/a:",
+            "a\n",
         ] {
             assert!(Reference::parse(text).is_err(), "{text:?}");
         }
@@ -175,7 +202,10 @@ mod tests {
         assert_eq!(name("v1", Some("app")), "app:v1");
         assert_eq!(name("v1", None), "");
         assert_eq!(name("docker.io/library/app:v1", Some("x")), "app:v1");
-        assert_eq!(repository_from("My App_v1.tar.gz").as_deref(), Some("my-app-v1"));
+        assert_eq!(
+            repository_from("My App_v1.tar.gz").as_deref(),
+            Some("my-app-v1")
+        );
         assert_eq!(repository_from("...").as_deref(), None);
         assert_eq!(repository_from("plain").as_deref(), Some("plain"));
     }

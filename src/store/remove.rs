@@ -57,7 +57,11 @@ impl Way<'_> {
         }
         if depth == 0 {
             self.moved += 1;
-            let shallow = format!(".deep.{}.{}", rustix::process::getpid().as_raw_nonzero(), self.moved);
+            let shallow = format!(
+                ".deep.{}.{}",
+                rustix::process::getpid().as_raw_nonzero(),
+                self.moved
+            );
             renameat(dir, name, self.top, &shallow)?;
             let shallow = CString::new(shallow).map_err(|_| Errno::INVAL)?;
             return self.remove(self.top, &shallow, DEPTH);
@@ -139,7 +143,7 @@ mod tests {
         fs::write(tree.join("closed/in/f"), "x").unwrap();
         symlink(&outside, tree.join("link")).unwrap();
         for path in ["closed/in", "closed"] {
-            fs::set_permissions(tree.join(path), fs::Permissions::from_mode(0)).unwrap();
+            fs::set_permissions(tree.join(path), fs::Permissions::from_mode(0o0)).unwrap();
         }
         remove_tree(&tree).unwrap();
         assert!(!tree.exists() && outside.join("kept").exists());

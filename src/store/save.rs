@@ -269,8 +269,8 @@ impl Store {
 /// A name as other engines take it without guessing a registry.
 fn full_name(name: &Reference) -> String {
     let first = name.repository.split('/').next().unwrap_or_default();
-    let has_registry = name.repository.contains('/')
-        && (first.contains(['.', ':']) || first == "localhost");
+    let has_registry =
+        name.repository.contains('/') && (first.contains(['.', ':']) || first == "localhost");
     match (has_registry, name.repository.contains('/')) {
         (true, _) => name.to_string(),
         (false, true) => format!("docker.io/{name}"),
@@ -377,7 +377,10 @@ impl Read for Watched<'_> {
 /// It cannot be made.
 pub fn create_beside(path: &Path) -> Result<(File, PathBuf)> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let partial = path.with_file_name(format!(".{name}.{}", rustix::process::getpid().as_raw_nonzero()));
+    let partial = path.with_file_name(format!(
+        ".{name}.{}",
+        rustix::process::getpid().as_raw_nonzero()
+    ));
     let file = File::create(&partial).doing("create", path)?;
     Ok((file, partial))
 }

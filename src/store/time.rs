@@ -14,7 +14,9 @@ const EPOCH_VARIABLE: &str = "SOURCE_DATE_EPOCH";
 #[must_use]
 pub fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+    since.map_or(0, |since| {
+        i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+    })
 }
 
 /// The time that something new gets: `SOURCE_DATE_EPOCH` when it is set, else now.
@@ -98,7 +100,10 @@ mod tests {
     #[test]
     fn times_are_read_and_written() {
         assert_eq!(parse("1970-01-02T00:00:00Z"), Some(86400));
-        assert_eq!(parse("2024-02-29T12:00:00.123456789+02:00"), Some(1_709_200_800));
+        assert_eq!(
+            parse("2024-02-29T12:00:00.123456789+02:00"),
+            Some(1_709_200_800)
+        );
         assert_eq!(parse(ZERO), None);
         assert_eq!(parse("yesterday"), None);
         assert_eq!(format(86400), "1970-01-02T00:00:00Z");

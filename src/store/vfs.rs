@@ -44,7 +44,10 @@ pub fn changes_as_upper(lowers: &[PathBuf], tree: &Path, area: &Area) -> Result<
     };
     compare.dir(NodeId::ROOT, NodeId::ROOT).map_err(|error| {
         StoreError::new(
-            format!("cannot compare '{}' with its image: {error}", tree.display()),
+            format!(
+                "cannot compare '{}' with its image: {error}",
+                tree.display()
+            ),
             "make room on the disk of the store, or run 'unionmount system check'",
         )
     })?;

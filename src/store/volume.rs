@@ -51,7 +51,10 @@ pub struct VolumeView {
 /// # Errors
 /// It is none.
 pub fn check_name(name: &str, what: &str) -> Result<()> {
-    let first = name.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric());
+    let first = name
+        .bytes()
+        .next()
+        .is_some_and(|byte| byte.is_ascii_alphanumeric());
     let rest = name
         .bytes()
         .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-'));
@@ -91,7 +94,9 @@ impl Store {
     /// Those of the catalog.
     pub fn volumes(&mut self) -> Result<Vec<VolumeView>> {
         let all = volumes::all(self.db())?;
-        all.into_iter().map(|volume| self.volume_view(volume)).collect()
+        all.into_iter()
+            .map(|volume| self.volume_view(volume))
+            .collect()
     }
 
     /// One volume by name or its beginning.
@@ -126,7 +131,11 @@ impl Store {
             let users = volumes::users(db, &volume.name)?;
             if !users.is_empty() {
                 return Err(StoreError::new(
-                    format!("volume {} is used by container {}", volume.name, users.join(", ")),
+                    format!(
+                        "volume {} is used by container {}",
+                        volume.name,
+                        users.join(", ")
+                    ),
                     "remove the containers first (unionmount container rm)",
                 ));
             }
@@ -189,7 +198,10 @@ impl Store {
         let area = Area::new(&self.paths)?;
         let (copy, work) = (area.join("data"), area.join("work"));
         for dir in [&copy, &work] {
-            fs::DirBuilder::new().mode(DATA_MODE).create(dir).doing("mkdir", dir)?;
+            fs::DirBuilder::new()
+                .mode(DATA_MODE)
+                .create(dir)
+                .doing("mkdir", dir)?;
         }
         copy_tree(&union, dir, &copy, &work)?;
         self.catalog.change(|db| {
@@ -228,16 +240,25 @@ pub(super) fn make(
         return Ok(());
     }
     let built = area.join(&format!("volume-{name}"));
-    fs::DirBuilder::new().mode(PRIVATE).create(&built).doing("mkdir", &built)?;
+    fs::DirBuilder::new()
+        .mode(PRIVATE)
+        .create(&built)
+        .doing("mkdir", &built)?;
     let data = built.join("_data");
     fs::create_dir(&data).doing("mkdir", &data)?;
-    fs::set_permissions(&data, std::os::unix::fs::PermissionsExt::from_mode(DATA_MODE))
-        .doing("chmod", &data)?;
+    fs::set_permissions(
+        &data,
+        std::os::unix::fs::PermissionsExt::from_mode(DATA_MODE),
+    )
+    .doing("chmod", &data)?;
     let place = paths.volumes().join(name);
     // A killed command may have left one without a row.
     if place.exists() && !is_empty(&data_of(&place))? && !volumes::is_doomed(db, name)? {
         return Err(StoreError::new(
-            format!("'{}' holds data, but the catalog does not know this volume", place.display()),
+            format!(
+                "'{}' holds data, but the catalog does not know this volume",
+                place.display()
+            ),
             "take it over with 'unionmount system check --repair', or move it away",
         ));
     }

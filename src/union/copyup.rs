@@ -530,7 +530,12 @@ fn copy_xattrs(writable: &Writable, from: &XattrPath, to: &UpperObject) -> Resul
 /// Copies the first `size` bytes of a file: shared with the original where the disk can (FICLONE), else copied by
 /// the kernel, else read and written. Holes stay holes. A small file without any is copied in two calls, which is
 /// less than it takes to ask the disk for something better.
-pub(super) fn copy_data(from: &OwnedFd, to: &OwnedFd, size: u64, stat: &Stat) -> rustix::io::Result<()> {
+pub(super) fn copy_data(
+    from: &OwnedFd,
+    to: &OwnedFd,
+    size: u64,
+    stat: &Stat,
+) -> rustix::io::Result<()> {
     if size <= COPY_BUFFER as u64 && stat.blocks * 512 >= stat.size {
         return copy_by_hand(from, to, 0, size);
     }

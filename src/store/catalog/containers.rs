@@ -76,7 +76,8 @@ pub enum BindSource {
     Directory(PathBuf),
 }
 
-const CONTAINER: &str = "SELECT id, name, image, image_name, command, created, driver, temporary, mountpoint
+const CONTAINER: &str =
+    "SELECT id, name, image, image_name, command, created, driver, temporary, mountpoint
     FROM containers";
 
 fn container(row: &Row<'_>) -> rusqlite::Result<Container> {

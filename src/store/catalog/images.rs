@@ -93,7 +93,11 @@ pub fn resolve(db: &Connection, word: &str) -> Result<Found> {
     let hex = word.strip_prefix("sha256:").unwrap_or(word);
     if hex.bytes().all(|byte| byte.is_ascii_hexdigit()) && is_plain(hex) {
         let pattern = format!("sha256:{hex}*");
-        let found = strings(db, "SELECT id FROM images WHERE id GLOB ? LIMIT 2", [&pattern])?;
+        let found = strings(
+            db,
+            "SELECT id FROM images WHERE id GLOB ? LIMIT 2",
+            [&pattern],
+        )?;
         match found.as_slice() {
             [image] => {
                 return Ok(Found {

@@ -258,7 +258,10 @@ pub(super) fn exists(
     parameters: impl rusqlite::Params,
 ) -> Result<bool> {
     let mut statement = db.prepare_cached(sql)?;
-    Ok(statement.query_row(parameters, |_| Ok(())).optional()?.is_some())
+    Ok(statement
+        .query_row(parameters, |_| Ok(()))
+        .optional()?
+        .is_some())
 }
 
 /// Text for a GLOB pattern that stands for itself at the beginning of a column: only characters of ids and names.
@@ -294,7 +297,11 @@ mod tests {
         drop(catalog);
         let message = Catalog::open(&paths).unwrap_err().to_string();
         assert!(message.contains("newer unionmount"), "{message}");
-        std::fs::write(paths.catalog(), "this is no database, however long it may be").unwrap();
+        std::fs::write(
+            paths.catalog(),
+            "this is no database, however long it may be",
+        )
+        .unwrap();
         let message = Catalog::open(&paths).unwrap_err().to_string();
         assert!(message.contains("backup"), "{message}");
     }

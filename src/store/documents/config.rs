@@ -78,7 +78,10 @@ impl ImageConfig {
     pub fn diff_ids(&self, name: &str) -> Result<Vec<Digest>> {
         let digest = |text: &String| {
             text.parse().map_err(|error| {
-                malformed(name, &format!("the diff_id '{}': {error}", text.escape_debug()))
+                malformed(
+                    name,
+                    &format!("the diff_id '{}': {error}", text.escape_debug()),
+                )
             })
         };
         self.rootfs.diff_ids.iter().map(digest).collect()
@@ -180,9 +183,12 @@ fn object<'a>(
     if value.is_null() {
         *value = json!({});
     }
-    value
-        .as_object_mut()
-        .ok_or_else(|| malformed("the configuration of the image", &format!("{key} is no object")))
+    value.as_object_mut().ok_or_else(|| {
+        malformed(
+            "the configuration of the image",
+            &format!("{key} is no object"),
+        )
+    })
 }
 
 fn apply(config: &mut Map<String, Value>, change: &str) -> Result<()> {
@@ -214,7 +220,10 @@ fn apply(config: &mut Map<String, Value>, change: &str) -> Result<()> {
             config.insert("StopSignal".into(), json!(value));
         }
         "WORKDIR" => {
-            let current = config.get("WorkingDir").and_then(Value::as_str).unwrap_or("/");
+            let current = config
+                .get("WorkingDir")
+                .and_then(Value::as_str)
+                .unwrap_or("/");
             let joined = std::path::Path::new("/").join(current).join(value);
             config.insert("WorkingDir".into(), json!(joined.to_string_lossy()));
         }
@@ -400,7 +409,15 @@ mod tests {
             "StopSignal": "SIGTERM",
         });
         assert_eq!(document["config"], expected);
-        for wrong in ["RUN x", "CMD", "ENV =x", "ENV A='x", "EXPOSE http", "EXPOSE 1/x", ""] {
+        for wrong in [
+            "RUN x",
+            "CMD",
+            "ENV =x",
+            "ENV A='x",
+            "EXPOSE http",
+            "EXPOSE 1/x",
+            "",
+        ] {
             assert!(extended(&[wrong]).is_err(), "{wrong}");
         }
     }

@@ -30,7 +30,10 @@ pub fn read(bytes: &[u8], name: &str) -> Result<Vec<Entry>> {
             if !is_inside(member) {
                 return Err(malformed(
                     name,
-                    &format!("'{}' would be outside of the archive", member.escape_debug()),
+                    &format!(
+                        "'{}' would be outside of the archive",
+                        member.escape_debug()
+                    ),
                 ));
             }
         }

@@ -127,7 +127,10 @@ fn check_layer(layer: &Descriptor, name: &str) -> Result<()> {
     }
     Err(malformed(
         name,
-        &format!("a layer has the type {}, which is no layer's", layer.media_type),
+        &format!(
+            "a layer has the type {}, which is no layer's",
+            layer.media_type
+        ),
     ))
 }
 
@@ -173,7 +176,10 @@ pub fn choose<'a>(
     name: &str,
 ) -> Result<&'a Descriptor> {
     let mut best: Option<(u32, &Descriptor)> = None;
-    for descriptor in descriptors.iter().filter(|d| is_listing(d) && !is_companion(d)) {
+    for descriptor in descriptors
+        .iter()
+        .filter(|d| is_listing(d) && !is_companion(d))
+    {
         let rank = match &descriptor.platform {
             Some(platform) => wanted.suits(platform),
             None => Some(0),
@@ -231,7 +237,8 @@ mod tests {
     #[test]
     fn what_could_be_two_things_is_refused() {
         let good = manifest().to_string();
-        let Listing::Manifest(read_back) = read(good.as_bytes(), Some(OCI_MANIFEST), "it").unwrap() else {
+        let Listing::Manifest(read_back) = read(good.as_bytes(), Some(OCI_MANIFEST), "it").unwrap()
+        else {
             panic!("not a manifest");
         };
         assert_eq!(read_back.layers.len(), 1);
@@ -269,7 +276,11 @@ mod tests {
             value["platform"] = json!({"os": os, "architecture": architecture});
             serde_json::from_value::<Descriptor>(value).unwrap()
         };
-        let all = [with("unknown", "unknown"), with("linux", "arm64"), with("linux", "amd64")];
+        let all = [
+            with("unknown", "unknown"),
+            with("linux", "arm64"),
+            with("linux", "amd64"),
+        ];
         let wanted = Platform::parse("linux/amd64").unwrap();
         assert_eq!(choose(&all, &wanted, "it").unwrap(), &all[2]);
         let message = choose(&all, &Platform::parse("linux/s390x").unwrap(), "it")

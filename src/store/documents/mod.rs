@@ -35,8 +35,14 @@ pub const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json"
 /// What `mediaType` of a layer may be, and the compression that it names.
 const LAYER_TYPES: [(&str, Compression); 11] = [
     ("application/vnd.oci.image.layer.v1.tar", Compression::None),
-    ("application/vnd.oci.image.layer.v1.tar+gzip", Compression::Gzip),
-    ("application/vnd.oci.image.layer.v1.tar+zstd", Compression::Zstd),
+    (
+        "application/vnd.oci.image.layer.v1.tar+gzip",
+        Compression::Gzip,
+    ),
+    (
+        "application/vnd.oci.image.layer.v1.tar+zstd",
+        Compression::Zstd,
+    ),
     (
         "application/vnd.oci.image.layer.nondistributable.v1.tar",
         Compression::None,
@@ -49,9 +55,18 @@ const LAYER_TYPES: [(&str, Compression); 11] = [
         "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd",
         Compression::Zstd,
     ),
-    ("application/vnd.docker.image.rootfs.diff.tar", Compression::None),
-    ("application/vnd.docker.image.rootfs.diff.tar.gzip", Compression::Gzip),
-    ("application/vnd.docker.image.rootfs.diff.tar.zstd", Compression::Zstd),
+    (
+        "application/vnd.docker.image.rootfs.diff.tar",
+        Compression::None,
+    ),
+    (
+        "application/vnd.docker.image.rootfs.diff.tar.gzip",
+        Compression::Gzip,
+    ),
+    (
+        "application/vnd.docker.image.rootfs.diff.tar.zstd",
+        Compression::Zstd,
+    ),
     (
         "application/vnd.docker.image.rootfs.foreign.diff.tar",
         Compression::None,
@@ -142,7 +157,7 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8], name: &str) -> Result<T> {
 #[must_use]
 pub fn malformed(name: &str, why: &str) -> StoreError {
     StoreError::new(
-        format!("{name} is wrong: {}", why.escape_debug()),
+        format!("{name} is wrong: {why}"),
         "make the image again, or fetch it again",
     )
 }
@@ -158,9 +173,8 @@ pub fn write(document: &impl Serialize) -> Result<Vec<u8>> {
 /// A digest that is valid, so that it may be part of a path.
 pub(super) fn digest<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Digest, D::Error> {
     let text = String::deserialize(from)?;
-    text.parse().map_err(|error| {
-        serde::de::Error::custom(format!("'{}': {error}", text.escape_debug()))
-    })
+    text.parse()
+        .map_err(|error| serde::de::Error::custom(format!("'{}': {error}", text.escape_debug())))
 }
 
 fn digest_text<S: Serializer>(digest: &Digest, to: S) -> std::result::Result<S::Ok, S::Error> {
@@ -184,14 +198,18 @@ mod tests {
     #[test]
     fn a_digest_that_would_be_a_path_is_refused() {
         let text = r#"{"mediaType":"x","size":1,"digest":"sha256:../../etc/passwd"}"#;
-        let message = parse::<Descriptor>(text.as_bytes(), "d").unwrap_err().to_string();
+        let message = parse::<Descriptor>(text.as_bytes(), "d")
+            .unwrap_err()
+            .to_string();
         assert!(message.contains("../../etc/passwd"), "{message}");
         let text = format!(
             r#"{{"mediaType":"x","size":-1,"digest":"{}"}}"#,
             Digest::of(b"")
         );
         assert!(parse::<Descriptor>(text.as_bytes(), "d").is_err());
-        let text = text.replace("-1", "1").replace("}", r#","annotations":null}"#);
+        let text = text
+            .replace("-1", "1")
+            .replace("}", r#","annotations":null}"#);
         let descriptor: Descriptor = parse(text.as_bytes(), "d").unwrap();
         assert_eq!(descriptor.digest, Digest::of(b""));
         let again: Descriptor = parse(&write(&descriptor).unwrap(), "d").unwrap();

@@ -20,9 +20,7 @@ use super::Watch;
 use super::plan::{Plan, PlannedLayer};
 use crate::archive::compression::{Decoder, Encoder};
 use crate::archive::digest::{HashingReader, HashingWriter};
-use crate::archive::{
-    Compression, Digest, Expect, Limits, Progress, Unpack, Unpacked, unpack,
-};
+use crate::archive::{Compression, Digest, Expect, Limits, Progress, Unpack, Unpacked, unpack};
 use crate::sync::lock;
 
 /// Layers that are unpacked at a time, at most: more would not make a disk faster, and each takes memory.
@@ -81,7 +79,9 @@ pub(super) fn missing(
         let key = key(layer);
         let diff_id = layer.diff_id.to_string();
         let is_ready = ready.get(&key).is_some_and(|ready| ready.has_tree)
-            || ready.values().any(|r| r.has_tree && r.blob.diff_id == diff_id);
+            || ready
+                .values()
+                .any(|r| r.has_tree && r.blob.diff_id == diff_id);
         let has_tree =
             is_ready || trees.contains(&diff_id) || layers::find(db, &diff_id)?.is_some();
         let has_blob = match &layer.blob {
@@ -210,7 +210,10 @@ impl Work<'_> {
         let dir = self.area.join(&format!("layer-{number}"));
         // An earlier attempt may have had the number.
         super::super::remove::remove_tree(&dir)?;
-        fs::DirBuilder::new().mode(PRIVATE).create(&dir).doing("mkdir", &dir)?;
+        fs::DirBuilder::new()
+            .mode(PRIVATE)
+            .create(&dir)
+            .doing("mkdir", &dir)?;
         let progress = self.watch.begins(&layer.diff_id.short(), size);
         let kept = dir.join("archive");
         let file = File::options()
@@ -314,7 +317,8 @@ fn keep(
         if len == 0 {
             break;
         }
-        hash.write_all(buffer.get(..len).unwrap_or_default()).map_err(unreadable)?;
+        hash.write_all(buffer.get(..len).unwrap_or_default())
+            .map_err(unreadable)?;
     }
     let watched = decoder.finish().map_err(unreadable)?;
     let (digest, compressed_size) = watched.inner.finish();
@@ -322,7 +326,9 @@ fn keep(
     let is = |expected: Option<Digest>, found| expected.is_none_or(|expected| expected == found);
     if !is(expect.digest, digest) || !is(expect.diff_id, diff_id) {
         return Err(StoreError::new(
-            format!("a layer of the image has the digests {digest} and {diff_id}, which are not the expected ones"),
+            format!(
+                "a layer of the image has the digests {digest} and {diff_id}, which are not the expected ones"
+            ),
             "make the image again, or fetch it again",
         ));
     }

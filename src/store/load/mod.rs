@@ -100,7 +100,10 @@ impl Store {
                 stored = Some(announce_stored(&plans, &wanted, watch));
             }
             fetch::run(&source, &area, wanted, &options.limits, watch, &mut ready)?;
-            let images = plans.iter().map(Plan::to_image).collect::<Result<Vec<_>>>()?;
+            let images = plans
+                .iter()
+                .map(Plan::to_image)
+                .collect::<Result<Vec<_>>>()?;
             if self.publish(&area, &mut ready, &images)? == Published::Done {
                 let stored = stored.unwrap_or_default();
                 return Ok(plans.iter().map(|plan| plan.loaded(&stored)).collect());
@@ -119,7 +122,9 @@ fn announce_stored(plans: &[Plan], wanted: &[fetch::Job], watch: &dyn Watch) -> 
     let mut stored = Vec::new();
     for layer in plans.iter().flat_map(|plan| &plan.layers) {
         let id = layer.diff_id.to_string();
-        let is_fetched = wanted.iter().any(|job| job.unpacks() && job.is_of(&layer.diff_id));
+        let is_fetched = wanted
+            .iter()
+            .any(|job| job.unpacks() && job.is_of(&layer.diff_id));
         if !is_fetched && !stored.contains(&id) {
             watch.exists(&layer.diff_id.short());
             stored.push(id);

@@ -53,7 +53,11 @@ impl Plan {
             id: self.id.to_string(),
             config: self.config.clone(),
             created: self.created,
-            layers: self.layers.iter().map(|layer| layer.diff_id.to_string()).collect(),
+            layers: self
+                .layers
+                .iter()
+                .map(|layer| layer.diff_id.to_string())
+                .collect(),
             manifest: self.manifest.clone(),
             blobs: self
                 .layers
@@ -130,7 +134,10 @@ impl Reading<'_> {
             version: String,
         }
         let limits = &self.options.limits;
-        let layout = self.source.document("oci-layout", limits)?.unwrap_or_default();
+        let layout = self
+            .source
+            .document("oci-layout", limits)?
+            .unwrap_or_default();
         let version: Version = parse(&layout, "oci-layout")?;
         if !version.version.starts_with("1.") {
             return Err(malformed("oci-layout", "its version is not 1"));
@@ -143,7 +150,10 @@ impl Reading<'_> {
             return Err(malformed("index.json", "it is no index"));
         };
         at_most(listed.len(), MOST_IMAGES, "images")?;
-        let repository = self.source.file_name().and_then(|name| repository_from(&name));
+        let repository = self
+            .source
+            .file_name()
+            .and_then(|name| repository_from(&name));
         let mut plans: Vec<Plan> = Vec::new();
         for chosen in self.one_per_name(&listed)? {
             let mut plan = self.image(chosen, MOST_NESTED)?;
@@ -172,14 +182,18 @@ impl Reading<'_> {
         let mut chosen: Vec<&Descriptor> = Vec::new();
         for &descriptor in &images {
             let is_alternative = |other: &&&Descriptor| {
-                other.platform.is_some() && manifest::name_of(other) == manifest::name_of(descriptor)
+                other.platform.is_some()
+                    && manifest::name_of(other) == manifest::name_of(descriptor)
             };
             if descriptor.platform.is_none() {
                 chosen.push(descriptor);
                 continue;
             }
-            let alternatives: Vec<Descriptor> =
-                images.iter().filter(is_alternative).map(|d| (**d).clone()).collect();
+            let alternatives: Vec<Descriptor> = images
+                .iter()
+                .filter(is_alternative)
+                .map(|d| (**d).clone())
+                .collect();
             let digest = if alternatives.len() == 1 {
                 descriptor.digest
             } else {
@@ -209,10 +223,12 @@ impl Reading<'_> {
                 &format!("it has {} bytes, not {}", member.size, descriptor.size),
             ));
         }
-        let bytes =
-            super::super::documents::read(member.reader, self.options.limits.json, &name)?;
+        let bytes = super::super::documents::read(member.reader, self.options.limits.json, &name)?;
         if Digest::of(&bytes) != descriptor.digest {
-            return Err(malformed(&name, "its content has another digest than its name"));
+            return Err(malformed(
+                &name,
+                "its content has another digest than its name",
+            ));
         }
         Ok(bytes)
     }
@@ -233,7 +249,7 @@ impl Reading<'_> {
                 if let Some(wanted) = &self.options.platform {
                     self.check_platform(wanted, &parts)?;
                 }
-                self.from_manifest(descriptor, bytes, &parts)
+                self.of_manifest(descriptor, bytes, &parts)
             }
         }
     }
@@ -251,7 +267,7 @@ impl Reading<'_> {
         ))
     }
 
-    fn from_manifest(
+    fn of_manifest(
         &self,
         descriptor: &Descriptor,
         bytes: Vec<u8>,
@@ -301,8 +317,7 @@ impl Reading<'_> {
     fn docker(&self, entry: &docker::Entry) -> Result<Plan> {
         let limits = &self.options.limits;
         let member = self.source.require(&entry.config)?;
-        let config =
-            super::super::documents::read(member.reader, limits.json, &entry.config)?;
+        let config = super::super::documents::read(member.reader, limits.json, &entry.config)?;
         let id = Digest::of(&config);
         let stem = entry.config.rsplit('/').next().unwrap_or_default();
         let stem = stem.strip_suffix(".json").unwrap_or(stem);

@@ -10,9 +10,7 @@ use super::super::Store;
 use super::super::area::Area;
 use super::super::catalog::images::{self, Image, Manifest};
 use super::super::catalog::layers::{self, Blob, Layer};
-use super::super::documents::{
-    self, Descriptor, OCI_CONFIG, layer_type, write,
-};
+use super::super::documents::{self, Descriptor, OCI_CONFIG, layer_type, write};
 use super::super::error::{Doing, Result, StoreError};
 use super::super::gc::take;
 use super::super::image::file_name;
@@ -159,9 +157,12 @@ fn record(db: &Transaction<'_>, new: &NewImage) -> Result<()> {
         None if known => images::latest_manifest(db, &new.id)?.digest,
         given => {
             let (digest, media_type, document, blobs) = match given {
-                Some((digest, media_type, document)) => {
-                    (*digest, media_type.clone(), document.clone(), new.blobs.clone())
-                }
+                Some((digest, media_type, document)) => (
+                    *digest,
+                    media_type.clone(),
+                    document.clone(),
+                    new.blobs.clone(),
+                ),
                 None => make_manifest(db, new)?,
             };
             let manifest = Manifest {

@@ -146,12 +146,7 @@ fn read_start<'a>(file: &File, start: &'a mut [u8]) -> Result<&'a [u8]> {
 }
 
 /// Writes a stream into the area, decompressed.
-fn spool(
-    from: impl Read,
-    area: &Area,
-    limits: &Limits,
-    given: &Path,
-) -> Result<File> {
+fn spool(from: impl Read, area: &Area, limits: &Limits, given: &Path) -> Result<File> {
     let unreadable = |error: std::io::Error| {
         StoreError::new(
             format!("cannot read the archive '{}': {error}", given.display()),

@@ -23,7 +23,10 @@ const HEADER_BUFFER: usize = 4096;
 /// Where a member is.
 #[derive(Clone, Debug)]
 enum Place {
-    Data { offset: u64, size: u64 },
+    Data {
+        offset: u64,
+        size: u64,
+    },
     /// Another member of this name: old versions of `docker save` store equal layers so.
     Link(String),
 }
@@ -53,11 +56,11 @@ impl Tarball {
                 at,
                 end,
             };
-            let mut reader = TarReader::new(
-                BufReader::with_capacity(HEADER_BUFFER, section),
-                *limits,
-            );
-            let next = reader.next_entry().map_err(|error| unreadable(error.to_string()))?;
+            let mut reader =
+                TarReader::new(BufReader::with_capacity(HEADER_BUFFER, section), *limits);
+            let next = reader
+                .next_entry()
+                .map_err(|error| unreadable(error.to_string()))?;
             let Some(entry) = next else { break };
             let (data, stored) = reader.data_place();
             let name = plain_name(&entry.path);
@@ -76,7 +79,9 @@ impl Tarball {
                 _ => continue,
             };
             if members.len() >= MOST_MEMBERS {
-                return Err(unreadable(format!("it has more than {MOST_MEMBERS} members")));
+                return Err(unreadable(format!(
+                    "it has more than {MOST_MEMBERS} members"
+                )));
             }
             members.insert(name, place);
         }
@@ -130,7 +135,9 @@ impl Read for Section {
 /// A name without `./` in front; the names that are looked for are plain text.
 fn plain_name(name: &[u8]) -> String {
     let name = String::from_utf8_lossy(name);
-    name.trim_start_matches("./").trim_end_matches('/').to_owned()
+    name.trim_start_matches("./")
+        .trim_end_matches('/')
+        .to_owned()
 }
 
 /// The name that a symlink's target stands for, seen from the link's directory.
@@ -189,7 +196,12 @@ mod tests {
             add(builder, "empty", b"");
         })
         .unwrap();
-        for (name, size) in [("a/layer.tar", 1000), ("b/layer.tar", 1000), (&long, 4), ("empty", 0)] {
+        for (name, size) in [
+            ("a/layer.tar", 1000),
+            ("b/layer.tar", 1000),
+            (&long, 4),
+            ("empty", 0),
+        ] {
             let mut member = tarball.member(name).unwrap().unwrap();
             let mut bytes = Vec::new();
             member.reader.read_to_end(&mut bytes).unwrap();
