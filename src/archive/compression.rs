@@ -24,7 +24,7 @@ const ZSTD_LEVEL: i32 = 3;
 /// Bytes that are read at a time.
 const BUFFER: usize = 256 * 1024;
 /// Bytes by which every compression is known.
-const PEEK: usize = 8;
+pub(super) const PEEK: usize = 8;
 
 /// How a layer blob is compressed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

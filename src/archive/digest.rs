@@ -129,6 +129,18 @@ impl Hasher {
         self.len += bytes.len() as u64;
     }
 
+    /// How many bytes it has taken.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether it has taken none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
     /// The digest of all bytes, and how many they were.
     #[must_use]
     pub fn finish(self) -> (Digest, u64) {

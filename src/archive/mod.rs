@@ -10,20 +10,33 @@
 //! checked before they are used, and every path is resolved beneath the descriptor of the directory that the archive goes
 //! into (`beneath.rs`), so that nothing outside can be reached, whatever links the archive plants.
 
+pub mod apply;
+mod beneath;
 pub mod compression;
 pub mod diff;
 pub mod digest;
 pub mod entry;
 pub mod error;
+pub mod export;
 pub mod layer;
 pub mod limits;
+mod listing;
+mod marks;
+mod merge;
+pub mod pack;
+mod pipe;
 pub mod read;
+pub mod target;
+pub mod write;
 
 pub use compression::Compression;
+pub use diff::diff;
 pub use digest::{Digest, chain_id};
 pub use error::{Error, ErrorKind, Result};
+pub use export::export;
 pub use layer::{Expect, Unpack, Unpacked, unpack};
 pub use limits::Limits;
+pub use pack::{Pack, Packed, Times};
 
 /// Whose the files of a layer are on the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -71,6 +71,8 @@ pub enum Command {
     /// Unmount a union: write everything back and wait until its daemon has ended
     #[command(after_help = UMOUNT_EXAMPLES)]
     Umount(UmountArgs),
+    /// Apply layer archives to directories, and write changes as such
+    Layer(super::layer::LayerArgs),
     /// Load, list, inspect, name, save and remove images
     Image(super::image::ImageArgs),
     /// Make, mount, compare, commit and remove containers

@@ -14,6 +14,8 @@ pub mod container_mount;
 pub mod exit;
 pub mod holders;
 pub mod image;
+pub mod layer;
+pub mod layer_list;
 pub mod listing;
 pub mod logging;
 pub mod manual;
@@ -75,6 +77,7 @@ fn with_subcommand(arguments: Vec<OsString>) -> Result<(), Failure> {
         Ok(Command::Mount(args)) if args.from.is_given() => container_mount::mount(args),
         Ok(Command::Mount(args)) => mount::run(mount::Request::from_args(args)?),
         Ok(Command::Umount(args)) => umount::run(&args),
+        Ok(Command::Layer(args)) => layer::run(&args),
         Ok(Command::Image(args)) => image::run(&args),
         Ok(Command::Container(args)) => container::run(args),
         Ok(Command::Volume(args)) => volume::run(&args),

@@ -23,8 +23,7 @@ use super::reference::Reference;
 use super::size::measure;
 use super::time;
 use super::vfs;
-use crate::archive::diff::{Pack, diff, export};
-use crate::archive::{Compression, Digest, Unpack, unpack};
+use crate::archive::{Compression, Digest, Pack, Unpack, diff, export, unpack};
 use crate::union::Config;
 
 /// What a commit makes.

@@ -50,10 +50,12 @@ use rustix::io::Errno;
 pub use attr::{Attr, SetAttr};
 pub use changes::Change;
 pub use config::{Config, SetupError};
+pub(crate) use create::DEVICE_XATTR;
 pub use create::{Caller, New};
 pub use error::{Error, Result};
 pub use inode::NodeId;
 pub use lookup::Entry;
+pub(crate) use open::reads_plain_names;
 pub use readdir::DirEntry;
 pub use rename::RenameMode;
 

@@ -17,7 +17,7 @@ use super::redirect::visible_roots;
 use super::stage::Stage;
 use super::table::Table;
 use super::{Union, Writable};
-use crate::layer::dir::LayerNo;
+use crate::layer::dir::{Dir, LayerNo};
 use crate::layer::mark::{TRUSTED_PREFIX, USER_PREFIX};
 use crate::layer::probe::{keeps_records, probe};
 use crate::layer::record::{Record, RecordForm, Records};
@@ -361,7 +361,8 @@ fn has_plain_names(writable: &Writable, root: &UpperDir, path: &Path) -> Setup<b
     Ok(true)
 }
 
-fn reads_plain_names(root: &UpperDir) -> bool {
+/// Whether the root of an upper says that `.wh.` names in it are ordinary ones.
+pub(crate) fn reads_plain_names(root: &Dir) -> bool {
     let Ok(xattrs) = root.xattrs() else {
         return false;
     };

@@ -228,7 +228,7 @@ impl<R: BufRead> TarReader<R> {
                 fields::without_data(flag, header, link)?
             }
             _ => {
-                self.expect_data(size);
+                self.expect_data(size)?;
                 let size = self.sparse_size(header, kind, &records)?.unwrap_or(size);
                 if records.socket && size == 0 {
                     What::Socket
@@ -266,9 +266,13 @@ impl<R: BufRead> TarReader<R> {
         })
     }
 
-    fn expect_data(&mut self, size: u64) {
+    fn expect_data(&mut self, size: u64) -> Result<()> {
+        if size > self.limits.bytes.saturating_sub(self.taken) {
+            return Err(self.too_large());
+        }
         self.stored = size;
         self.padding = padding(size);
+        Ok(())
     }
 
     /// Reads the map of a sparse file, in whatever form, and gives the file's real size; `None` for an ordinary one.
@@ -372,10 +376,14 @@ impl<R: BufRead> TarReader<R> {
     fn count(&mut self, step: usize) -> Result<()> {
         self.taken += step as u64;
         if self.taken > self.limits.bytes {
-            let what = format!("the archive has more than {} bytes", self.limits.bytes);
-            return Err(Error::limit(what, "--max-size"));
+            return Err(self.too_large());
         }
         Ok(())
+    }
+
+    fn too_large(&self) -> Error {
+        let what = format!("the archive has more than {} bytes", self.limits.bytes);
+        Error::limit(what, "--max-size")
     }
 
     /// The next header; `None` at the end of the archive.
@@ -435,7 +443,7 @@ impl<R: BufRead> TarReader<R> {
             return Err(Error::limit(what, "--max-pax"));
         };
         let mut bytes = Vec::with_capacity(len);
-        self.expect_data(size);
+        self.expect_data(size)?;
         self.data(|_, piece| {
             bytes.extend_from_slice(piece);
             Ok(())

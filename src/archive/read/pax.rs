@@ -90,7 +90,7 @@ impl Records {
             b"GNU.sparse.offset" | b"GNU.sparse.numbytes" => {
                 // Offset and length in turn, or one of them is missing.
                 let is_offset = key == b"GNU.sparse.offset";
-                if (self.sparse.numbers.len() % 2 == 0) != is_offset {
+                if self.sparse.numbers.len().is_multiple_of(2) != is_offset {
                     return Err(wrong());
                 }
                 self.sparse.numbers.push(number()?);
@@ -270,7 +270,8 @@ mod tests {
 
     #[test]
     fn times_have_a_sign_and_nanoseconds() {
-        let table: [(&[u8], Option<(i64, u32)>); 13] = [
+        type Parts = Option<(i64, u32)>;
+        let table: [(&[u8], Parts); 13] = [
             (b"0", Some((0, 0))),
             (b"1.5", Some((1, 500_000_000))),
             (b"1.000000001", Some((1, 1))),

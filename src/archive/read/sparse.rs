@@ -20,6 +20,8 @@ const DIGITS: usize = 20;
 #[derive(Debug)]
 pub(super) struct Map {
     extents: Vec<Extent>,
+    /// Pairs so far, those without data included, and how many there may be.
+    pairs: usize,
     most: usize,
     end: u64,
 }
@@ -28,15 +30,17 @@ impl Map {
     pub(super) fn new(most: usize) -> Self {
         Self {
             extents: Vec::new(),
+            pairs: 0,
             most,
             end: 0,
         }
     }
 
     fn push(&mut self, offset: u64, len: u64) -> Result<()> {
-        if self.extents.len() >= self.most {
+        if self.pairs >= self.most {
             return Err(too_many_extents(self.most));
         }
+        self.pairs += 1;
         let end = offset.checked_add(len);
         let Some(end) = end.filter(|_| offset >= self.end) else {
             return Err(Error::malformed("the map of its data is out of order"));

@@ -344,6 +344,7 @@ fn keep(
         entries: 0,
         content: 0,
         has_root: false,
+        implied: Vec::new(),
     })
 }
 
