@@ -3,6 +3,7 @@
 //! Repairs only take away what nobody refers to, correct numbers, and unpack layers again from their archives. They are made
 //! one by one; killed between two, the next check finds the rest.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -22,7 +23,7 @@ use super::paths::PRIVATE;
 use super::size::measure;
 use super::{compare, time};
 use crate::archive::digest::HashingWriter;
-use crate::archive::{Compression, Digest, Expect, Limits, Unpack, unpack};
+use crate::archive::{Compression, Digest, Expect, Limits, Unpack, Unpacked, unpack};
 
 /// Something that is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -258,7 +259,12 @@ impl Store {
     }
 
     /// Unpacks a layer from one of its archives.
-    fn unpack_into(&self, layer: &Layer, blob: &Blob, area: &Area) -> Result<std::path::PathBuf> {
+    fn unpack_into(
+        &self,
+        layer: &Layer,
+        blob: &Blob,
+        area: &Area,
+    ) -> Result<(std::path::PathBuf, Unpacked)> {
         let tree = area.join("diff");
         super::remove::remove_tree(&tree)?;
         fs::DirBuilder::new()
@@ -279,17 +285,21 @@ impl Store {
             ..Unpack::default()
         };
         let file = File::open(&path).doing("open", &path)?;
-        unpack(file, &tree, &options).map_err(|error| {
+        let unpacked = unpack(file, &tree, &options).map_err(|error| {
             super::StoreError::new(format!("layer {}: {error}", layer.short), RELOAD)
         })?;
-        Ok(tree)
+        Ok((tree, unpacked))
     }
 
     fn compare_with(&self, layer: &Layer, blob: &Blob) -> Result<Option<String>> {
         let area = Area::new(&self.paths)?;
-        let fresh = self.unpack_into(layer, blob, &area)?;
-        // Where the archive does not say what the root looks like, it is as it was made.
-        compare::first_difference(&fresh, &self.paths.layer_tree(&layer.short), layer.has_root)
+        let (fresh, unpacked) = self.unpack_into(layer, blob, &area)?;
+        // What the archive does not describe is as it was made.
+        let mut implied: HashSet<Vec<u8>> = unpacked.implied.into_iter().collect();
+        if !unpacked.has_root {
+            implied.insert(Vec::new());
+        }
+        compare::first_difference(&fresh, &self.paths.layer_tree(&layer.short), &implied)
     }
 
     /// Puts a fresh copy in the place of a layer's tree; says whether that was possible.
@@ -298,7 +308,7 @@ impl Store {
             return Ok(false);
         };
         let area = Area::new(&self.paths)?;
-        let fresh = self.unpack_into(layer, blob, &area)?;
+        let (fresh, _) = self.unpack_into(layer, blob, &area)?;
         let size = measure(&fresh)?.size;
         let dir = self.paths.layer(&layer.short);
         let tree = self.paths.layer_tree(&layer.short);

@@ -1,10 +1,11 @@
 //! Whether two trees on the disk are the same, entry by entry: names, types, owners, modes, sizes, times, links, xattrs, content.
 
-use std::collections::{BTreeMap, HashMap};
-use std::ffi::CString;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ffi::{CString, OsStr};
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,18 +13,23 @@ use rustix::fs::{CWD, Mode, OFlags, openat, readlinkat};
 
 use super::error::{Doing, Result};
 use super::remove::entries;
+use crate::layer::mark::{NameMeaning, meaning};
 use crate::layer::stat::{Kind, Stat};
 use crate::layer::xattr::XattrPath;
 
 /// Bytes that are compared at a time.
 const BUFFER: usize = 64 * 1024;
 
-/// The first difference between two trees in words; `None` when there is none. The roots themselves are compared when
-/// `with_root` says so.
+/// The first difference between two layers in words; `None` when there is none. Of whiteouts only the names count, and of
+/// the directories in `implied` (paths from the root; the root itself is empty) not what they look like.
 ///
 /// # Errors
 /// One of them cannot be read.
-pub fn first_difference(one: &Path, other: &Path, with_root: bool) -> Result<Option<String>> {
+pub fn first_difference(
+    one: &Path,
+    other: &Path,
+    implied: &HashSet<Vec<u8>>,
+) -> Result<Option<String>> {
     let open = |path: &Path| {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         openat(CWD, path, flags, Mode::empty())
@@ -31,8 +37,11 @@ pub fn first_difference(one: &Path, other: &Path, with_root: bool) -> Result<Opt
             .doing("open", path)
     };
     let (first, second) = (open(one)?, open(other)?);
-    let mut pairs = Pairs::default();
-    if with_root {
+    let mut pairs = Pairs {
+        implied,
+        inodes: HashMap::new(),
+    };
+    if !implied.contains(&b""[..]) {
         let stats = (
             Stat::of_fd(&first).doing("stat", one)?,
             Stat::of_fd(&second).doing("stat", other)?,
@@ -47,12 +56,12 @@ pub fn first_difference(one: &Path, other: &Path, with_root: bool) -> Result<Opt
 }
 
 /// Which inode of the one tree is which of the other, for files with several names.
-#[derive(Default)]
-struct Pairs {
+struct Pairs<'a> {
+    implied: &'a HashSet<Vec<u8>>,
     inodes: HashMap<u64, u64>,
 }
 
-impl Pairs {
+impl Pairs<'_> {
     fn dirs(
         &mut self,
         one: &Arc<OwnedFd>,
@@ -66,7 +75,7 @@ impl Pairs {
                 .collect())
         };
         let (first, second) = (list(one)?, list(other)?);
-        let shown = |name: &CString| path.join(name.to_string_lossy().as_ref());
+        let shown = |name: &CString| path.join(OsStr::from_bytes(name.to_bytes()));
         if let Some(name) = first.keys().find(|name| !second.contains_key(*name)) {
             return Ok(Some(format!("'{}' is missing", shown(name).display())));
         }
@@ -92,7 +101,12 @@ impl Pairs {
         let stat = |dir: &OwnedFd| Stat::of_entry(dir.as_fd(), name.as_c_str());
         let (first, second) = (stat(one)?, stat(other)?);
         let told = |what: String| Ok(Some(format!("'{}': {what}", path.display())));
-        if let Some(what) = attributes(&first, &second) {
+        if meaning(name.to_bytes()) != NameMeaning::Plain {
+            return Ok(None);
+        }
+        let from_root = path.as_os_str().as_encoded_bytes().get(1..);
+        let is_implied = from_root.is_some_and(|path| self.implied.contains(path));
+        if let Some(what) = attributes(&first, &second).filter(|_| !is_implied) {
             return told(what);
         }
         let xattrs = |dir: &Arc<OwnedFd>| all_xattrs(dir, name.as_bytes());
@@ -230,7 +244,10 @@ mod tests {
             other
         };
         let same = copy("same");
-        assert_eq!(first_difference(&one, &same, true).unwrap(), None);
+        assert_eq!(
+            first_difference(&one, &same, &HashSet::new()).unwrap(),
+            None
+        );
         type Change = fn(&Path);
         let changes: [(&str, Change, &str); 5] = [
             (
@@ -276,7 +293,9 @@ mod tests {
         for (name, change, expected) in changes {
             let other = copy(name);
             change(&other);
-            let found = first_difference(&one, &other, false).unwrap().unwrap();
+            let found = first_difference(&one, &other, &HashSet::from([Vec::new()]))
+                .unwrap()
+                .unwrap();
             assert!(found.contains(expected), "{found}");
         }
     }

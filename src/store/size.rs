@@ -30,6 +30,14 @@ pub fn measure(path: &Path) -> Result<Usage> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let root = match openat(CWD, path, flags, Mode::empty()) {
         Err(Errno::NOENT) => return Ok(Usage::default()),
+        Err(Errno::NOTDIR) => {
+            let stat = Stat::of_entry(CWD, path).doing("stat", path)?;
+            return Ok(Usage {
+                size: stat.size,
+                disk: stat.blocks * BLOCK,
+                entries: 0,
+            });
+        }
         other => other.doing("open", path)?,
     };
     let mut walk = Walk {
@@ -117,6 +125,7 @@ mod tests {
         assert_eq!(usage.size, 1000 + 4 + (1 << 20));
         assert_eq!(usage.entries, 6);
         assert!(usage.disk < 1 << 20);
+        assert_eq!(measure(&at("sparse")).unwrap().size, 1 << 20);
         assert_eq!(measure(&at("missing")).unwrap(), Usage::default());
     }
 }
