@@ -1,6 +1,6 @@
 //! Mounting what is in a store: `container mount`, and `mount` with `--image`, `--overlay2` and `--podman`.
 //!
-//! The daemon inherits a lock on the container's directory and keeps it until it ends, so that nobody removes the container
+//! The daemon inherits locks on the container's directory and its volumes and keeps them until it ends, so that nobody removes the container
 //! under it. The catalog is closed before: a process that forks must not hold it open.
 
 use std::ffi::OsString;
@@ -9,12 +9,13 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::args::MountArgs;
+use super::bind;
 use super::container::DriverArg;
 use super::exit::{Failure, print};
 use super::mount::{self, Request};
 use super::options::{Dialect, Options};
 use super::store_args::StoreArgs;
-use crate::store::catalog::containers::{Container, Driver};
+use crate::store::catalog::containers::{BindSource, Container, Driver};
 use crate::store::container::{NewContainer, in_use, status_word};
 use crate::store::mount::{Status, mounts, resolve, source_of};
 use crate::store::{Store, foreign, lock};
@@ -109,11 +110,15 @@ fn image_at(from: &MountSourceArgs, image: &str, args: MountArgs) -> Result<(), 
             args.mountpoint.display()
         ))
     })?;
+    let mut binds = Vec::new();
+    for text in &args.volumes {
+        binds.push(bind::from_volume(&text.to_string_lossy())?);
+    }
     let mut store = Store::open(from.root.root.as_deref())?;
     let container = store.create_container(&NewContainer {
         image: image.to_owned(),
         name: None,
-        binds: Vec::new(),
+        binds,
         driver,
         temporary: !from.keep,
         mountpoint: Some(mountpoint.clone()),
@@ -208,8 +213,13 @@ fn serve(mut store: Store, container: &Container, wanted: &Wanted<'_>) -> Result
         ));
     }
     let dir = store.paths().container(&container.id);
-    let used = lock::share(&dir)?.ok_or_else(|| in_use(container))?;
+    let mut used = vec![lock::share(&dir)?.ok_or_else(|| in_use(container))?];
     let union = store.union_of(container)?;
+    for (bind, source) in store.binds_of(&container.id)? {
+        if matches!(bind.source, BindSource::Volume(_)) {
+            used.push(lock::share(&source)?.ok_or_else(|| in_use(container))?);
+        }
+    }
     let mountpoint = match &wanted.mountpoint {
         Some(path) => path.clone(),
         None => store.paths().merged(&container.id),
@@ -224,6 +234,7 @@ fn serve(mut store: Store, container: &Container, wanted: &Wanted<'_>) -> Result
     config.lowers = union.lowers;
     config.upper = union.upper;
     config.work = union.work;
+    config.volumes.extend(union.volumes);
 
     config.xattr_permissions = config.xattr_permissions.or(union.xattr_permissions);
     config.read_only |= wanted.read_only;

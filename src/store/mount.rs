@@ -12,7 +12,7 @@ use super::paths::Paths;
 use crate::archive::Ownership;
 use crate::fuse::mountinfo::{self, Mount};
 use crate::union::Config;
-use crate::union::config::RecordForm;
+use crate::union::config::{RecordForm, Volume};
 
 /// What is mounted in a container's own directory, unless another place is named.
 const MERGED: &str = "merged";
@@ -83,11 +83,20 @@ impl Store {
             upper: Some(self.paths.upper(id)),
             work: Some(self.paths.container(id).join("work")),
             xattr_permissions: record_form(),
+            volumes: self
+                .binds_of(id)?
+                .into_iter()
+                .map(|(bind, source)| Volume {
+                    source,
+                    target: bind.target,
+                    read_only: bind.read_only,
+                })
+                .collect(),
             ..Config::default()
         })
     }
 
-    /// The same for reading only: it may be mounted meanwhile.
+    /// The same for reading only, without volumes: it may be mounted meanwhile.
     ///
     /// # Errors
     /// Those of the catalog.

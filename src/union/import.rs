@@ -5,7 +5,7 @@ use rustix::io::Errno;
 
 use super::Union;
 use super::attr::real_stat;
-use super::copyup::copy_data;
+use super::copydata::copy_data;
 use super::error::{During, Result, refuse};
 use super::inode::NodeId;
 

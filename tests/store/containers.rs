@@ -213,7 +213,15 @@ fn a_mounted_container_stays_until_it_is_forced() {
     // A killed daemon.
     env.ok(&["container", "create", "--name", "box", "rich:1"]);
     let merged = env.mount("box");
-    common::Mount::found(merged).kill();
+    let connection = common::transport::connection(&merged).unwrap();
+    let daemon = fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .find(|pid| common::transport::serves(*pid, connection))
+        .unwrap();
+    let mut mount = common::Mount::found(merged.clone());
+    mount.pid = Some(daemon);
+    mount.kill();
     assert_eq!(
         env.json(&["container", "ls", "--json"])[0]["Status"],
         "created"
@@ -295,10 +303,12 @@ fn without_fuse_the_tree_is_copied() {
         assert_same(&survey(&env.mount("box")), &survey(&tree), "the copy");
         env.ok(&["container", "rm", "-f", "box"]);
     }
-    let layer = env.json(&["layer", "ls", "--json"])[0]["Path"]
-        .as_str()
-        .unwrap()
-        .to_owned();
+    let layers = env.json(&["layer", "ls", "--json"]);
+    let paths = layers.as_array().unwrap().iter();
+    let layer = paths
+        .map(|layer| layer["Path"].as_str().unwrap().to_owned())
+        .find(|path| std::path::Path::new(path).join("zeros").exists())
+        .unwrap();
     let inode = |path: std::path::PathBuf| fs::metadata(path).unwrap().ino();
     assert_ne!(
         inode(std::path::Path::new(&layer).join("zeros")),

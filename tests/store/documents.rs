@@ -96,12 +96,12 @@ fn cases() -> Vec<(&'static str, Files, &'static str)> {
         (
             "another size",
             with_index(|i| i["manifests"][0]["size"] = json!(7)),
-            "bytes, not 7",
+            "not 7",
         ),
         (
             "a layer's other size",
             with_manifest(|m| m["layers"][0]["size"] = json!(7)),
-            "bytes, not 7",
+            "not 7",
         ),
         (
             "a negative size",

@@ -85,10 +85,8 @@ pub(super) fn missing(
         let has_tree =
             is_ready || trees.contains(&diff_id) || layers::find(db, &diff_id)?.is_some();
         let has_blob = match &layer.blob {
-            Some((digest, _)) => {
-                ready.contains_key(&key)
-                    || layers::find_blob(db, &digest.to_string())?
-                        .is_some_and(|blob| blob.diff_id == diff_id)
+            Some((digest, size)) => {
+                ready.contains_key(&key) || is_stored(db, &digest.to_string(), &diff_id, *size)?
             }
             // Any archive of the layer will do.
             None => is_ready || !layers::blobs_of(db, &diff_id)?.is_empty(),
@@ -103,6 +101,23 @@ pub(super) fn missing(
         });
     }
     Ok(jobs)
+}
+
+/// Whether an archive is stored; one that is, and is not what a manifest says about it, speaks against the manifest.
+fn is_stored(db: &Connection, digest: &str, diff_id: &str, size: u64) -> Result<bool> {
+    match layers::find_blob(db, digest)? {
+        None => Ok(false),
+        Some(blob) if blob.diff_id == diff_id && blob.size == size => Ok(true),
+        Some(blob) => Err(StoreError::new(
+            format!(
+                "layer {} is stored with {} bytes and diffID {}, not {size} bytes and {diff_id} as the image says",
+                super::super::ids::short(digest),
+                blob.size,
+                blob.diff_id
+            ),
+            "make the image again, or fetch it again",
+        )),
+    }
 }
 
 /// What tells layers of plans apart: the archive where it is known, else the layer.
@@ -253,7 +268,8 @@ impl Work<'_> {
             (keep(reader, &file, &expect, &*progress, &kept)?, 0)
         };
         check_compression(layer, got.compression)?;
-        let stored_size = file.metadata().doing("stat", &kept)?.len();
+        // By its name: a plain one was replaced by itself compressed.
+        let stored_size = fs::metadata(&kept).doing("stat", &kept)?.len();
         let digest = got.digest.to_string();
         let place = dir.join(blob_file(&digest));
         fs::rename(&kept, &place).doing("rename", &kept)?;
