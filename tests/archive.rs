@@ -15,6 +15,8 @@
 mod build;
 #[path = "archive/commands.rs"]
 mod commands;
+#[path = "archive/fuzzed.rs"]
+mod fuzzed;
 #[path = "archive/hostile.rs"]
 mod hostile;
 #[path = "archive/owners.rs"]

@@ -26,8 +26,11 @@ use crate::layer::mark::{NameMeaning, WH_META_PREFIX, WH_PREFIX, meaning};
 use crate::layer::record::{Record, RecordForm, Records};
 use crate::layer::stat::{Kind, Stat, Time};
 use crate::layer::upper::{SetTime, UpperObject};
+use crate::layer::xattr::XattrPath;
 use crate::layer::xattr_name::{Keeping, is_internal};
 
+const ACCESS_ACL: &[u8] = b"system.posix_acl_access";
+const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
 const OPEN_DIR: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
     .union(OFlags::NOFOLLOW)
@@ -65,6 +68,8 @@ struct Policy {
     own: (u32, u32),
     /// Directories that were made because something is in them.
     implied: BTreeSet<Vec<u8>>,
+    /// There are directories whose ACL is passed on to what is made in them.
+    passes_acls: bool,
 }
 
 impl Applier {
@@ -86,7 +91,9 @@ impl Applier {
                 rustix::process::getegid().as_raw(),
             ),
             implied: BTreeSet::new(),
+            passes_acls: false,
         };
+        policy.passes_acls = policy.root_passes_acls()?;
         if ownership == Ownership::Recorded {
             policy.begin_records()?;
             policy.keeping = Keeping::of(Some(RecordForm::User), policy.own.0 == 0);
@@ -401,6 +408,14 @@ impl Policy {
         Ok(())
     }
 
+    fn root_passes_acls(&self) -> Result<bool> {
+        let xattrs = XattrPath::of_fd(Arc::clone(&self.root));
+        let found = xattrs
+            .get_opt(DEFAULT_ACL)
+            .during("getxattr", DEFAULT_ACL)?;
+        Ok(found.is_some())
+    }
+
     fn record_root(&self) -> Result<()> {
         let stat = Stat::of_fd(&self.root).during("stat", b".")?;
         let object = UpperObject::new(Arc::clone(&self.root), self.records.clone());
@@ -414,7 +429,7 @@ impl Policy {
     }
 
     /// Gives what was just made its attributes.
-    fn describe(&self, fd: Arc<OwnedFd>, entry: &Entry, kind: Kind, rdev: u64) -> Result<()> {
+    fn describe(&mut self, fd: Arc<OwnedFd>, entry: &Entry, kind: Kind, rdev: u64) -> Result<()> {
         let on_disk = Stat::of_fd(&fd).during("stat", b".")?;
         let recorded = self.ownership == Ownership::Recorded || on_disk.kind() != kind;
         let records = recorded.then(|| self.records.clone()).flatten();
@@ -434,7 +449,11 @@ impl Policy {
                 .record(&record)
                 .during("setxattr", b"override_stat")?;
         }
+        if self.passes_acls && kind != Kind::Symlink {
+            disinherit(&object)?;
+        }
         for (name, value) in &entry.xattrs {
+            self.passes_acls |= name == DEFAULT_ACL;
             self.set_xattr(&object, name, value)?;
         }
         if kind != Kind::Symlink {
@@ -483,6 +502,17 @@ impl Policy {
         }
         Ok(())
     }
+}
+
+/// Takes away the ACLs that an object was given by the directory it was made in.
+fn disinherit(object: &UpperObject) -> Result<()> {
+    for acl in [ACCESS_ACL, DEFAULT_ACL] {
+        match object.remove_xattr(acl) {
+            Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP) => {}
+            Err(errno) => return Err(errno).during("removexattr", acl),
+        }
+    }
+    Ok(())
 }
 
 impl Parents for Policy {

@@ -1,5 +1,7 @@
 //! A layer that was unpacked onto a tree: whiteouts take away, entries replace, directories merge.
 //!
+//! In a tree, xattrs are what they are called: that names of an overlay are stored under others is for layers.
+//!
 //! Everything moves by rename, so the layer has to be on the disk of the tree. Both are gone through by descriptors; no
 //! symlink is followed in either.
 //!
@@ -25,6 +27,7 @@ use crate::layer::record::{Record, Records};
 use crate::layer::stat::{Kind, Stat};
 use crate::layer::upper::{SetTime, UpperObject, timestamps};
 use crate::layer::xattr::XattrPath;
+use crate::layer::xattr_name::{is_internal, seen};
 
 const DIRECTORY: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
@@ -45,9 +48,10 @@ impl Merger<'_> {
     /// Moves `layer` onto `tree`.
     pub(super) fn merge(&self, layer: &LowerDir, tree: &OwnedFd, has_root: bool) -> Result<()> {
         let before = Stat::of_fd(tree).during("stat", b".")?;
+        let looks = on_disk(layer)?;
         self.directory(layer, tree, b"", false)?;
         if has_root {
-            return describe(layer, tree);
+            return describe(layer, &looks, tree);
         }
         if layer.records().is_some() {
             self.record_root(tree)?;
@@ -120,6 +124,7 @@ impl Merger<'_> {
             if was_dir {
                 remove(to, name)?;
             }
+            bare_xattrs(from, name)?;
             let dir = from.fd().during("open", b".")?;
             return renameat(&*dir, &name[..], to, &name[..]).during("rename", name);
         }
@@ -131,11 +136,13 @@ impl Merger<'_> {
         }
         let inner = openat(to, &name[..], DIRECTORY, Mode::empty()).during("open", name)?;
         let child = from.child(name);
+        // Its time changes when entries are moved out of it.
+        let looks = on_disk(&child)?;
         self.directory(&child, &inner, path, hides)?;
         match there {
             // The archive said nothing about it, so it stays as it is.
             Some(stat) if was_dir && self.implied.contains(path) => keep_mtime(&inner, &stat),
-            _ => describe(&child, &inner),
+            _ => describe(&child, &looks, &inner),
         }
     }
 }
@@ -152,41 +159,72 @@ fn keep_mtime(dir: &OwnedFd, stat: &Stat) -> Result<()> {
     futimens(dir, &times).during("utimensat", b".")
 }
 
-/// Gives a directory the attributes of another.
-fn describe(from: &LowerDir, to: &OwnedFd) -> Result<()> {
+fn on_disk(dir: &LowerDir) -> Result<Stat> {
+    let fd = dir.fd().during("open", b".")?;
+    Stat::of_fd(&fd).during("stat", b".")
+}
+
+/// Gives a directory the attributes of another, which looked like `stat`.
+fn describe(from: &LowerDir, stat: &Stat, to: &OwnedFd) -> Result<()> {
     let fd = from.fd().during("open", b".")?;
-    let stat = Stat::of_fd(&fd).during("stat", b".")?;
     let is = Stat::of_fd(to).during("stat", b".")?;
     if (is.uid, is.gid) != (stat.uid, stat.gid) {
         let (uid, gid) = (Uid::from_raw(stat.uid), Gid::from_raw(stat.gid));
         fchown(to, Some(uid), Some(gid)).during("chown", b".")?;
     }
-    copy_xattrs(&XattrPath::of_fd(fd), to)?;
+    copy_xattrs(&XattrPath::of_fd(fd), to, from.records().is_some())?;
     fchmod(to, Mode::from_raw_mode(stat.perm())).during("chmod", b".")?;
-    keep_mtime(to, &stat)
+    keep_mtime(to, stat)
 }
 
-fn copy_xattrs(from: &XattrPath, to: &OwnedFd) -> Result<()> {
-    let counts = |name: &[u8]| {
-        !name.is_empty()
-            && name != b"security.selinux"
-            && !MARKS.iter().any(|prefix| name.starts_with(prefix))
-    };
+fn copy_xattrs(from: &XattrPath, to: &OwnedFd, recorded: bool) -> Result<()> {
     let list = from.list().during("listxattr", b".")?;
-    let wanted: Vec<&[u8]> = list
-        .split(|byte| *byte == 0)
-        .filter(|name| counts(name))
-        .collect();
+    let mut wanted = Vec::new();
+    for stored in list.split(|byte| *byte == 0).filter(|name| counts(name)) {
+        let name = match seen(stored) {
+            Some(seen) if !recorded => seen.name.into_owned(),
+            Some(_) => stored.to_vec(),
+            None if MARKS.iter().any(|prefix| stored.starts_with(prefix)) => continue,
+            None => stored.to_vec(),
+        };
+        wanted.push((name, from.get(stored).during("getxattr", stored)?));
+    }
     let object = UpperObject::new(Arc::new(to.try_clone().during("dup", b".")?), None);
     let old = object.xattrs().list().during("listxattr", b".")?;
-    for name in old.split(|byte| *byte == 0) {
-        if counts(name) && !wanted.contains(&name) {
+    for name in old.split(|byte| *byte == 0).filter(|name| counts(name)) {
+        if !is_internal(name) && !wanted.iter().any(|(wanted, _)| wanted == name) {
             object.remove_xattr(name).during("removexattr", name)?;
         }
     }
-    for name in wanted {
-        let value = from.get(name).during("getxattr", name)?;
-        fsetxattr(to, name, &value, XattrFlags::empty()).during("setxattr", name)?;
+    for (name, value) in wanted {
+        fsetxattr(to, &name[..], &value, XattrFlags::empty()).during("setxattr", &name)?;
+    }
+    Ok(())
+}
+
+/// Not what this machine's security module says.
+fn counts(name: &[u8]) -> bool {
+    !name.is_empty() && name != b"security.selinux"
+}
+
+/// In a layer, names that mean something to a union are stored under others; in a tree they are what they are.
+fn bare_xattrs(dir: &LowerDir, name: &Name) -> Result<()> {
+    if dir.records().is_some() {
+        return Ok(());
+    }
+    let list = dir.xattrs_of(name).and_then(|xattrs| xattrs.list());
+    let list = list.during("listxattr", name)?;
+    for stored in list.split(|byte| *byte == 0).filter(|name| counts(name)) {
+        let Some(seen) = seen(stored).filter(|seen| *seen.name != *stored) else {
+            continue;
+        };
+        let fd = Arc::new(dir.pin_entry(name).during("open", name)?);
+        let object = UpperObject::new(fd, None);
+        let value = object.xattrs().get(stored).during("getxattr", stored)?;
+        object
+            .set_xattr(&seen.name, &value, XattrFlags::empty())
+            .and_then(|()| object.remove_xattr(stored))
+            .during("setxattr", &seen.name)?;
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! blob -> compression (decode) -> read (entries) -> apply (beneath one directory)      = layer::unpack
+//!         └── one thread (pipe) ──┘└───────────── another ─────────────────────┘          + merge onto a tree = target::apply
 //! upper -> diff (changes) ─┐
 //! union -> export (all)  ──┴─> write (headers, sparse data) -> compression (encode)
 //! ```
