@@ -26,3 +26,5 @@ mod images;
 mod make;
 #[path = "store/others.rs"]
 mod others;
+#[path = "store/volumes.rs"]
+mod volumes;

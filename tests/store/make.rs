@@ -122,8 +122,9 @@ impl Layer {
         self
     }
 
-    pub fn hard_link(mut self, name: &str, target: &str) -> Self {
-        self.add(EntryType::Link, name, target, b"", &PLAIN, (0, 0));
+    /// Another name of a file; engines set its attributes once more from this entry.
+    pub fn hard_link(mut self, name: &str, target: &str, looks: &Looks<'_>) -> Self {
+        self.add(EntryType::Link, name, target, b"", looks, (0, 0));
         self
     }
 
@@ -181,7 +182,14 @@ pub fn rich_layers() -> Vec<Vec<u8>> {
                 ..PLAIN
             },
         )
-        .hard_link("bin/other", "bin/tool")
+        .hard_link(
+            "bin/other",
+            "bin/tool",
+            &Looks {
+                mode: 0o4755,
+                ..PLAIN
+            },
+        )
         .symlink("bin/link", "tool")
         .dir("etc", 0o755)
         .file(
@@ -261,7 +269,14 @@ pub fn rich_layers() -> Vec<Vec<u8>> {
                 ..PLAIN
             },
         )
-        .hard_link("tree/again", "tree/new")
+        .hard_link(
+            "tree/again",
+            "tree/new",
+            &Looks {
+                mtime: "1700000000.123456789",
+                ..PLAIN
+            },
+        )
         .dir("bin", 0o755)
         .whiteout("bin/other")
         .tar();

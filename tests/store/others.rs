@@ -75,3 +75,75 @@ fn a_podman_store_is_mounted_without_podman() {
         &format!("{podman} rmi -f rich:1; rm -rf pr prr"),
     );
 }
+
+/// What an ordinary user does with an image; `$B` is the program.
+const LIFE: &str = r#"
+set -eu
+trap 'cd /; fusermount3 -uq "$D"/root/containers/*/merged 2>/dev/null || true' EXIT
+export UNIONMOUNT_ROOT=$D/root
+$B image load -q in.tar
+$B container create --name box -v data:/data rich:1 >/dev/null
+m=$($B container mount box)
+test "$(stat -c '%u:%g %a' $m/etc/gone $m/opaque $m/data/seed)" = "0:0 644
+0:0 1777
+5:6 644"
+test "$(stat -c '%F %t:%T' $m/null)" = "character special file 1:3"
+cp $m/etc/gone $m/etc/mine; rm $m/etc/old; chmod 4755 $m/bin/ping; chown 7:8 $m/zeros; mkdir $m/closed; chmod 0 $m/closed
+before=$(cd $m; find . -path ./closed -prune -o -printf '%P %y %m %U:%G %s %T@ %n\n' | sort)
+$B container diff box
+$B container commit box mine:1 >/dev/null
+$B container umount box
+$B container create --name again -v data:/data mine:1 >/dev/null
+m=$($B container mount again)
+test "$(cd $m; find . -path ./closed -prune -o -printf '%P %y %m %U:%G %s %T@ %n\n' | sort)" = "$before"
+$B container rm -f box again
+$B image save mine:1 -o out.tar
+$B system check --deep
+$B image rm mine:1 rich:1; $B volume rm data; $B system prune --force
+test -z "$(ls root/layers root/containers root/tmp root/volumes | grep -v :)"
+"#;
+
+#[test]
+fn an_ordinary_user_has_a_store_too() {
+    need_fuse!();
+    const USER: &str = "64125";
+    let user: u32 = USER.parse().unwrap();
+    let dir = tempfile::Builder::new()
+        .prefix("unionmount-user.")
+        .tempdir_in("/var/tmp")
+        .unwrap();
+    std::os::unix::fs::chown(dir.path(), Some(user), Some(user)).unwrap();
+    fs::copy(common::binary(), dir.path().join("unionmount")).unwrap();
+    let image = Image::new(rich_layers(), Pack::Gzip);
+    write_tar(&image.layout("rich:1"), &dir.path().join("in.tar"));
+    let device = fs::metadata("/dev/fuse").unwrap();
+    if std::os::unix::fs::PermissionsExt::mode(&device.permissions()) & 0o6 != 0o6
+        || !have("fusermount3")
+    {
+        eprintln!("skipped: ordinary users cannot open /dev/fuse here");
+        return;
+    }
+    let output = std::process::Command::new("setpriv")
+        .args([
+            "--reuid",
+            USER,
+            "--regid",
+            USER,
+            "--clear-groups",
+            "bash",
+            "-c",
+            LIFE,
+        ])
+        .current_dir(dir.path())
+        .env("D", dir.path())
+        .env("HOME", dir.path())
+        .env("B", dir.path().join("unionmount"))
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+}

@@ -86,7 +86,7 @@ pub(super) fn missing(
             is_ready || trees.contains(&diff_id) || layers::find(db, &diff_id)?.is_some();
         let has_blob = match &layer.blob {
             Some((digest, size)) => {
-                ready.contains_key(&key) || is_stored(db, &digest.to_string(), &diff_id, *size)?
+                ready.contains_key(&key) || is_stored(db, layer, &digest.to_string(), *size)?
             }
             // Any archive of the layer will do.
             None => is_ready || !layers::blobs_of(db, &diff_id)?.is_empty(),
@@ -104,20 +104,24 @@ pub(super) fn missing(
 }
 
 /// Whether an archive is stored; one that is, and is not what a manifest says about it, speaks against the manifest.
-fn is_stored(db: &Connection, digest: &str, diff_id: &str, size: u64) -> Result<bool> {
-    match layers::find_blob(db, digest)? {
-        None => Ok(false),
-        Some(blob) if blob.diff_id == diff_id && blob.size == size => Ok(true),
-        Some(blob) => Err(StoreError::new(
-            format!(
-                "layer {} is stored with {} bytes and diffID {}, not {size} bytes and {diff_id} as the image says",
-                super::super::ids::short(digest),
-                blob.size,
-                blob.diff_id
-            ),
-            "make the image again, or fetch it again",
-        )),
+fn is_stored(db: &Connection, layer: &PlannedLayer, digest: &str, size: u64) -> Result<bool> {
+    let Some(blob) = layers::find_blob(db, digest)? else {
+        return Ok(false);
+    };
+    check_compression(layer, blob.compression)?;
+    if blob.diff_id == layer.diff_id.to_string() && blob.size == size {
+        return Ok(true);
     }
+    Err(StoreError::new(
+        format!(
+            "layer {} is stored with {} bytes and diffID {}, not {size} bytes and {} as the image says",
+            super::super::ids::short(digest),
+            blob.size,
+            blob.diff_id,
+            layer.diff_id
+        ),
+        "make the image again, or fetch it again",
+    ))
 }
 
 /// What tells layers of plans apart: the archive where it is known, else the layer.
