@@ -129,7 +129,7 @@ fn the_core_is_an_ordinary_directory() {
 
 #[test]
 fn the_changes_as_an_archive_give_the_same_tree_elsewhere() {
-    many(Backend::Archive, 150);
+    many(Backend::Archive, 100);
 }
 
 #[test]

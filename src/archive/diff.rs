@@ -16,7 +16,7 @@ use rustix::fs::{Mode, OFlags};
 
 use super::entry::{Entry, What, Xattr};
 use super::error::{AtEntry as _, During as _, Error, Result};
-use super::export::{Exporter, FdContent, open_union};
+use super::export::{Exporter, FdContent, Links, open_union};
 use super::listing::Listing;
 use super::pack::{Archive, Pack, Packed, check_name, is_kept, sorted};
 use crate::layer::dir::Name;
@@ -27,7 +27,7 @@ use crate::layer::stat::{Kind, Stat, Time};
 use crate::layer::xattr::XattrPath;
 use crate::layer::xattr_name::seen;
 use crate::layer::{FdCache, LowerDir};
-use crate::union::{Config, DEVICE_XATTR, reads_plain_names};
+use crate::union::{Config, DEVICE_XATTR, Union, reads_plain_names};
 
 /// Descriptors that stay open while a tree is walked.
 const DESCRIPTORS: usize = 64;
@@ -58,9 +58,11 @@ pub fn diff(
         plain_names: reads_plain_names(&root),
         upper,
         lowers,
+        expanded: None,
     };
     let stat = root.stat().during("stat", b".")?;
     differ.directory(&root, b"./", &stat, false)?;
+    differ.other_names()?;
     // The root is no change.
     differ.archive.entries = differ.archive.entries.saturating_sub(1);
     differ.archive.finish()
@@ -75,6 +77,14 @@ struct Differ<'a, W: Write> {
     plain_names: bool,
     upper: &'a Path,
     lowers: &'a [PathBuf],
+    expanded: Option<Expanded>,
+}
+
+/// Directories that were renamed: written as the union shows them.
+struct Expanded {
+    union: Union,
+    paths: Vec<Vec<u8>>,
+    links: Links,
 }
 
 impl<W: Write> Differ<'_, W> {
@@ -207,16 +217,33 @@ impl<W: Write> Differ<'_, W> {
             )
             .at(path));
         }
-        let config = Config {
-            lowers: self.lowers.to_vec(),
-            upper: Some(self.upper.to_owned()),
-            read_only: true,
-            ..Config::default()
-        };
-        let union = open_union(&config)?;
         self.mark(path, OPAQUE_FILE)?;
-        let mut exporter = Exporter::new(&union, &mut self.archive, self.options);
-        exporter.below_path(path)
+        let expanded = match &mut self.expanded {
+            Some(expanded) => expanded,
+            none => none.insert(Expanded {
+                union: open_union(&Config {
+                    lowers: self.lowers.to_vec(),
+                    upper: Some(self.upper.to_owned()),
+                    read_only: true,
+                    ..Config::default()
+                })?,
+                paths: Vec::new(),
+                links: Links::new(),
+            }),
+        };
+        expanded.paths.push(path.to_vec());
+        let (union, links) = (&expanded.union, &mut expanded.links);
+        Exporter::new(union, &mut self.archive, self.options, links).below_path(path)
+    }
+
+    /// Files in renamed directories may have names elsewhere: those are changes then, too. Looks at the whole tree, but
+    /// only where there are such files.
+    fn other_names(&mut self) -> Result<()> {
+        let Some(expanded) = &mut self.expanded else {
+            return Ok(());
+        };
+        let (union, links) = (&expanded.union, &mut expanded.links);
+        Exporter::new(union, &mut self.archive, self.options, links).other_names(&expanded.paths)
     }
 }
 

@@ -27,8 +27,8 @@ pub fn export(union: &Config, out: impl Write, options: &Pack<'_>) -> Result<Pac
     };
     let union = open_union(&config)?;
     let mut archive = Archive::new(out, options)?;
-    let mut exporter = Exporter::new(&union, &mut archive, options);
-    exporter.all()?;
+    let mut links = Links::new();
+    Exporter::new(&union, &mut archive, options, &mut links).all()?;
     archive.entries = archive.entries.saturating_sub(1);
     archive.finish()
 }
@@ -37,13 +37,22 @@ pub(super) fn open_union(config: &Config) -> Result<Union> {
     Union::open(config).map_err(|err| Error::refused(err.to_string()))
 }
 
+/// The objects that have several names, by `st_ino`.
+pub(super) type Links = HashMap<u64, Linked>;
+
+/// An object that was written and has several names.
+pub(super) struct Linked {
+    first: Vec<u8>,
+    written: u32,
+    all: u32,
+}
+
 /// Writes what a union shows.
 pub(super) struct Exporter<'a, 'o, W: Write> {
     union: &'a Union,
     archive: &'a mut Archive<'o, W>,
     options: &'a Pack<'a>,
-    /// The first name of each object that has several, by `st_ino`.
-    links: HashMap<u64, Vec<u8>>,
+    links: &'a mut Links,
 }
 
 impl<'a, 'o, W: Write> Exporter<'a, 'o, W> {
@@ -51,12 +60,13 @@ impl<'a, 'o, W: Write> Exporter<'a, 'o, W> {
         union: &'a Union,
         archive: &'a mut Archive<'o, W>,
         options: &'a Pack<'a>,
+        links: &'a mut Links,
     ) -> Self {
         Self {
             union,
             archive,
             options,
-            links: HashMap::new(),
+            links,
         }
     }
 
@@ -94,20 +104,81 @@ impl<'a, 'o, W: Write> Exporter<'a, 'o, W> {
         done
     }
 
+    /// Writes the names that objects have besides those that were written below `written` directories, with the
+    /// directories they are in. An entry that was written before is replaced by its later one.
+    pub(super) fn other_names(&mut self, written: &[Vec<u8>]) -> Result<()> {
+        self.links.retain(|_, linked| linked.written < linked.all);
+        if self.links.is_empty() {
+            return Ok(());
+        }
+        let attr = self.union.getattr(NodeId::ROOT).map_err(failed)?;
+        let mut above = vec![Above {
+            node: NodeId::ROOT,
+            path: b"./".to_vec(),
+            attr,
+            written: true,
+        }];
+        self.other_names_in(&mut above, b"", written)
+    }
+
+    fn other_names_in(
+        &mut self,
+        above: &mut Vec<Above>,
+        path: &[u8],
+        written: &[Vec<u8>],
+    ) -> Result<()> {
+        let Some(dir) = above.last().map(|above| above.node) else {
+            return Ok(());
+        };
+        for name in self.names(dir, path)? {
+            let path = [path, &name].concat();
+            let found = self
+                .union
+                .lookup(dir, &name)
+                .map_err(failed)
+                .at_entry(&path)?;
+            let Some(entry) = found else { continue };
+            let (node, attr) = (entry.node, entry.attr);
+            let done = if attr.kind() == Kind::Dir {
+                let path = [&path[..], b"/"].concat();
+                if written.contains(&path) {
+                    Ok(())
+                } else {
+                    above.push(Above {
+                        node,
+                        path: path.clone(),
+                        attr,
+                        written: false,
+                    });
+                    let done = self.other_names_in(above, &path, written);
+                    above.pop();
+                    done
+                }
+            } else if attr.nlink > 1 && self.links.contains_key(&attr.ino) {
+                self.way_to(above)
+                    .and_then(|()| self.entry(node, &path, &attr).at_entry(&path))
+            } else {
+                Ok(())
+            };
+            self.union.forget(node, 1);
+            done?;
+        }
+        Ok(())
+    }
+
+    /// Writes the directories that lead to an entry.
+    fn way_to(&mut self, above: &mut [Above]) -> Result<()> {
+        for dir in above.iter_mut().filter(|dir| !dir.written) {
+            let entry = self.described(dir.node, &dir.path, What::Dir, &dir.attr)?;
+            self.write(&entry)?;
+            dir.written = true;
+        }
+        Ok(())
+    }
+
     /// Everything in a directory; `path` is empty or ends with a slash.
     fn below(&mut self, dir: NodeId, path: &[u8]) -> Result<()> {
-        let mut names: Vec<Name> = Vec::new();
-        self.union
-            .readdir(dir, 0, |entry| {
-                if !matches!(&entry.name[..], b"." | b"..") {
-                    names.push(Name::clone(&entry.name));
-                }
-                true
-            })
-            .map_err(failed)
-            .at_entry(path)?;
-        names.sort_unstable();
-        for name in names {
+        for name in self.names(dir, path)? {
             let path = [path, &name].concat();
             let found = self
                 .union
@@ -122,6 +193,22 @@ impl<'a, 'o, W: Write> Exporter<'a, 'o, W> {
             done?;
         }
         Ok(())
+    }
+
+    /// The names in a directory, sorted.
+    fn names(&self, dir: NodeId, path: &[u8]) -> Result<Vec<Name>> {
+        let mut names: Vec<Name> = Vec::new();
+        self.union
+            .readdir(dir, 0, |entry| {
+                if !matches!(&entry.name[..], b"." | b"..") {
+                    names.push(Name::clone(&entry.name));
+                }
+                true
+            })
+            .map_err(failed)
+            .at_entry(path)?;
+        names.sort_unstable();
+        Ok(names)
     }
 
     fn entry(&mut self, node: NodeId, path: &[u8], attr: &Attr) -> Result<()> {
@@ -140,13 +227,19 @@ impl<'a, 'o, W: Write> Exporter<'a, 'o, W> {
             Kind::Block => What::Block(attr.rdev),
         };
         if attr.nlink > 1 {
-            if let Some(first) = self.links.get(&attr.ino) {
-                let first = What::HardLink(first.clone());
+            if let Some(linked) = self.links.get_mut(&attr.ino) {
+                linked.written += 1;
+                let first = What::HardLink(linked.first.clone());
                 let mut entry = self.described(node, path, first, attr)?;
                 entry.xattrs = Vec::new();
                 return self.write(&entry);
             }
-            self.links.insert(attr.ino, path.to_vec());
+            let linked = Linked {
+                first: path.to_vec(),
+                written: 1,
+                all: attr.nlink,
+            };
+            self.links.insert(attr.ino, linked);
         }
         let entry = self.described(node, path, what, attr)?;
         match entry.what {
@@ -192,6 +285,14 @@ impl<'a, 'o, W: Write> Exporter<'a, 'o, W> {
         self.archive.entries += 1;
         self.archive.tar.entry(entry)
     }
+}
+
+/// A directory on the way to an entry.
+struct Above {
+    node: NodeId,
+    path: Vec<u8>,
+    attr: Attr,
+    written: bool,
 }
 
 fn failed(err: crate::union::Error) -> Error {
