@@ -27,7 +27,8 @@ Exit codes: 0 done, 1 the operation failed, 2 the command line is wrong.
 Log messages: RUST_LOG=warn|info|debug|trace.";
 
 const MOUNT_USAGE: &str = "\
-unionmount mount --lower DIR [--lower DIR ..] [--upper DIR --work DIR] [--volume SOURCE:TARGET[:ro] ..] [--read-only] [-o OPTIONS] MOUNTPOINT";
+unionmount mount --lower DIR [--lower DIR ..] [--upper DIR --work DIR] [--volume SOURCE:TARGET[:ro] ..] [--read-only] [-o OPTIONS] MOUNTPOINT
+       unionmount mount --image IMAGE|--overlay2 DIR|--podman ID [-o OPTIONS] MOUNTPOINT";
 
 const MOUNT_EXAMPLES: &str = "\
 Examples:
@@ -36,6 +37,9 @@ Examples:
   unionmount mount --lower base --upper changes --work work -o volatile,threads=4 /mnt
   unionmount mount --lower base --upper changes --work work -o whiteout=char /mnt
   unionmount mount --lower base --volume /srv/data:/data --volume ./conf:/etc/app:ro /mnt
+  unionmount mount --image debian:12 /mnt
+  unionmount mount --podman my-container /mnt
+  unionmount mount --overlay2 /var/lib/docker/overlay2/0123abcd.. /mnt
 ";
 
 const CONVERT_EXAMPLES: &str = "\
@@ -98,6 +102,14 @@ pub enum Command {
     /// Find what is wrong with layers that are not mounted, and mend it
     #[command(after_help = CHECK_HELP)]
     Check(CheckArgs),
+    /// Load, list, inspect, name, save and remove images
+    Image(super::image::ImageArgs),
+    /// Make, mount, compare, commit and remove containers
+    Container(super::container::ContainerArgs),
+    /// Make, list and remove volumes
+    Volume(super::volume::VolumeArgs),
+    /// Space used, information, cleaning up, checking
+    System(super::system::SystemArgs),
     /// Print the manual page, or write all manual pages into a directory
     Man(ManArgs),
     /// Print a completion script for a shell
@@ -143,6 +155,10 @@ pub struct MountArgs {
     /// Append the daemon's log to this file
     #[arg(long, value_name = "FILE")]
     pub log_file: Option<PathBuf>,
+
+    /// Layers of a store instead of --lower.
+    #[command(flatten)]
+    pub from: super::container_mount::MountSourceArgs,
 
     /// Where to mount
     #[arg(value_name = "MOUNTPOINT")]

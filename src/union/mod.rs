@@ -21,6 +21,7 @@ mod guards;
 mod hardlink;
 pub mod identity;
 pub mod idmap;
+mod import;
 pub mod inode;
 mod link;
 mod listing;
