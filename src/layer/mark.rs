@@ -28,6 +28,9 @@ pub const WHITEOUT_XATTRS: [&str; 2] = ["trusted.overlay.whiteout", "user.overla
 /// The xattrs by which a renamed directory names its lower one.
 pub const REDIRECT_XATTRS: [&str; 2] = ["trusted.overlay.redirect", "user.overlay.redirect"];
 
+/// The xattrs of a file of which the layer has the attributes only.
+pub const METACOPY_XATTRS: [&str; 2] = ["trusted.overlay.metacopy", "user.overlay.metacopy"];
+
 /// What a name in a layer means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NameMeaning<'a> {

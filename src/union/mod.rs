@@ -26,6 +26,7 @@ pub mod inode;
 mod link;
 mod listing;
 mod lookup;
+mod metacopy;
 mod open;
 mod origin;
 mod readdir;
@@ -108,6 +109,8 @@ struct Writable {
 #[derive(Debug)]
 pub struct Union {
     lowers: Vec<LowerDir>,
+    /// Layers that are there for the bytes of files only (`metacopy.rs`).
+    data_only: Vec<LowerDir>,
     /// Where absolute redirects start.
     redirect_roots: Vec<LowerDir>,
     upper: Option<UpperDir>,
