@@ -48,6 +48,10 @@
 //! * **Hard links** of a layer are one inode with all the names that are visible, found by an index of the layer that is
 //!   made when the first such file is met; a copy-up publishes all of them, and a list in the work directory lets the next
 //!   mount finish what a crash interrupted.
+//! * **A volume** is a directory of the host that is shown inside the tree: no layers, no listing that is kept, no marks. All
+//!   is asked of its disk at each use, and what is told of it may not be believed for long.
+//! * **Owners, modes and types** may be kept in an xattr (`layer/record.rs`), for layers on disks that cannot store them; the
+//!   layer's own room hides that from the union.
 //! * **Locks** are per inode, in an order that is written where they are declared (`union/inode.rs`); none is held
 //!   over a data copy, an fsync or a reply, but the copy-up lock of the inode that is being copied.
 //!

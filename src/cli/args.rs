@@ -27,7 +27,7 @@ Exit codes: 0 done, 1 the operation failed, 2 the command line is wrong.
 Log messages: RUST_LOG=warn|info|debug|trace.";
 
 const MOUNT_USAGE: &str = "\
-unionmount mount --lower DIR [--lower DIR ..] [--upper DIR --work DIR] [--read-only] [-o OPTIONS] MOUNTPOINT";
+unionmount mount --lower DIR [--lower DIR ..] [--upper DIR --work DIR] [--volume SOURCE:TARGET[:ro] ..] [--read-only] [-o OPTIONS] MOUNTPOINT";
 
 const MOUNT_EXAMPLES: &str = "\
 Examples:
@@ -35,6 +35,7 @@ Examples:
   unionmount mount --lower app --lower base --read-only /mnt
   unionmount mount --lower base --upper changes --work work -o volatile,threads=4 /mnt
   unionmount mount --lower base --upper changes --work work -o whiteout=char /mnt
+  unionmount mount --lower base --volume /srv/data:/data --volume ./conf:/etc/app:ro /mnt
 ";
 
 const CONVERT_EXAMPLES: &str = "\
@@ -117,7 +118,11 @@ pub struct MountArgs {
     #[arg(long, value_name = "DIR")]
     pub work: Option<PathBuf>,
 
-    /// Refuse every change, although there is an upper
+    /// Show a directory or file of the host inside the union; may be repeated (\: for a colon in a path)
+    #[arg(long = "volume", value_name = "SOURCE:TARGET[:ro]")]
+    pub volumes: Vec<OsString>,
+
+    /// Refuse every change, although there is an upper (volumes keep their own :ro)
     #[arg(long)]
     pub read_only: bool,
 

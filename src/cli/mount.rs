@@ -1,9 +1,11 @@
 //! `unionmount mount`, and what both forms of the mount command have in common: check, open the union, serve it.
 
+use std::os::unix::ffi::OsStrExt as _;
+
 use super::args::MountArgs;
 use super::exit::{Failure, complain};
 use super::options::table::Spec;
-use super::options::{Dialect, Options};
+use super::options::{Dialect, Options, value};
 use super::{logging, preflight, privilege};
 use crate::fuse::session::{self, descriptor};
 use crate::fuse::settings::Settings;
@@ -63,6 +65,15 @@ impl Request {
             return Err(twice("workdir", "--work"));
         }
         config.work = args.work.or(config.work);
+        for volume in &args.volumes {
+            let parsed = value::volume(volume.as_bytes()).map_err(|accepted| {
+                Failure::Usage(format!(
+                    "--volume {} is wrong; it takes {accepted}",
+                    volume.to_string_lossy()
+                ))
+            })?;
+            config.volumes.push(parsed);
+        }
         config.read_only |= args.read_only;
         match (&config.upper, &config.work) {
             (Some(_), None) if !config.read_only => {

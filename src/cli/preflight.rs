@@ -30,6 +30,7 @@ enum Role {
     Lower { number: usize, of: usize },
     Upper,
     Work,
+    Volume,
     Mountpoint,
 }
 
@@ -40,6 +41,7 @@ impl fmt::Display for Role {
             Self::Lower { number, of } => write!(f, "lower directory {number} of {of}"),
             Self::Upper => f.write_str("upper directory"),
             Self::Work => f.write_str("work directory"),
+            Self::Volume => f.write_str("volume"),
             Self::Mountpoint => f.write_str("mountpoint"),
         }
     }
@@ -108,12 +110,15 @@ pub fn check(config: &Config, mountpoint: &Path) -> Result<Checked, SetupError> 
     }
     let mut ways = Ways::default();
     apart(&written, &read, &mut ways)?;
+    let volumes = volumes(config, &written, &mut ways)?;
     if descriptor(mountpoint).is_some() {
         return Ok(Checked {
             mountpoint: mountpoint.to_owned(),
         });
     }
     let mountpoint = examine(Role::Mountpoint, mountpoint)?;
+    // What is read through a volume must not be the union itself, either.
+    read.extend(volumes);
     clear_of_mountpoint(&written, &read, &mountpoint, &mut ways)?;
     Ok(Checked {
         mountpoint: mountpoint
@@ -243,6 +248,32 @@ fn apart(written: &[Dir<'_>], read: &[Dir<'_>], ways: &mut Ways) -> Result<(), S
         }
     }
     Ok(())
+}
+
+/// The volumes that are directories. None lies in a directory that only the union may change; it may contain one, as a
+/// home contains a store of containers.
+fn volumes<'a>(
+    config: &'a Config,
+    written: &[Dir<'_>],
+    ways: &mut Ways,
+) -> Result<Vec<Dir<'a>>, SetupError> {
+    let mut dirs = Vec::new();
+    for volume in &config.volumes {
+        if volume.source.metadata().is_ok_and(|meta| !meta.is_dir()) {
+            continue;
+        }
+        let dir = examine(Role::Volume, &volume.source)?;
+        for other in written {
+            if dir.id == other.id || ways.is_inside(&dir, other) {
+                return Err(SetupError::new(
+                    format!("{dir} is in the {other}"),
+                    "share another directory: what is there belongs to the union",
+                ));
+            }
+        }
+        dirs.push(dir);
+    }
+    Ok(dirs)
 }
 
 /// A mount over a directory that is written would hide it from its user; a mountpoint inside a layer would make the

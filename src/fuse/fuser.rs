@@ -87,8 +87,14 @@ impl Adapter {
         send_entry(&self.shared, self.agreed, reply, entry);
     }
 
-    pub(super) fn attr_lifetime(&self, wire: Wire) -> Duration {
-        attr_lifetime(self.agreed, wire)
+    pub(super) fn attr_lifetime(&self, wire: Wire, shared: bool) -> Duration {
+        attr_lifetime(self.agreed, wire, shared)
+    }
+
+    /// How long an entry of a listing holds: fuser has one lifetime for its name and its attributes.
+    pub(super) fn listed_lifetime(&self, wire: Wire, shared: bool) -> Duration {
+        self.attr_lifetime(wire, shared)
+            .min(self.agreed.name_lifetime(shared))
     }
 
     fn make(
@@ -128,17 +134,17 @@ impl Adapter {
 fn send_entry(shared: &Shared, agreed: Agreed, reply: ReplyEntry, entry: &Entry) {
     let wire = shared.ids.tell(entry);
     reply.entry_with_ttls(
-        &attr_lifetime(agreed, wire),
-        &agreed.lifetime,
+        &attr_lifetime(agreed, wire, entry.attr.shared),
+        &agreed.name_lifetime(entry.attr.shared),
         &attr(&entry.attr, wire.id),
         generation(entry),
     );
 }
 
 /// How long attributes hold that are sent with a node id.
-fn attr_lifetime(agreed: Agreed, wire: Wire) -> Duration {
+fn attr_lifetime(agreed: Agreed, wire: Wire, shared: bool) -> Duration {
     if wire.is_st_ino {
-        agreed.lifetime
+        agreed.attr_lifetime(shared)
     } else {
         Duration::ZERO
     }
@@ -186,11 +192,18 @@ impl Filesystem for Adapter {
         answer(
             "lookup",
             reply,
-            || self.union().lookup(self.node(parent)?, name.as_bytes()),
+            || {
+                let parent = self.node(parent)?;
+                let found = self.union().lookup(parent, name.as_bytes())?;
+                Ok(found.ok_or_else(|| self.union().is_shared(parent)))
+            },
             |reply, found| match found {
-                Some(entry) => self.send_entry(reply, &entry),
+                Ok(entry) => self.send_entry(reply, &entry),
                 // Node 0 with a lifetime: the kernel remembers that there is nothing.
-                None => reply.entry(&self.agreed.lifetime, &absent(), Generation(0)),
+                Err(shared) => {
+                    let lifetime = self.agreed.name_lifetime(shared);
+                    reply.entry(&lifetime, &absent(), Generation(0));
+                }
             },
         );
     }
@@ -211,7 +224,10 @@ impl Filesystem for Adapter {
             "getattr",
             reply,
             || self.union().getattr(self.node(ino)?),
-            |reply, value| reply.attr(&self.agreed.lifetime, &attr(&value, value.ino)),
+            |reply, value| {
+                let lifetime = self.agreed.attr_lifetime(value.shared);
+                reply.attr(&lifetime, &attr(&value, value.ino));
+            },
         );
     }
 
@@ -242,7 +258,7 @@ impl Filesystem for Adapter {
             mtime: set_time(mtime),
             drop_setid: loses_setid(req),
         };
-        let lifetime = self.agreed.lifetime;
+        let agreed = self.agreed;
         let shared = Arc::clone(&self.shared);
         let work = move || {
             answer(
@@ -258,7 +274,10 @@ impl Filesystem for Adapter {
                     }
                     shared.union.setattr(node, &set)
                 },
-                |reply, value| reply.attr(&lifetime, &attr(&value, value.ino)),
+                |reply, value| {
+                    let lifetime = agreed.attr_lifetime(value.shared);
+                    reply.attr(&lifetime, &attr(&value, value.ino));
+                },
             );
         };
         if size != Some(0) && self.takes_long(ino) {
@@ -563,11 +582,11 @@ impl Filesystem for Adapter {
         self.fsync(req, ino, fh, datasync, reply);
     }
 
-    fn statfs(&self, _req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
+    fn statfs(&self, _req: &Request, ino: INodeNo, reply: ReplyStatfs) {
         answer(
             "statfs",
             reply,
-            || self.union().statfs(),
+            || self.union().statfs(self.node(ino)?),
             |reply, disk| {
                 let size = |value: u64| u32::try_from(value).unwrap_or(4096);
                 reply.statfs(
@@ -674,7 +693,7 @@ impl Filesystem for Adapter {
             |reply, entry| {
                 let wire = self.shared.ids.tell(&entry);
                 reply.created(
-                    &self.attr_lifetime(wire),
+                    &self.attr_lifetime(wire, entry.attr.shared),
                     &attr(&entry.attr, wire.id),
                     generation(&entry),
                     FileHandle(0),

@@ -13,6 +13,8 @@ pub(super) const MAX_WRITE: u32 = 1 << 20;
 const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
 /// How long it may cache what somebody edits below: with the union's own checks, changes show within a second.
 const EDITED: Duration = Duration::from_millis(500);
+/// How long it may cache attributes in a volume, which others change without telling.
+const SHARED: Duration = Duration::from_millis(50);
 /// Requests that the kernel keeps under way in the background (readahead, writeback).
 const MAX_BACKGROUND: u16 = 64;
 /// Passthrough to files of which the file system is itself stacked on another one (overlayfs: 1).
@@ -44,11 +46,34 @@ pub struct Agreed {
     pub lifetime: Duration,
 }
 
+impl Agreed {
+    /// How long a name may be believed, or that there is none. In a volume somebody else may change it at any time: it
+    /// is asked for again at each use, which tells of changed attributes and content as well.
+    pub fn name_lifetime(&self, shared: bool) -> Duration {
+        if shared {
+            Duration::ZERO
+        } else {
+            self.lifetime
+        }
+    }
+
+    /// How long attributes may be believed. In a volume as long as it takes to read a file on in small pieces.
+    pub fn attr_lifetime(&self, shared: bool) -> Duration {
+        if shared {
+            self.lifetime.min(SHARED)
+        } else {
+            self.lifetime
+        }
+    }
+}
+
 /// What decides which capabilities are asked for.
 #[derive(Clone, Copy, Debug)]
 struct Wish {
     /// Nobody but this mount changes the layers.
     stable: bool,
+    /// There are volumes, which others may change.
+    volumes: bool,
     writable: bool,
     acls: bool,
     /// Our own transport, which can do more than fuser.
@@ -94,8 +119,8 @@ const CAPABILITIES: &[Capability] = &[
     ask("do_readdirplus", InitFlags::FUSE_DO_READDIRPLUS, |_| true, "a listing fills the caches of names and attributes"),
     ask("readdirplus_auto", InitFlags::FUSE_READDIRPLUS_AUTO, |_| true, "but only for readers who look at the attributes"),
     ask("cache_symlinks", InitFlags::FUSE_CACHE_SYMLINKS, |w| w.stable, "a symlink changes by being replaced"),
-    ask("writeback_cache", InitFlags::FUSE_WRITEBACK_CACHE, |w| w.writeback && w.stable && w.writable && !w.passthrough, "small writes are gathered; the kernel then owns size and times of open files"),
-    ask("auto_inval_data", InitFlags::FUSE_AUTO_INVAL_DATA, |w| !w.stable, "cached data is checked against size and mtime when somebody edits below"),
+    ask("writeback_cache", InitFlags::FUSE_WRITEBACK_CACHE, |w| w.writeback && w.stable && !w.volumes && w.writable && !w.passthrough, "small writes are gathered; the kernel then owns size and times of open files"),
+    ask("auto_inval_data", InitFlags::FUSE_AUTO_INVAL_DATA, |w| !w.stable || w.volumes, "cached data is checked against size and mtime where somebody else may change them"),
     ask("posix_acl", InitFlags::FUSE_POSIX_ACL, |w| w.acls, "the kernel enforces ACLs; without it they would be mere xattrs"),
     // With passthrough the kernel writes as the daemon, who may keep the bits: then it has to clear them itself.
     ask("handle_killpriv_v2", InitFlags::FUSE_HANDLE_KILLPRIV_V2, |w| !w.passthrough, "setuid, setgid and capabilities are cleared here: no question before each write"),
@@ -140,7 +165,8 @@ pub(super) fn negotiate(
     let stable = !union.may_change_below();
     let wish = Wish {
         stable,
-        writable: !union.is_read_only(),
+        volumes: union.has_volumes(),
+        writable: !union.is_wholly_read_only(),
         acls: union.offers_acls(),
         own: road != Road::Fuser,
         uring: road == Road::Uring,

@@ -79,7 +79,7 @@ impl Adapter {
                         INodeNo(wire.id),
                         entry.cookie,
                         name,
-                        &self.attr_lifetime(wire),
+                        &self.listed_lifetime(wire, found.attr.shared),
                         &attr(&found.attr, wire.id),
                         generation(&found),
                     );

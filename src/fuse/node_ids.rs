@@ -143,6 +143,7 @@ mod tests {
                 gid: 0,
                 rdev: 0,
                 blksize: 4096,
+                shared: false,
             },
         }
     }

@@ -129,7 +129,7 @@ impl Plan {
 
     fn mount_and_serve(&self, union: &Arc<Union>, road: Road) -> Result<(), Failed> {
         let settings = &self.settings;
-        let config = session_config(settings, union.is_read_only());
+        let config = session_config(settings, union.is_wholly_read_only());
         let union = Arc::clone(union);
         // A session that is dropped unmounts whatever is at the mount point by then: none ever is.
         if road == Road::Fuser {

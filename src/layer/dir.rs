@@ -41,6 +41,8 @@ pub struct Dir {
     pub(super) slot: Arc<FdSlot>,
     cache: Arc<FdCache>,
     records: Option<Arc<Records>>,
+    /// The inode number that it must have, where others may put another directory in its place.
+    ino: Option<u64>,
 }
 
 const OPEN_DIR: OFlags = OFlags::RDONLY
@@ -74,16 +76,16 @@ impl Dir {
         cache: &Arc<FdCache>,
         records: Option<Arc<Records>>,
     ) -> Arc<Self> {
-        Self::at(layer, Place::Root(fd), cache, records)
+        Self::at(layer, Place::Root(fd), cache, records, None)
     }
 
-    pub(super) fn child(parent: &Arc<Self>, name: &Name) -> Arc<Self> {
+    pub(super) fn child(parent: &Arc<Self>, name: &Name, ino: Option<u64>) -> Arc<Self> {
         let place = Place::Child {
             parent: Arc::clone(parent),
             name: Arc::clone(name),
         };
         let records = parent.records.clone();
-        Self::at(parent.layer, place, &parent.cache, records)
+        Self::at(parent.layer, place, &parent.cache, records, ino)
     }
 
     fn at(
@@ -91,6 +93,7 @@ impl Dir {
         place: Place,
         cache: &Arc<FdCache>,
         records: Option<Arc<Records>>,
+        ino: Option<u64>,
     ) -> Arc<Self> {
         Arc::new(Self {
             layer,
@@ -98,6 +101,7 @@ impl Dir {
             slot: FdSlot::new(cache),
             cache: Arc::clone(cache),
             records,
+            ino,
         })
     }
 
@@ -114,7 +118,8 @@ impl Dir {
     }
 
     /// A descriptor of the directory, opened for reading (`O_PATH` where reading is not permitted).
-    /// Errors: ENOENT when it was removed; those of openat(2).
+    /// Errors: ENOENT when it was removed; ESTALE when another one took its place, where that is possible; those of
+    /// openat(2).
     pub fn fd(&self) -> Result<Arc<OwnedFd>> {
         if let Some(fd) = self.slot.get() {
             return Ok(fd);
@@ -123,7 +128,13 @@ impl Dir {
             Place::Root(fd) => Ok(Arc::clone(fd)),
             Place::Child { parent, name } => {
                 let parent = parent.fd()?;
-                self.slot.get_or_open(|| open_dir(&parent, name))
+                self.slot.get_or_open(|| {
+                    let fd = open_dir(&parent, name)?;
+                    match self.ino {
+                        Some(ino) if Stat::of_fd(&fd)?.ino != ino => Err(Errno::STALE),
+                        _ => Ok(fd),
+                    }
+                })
             }
             Place::Gone => Err(Errno::NOENT),
         }
@@ -192,6 +203,31 @@ impl Dir {
         Ok(())
     }
 
+    /// As [`Dir::for_each`], for about a hundred entries from a position on, `.` and `..` included. `each` is given the
+    /// position behind the entry as well, from which the disk can go on. 0 is the start. Gives whether there was any.
+    pub fn read_from(
+        &self,
+        position: u64,
+        mut each: impl FnMut(&[u8], Option<Kind>, u64, u64),
+    ) -> Result<bool> {
+        let fd = self.fd()?;
+        seek(&fd, SeekFrom::Start(position))?;
+        let mut buffer = [const { MaybeUninit::uninit() }; 4096];
+        let mut entries = RawDir::new(&fd, &mut buffer);
+        let mut any = false;
+        while let Some(entry) = entries.next() {
+            let entry = entry?;
+            let kind = Kind::from_file_type(entry.file_type());
+            let name = entry.file_name().to_bytes();
+            each(name, kind, entry.ino(), entry.next_entry_cookie());
+            any = true;
+            if entries.is_buffer_empty() {
+                break;
+            }
+        }
+        Ok(any)
+    }
+
     /// The way to the directory's xattrs.
     pub fn xattrs(&self) -> Result<XattrPath> {
         Ok(XattrPath::of_fd(self.fd()?))
@@ -233,7 +269,7 @@ impl LowerDir {
     /// A directory in this one. Nothing is opened or checked yet.
     #[must_use]
     pub fn child(&self, name: &Name) -> Self {
-        Self(Dir::child(&self.0, name))
+        Self(Dir::child(&self.0, name, None))
     }
 }
 

@@ -87,7 +87,20 @@ impl UpperDir {
     /// A directory in this one. Nothing is opened or checked yet.
     #[must_use]
     pub fn child(&self, name: &Name) -> Self {
-        Self(Dir::child(&self.0, name))
+        Self(Dir::child(&self.0, name, None))
+    }
+
+    /// The same, where others may put another directory in its place: it must have this inode number.
+    #[must_use]
+    pub fn child_being(&self, name: &Name, ino: u64) -> Self {
+        Self(Dir::child(&self.0, name, Some(ino)))
+    }
+
+    /// The root of a volume, with a layer number of its own. Its xattrs say whether it keeps records.
+    #[must_use]
+    pub fn volume(layer: LayerNo, fd: Arc<OwnedFd>, cache: &Arc<FdCache>) -> Self {
+        let records = Records::of_root(&fd);
+        Self(Dir::root(layer, fd, cache, records))
     }
 
     /// Whether both are one directory object.

@@ -41,6 +41,9 @@ pub struct Attr {
     pub rdev: u64,
     /// Preferred block size in bytes.
     pub blksize: u32,
+    /// It is in a volume, where others may change it, and what its name means, at any time: nothing of this may be
+    /// believed for long.
+    pub shared: bool,
 }
 
 impl Attr {
@@ -107,7 +110,7 @@ impl Union {
             return Ok(attr);
         }
         let stat = match (&state.upper, state.lowers.first()) {
-            (Some(dir), _) => dir.stat(),
+            (Some(dir), _) => return Ok(self.attr_from(inode, &self.stat_of_dir(inode, dir)?, 1)),
             (None, Some(dir)) => dir.stat(),
             (None, None) => return refuse(Errno::STALE),
         }
@@ -123,7 +126,7 @@ impl Union {
     ) -> Result<Attr> {
         let stat = match stat {
             Some(stat) => *stat,
-            None => real_stat(&state.real)?,
+            None => self.stat_of(inode, state)?,
         };
         let nlink = match &state.real {
             Real::Lower { .. } => state.links.len() as u64,
@@ -143,10 +146,11 @@ impl Union {
             btime: stat.btime,
             mode: inode.kind.mode_bits() | stat.perm(),
             nlink: u32::try_from(nlink).unwrap_or(u32::MAX),
-            uid: self.ids.seen_uid(stat.uid),
-            gid: self.ids.seen_gid(stat.gid),
+            uid: self.ids_of(inode.volume).seen_uid(stat.uid),
+            gid: self.ids_of(inode.volume).seen_gid(stat.gid),
             rdev: stat.rdev,
             blksize: stat.blksize,
+            shared: inode.volume.is_some(),
         }
     }
 
@@ -155,9 +159,10 @@ impl Union {
     /// Errors: EROFS, EINVAL for an owner that no mapping stores, ENOSPC and whatever the disk answers.
     pub fn setattr(&self, node: NodeId, set: &SetAttr) -> Result<Attr> {
         let inode = self.table.get(node)?;
-        self.writable()?;
-        let uid = self.stored(set.uid, |id| self.ids.disk_uid(id))?;
-        let gid = self.stored(set.gid, |id| self.ids.disk_gid(id))?;
+        self.check_writable(&inode)?;
+        let ids = self.ids_of(inode.volume);
+        let uid = self.stored(set.uid, |id| ids.disk_uid(id))?;
+        let gid = self.stored(set.gid, |id| ids.disk_gid(id))?;
         match &inode.node {
             Node::Dir(dir) => {
                 if set.size.is_some() {
@@ -200,11 +205,7 @@ impl Union {
                     || set.atime != SetTime::Keep
                     || set.mtime != SetTime::Keep
                 {
-                    let object = match &state.real {
-                        Real::Upper { dir, name } => dir.object(name).during("open", name)?,
-                        Real::Orphan(object) => object.clone(),
-                        Real::Lower { .. } => return refuse(Errno::STALE),
-                    };
+                    let object = self.object_of(&inode, &state)?;
                     self.apply(&inode, &object, set, uid, gid)?;
                 }
                 self.file_attr(&inode, &state, None)
@@ -264,21 +265,18 @@ impl Union {
         let Some(state) = inode.lock_file() else {
             return Ok(());
         };
-        let stat = real_stat(&state.real)?;
+        let stat = self.stat_of(inode, &state)?;
         let perm = stat.perm();
         let mut kept = without_setid(perm);
-        if kept & S_ISGID != 0 && !belongs(self.ids.seen_gid(stat.gid)) {
+        if kept & S_ISGID != 0 && !belongs(self.ids_of(inode.volume).seen_gid(stat.gid)) {
             kept &= !S_ISGID;
         }
         if kept == perm {
             return Ok(());
         }
-        match &state.real {
-            Real::Upper { dir, name } => dir.chmod(name, kept),
-            Real::Orphan(object) => object.chmod(kept),
-            Real::Lower { .. } => Err(Errno::STALE),
-        }
-        .during("chmod", b".")
+        self.object_of(inode, &state)?
+            .chmod(kept)
+            .during("chmod", b".")
     }
 
     /// Owner before mode, since changing the owner clears setuid and setgid; times last, since all else changes them.

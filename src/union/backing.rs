@@ -23,7 +23,7 @@ impl Union {
     /// Errors: ESTALE, and what openat(2) answers.
     pub fn backing(&self, node: NodeId) -> Result<Option<Arc<OwnedFd>>> {
         let inode = self.table.get(node)?;
-        if inode.kind != Kind::File {
+        if inode.kind != Kind::File || inode.volume.is_some() {
             return Ok(None);
         }
         if self.is_read_only() {
@@ -49,8 +49,8 @@ impl Union {
     /// file as if nothing had happened, or the whole copy. Nothing is done when it is there.
     /// Errors: EROFS, ESTALE, EISDIR for a directory, ENOSPC and what the disks answer.
     pub fn prepare_write(&self, node: NodeId) -> Result<()> {
-        self.writable()?;
         let inode = self.table.get(node)?;
+        self.check_writable(&inode)?;
         self.copy_up_file(&inode, None)
     }
 }

@@ -40,6 +40,18 @@ pub struct IdRange {
     pub len: u32,
 }
 
+/// A directory or regular file of the host that is shown inside the union, as a volume or bind mount.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Volume {
+    /// What is shown.
+    pub source: PathBuf,
+    /// Where, as a path from the union's root. Symlinks on the way are followed inside the union. What is missing is made
+    /// in the upper.
+    pub target: PathBuf,
+    /// It cannot be changed through the union.
+    pub read_only: bool,
+}
+
 /// The directories of a union and the rules for them.
 #[derive(Clone, Debug, Default)]
 pub struct Config {
@@ -72,6 +84,8 @@ pub struct Config {
     /// Owners, modes and types of the upper's objects are kept in an xattr, for disks where they cannot be stored. An
     /// upper that was begun so goes on so; lower layers say themselves whether they do.
     pub xattr_permissions: Option<RecordForm>,
+    /// Directories and files of the host that are shown inside the union.
+    pub volumes: Vec<Volume>,
     /// Whether layers may change under the mount.
     pub cache: CacheMode,
     /// Reading leaves the access times of the upper's files alone. Those of lower files, and of directories, are

@@ -10,9 +10,10 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use rustix::fs::{FallocateFlags, OFlags, RenameFlags, SeekFrom, XattrFlags};
+use rustix::fs::{FallocateFlags, OFlags, RenameFlags, XattrFlags};
 use rustix::io::Errno;
 
+use super::copydata::copy_data;
 use super::error::{During, Result, refuse};
 use super::flags::copy_flags;
 use super::inode::{DirState, FileState, Inode, Link, Node, Place, Real};
@@ -28,13 +29,15 @@ use crate::layer::xattr::XattrPath;
 use crate::layer::xattr_name::seen;
 use crate::sync::lock;
 
-/// Bytes per step where neither reflink nor copy_file_range works.
-const COPY_BUFFER: usize = 256 * 1024;
-
 impl Union {
     /// Makes sure that a directory exists in the upper, and gives it. Its parents come first.
     /// Errors: ENOENT when it was removed, EROFS, and what the disk answers.
     pub(super) fn copy_up_dir(&self, inode: &Arc<Inode>) -> Result<UpperDir> {
+        self.check_writable(inode)?;
+        if inode.volume.is_some() {
+            let upper = inode.lock_dir().and_then(|state| state.upper.clone());
+            return upper.map_or_else(|| refuse(Errno::NOENT), Ok);
+        }
         let writable = self.writable()?;
         loop {
             {
@@ -221,6 +224,10 @@ impl Union {
     /// are copied, for a file that is about to be truncated. The data is copied without any lock but the
     /// inode's own copy-up lock.
     pub(super) fn copy_up_file(&self, inode: &Arc<Inode>, keep: Option<u64>) -> Result<()> {
+        self.check_writable(inode)?;
+        if inode.volume.is_some() && inode.kind != Kind::Dir {
+            return Ok(());
+        }
         let writable = self.writable()?;
         let Some(file) = inode.file() else {
             return refuse(Errno::ISDIR);
@@ -236,7 +243,14 @@ impl Union {
                 Real::Upper { .. } | Real::Orphan(_) => return Ok(()),
             }
         };
-        let stat = dir.stat_entry(&name).during("stat", &name)?;
+        let mut stat = dir.stat_entry(&name).during("stat", &name)?;
+        if inode.kind == Kind::Char
+            && stat.kind() == Kind::File
+            && writable.stage.dir().records().is_some()
+        {
+            // A record can say what it is.
+            stat.mode = Kind::Char.mode_bits() | stat.perm();
+        }
         let xattrs = dir.xattrs_of(&name).during("open directory", &name)?;
         let staged = writable.stage.fresh_name();
         let build = || -> Result<Copy> {
@@ -277,6 +291,9 @@ impl Union {
                 None => stage.object(&staged).during("open", &staged)?,
             };
             let ino = self.dress(writable, &object, &stat, &xattrs, Some(inode.st_ino))?;
+            if inode.kind == Kind::Char && stat.kind() == Kind::File {
+                self.make_device(writable, &object)?;
+            }
             if let Some(data) = data.as_ref().filter(|_| !self.volatile) {
                 rustix::fs::fsync(data).during("fsync", &name)?;
             }
@@ -523,77 +540,6 @@ fn copy_xattrs(writable: &Writable, from: &XattrPath, to: &UpperObject) -> Resul
             }
             other => other.during("setxattr", name)?,
         }
-    }
-    Ok(())
-}
-
-/// Copies the first `size` bytes of a file: shared with the original where the disk can (FICLONE), else copied by
-/// the kernel, else read and written. Holes stay holes. A small file without any is copied in two calls, which is
-/// less than it takes to ask the disk for something better.
-fn copy_data(from: &OwnedFd, to: &OwnedFd, size: u64, stat: &Stat) -> rustix::io::Result<()> {
-    if size <= COPY_BUFFER as u64 && stat.blocks * 512 >= stat.size {
-        return copy_by_hand(from, to, 0, size);
-    }
-    if size == stat.size && rustix::fs::ioctl_ficlone(to, from).is_ok() {
-        return Ok(());
-    }
-    let mut at = 0;
-    while at < size {
-        let data = match rustix::fs::seek(from, SeekFrom::Data(at)) {
-            Ok(data) => data.min(size),
-            Err(Errno::NXIO) => size,
-            // No SEEK_DATA here: everything is data.
-            Err(Errno::INVAL | Errno::OPNOTSUPP) => at,
-            Err(errno) => return Err(errno),
-        };
-        if data == size {
-            break;
-        }
-        let hole = match rustix::fs::seek(from, SeekFrom::Hole(data)) {
-            Ok(hole) => hole.min(size),
-            Err(_) => size,
-        };
-        copy_range(from, to, data, hole)?;
-        at = hole;
-    }
-    rustix::fs::ftruncate(to, size)
-}
-
-fn copy_range(from: &OwnedFd, to: &OwnedFd, start: u64, end: u64) -> rustix::io::Result<()> {
-    let (mut read_at, mut write_at) = (start, start);
-    while read_at < end {
-        let step = usize::try_from(end - read_at)
-            .unwrap_or(usize::MAX)
-            .min(1 << 30);
-        match rustix::fs::copy_file_range(from, Some(&mut read_at), to, Some(&mut write_at), step) {
-            Ok(0) => return Ok(()),
-            Ok(_) => {}
-            Err(Errno::INTR) => {}
-            Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::PERM) => {
-                return copy_by_hand(from, to, read_at, end);
-            }
-            Err(errno) => return Err(errno),
-        }
-    }
-    Ok(())
-}
-
-fn copy_by_hand(from: &OwnedFd, to: &OwnedFd, start: u64, end: u64) -> rustix::io::Result<()> {
-    let length = usize::try_from(end - start).unwrap_or(usize::MAX);
-    let mut buffer = vec![0; length.min(COPY_BUFFER)];
-    let mut at = start;
-    while at < end {
-        let want = usize::try_from(end - at)
-            .unwrap_or(usize::MAX)
-            .min(buffer.len());
-        let got = match rustix::io::pread(from, &mut buffer[..want], at) {
-            Ok(0) => return Ok(()),
-            Ok(got) => got,
-            Err(Errno::INTR) => continue,
-            Err(errno) => return Err(errno),
-        };
-        super::data::write_all(to, &buffer[..got], at)?;
-        at += got as u64;
     }
     Ok(())
 }

@@ -15,17 +15,19 @@ use rustix::io::Errno;
 use super::acl::Acl;
 use super::error::{During, Result, refuse};
 use super::identity::of_upper;
+use super::idmap::IdMaps;
 use super::inode::{DirState, Inheritance, Inode, NodeId, Real};
 use super::listing::Listing;
 use super::lookup::Child;
 use super::stack::Found;
 use super::{Entry, Union, Writable};
 use crate::layer::UpperDir;
-use crate::layer::dir::Name;
+use crate::layer::dir::{Name, UPPER};
 use crate::layer::mark::Mark;
 use crate::layer::record::Record;
 use crate::layer::stat::Kind;
 use crate::layer::upper::UpperObject;
+use crate::layer::xattr_name::Keeping;
 
 const S_ISGID: u32 = 0o2000;
 /// Our xattr that makes an empty file of the upper a character device 0/0 of the merged view: as a device it would
@@ -85,7 +87,7 @@ impl New<'_> {
         }
     }
 
-    fn kind(&self) -> Kind {
+    pub(super) fn kind(&self) -> Kind {
         match self {
             Self::Node { kind, .. } => *kind,
             Self::Dir { .. } => Kind::Dir,
@@ -105,11 +107,14 @@ impl New<'_> {
         )
     }
 
-    fn make_in(&self, dir: &UpperDir, name: &[u8], mode: u32) -> rustix::io::Result<()> {
+    pub(super) fn make_in(&self, dir: &UpperDir, name: &[u8], mode: u32) -> rustix::io::Result<()> {
         let recorded = dir.records().is_some();
         let mode = dir.disk_mode(mode);
         match self {
-            Self::Node { .. } if recorded || self.is_whiteout_device() => {
+            // In a volume nothing is a whiteout.
+            Self::Node { .. }
+                if recorded || (self.is_whiteout_device() && dir.layer() == UPPER) =>
+            {
                 dir.mknod(name, Kind::File, mode, 0)
             }
             Self::Node { kind, rdev, .. } => dir.mknod(name, *kind, mode, *rdev),
@@ -139,17 +144,28 @@ impl Union {
         new: &New<'_>,
         caller: &Caller<'_>,
     ) -> Result<Entry> {
+        let parent = self.table.get(parent)?;
+        self.entry(&self.make_child(&parent, name, new, caller)?)
+    }
+
+    /// As [`Union::make`], without counting a lookup.
+    pub(super) fn make_child(
+        &self,
+        parent: &Arc<Inode>,
+        name: &[u8],
+        new: &New<'_>,
+        caller: &Caller<'_>,
+    ) -> Result<Child> {
+        if parent.volume.is_some() {
+            return self.make_in_volume(parent, name, new, caller);
+        }
         let writable = self.writable()?;
         self.check_new_name(name)?;
-        let parent = self.table.get(parent)?;
-        let dir = self.copy_up_dir(&parent)?;
-        let child = {
-            let Some(mut state) = parent.lock_dir() else {
-                return refuse(Errno::NOTDIR);
-            };
-            self.make_locked(writable, &parent, &mut state, &dir, name, new, caller)?
+        let dir = self.copy_up_dir(parent)?;
+        let Some(mut state) = parent.lock_dir() else {
+            return refuse(Errno::NOTDIR);
         };
-        self.entry(&child)
+        self.make_locked(writable, parent, &mut state, &dir, name, new, caller)
     }
 
     #[expect(
@@ -168,7 +184,7 @@ impl Union {
     ) -> Result<Child> {
         let (mark, covers) = self.free_name(state, name)?;
         let inheritance = self.inheritance(dir, state)?;
-        let looks = self.looks(new, caller, &inheritance)?;
+        let looks = self.looks(&self.ids, new, caller, &inheritance)?;
         let recorded = dir.records().is_some();
         if new.is_whiteout_device() && !recorded {
             self.mark_impure(writable, dir, state)?;
@@ -256,7 +272,7 @@ impl Union {
                 name: Arc::clone(name),
             })
         };
-        let inode = self.new_inode(of_upper(ino), kind, node);
+        let inode = self.new_inode(None, of_upper(ino), kind, node);
         if let Some(mut state) = inode.lock_dir() {
             // Known to be empty: nobody need read it.
             state.listing = Some(Listing::default());
@@ -269,12 +285,12 @@ impl Union {
 
     pub(super) fn looks(
         &self,
+        ids: &IdMaps,
         new: &New<'_>,
         caller: &Caller<'_>,
         inheritance: &Inheritance,
     ) -> Result<Looks> {
-        let (Some(uid), Some(gid)) = (self.ids.disk_uid(caller.uid), self.ids.disk_gid(caller.gid))
-        else {
+        let (Some(uid), Some(gid)) = (ids.disk_uid(caller.uid), ids.disk_gid(caller.gid)) else {
             return refuse(Errno::OVERFLOW);
         };
         let umask = if inheritance.default_acl.is_some() {
@@ -337,18 +353,13 @@ impl Union {
                     .during("create", &staged)?,
             }
             let object = stage.object(&staged).during("open", &staged)?;
-            self.dress_new(writable, &object, new.kind(), looks, inheritance, caller)?;
+            let keeping = Some(writable.keeping);
+            self.dress_new(keeping, &object, new.kind(), looks, inheritance, caller)?;
             if opaque {
                 writable.make_opaque(&stage.child(&staged))?;
             }
             if new.is_whiteout_device() && stage.records().is_none() {
-                let Some(prefix) = writable.abilities.own_xattrs.filter(|_| !self.no_xattrs) else {
-                    return refuse(Errno::PERM);
-                };
-                let xattr = format!("{prefix}{DEVICE_XATTR}");
-                object
-                    .set_xattr(xattr.as_bytes(), b"0:0", XattrFlags::empty())
-                    .during("setxattr", xattr.as_bytes())?;
+                self.make_device(writable, &object)?;
             }
             Ok(())
         };
@@ -361,20 +372,31 @@ impl Union {
         }
     }
 
+    /// Makes an empty file of the upper a device 0/0 of the merged view. Errors: EPERM where it cannot be remembered.
+    pub(super) fn make_device(&self, writable: &Writable, object: &UpperObject) -> Result<()> {
+        let Some(prefix) = writable.abilities.own_xattrs.filter(|_| !self.no_xattrs) else {
+            return refuse(Errno::PERM);
+        };
+        let xattr = format!("{prefix}{DEVICE_XATTR}");
+        object
+            .set_xattr(xattr.as_bytes(), b"0:0", XattrFlags::empty())
+            .during("setxattr", xattr.as_bytes())
+    }
+
     /// Gives an object that was just made its owner, its labels, and the mode bits that making it did not give.
     pub(super) fn dress_new(
         &self,
-        writable: &Writable,
+        keeping: Option<Keeping>,
         object: &UpperObject,
         kind: Kind,
         looks: &Looks,
         inheritance: &Inheritance,
         caller: &Caller<'_>,
     ) -> Result<()> {
-        if writable.stage.dir().records().is_some() {
-            let perm = match &inheritance.default_acl {
-                Some(acl) if kind != Kind::Symlink => {
-                    inherit(writable, object, kind, looks.mode, acl)?
+        if object.is_recorded() {
+            let perm = match (&inheritance.default_acl, keeping) {
+                (Some(acl), Some(keeping)) if kind != Kind::Symlink => {
+                    inherit(keeping, object, kind, looks.mode, acl)?
                 }
                 _ => looks.mode,
             };
@@ -386,13 +408,13 @@ impl Union {
                 rdev: looks.rdev,
             };
             if object.record(&record).during("setxattr", b".")? {
-                return self.label(object, caller.security);
+                return self.label(keeping, object, caller.security);
             }
         }
         self.tolerate_owner(object.chown(Some(looks.uid), Some(looks.gid)))
             .during("chown", b".")?;
         // Behind chown(2), which takes security.capability away.
-        self.label(object, caller.security)?;
+        self.label(keeping, object, caller.security)?;
         // chown(2) clears setuid and setgid, mkdir(2) does not take them.
         if looks.mode & 0o6000 != 0 && kind != Kind::Symlink {
             let perm = object.stat().during("stat", b".")?.perm();
@@ -434,7 +456,7 @@ impl Union {
 
 /// Gives a new object what it inherits from its directory's default ACL, where no disk does; gives its mode.
 fn inherit(
-    writable: &Writable,
+    keeping: Keeping,
     object: &UpperObject,
     kind: Kind,
     mode: u32,
@@ -445,7 +467,7 @@ fn inherit(
     };
     let set = |name, value: &[u8]| {
         object
-            .set_xattr(&writable.keeping.stored(name), value, XattrFlags::empty())
+            .set_xattr(&keeping.stored(name), value, XattrFlags::empty())
             .during("setxattr", name)
     };
     if kind == Kind::Dir {

@@ -13,9 +13,10 @@ use rustix::io::Errno;
 use super::Union;
 use super::copyup::{READ_WRITE, fallocate_flags};
 use super::error::{During, Result, refuse};
-use super::inode::{FileState, Inode, NodeId, Real};
+use super::inode::{FileNode, FileState, Inode, NodeId, Real};
 use crate::layer::stat::{Kind, Stat};
 use crate::layer::upper::{SetTime, timestamps};
+use crate::layer::xattr::proc_path;
 use crate::sync::lock;
 
 /// Writes everything at `offset`, however many calls that takes.
@@ -64,7 +65,16 @@ impl Union {
                 }
                 file.data.get_or_open(|| dir.open_entry(name))
             }
+            Real::Upper { .. } if inode.volume.is_some() => {
+                self.open_in_volume(inode, file, &state, write)
+            }
             Real::Upper { .. } | Real::Orphan(_) => {
+                if !write && self.volume_of(inode).is_some_and(|volume| volume.read_only) {
+                    return file
+                        .data
+                        .get_or_open(|| open_upper(&state, OFlags::RDONLY))
+                        .during("open", b".");
+                }
                 let open = || open_upper(&state, READ_WRITE).inspect(|fd| self.spare_atime(fd));
                 match file.data.get_or_open(open) {
                     // A file that is being executed, that is immutable or append-only, or on a disk that became
@@ -83,6 +93,33 @@ impl Union {
         }
     }
 
+    /// The descriptor of a file of a volume, for whatever its disk allows. Errors: ESTALE for another file that took its
+    /// place, and those of open(2).
+    fn open_in_volume(
+        &self,
+        inode: &Inode,
+        file: &FileNode,
+        state: &FileState,
+        write: bool,
+    ) -> rustix::io::Result<Arc<OwnedFd>> {
+        let read_only = self.volume_of(inode).is_some_and(|v| v.read_only);
+        let open = |flags| {
+            let object = self
+                .object_of(inode, state)
+                .map_err(|error| error.errno())?;
+            object.open(flags)
+        };
+        if read_only {
+            return file.data.get_or_open(|| open(OFlags::RDONLY));
+        }
+        match file.data.get_or_open(|| open(READ_WRITE)) {
+            Err(Errno::TXTBSY | Errno::ROFS | Errno::ACCESS | Errno::PERM) if !write => {
+                open(OFlags::RDONLY).map(Arc::new)
+            }
+            other => other,
+        }
+    }
+
     /// With `noatime`, reading through the descriptor leaves the access time alone. Only the file's owner and root
     /// may ask for that; for others the disk's own mount options decide.
     pub(super) fn spare_atime(&self, fd: &OwnedFd) {
@@ -98,6 +135,10 @@ impl Union {
         let Some(state) = inode.lock_file() else {
             return refuse(Errno::ISDIR);
         };
+        if inode.volume.is_some() {
+            let object = self.object_of(inode, &state)?;
+            return object.open(flags).during("open", b".");
+        }
         open_upper(&state, flags).during("open", b".")
     }
 
@@ -215,7 +256,7 @@ impl Union {
     /// volatile. Nothing of a lower layer needs that.
     pub fn fsync(&self, node: NodeId, data_only: bool) -> Result<()> {
         let inode = self.table.get(node)?;
-        if self.volatile {
+        if self.volatile && inode.volume.is_none() {
             return Ok(());
         }
         if inode.kind == Kind::Dir {
@@ -240,9 +281,15 @@ impl Union {
         synced.during("fsync", b".")
     }
 
-    /// Brings everything on the upper's disk to that disk (syncfs(2)), whoever wrote it, unless the union is volatile.
-    /// A read-only union has nothing to bring there. Errors: EIO, ENOSPC and EDQUOT, of earlier writes too.
+    /// Brings everything on the upper's disk to that disk (syncfs(2)), whoever wrote it, unless the union is volatile,
+    /// and everything on the disks of volumes. A read-only union has nothing to bring there. Errors: EIO, ENOSPC and EDQUOT, of earlier writes too.
     pub fn syncfs(&self) -> Result<()> {
+        for volume in self.volumes.iter().filter(|volume| !volume.read_only) {
+            let path = proc_path(&volume.fd);
+            let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+            let fd = rustix::fs::open(path, flags, rustix::fs::Mode::empty());
+            fd.and_then(rustix::fs::syncfs).during("syncfs", b".")?;
+        }
         let Some(writable) = self.writable.as_ref().filter(|_| !self.volatile) else {
             return Ok(());
         };
@@ -296,10 +343,19 @@ impl Union {
 
     /// The target of a symlink.
     pub fn readlink(&self, node: NodeId) -> Result<Vec<u8>> {
-        let inode = self.table.get(node)?;
+        self.read_link_of(&*self.table.get(node)?)
+    }
+
+    pub(super) fn read_link_of(&self, inode: &Inode) -> Result<Vec<u8>> {
         let Some(state) = inode.lock_file() else {
             return refuse(Errno::INVAL);
         };
+        if inode.volume.is_some() {
+            let object = self.object_of(inode, &state)?;
+            return rustix::fs::readlinkat(object.fd(), "", Vec::with_capacity(256))
+                .map(std::ffi::CString::into_bytes)
+                .during("readlink", b".");
+        }
         match &state.real {
             Real::Lower { dir, name } => dir.read_link(name),
             Real::Upper { dir, name } => dir.read_link(name),
@@ -311,12 +367,14 @@ impl Union {
         .during("readlink", b".")
     }
 
-    /// statvfs(3) of the disk that takes what is written: the upper's, or the newest lower's when there is none.
-    pub fn statfs(&self) -> Result<StatVfs> {
-        let fd = match (&self.upper, self.lowers.first()) {
-            (Some(dir), _) => dir.fd(),
-            (None, Some(dir)) => dir.fd(),
-            (None, None) => Err(Errno::NOENT),
+    /// statvfs(3) of the disk that takes what is written at a node: the volume's, the upper's, or the newest lower's when
+    /// there is none.
+    pub fn statfs(&self, node: NodeId) -> Result<StatVfs> {
+        let fd = match (self.volume_disk(node), &self.upper, self.lowers.first()) {
+            (Some(fd), ..) => Ok(fd),
+            (None, Some(dir), _) => dir.fd(),
+            (None, None, Some(dir)) => dir.fd(),
+            (None, None, None) => Err(Errno::NOENT),
         };
         fd.and_then(rustix::fs::fstatvfs).during("statvfs", b"/")
     }

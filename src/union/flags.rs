@@ -55,8 +55,8 @@ impl Union {
     /// Errors: EROFS, ENOTTY where the upper's disk has none and for other types, EOPNOTSUPP for flags it does not
     /// know, EPERM for those that the daemon may not set, and those of a copy-up.
     pub fn set_inode_flags(&self, node: NodeId, flags: u32) -> Result<()> {
-        self.writable()?;
         let inode = self.table.get(node)?;
+        self.check_writable(&inode)?;
         let wanted = IFlags::from_bits_retain(flags);
         let behind = self.behind(&inode)?;
         let seen = match flags_of(&behind) {

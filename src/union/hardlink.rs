@@ -148,7 +148,9 @@ impl Union {
         let mut at = Arc::clone(&self.root);
         for parent in parents {
             match self.child(&at, parent)? {
-                Some(child) if child.inode.kind == Kind::Dir => at = child.inode,
+                Some(child) if child.inode.kind == Kind::Dir && child.inode.volume.is_none() => {
+                    at = child.inode;
+                }
                 _ => return Ok(None),
             }
         }
@@ -157,6 +159,7 @@ impl Union {
         };
         let visible = self.slot_mut(&mut state, name)?.is_some_and(|slot| {
             slot.upper.is_none()
+                && slot.mount.is_none()
                 && slot
                     .lower
                     .as_ref()

@@ -5,6 +5,7 @@
 //! | made in the upper | its inode number on the upper's disk |
 //! | in a lower layer | layer number counted from the oldest, and its inode number there |
 //! | copied up from a lower layer | what it was below; remembered in an xattr of the copy |
+//! | in a volume | the volume's number, and its inode number there |
 //!
 //! The layer's number is part of it because layers may share inodes (stores that link equal files together)
 //! and may lie on different disks. It counts from the oldest layer so that a new layer on top changes nothing.
@@ -29,6 +30,18 @@ pub fn of_upper(ino: u64) -> u64 {
 pub fn of_lower(layer: LayerNo, lowers: usize, ino: u64) -> u64 {
     let from_oldest = (lowers + 1).saturating_sub(usize::from(layer));
     compose(from_oldest as u64, ino)
+}
+
+/// The `st_ino` of an object of a volume: its number takes the place of a layer's, counted down from the largest. `dev` is
+/// 0 on the disk of the volume itself, and the device of another one that is mounted in it.
+#[must_use]
+pub fn of_volume(volume: u16, dev: u64, ino: u64) -> u64 {
+    let layer = (1 << LAYER_BITS) - 1 - u64::from(volume);
+    if dev == 0 {
+        compose(layer, ino)
+    } else {
+        HASHED | (mix(ino ^ mix(dev ^ mix(layer))) >> 2)
+    }
 }
 
 fn compose(layer: u64, ino: u64) -> u64 {
@@ -76,6 +89,11 @@ mod tests {
             of_lower(3, 3, 12 | 1 << 41),
             of_lower(2, 3, 12 | 1 << 41),
             of_upper(u64::MAX),
+            of_volume(0, 0, 12),
+            of_volume(1, 0, 12),
+            of_volume(0, 7, 12),
+            of_volume(u16::MAX, 0, 12),
+            of_lower(1, usize::from(u16::MAX), 12),
         ];
         let distinct: std::collections::HashSet<_> = numbers.iter().collect();
         assert_eq!(distinct.len(), numbers.len());

@@ -81,6 +81,19 @@ impl IdMaps {
         }
     }
 
+    /// What is left of the mappings where ids are what they are: all owners may be made one.
+    #[must_use]
+    pub fn squash_only(&self) -> Self {
+        let only = |map: &Map| Map {
+            ranges: Vec::new(),
+            squash: map.squash,
+        };
+        Self {
+            users: only(&self.users),
+            groups: only(&self.groups),
+        }
+    }
+
     /// How a user on disk is seen.
     #[must_use]
     pub fn seen_uid(&self, disk: u32) -> u32 {

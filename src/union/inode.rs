@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::attr::Attr;
 use super::listing::Listing;
+use super::volume::VolumeNo;
 use crate::layer::dir::Name;
 use crate::layer::stat::Kind;
 use crate::layer::upper::UpperObject;
@@ -51,6 +52,8 @@ pub struct Inode {
     pub st_ino: u64,
     /// Its type; constant.
     pub kind: Kind,
+    /// The volume that it is in.
+    pub(super) volume: Option<VolumeNo>,
     pub(super) lookups: AtomicU64,
     /// Bit 0: it is known to have no xattrs that are shown. The rest counts how often one was set, so that what was found before
     /// is not noted after.

@@ -26,19 +26,25 @@ use crate::layer::stat::Kind;
 impl Union {
     /// Gives a file another name and counts one lookup on it.
     /// Errors: EPERM for a directory or a name that would be a whiteout, EEXIST, ENOENT when the file has no
-    /// name any more (one that never had any gets its first: [`Union::tmpfile`]), EMLINK, EROFS, and what the disk
+    /// name any more (one that never had any gets its first: [`Union::tmpfile`]), EMLINK, EXDEV from or into a volume, EROFS, and what the disk
     /// answers.
     pub fn link(&self, node: NodeId, parent: NodeId, name: &[u8]) -> Result<Entry> {
-        let writable = self.writable()?;
-        self.check_new_name(name)?;
         let inode = self.table.get(node)?;
         refuse_directory(&inode)?;
+        let parent = self.table.get(parent)?;
+        if inode.volume != parent.volume || self.is_mount(&inode) {
+            return refuse(Errno::XDEV);
+        }
+        if parent.volume.is_some() {
+            return self.link_in_volume(&inode, &parent, name);
+        }
+        let writable = self.writable()?;
+        self.check_new_name(name)?;
         // The upper's disk tells apart what never had a name and what has none any more; a lower file had one.
         let is_gone = |file: &FileState| !file.is_upper() && file.links.is_empty();
         if inode.lock_file().is_some_and(|file| is_gone(&file)) {
             return refuse(Errno::NOENT);
         }
-        let parent = self.table.get(parent)?;
         self.copy_up_file(&inode, None)?;
         let dir = self.copy_up_dir(&parent)?;
         let key = {

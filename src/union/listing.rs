@@ -13,6 +13,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::inode::Inode;
 use super::stack::{Found, LowerFound, Merged, Redirect};
+use super::volume::Mounted;
 use crate::layer::dir::Name;
 use crate::layer::mark::Mark;
 use crate::layer::stat::{Kind, Time};
@@ -31,6 +32,8 @@ pub(super) struct Slot {
     pub(super) mark: Option<Mark>,
     /// The redirect of the upper's directory.
     pub(super) upper_redirect: Option<Redirect>,
+    /// A volume that is shown instead of all that.
+    pub(super) mount: Option<Mounted>,
     /// What the lower layers have, shown or covered.
     pub(super) lower: Option<LowerFound>,
     /// `st_ino` of what is visible.
@@ -43,12 +46,17 @@ impl Slot {
     /// Whether the name exists in the merged view.
     #[must_use]
     pub(super) fn is_visible(&self) -> bool {
-        self.upper.is_some() || (self.mark.is_none() && self.lower.is_some())
+        self.mount.is_some()
+            || self.upper.is_some()
+            || (self.mark.is_none() && self.lower.is_some())
     }
 
     /// The type of what is visible.
     #[must_use]
     pub(super) fn kind(&self) -> Option<Kind> {
+        if let Some(mount) = &self.mount {
+            return Some(mount.kind);
+        }
         match (&self.upper, &self.mark, &self.lower) {
             (Some(upper), _, _) => Some(upper.kind),
             (None, None, Some(lower)) => Some(lower.found.kind),
@@ -166,6 +174,20 @@ impl Listing {
         if !visible && slot.mark.is_none() && slot.lower.is_none() {
             self.slots.remove(name);
         }
+    }
+
+    /// Forgets names whose inodes nobody holds any more, now and then: for a directory that is not listed here, but only
+    /// remembers what was looked up (`volume.rs`).
+    pub(super) fn sweep(&mut self) {
+        const SMALL: usize = 256;
+        let len = self.slots.len();
+        if len < SMALL || !len.is_power_of_two() {
+            return;
+        }
+        self.slots
+            .retain(|_, slot| slot.mount.is_some() || slot.child.strong_count() > 0);
+        let slots = &self.slots;
+        self.order.retain(|_, name| slots.contains_key(name));
     }
 
     /// Visible names behind `cookie`, in order, with their slots.

@@ -14,8 +14,9 @@ use super::inode::{
     DirNode, DirState, FileNode, FileState, Inode, Link, Node, NodeId, Place, Real,
 };
 use super::listing::Slot;
+use super::volume::VolumeNo;
 use super::{NAME_MAX, RealKey, Union};
-use crate::layer::dir::{Name, UPPER};
+use crate::layer::dir::Name;
 use crate::layer::stat::{Kind, Stat};
 use crate::layer::{FdSlot, LowerDir, UpperDir};
 
@@ -91,6 +92,9 @@ impl Union {
                 && slot.child.strong_count() == 0
             {
                 slot.child = Weak::new();
+                if place.parent.volume.is_some() && slot.mount.is_none() {
+                    listing.update(&place.name, |slot| slot.upper = None);
+                }
             }
         }
     }
@@ -106,9 +110,18 @@ impl Union {
                     return refuse(Errno::NOTDIR);
                 };
                 self.load(&mut state)?;
+                let found = match parent.volume {
+                    Some(_) => self.refresh(&mut state, name)?,
+                    None => None,
+                };
                 match self.child_locked(parent, &mut state, name)? {
                     Instance::None => return Ok(None),
-                    Instance::Ready(child) => return Ok(Some(child)),
+                    Instance::Ready(mut child) => {
+                        if child.inode.volume == parent.volume {
+                            child.stat = found.or(child.stat);
+                        }
+                        return Ok(Some(child));
+                    }
                     Instance::SharedLower(shared) => shared,
                 }
             };
@@ -168,6 +181,10 @@ impl Union {
         else {
             return Ok(Instance::None);
         };
+        if let Some(mount) = &slot.mount {
+            let inode = mount.inode.upgrade();
+            return Ok(inode.map_or(Instance::None, |inode| Instance::Ready(Child::known(inode))));
+        }
         if let Some(inode) = slot.child.upgrade() {
             return Ok(Instance::Ready(Child::known(inode)));
         }
@@ -195,6 +212,9 @@ impl Union {
         name: &Name,
     ) -> Result<Arc<Inode>> {
         let upper = match (&slot.upper, &state.upper) {
+            (Some(found), Some(dir)) if parent.volume.is_some() => {
+                Some(dir.child_being(name, found.ino))
+            }
             (Some(_), Some(dir)) => Some(dir.child(name)),
             _ => None,
         };
@@ -221,7 +241,7 @@ impl Union {
             name: Arc::clone(name),
         };
         let node = self.new_dir_node(Some(place), upper, lowers);
-        Ok(self.new_inode(slot.st_ino, Kind::Dir, node))
+        Ok(self.new_inode(parent.volume, slot.st_ino, Kind::Dir, node))
     }
 
     fn instantiate_file(
@@ -238,9 +258,9 @@ impl Union {
                 name: Arc::clone(name),
             });
             let kind = slot.kind().unwrap_or_else(|| stat.kind());
-            let mut inode = self.new_inode(slot.st_ino, kind, node);
+            let mut inode = self.new_inode(parent.volume, slot.st_ino, kind, node);
             if stat.nlink > 1 {
-                inode = self.share((UPPER, stat.dev, stat.ino), inode);
+                inode = self.share((dir.layer(), stat.dev, stat.ino), inode);
             }
             if let Some(mut file) = inode.lock_file() {
                 file.add_link(parent, name, Some(dir.clone()));
@@ -259,6 +279,7 @@ impl Union {
             return Ok(Instance::SharedLower(SharedLower {
                 key: (lower.top, stat.dev, stat.ino),
                 found_ino: lower.found.ino,
+                kind: lower.found.kind,
                 dir: dir.clone(),
                 name: Arc::clone(name),
                 stat,
@@ -273,7 +294,7 @@ impl Union {
             dir: dir.clone(),
             name: Arc::clone(name),
         });
-        let inode = self.new_inode(slot.st_ino, stat.kind(), node);
+        let inode = self.new_inode(None, slot.st_ino, lower.found.kind, node);
         if let Some(mut file) = inode.lock_file() {
             file.add_link(parent, name, None);
         }
@@ -308,7 +329,7 @@ impl Union {
                 .map(|place| Link { place, upper: None })
                 .collect();
         }
-        let inode = self.new_inode(shared.st_ino, shared.stat.kind(), node);
+        let inode = self.new_inode(None, shared.st_ino, shared.kind, node);
         if let Some(file) = inode.file() {
             file.shared_lower.store(true, Ordering::Relaxed);
         }
@@ -345,7 +366,13 @@ impl Union {
         }
     }
 
-    pub(super) fn new_inode(&self, st_ino: u64, kind: Kind, node: Node) -> Arc<Inode> {
+    pub(super) fn new_inode(
+        &self,
+        volume: Option<VolumeNo>,
+        st_ino: u64,
+        kind: Kind,
+        node: Node,
+    ) -> Arc<Inode> {
         let id = self.table.fresh_id();
         if let Node::Dir(dir) = &node {
             crate::sync::lock(&dir.state).id = Some(id);
@@ -354,6 +381,7 @@ impl Union {
             id,
             st_ino,
             kind,
+            volume,
             lookups: AtomicU64::new(0),
             xattrs: AtomicU64::new(0),
             node,
@@ -402,6 +430,7 @@ pub(super) struct SharedLower {
     key: RealKey,
     /// Its inode number as getdents(2) gave it, which is another one for a mounted file.
     found_ino: u64,
+    kind: Kind,
     dir: LowerDir,
     name: Name,
     stat: Stat,

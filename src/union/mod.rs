@@ -3,11 +3,13 @@
 
 mod acl;
 mod append;
+mod attach;
 pub mod attr;
 pub mod audit;
 mod backing;
 pub mod changes;
 pub mod config;
+mod copydata;
 mod copyup;
 mod create;
 mod cut;
@@ -38,11 +40,17 @@ mod table;
 #[cfg(test)]
 mod testing;
 mod tmpfile;
+mod volume;
+mod volume_ops;
+#[cfg(test)]
+mod volume_random;
+#[cfg(test)]
+mod volume_tests;
 mod whiteout;
 mod xattr;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock, RwLock, Weak};
 
 use dashmap::DashMap;
 use rustix::io::Errno;
@@ -74,6 +82,7 @@ use idmap::IdMaps;
 use inode::Inode;
 use stage::Stage;
 use table::Table;
+use volume::{MountPoint, Volume};
 
 /// Longest name (NAME_MAX of every Linux file system a layer may be on).
 pub const NAME_MAX: usize = crate::layer::mark::NAME_MAX;
@@ -123,6 +132,11 @@ pub struct Union {
     renames: Mutex<()>,
     /// Who wants to hear of changes that others made to the layers.
     changes: OnceLock<std::sync::mpsc::Sender<Change>>,
+    volumes: Vec<Volume>,
+    /// Owners in volumes, which no mapping of the layers is about.
+    volume_ids: IdMaps,
+    /// Where volumes are shown; written while the union is opened only.
+    mounts: RwLock<Vec<MountPoint>>,
     fds: Arc<FdCache>,
     root: Arc<Inode>,
 }
@@ -136,7 +150,7 @@ impl Union {
         }
     }
 
-    /// Whether nothing can be changed through this union.
+    /// Whether nothing can be changed but in volumes.
     #[must_use]
     pub fn is_read_only(&self) -> bool {
         self.writable.is_none()

@@ -2,12 +2,13 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 use dashmap::DashMap;
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
+use super::attach::open_sources;
 use super::config::{CacheMode, Config, SetupError, WhiteoutForm};
 use super::hardlink::finish_publications;
 use super::idmap::IdMaps;
@@ -72,11 +73,14 @@ impl Union {
             (Some(root), _) => (None, reads_plain_names(root)),
             _ => (None, false),
         };
+        let (volumes, sources): (Vec<_>, Vec<_>) =
+            open_sources(&config.volumes)?.into_iter().unzip();
         let link_index = lowers.iter().map(|_| OnceLock::new()).collect();
         let root = Arc::new(Inode {
             id: NodeId::ROOT,
             st_ino: ROOT_INO,
             kind: Kind::Dir,
+            volume: None,
             lookups: AtomicU64::new(1),
             xattrs: AtomicU64::new(0),
             node: Node::Dir(Box::new(DirNode {
@@ -97,13 +101,17 @@ impl Union {
         );
         // A read-only view of an upper shows what another mount is writing there.
         let shared_upper = upper.is_some() && writable.is_none();
-        Ok(Self {
+        let ids = IdMaps::new(config);
+        let mut union = Self {
             redirect_roots: visible_roots(upper.as_ref(), plain_wh_names, &lowers),
             lowers,
             upper,
             writable,
             plain_wh_names,
-            ids: IdMaps::new(config),
+            volume_ids: ids.squash_only(),
+            ids,
+            volumes,
+            mounts: RwLock::default(),
             volatile: config.volatile,
             noatime: config.noatime,
             kernel_keeps_mtime: AtomicBool::new(false),
@@ -124,7 +132,9 @@ impl Union {
             changes: OnceLock::new(),
             fds,
             root,
-        })
+        };
+        union.attach(&config.volumes, &sources)?;
+        Ok(union)
     }
 }
 

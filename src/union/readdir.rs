@@ -51,7 +51,7 @@ impl Union {
     ) -> Result<()> {
         let parent = self.table.get(node)?;
         self.walk(node, cookie, |entry| {
-            if entry.cookie <= DOT_DOT {
+            if matches!(&*entry.name, b"." | b"..") {
                 return Ok(each(entry, None));
             }
             // Other threads may have removed it: then there is nothing to show any more.
@@ -82,6 +82,9 @@ impl Union {
         let inode = self.table.get(node)?;
         if inode.kind != Kind::Dir {
             return refuse(Errno::NOTDIR);
+        }
+        if inode.volume.is_some() {
+            return self.walk_volume(&inode, cookie, each);
         }
         let parent_ino = inode.place().map_or(inode.st_ino, |p| p.parent.st_ino);
         for (dot, ino, at) in [

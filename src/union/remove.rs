@@ -25,14 +25,18 @@ const PATIENCE: usize = 100;
 
 impl Union {
     /// Removes a name of anything but a directory. Whoever has the file open keeps it.
-    /// Errors: ENOENT, EISDIR, EROFS, and what the disk answers.
+    /// Errors: ENOENT, EISDIR, EROFS, EBUSY for what a volume is shown at, and what the disk answers.
     pub fn unlink(&self, parent: NodeId, name: &[u8]) -> Result<()> {
-        let writable = self.writable()?;
         let parent = self.table.get(parent)?;
+        if parent.volume.is_some() {
+            return self.remove_in_volume(&parent, name, false);
+        }
+        let writable = self.writable()?;
         for _ in 0..PATIENCE {
             let Some(child) = self.child(&parent, name)? else {
                 return refuse(Errno::NOENT);
             };
+            self.check_no_mount(&child.inode, false)?;
             let Some(file) = child.inode.file() else {
                 return refuse(Errno::ISDIR);
             };
@@ -181,13 +185,17 @@ impl Union {
 
     /// Removes an empty directory. Errors: ENOENT, ENOTDIR, ENOTEMPTY, EROFS, EBUSY, what the disk answers.
     pub fn rmdir(&self, parent: NodeId, name: &[u8]) -> Result<()> {
-        let writable = self.writable()?;
         let parent = self.table.get(parent)?;
+        if parent.volume.is_some() {
+            return self.remove_in_volume(&parent, name, true);
+        }
+        let writable = self.writable()?;
         for _ in 0..PATIENCE {
             let Some(child) = self.child(&parent, name)? else {
                 return refuse(Errno::NOENT);
             };
             let inode = child.inode;
+            self.check_no_mount(&inode, false)?;
             self.check_empty(&inode)?;
             let dir = self.dir_for_removal(&parent, name)?;
             let trash = {

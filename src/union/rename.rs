@@ -47,10 +47,10 @@ pub enum RenameMode {
 }
 
 /// One end of a rename.
-struct End<'a> {
-    parent: &'a Arc<Inode>,
-    dir: UpperDir,
-    name: Name,
+pub(super) struct End<'a> {
+    pub(super) parent: &'a Arc<Inode>,
+    pub(super) dir: UpperDir,
+    pub(super) name: Name,
 }
 
 /// What the slots said before anything was changed.
@@ -65,7 +65,7 @@ struct Before {
 impl Union {
     /// Renames `from_name` in `from` to `to_name` in `to`.
     /// Errors: ENOENT, EEXIST, ENOTEMPTY, ENOTDIR, EISDIR, EINVAL for a directory into itself, EPERM for a name
-    /// that would be a whiteout, EROFS, ENOSPC (the copies made so far stay, unseen), what the disk answers.
+    /// that would be a whiteout, EXDEV from or into a volume, EBUSY for what a volume is shown at or below, EROFS, ENOSPC (the copies made so far stay, unseen), what the disk answers.
     pub fn rename(
         &self,
         from: NodeId,
@@ -74,16 +74,31 @@ impl Union {
         to_name: &[u8],
         mode: RenameMode,
     ) -> Result<()> {
-        let writable = self.writable()?;
-        self.check_new_name(to_name)?;
         let from = self.table.get(from)?;
         let to = self.table.get(to)?;
+        if from.volume != to.volume {
+            return refuse(Errno::XDEV);
+        }
+        if from.volume.is_some() {
+            let flags = match mode {
+                RenameMode::Replace => RenameFlags::empty(),
+                RenameMode::NoReplace => RenameFlags::NOREPLACE,
+                RenameMode::Exchange => RenameFlags::EXCHANGE,
+            };
+            return self.rename_in_volume((&from, from_name), (&to, to_name), flags);
+        }
+        let writable = self.writable()?;
+        self.check_new_name(to_name)?;
         for _ in 0..PATIENCE {
             let Some(source) = self.child(&from, from_name)? else {
                 return refuse(Errno::NOENT);
             };
             let source = source.inode;
             let target = self.child(&to, to_name)?.map(|child| child.inode);
+            self.check_no_mount(&source, true)?;
+            if let Some(target) = &target {
+                self.check_no_mount(target, mode == RenameMode::Exchange)?;
+            }
             match (&target, mode) {
                 (Some(_), RenameMode::NoReplace) => return refuse(Errno::EXIST),
                 (None, RenameMode::Exchange) => return refuse(Errno::NOENT),
@@ -134,6 +149,18 @@ impl Union {
         mode: RenameMode,
         caller: &Caller<'_>,
     ) -> Result<()> {
+        if self.is_shared(from) {
+            let flags = match mode {
+                RenameMode::NoReplace => RenameFlags::NOREPLACE | RenameFlags::WHITEOUT,
+                RenameMode::Replace => RenameFlags::WHITEOUT,
+                RenameMode::Exchange => return refuse(Errno::INVAL),
+            };
+            let (from, to) = (self.table.get(from)?, self.table.get(to)?);
+            if from.volume != to.volume {
+                return refuse(Errno::XDEV);
+            }
+            return self.rename_in_volume((&from, from_name), (&to, to_name), flags);
+        }
         self.rename(from, from_name, to, to_name, mode)?;
         let device = New::Node {
             kind: Kind::Char,
@@ -387,24 +414,7 @@ impl Union {
             self.leaves_origin(writable, &from.dir, &from.name, source.kind),
             self.leaves_origin(writable, &to.dir, &to.name, target.kind),
         );
-        let swap = || {
-            from.dir
-                .rename(&from.name, &to.dir, &to.name, RenameFlags::EXCHANGE)
-        };
-        match dirs {
-            (Some(a), Some(b)) => a.relocate(&to.dir, &to.name, || {
-                let mut swapped = Ok(());
-                let other = b.relocate(&from.dir, &from.name, || {
-                    swapped = swap();
-                    swapped
-                });
-                other.and(swapped)
-            }),
-            (Some(a), None) => a.relocate(&to.dir, &to.name, swap),
-            (None, Some(b)) => b.relocate(&from.dir, &from.name, swap),
-            (None, None) => swap(),
-        }
-        .during("rename (exchange)", &from.name)?;
+        swap_entries(dirs, from, to).during("rename (exchange)", &from.name)?;
         if !Arc::ptr_eq(from.parent, to.parent) {
             if leaves.0 {
                 self.drop_child_origin(&from.dir, before_from.ino);
@@ -488,11 +498,11 @@ fn is_marked(inode: &Inode, before: Before) -> bool {
 }
 
 /// The upper's directory object of an inode.
-fn dir_of(inode: &Inode) -> Option<UpperDir> {
+pub(super) fn dir_of(inode: &Inode) -> Option<UpperDir> {
     inode.lock_dir()?.upper.clone()
 }
 
-fn move_entry(
+pub(super) fn move_entry(
     source: &Inode,
     from: &End<'_>,
     to: &End<'_>,
@@ -505,7 +515,32 @@ fn move_entry(
     }
 }
 
-fn move_link(state: &mut FileState, from: &End<'_>, to: &End<'_>) {
+/// Exchanges two entries on the disk; `dirs` are their directory objects, as far as they are directories.
+pub(super) fn swap_entries(
+    dirs: (Option<UpperDir>, Option<UpperDir>),
+    from: &End<'_>,
+    to: &End<'_>,
+) -> rustix::io::Result<()> {
+    let swap = || {
+        from.dir
+            .rename(&from.name, &to.dir, &to.name, RenameFlags::EXCHANGE)
+    };
+    match dirs {
+        (Some(a), Some(b)) => a.relocate(&to.dir, &to.name, || {
+            let mut swapped = Ok(());
+            let other = b.relocate(&from.dir, &from.name, || {
+                swapped = swap();
+                swapped
+            });
+            other.and(swapped)
+        }),
+        (Some(a), None) => a.relocate(&to.dir, &to.name, swap),
+        (None, Some(b)) => b.relocate(&from.dir, &from.name, swap),
+        (None, None) => swap(),
+    }
+}
+
+pub(super) fn move_link(state: &mut FileState, from: &End<'_>, to: &End<'_>) {
     state.drop_link(from.parent, &from.name);
     state.add_link(to.parent, &to.name, Some(to.dir.clone()));
     let moved = matches!(&state.real, Real::Upper { dir, name }
@@ -519,7 +554,7 @@ fn move_link(state: &mut FileState, from: &End<'_>, to: &End<'_>) {
 }
 
 /// Tells a renamed directory where it is.
-fn settle(inode: &Inode, to: &End<'_>) {
+pub(super) fn settle(inode: &Inode, to: &End<'_>) {
     if let Some(dir) = inode.dir() {
         *lock(&dir.place) = Some(Place {
             parent: Arc::clone(to.parent),

@@ -14,6 +14,7 @@ use super::inode::DirState;
 use super::listing::{Listing, Slot, Stamp};
 use super::origin::{own_xattr, read_origin};
 use super::stack::Merger;
+use super::volume::is_volume_dir;
 use crate::layer::dir::{Dir, Name, UPPER};
 use crate::layer::mark::{
     DirMarks, Mark, NameMeaning, REDIRECT_XATTRS, WHITEOUT_XATTRS, dir_marks, meaning,
@@ -24,10 +25,19 @@ use crate::layer::stat::Kind;
 const RECHECK: Duration = Duration::from_millis(400);
 
 impl Union {
-    /// Reads the directory's layers if that was not done yet, or, where they may change, again if they did.
+    /// Reads the directory's layers if that was not done yet, or, where they may change, again if they did. A directory
+    /// of a volume is not read: its listing has what was looked up only (see [`Union::refresh`]).
     pub(super) fn load(&self, state: &mut DirState) -> Result<()> {
         if state.removed.is_some() {
             state.listing.get_or_insert_with(Listing::default);
+            return Ok(());
+        }
+        if is_volume_dir(state) {
+            if state.listing.is_none() {
+                let mut listing = Listing::default();
+                self.show_mounts(state.id, &mut listing);
+                state.listing = Some(listing);
+            }
             return Ok(());
         }
         if let Some(listing) = &mut state.listing {
@@ -53,6 +63,7 @@ impl Union {
         if !before.iter().any(Stamp::is_fresh) {
             fresh.stamps = before;
         }
+        self.show_mounts(state.id, &mut fresh);
         if let Some(older) = state.listing.take() {
             fresh.inherit(older, |name, gone| self.tell(state.id, name, gone));
         }
@@ -190,9 +201,10 @@ impl Union {
             if dir.layer() == UPPER {
                 let own = dir.xattrs().during("open directory", b".")?;
                 origin = read_origin(&own, &xattrs, on_disk, ino);
-                if kind == Kind::File && own_xattr(&xattrs, DEVICE_XATTR).is_some() {
-                    kind = Kind::Char;
-                }
+            }
+            // In a lower layer that was the upper of such a union as well.
+            if kind == Kind::File && own_xattr(&xattrs, DEVICE_XATTR).is_some() {
+                kind = Kind::Char;
             }
             if kind == Kind::Dir {
                 redirect = REDIRECT_XATTRS

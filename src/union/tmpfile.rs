@@ -28,8 +28,11 @@ impl Union {
     /// EOPNOTSUPP where the upper's disk has no such files, those of [`Union::setxattr`] for the caller's security
     /// xattrs, ENOSPC and what the disk answers.
     pub fn tmpfile(&self, parent: NodeId, mode: u32, caller: &Caller<'_>) -> Result<Entry> {
-        let writable = self.writable()?;
         let parent = self.table.get(parent)?;
+        if parent.volume.is_some() {
+            return self.tmpfile_in_volume(&parent, mode, caller);
+        }
+        let writable = self.writable()?;
         let dir = self.copy_up_dir(&parent)?;
         let (looks, inheritance) = {
             let Some(mut state) = parent.lock_dir() else {
@@ -44,15 +47,19 @@ impl Union {
                 mode,
                 rdev: 0,
             };
-            (self.looks(&new, caller, &inheritance)?, inheritance)
+            (
+                self.looks(&self.ids, &new, caller, &inheritance)?,
+                inheritance,
+            )
         };
         let fd = self.create_unnamed(writable, &looks, &inheritance)?;
         let object = dir.wrap(Arc::clone(&fd));
-        self.dress_new(writable, &object, Kind::File, &looks, &inheritance, caller)?;
+        let keeping = Some(writable.keeping);
+        self.dress_new(keeping, &object, Kind::File, &looks, &inheritance, caller)?;
         self.spare_atime(&fd);
         let stat = object.stat().during("fstat", b".")?;
         let node = self.new_file_node(Real::Orphan(object));
-        let inode = self.new_inode(of_upper(stat.ino), Kind::File, node);
+        let inode = self.new_inode(None, of_upper(stat.ino), Kind::File, node);
         if let Some(file) = inode.file() {
             file.data.put(fd);
         }

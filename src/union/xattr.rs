@@ -10,12 +10,12 @@ use std::sync::atomic::Ordering;
 use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 
+use super::Union;
 use super::acl::Acl;
 use super::create::{ACCESS_ACL, DEFAULT_ACL};
 use super::error::{During, Result, refuse};
 use super::idmap::Side;
 use super::inode::{Inode, Node, NodeId, Real};
-use super::{Union, Writable};
 use crate::layer::stat::Kind;
 use crate::layer::upper::UpperObject;
 use crate::layer::xattr::{SIZE_MAX, XattrPath};
@@ -59,6 +59,9 @@ impl Union {
                     (None, None) => return Ok(None),
                 }
             }
+            Node::File(file) if inode.volume.is_some() => {
+                return Ok(Some(self.object_of(inode, &lock(&file.state))?.xattrs()));
+            }
             Node::File(file) => match &lock(&file.state).real {
                 Real::Lower { dir, name } => dir.xattrs_of(name),
                 Real::Upper { dir, name } => dir.xattrs_of(name),
@@ -80,6 +83,10 @@ impl Union {
         let Some(path) = self.xattr_path(&inode)? else {
             return refuse(Errno::NODATA);
         };
+        if self.has_plain_names(&inode) {
+            let value = path.get_opt(name).during("getxattr", name)?;
+            return value.map_or_else(|| refuse(Errno::NODATA), Ok);
+        }
         // A copy carries its origin, and is asked for its capabilities as often as others.
         let held = held(&path, name).during("listxattr", b".")?;
         if !held.any {
@@ -88,7 +95,9 @@ impl Union {
         }
         let stored = held.stored(name);
         match path.get_opt(&stored).during("getxattr", name)? {
-            Some(value) => Ok(self.ids.translate_xattr(name, value, Side::Seen)),
+            Some(value) => Ok(self
+                .ids_of(inode.volume)
+                .translate_xattr(name, value, Side::Seen)),
             None => refuse(Errno::NODATA),
         }
     }
@@ -104,8 +113,11 @@ impl Union {
 
     /// Gives a program its capabilities back, after a write took them; a daemon that may not is on its own.
     pub(super) fn restore_capability(&self, inode: &Arc<Inode>, value: &[u8]) -> Result<()> {
-        let stored = self.writable()?.keeping.stored(CAPABILITY);
         let object = self.upper_object(inode)?;
+        let stored = match self.keeping_of(inode)? {
+            Some(keeping) => keeping.stored(CAPABILITY),
+            None => CAPABILITY.into(),
+        };
         match object.set_xattr(&stored, value, XattrFlags::empty()) {
             Err(Errno::PERM | Errno::OPNOTSUPP) => {
                 log::debug!("a changed program lost its capabilities: no right to set them");
@@ -138,6 +150,9 @@ impl Union {
             return Ok(Vec::new());
         };
         let list = path.list().during("listxattr", b".")?;
+        if self.has_plain_names(&inode) && !self.no_acl {
+            return Ok(list);
+        }
         let mut names: Vec<u8> = Vec::with_capacity(list.len());
         let mut stored: Vec<&[u8]> = list
             .split(|byte| *byte == 0)
@@ -183,57 +198,28 @@ impl Union {
             return refuse(Errno::TOOBIG);
         }
         let inode = self.table.get(node)?;
-        let writable = self.writable()?;
+        self.check_writable(&inode)?;
         let object = self.upper_object(&inode)?;
-        let value = self.ids.translate_xattr(name, value.to_vec(), Side::Disk);
-        match writable.keeping {
-            Keeping::Disk => {
-                let stored = writable.keeping.stored(name);
-                match object.set_xattr(&stored, &value, flags) {
-                    // So ext4 says that an inode has no room for more xattrs.
-                    Err(Errno::NOSPC) => return refuse(Errno::NOSPC),
-                    other => other.during("setxattr", name)?,
-                }
+        let ids = self.ids_of(inode.volume);
+        let value = ids.translate_xattr(name, value.to_vec(), Side::Disk);
+        // ENOSPC: so ext4 says that an inode has no room for more xattrs.
+        let set_on_disk = |stored: &[u8]| match object.set_xattr(stored, &value, flags) {
+            Err(Errno::NOSPC) => refuse(Errno::NOSPC),
+            other => other.during("setxattr", name),
+        };
+        match self.keeping_of(&inode)? {
+            None => set_on_disk(name)?,
+            Some(keeping @ Keeping::Disk) => set_on_disk(&keeping.stored(name))?,
+            Some(keeping) if is_acl(name) => {
+                set_kept_acl(keeping, &inode, &object, name, &value)?;
             }
-            _ if is_acl(name) => self.set_kept_acl(writable, &inode, &object, name, &value)?,
-            _ => set_kept(writable, &object, name, &value, flags)?,
+            Some(keeping) => set_kept(keeping, &object, name, &value, flags)?,
         }
         // Behind the call, so that whoever looked before it does not note that there is none.
         inode.xattrs.fetch_add(2, Ordering::AcqRel);
         inode.xattrs.fetch_and(!NONE, Ordering::AcqRel);
         self.forget_inheritance(&inode);
         Ok(())
-    }
-
-    /// Sets an ACL that no disk interprets (`posix_acl_update_mode` in the kernel's `posix_acl.c`).
-    fn set_kept_acl(
-        &self,
-        writable: &Writable,
-        inode: &Inode,
-        object: &UpperObject,
-        name: &[u8],
-        value: &[u8],
-    ) -> Result<()> {
-        match (name == DEFAULT_ACL, inode.kind) {
-            (_, Kind::Symlink) => return refuse(Errno::OPNOTSUPP),
-            (true, kind) if kind != Kind::Dir => return refuse(Errno::ACCESS),
-            _ => {}
-        }
-        let Some(acl) = Acl::parse(value) else {
-            return refuse(Errno::INVAL);
-        };
-        if name == DEFAULT_ACL {
-            return set_kept(writable, object, name, value, XattrFlags::empty());
-        }
-        if acl.is_mode() {
-            remove_kept(object, name)?;
-        } else {
-            set_kept(writable, object, name, value, XattrFlags::empty())?;
-        }
-        let perm = object.stat().during("stat", b".")?.perm();
-        object
-            .chmod(perm & !0o777 | acl.perm())
-            .during("chmod", b".")
     }
 
     /// After the mode of an object was set: its access ACL says the same, where no disk sees to that. Killed before,
@@ -244,15 +230,18 @@ impl Union {
         object: &UpperObject,
         perm: u32,
     ) -> Result<()> {
-        let writable = self.writable()?;
-        if writable.keeping == Keeping::Disk || inode.xattrs.load(Ordering::Acquire) & NONE != 0 {
+        let keeping = match self.keeping_of(inode)? {
+            None | Some(Keeping::Disk) => return Ok(()),
+            Some(keeping) => keeping,
+        };
+        if inode.xattrs.load(Ordering::Acquire) & NONE != 0 {
             return Ok(());
         }
         let acl = self.kept_xattr(&object.xattrs(), ACCESS_ACL)?;
         match acl.as_deref().and_then(Acl::parse) {
             Some(acl) => {
                 let value = acl.with_perm(perm).value();
-                set_kept(writable, object, ACCESS_ACL, &value, XattrFlags::empty())
+                set_kept(keeping, object, ACCESS_ACL, &value, XattrFlags::empty())
             }
             None => Ok(()),
         }
@@ -263,10 +252,9 @@ impl Union {
         if self.disk_drops_capability(inode) {
             return Ok(());
         }
-        let object = match inode.lock_file().as_deref().map(|state| &state.real) {
-            Some(Real::Upper { dir, name }) => dir.object(name).during("open", name)?,
-            Some(Real::Orphan(object)) => object.clone(),
-            Some(Real::Lower { .. }) | None => return Ok(()),
+        let object = match inode.lock_file() {
+            Some(state) if state.is_upper() => self.object_of(inode, &state)?,
+            _ => return Ok(()),
         };
         remove_kept(&object, CAPABILITY)
     }
@@ -280,10 +268,8 @@ impl Union {
     }
 
     fn disk_drops_capability(&self, inode: &Inode) -> bool {
-        let by_disk = self
-            .writable
-            .as_ref()
-            .is_none_or(|writable| !matches!(writable.keeping, Keeping::User { .. }));
+        let keeping = self.keeping_of(inode);
+        let by_disk = !matches!(keeping, Ok(Some(Keeping::User { .. })));
         by_disk || inode.xattrs.load(Ordering::Acquire) & NONE != 0
     }
 
@@ -291,9 +277,12 @@ impl Union {
     pub fn removexattr(&self, node: NodeId, name: &[u8]) -> Result<()> {
         self.check_xattr_name(name)?;
         let inode = self.table.get(node)?;
-        self.writable()?;
+        self.check_writable(&inode)?;
         // Nothing to remove is no reason to copy a file up.
         let has = match self.xattr_path(&inode)? {
+            Some(path) if self.has_plain_names(&inode) => {
+                path.get_opt(name).during("getxattr", name)?.is_some()
+            }
             Some(path) => self.kept_xattr(&path, name)?.is_some(),
             None => false,
         };
@@ -306,21 +295,35 @@ impl Union {
             };
         }
         let object = self.upper_object(&inode)?;
-        remove_kept(&object, name)?;
+        if self.has_plain_names(&inode) {
+            remove_if_there(&object, name)?;
+        } else {
+            remove_kept(&object, name)?;
+        }
         self.forget_inheritance(&inode);
         Ok(())
     }
 
     /// Sets the xattrs of an object that nobody sees yet. Errors: as [`Union::setxattr`].
-    pub(super) fn label(&self, object: &UpperObject, xattrs: &[(&[u8], &[u8])]) -> Result<()> {
+    pub(super) fn label(
+        &self,
+        keeping: Option<Keeping>,
+        object: &UpperObject,
+        xattrs: &[(&[u8], &[u8])],
+    ) -> Result<()> {
         for (name, value) in xattrs {
             self.check_xattr_name(name)?;
-            let stored = self.writable()?.keeping.stored(name);
+            let stored = keeping.map_or(Cow::Borrowed(*name), |keeping| keeping.stored(name));
             object
                 .set_xattr(&stored, value, XattrFlags::empty())
                 .during("setxattr", name)?;
         }
         Ok(())
+    }
+
+    /// Whether the names of an object's xattrs are what they are: in a volume without records.
+    fn has_plain_names(&self, inode: &Inode) -> bool {
+        self.volume_of(inode).is_some_and(|volume| !volume.recorded)
     }
 
     /// The inode's object in the upper, copied up if need be.
@@ -329,11 +332,7 @@ impl Union {
             Node::Dir(_) => self.copy_up_dir(inode)?.this(),
             Node::File(file) => {
                 self.copy_up_file(inode, None)?;
-                match &lock(&file.state).real {
-                    Real::Upper { dir, name } => dir.object(name),
-                    Real::Orphan(object) => Ok(object.clone()),
-                    Real::Lower { .. } => Err(Errno::STALE),
-                }
+                return self.object_of(inode, &lock(&file.state));
             }
         }
         .during("open", b".")
@@ -341,7 +340,7 @@ impl Union {
 
     /// Remembers that an inode has no xattrs to be shown, unless one was set since `known` was read.
     fn note_no_xattrs(&self, inode: &Inode, known: u64) {
-        if self.may_change_below() {
+        if self.may_change_below() || inode.volume.is_some() {
             return;
         }
         let noted =
@@ -397,9 +396,39 @@ fn held(path: &XattrPath, name: &[u8]) -> rustix::io::Result<Held> {
     Ok(held)
 }
 
+/// Sets an ACL that no disk interprets (`posix_acl_update_mode` in the kernel's `posix_acl.c`).
+fn set_kept_acl(
+    keeping: Keeping,
+    inode: &Inode,
+    object: &UpperObject,
+    name: &[u8],
+    value: &[u8],
+) -> Result<()> {
+    match (name == DEFAULT_ACL, inode.kind) {
+        (_, Kind::Symlink) => return refuse(Errno::OPNOTSUPP),
+        (true, kind) if kind != Kind::Dir => return refuse(Errno::ACCESS),
+        _ => {}
+    }
+    let Some(acl) = Acl::parse(value) else {
+        return refuse(Errno::INVAL);
+    };
+    if name == DEFAULT_ACL {
+        return set_kept(keeping, object, name, value, XattrFlags::empty());
+    }
+    if acl.is_mode() {
+        remove_kept(object, name)?;
+    } else {
+        set_kept(keeping, object, name, value, XattrFlags::empty())?;
+    }
+    let perm = object.stat().during("stat", b".")?.perm();
+    object
+        .chmod(perm & !0o777 | acl.perm())
+        .during("chmod", b".")
+}
+
 /// Sets an xattr that may be there under a name that the disk interprets and under one that stands for it.
 fn set_kept(
-    writable: &Writable,
+    keeping: Keeping,
     object: &UpperObject,
     name: &[u8],
     value: &[u8],
@@ -413,7 +442,7 @@ fn set_kept(
     if !is_there && flags.contains(XattrFlags::REPLACE) {
         return refuse(Errno::NODATA);
     }
-    let stored = writable.keeping.stored(name);
+    let stored = keeping.stored(name);
     object
         .set_xattr(&stored, value, XattrFlags::empty())
         .during("setxattr", name)?;

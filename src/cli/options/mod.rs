@@ -125,6 +125,7 @@ impl Options {
             Effect::AddLower => config.lowers.push(path(given)?),
             Effect::Upper => config.upper = Some(path(given)?),
             Effect::Work => config.work = Some(path(given)?),
+            Effect::Volume => config.volumes.push(value::volume(some(given)?)?),
             Effect::ReadOnly(read_only) => {
                 none(given)?;
                 config.read_only = read_only;

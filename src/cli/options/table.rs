@@ -14,6 +14,8 @@ pub enum Effect {
     Upper,
     /// The work directory.
     Work,
+    /// One more volume.
+    Volume,
     /// Read-only (true) or not.
     ReadOnly(bool),
     /// Owner mapping.
@@ -131,6 +133,7 @@ pub const OPTIONS: &[Spec] = &[
     spec("lowerdir+", "=DIR", Effect::AddLower, "one more read-only layer, below those named before"),
     spec("upperdir", "=DIR", Effect::Upper, "the writable layer; without it the mount is read-only"),
     spec("workdir", "=DIR", Effect::Work, "scratch space on the upper's file system, emptied at mount"),
+    spec("volume", "=SOURCE:TARGET[:ro]", Effect::Volume, "show a directory or file of the host at TARGET inside the union; may be given several times"),
     spec("ro", "", Effect::ReadOnly(true), "refuse every change; locks, cleans and writes nothing"),
     spec("rw", "", Effect::ReadOnly(false), "allow changes (default when there is an upper)"),
     spec("uidmapping", "=DISK:SEEN:LEN[:..]", Effect::UidMap, "users DISK.. on disk are seen as SEEN.., LEN of them"),

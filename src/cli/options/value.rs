@@ -1,10 +1,13 @@
 //! Reading the value of one option: numbers, switches, times, id mappings. Pure.
 
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use super::lex::unescape;
+use super::lex::{split_paths, unescape};
 use crate::fuse::init::capability_names;
-use crate::union::config::IdRange;
+use crate::union::config::{IdRange, Volume};
 
 /// Largest id that a file can have: the one above it means "no id" to every system call.
 const MAX_ID: u32 = u32::MAX - 1;
@@ -53,6 +56,35 @@ pub fn seconds(value: &[u8]) -> Result<Duration, String> {
         .filter(|seconds| *seconds >= 0.0 && seconds.is_finite())
         .and_then(|seconds| Duration::try_from_secs_f64(seconds.min(MAX_TIMEOUT)).ok())
         .ok_or_else(|| "a time in seconds, such as 0, 0.5 or 86400".to_owned())
+}
+
+/// A volume: `SOURCE:TARGET`, or `SOURCE:TARGET:ro` (or `:rw`); `\:` stands for a colon in a path. The target is a path
+/// from the union's root.
+///
+/// # Errors
+/// What is accepted, when the value is no such thing.
+pub fn volume(value: &[u8]) -> Result<Volume, String> {
+    let accepted = || "SOURCE:TARGET or SOURCE:TARGET:ro, such as /srv/data:/data".to_owned();
+    let parts = split_paths(value);
+    let (source, target, read_only) = match parts.as_slice() {
+        [source, target] => (source, target, false),
+        [source, target, mode] => match mode.as_slice() {
+            b"ro" => (source, target, true),
+            b"rw" => (source, target, false),
+            _ => return Err(accepted()),
+        },
+        _ => return Err(accepted()),
+    };
+    if source.is_empty() || !target.starts_with(b"/") || target.contains(&0) || source.contains(&0)
+    {
+        return Err(accepted());
+    }
+    let path = |bytes: &[u8]| PathBuf::from(OsString::from_vec(bytes.to_vec()));
+    Ok(Volume {
+        source: path(source),
+        target: path(target),
+        read_only,
+    })
 }
 
 /// Id mappings: triples `DISK:SEEN:LEN`, joined by `:` or by an escaped (or quoted) comma; a colon before or behind a
@@ -170,6 +202,30 @@ mod tests {
         ];
         for (value, expected) in cases {
             assert_eq!(ranges(value), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn volumes() {
+        let cases = [
+            ("/a:/b", Some(("/a", "/b", false))),
+            ("a:/b:ro", Some(("a", "/b", true))),
+            ("/a:/b:rw", Some(("/a", "/b", false))),
+            (r"/a\:b:/c\,d", Some(("/a:b", "/c,d", false))),
+            ("/a", None),
+            ("/a:b", None),
+            (":/b", None),
+            ("/a:", None),
+            ("/a:/b:z", None),
+            ("/a:/b:ro:ro", None),
+        ];
+        for (value, expected) in cases {
+            let expected = expected.map(|(source, target, read_only)| Volume {
+                source: source.into(),
+                target: target.into(),
+                read_only,
+            });
+            assert_eq!(volume(value.as_bytes()).ok(), expected, "{value}");
         }
     }
 

@@ -18,12 +18,12 @@ const BLOCK: u32 = 4096;
 impl Server {
     pub(super) fn getattr(&self, node: NodeId, body: &mut Body<'_>) -> Result<()> {
         let attr = self.union.getattr(node)?;
-        Ok(body.put(&attr_out(&attr, self.attr_lifetime(node)))?)
+        Ok(body.put(&attr_out(&attr, self.attr_lifetime(node, attr.shared)))?)
     }
 
     pub(super) fn statx(&self, node: NodeId, body: &mut Body<'_>) -> Result<()> {
         let attr = self.union.getattr(node)?;
-        Ok(body.put(&statx_out(&attr, self.attr_lifetime(node)))?)
+        Ok(body.put(&statx_out(&attr, self.attr_lifetime(node, attr.shared)))?)
     }
 
     pub(super) fn setattr(
@@ -64,7 +64,7 @@ impl Server {
                 attr
             }
         };
-        Ok(body.put(&attr_out(&attr, self.attr_lifetime(node)))?)
+        Ok(body.put(&attr_out(&attr, self.attr_lifetime(node, attr.shared)))?)
     }
 
     /// Whether a truncation or a change of owner takes setgid from a file that is no program, because whoever asks for it
@@ -111,8 +111,8 @@ impl Server {
         Ok(body.bytes(&self.union.readlink(node)?)?)
     }
 
-    pub(super) fn statfs(&self, body: &mut Body<'_>) -> Result<()> {
-        let disk = self.union.statfs()?;
+    pub(super) fn statfs(&self, node: NodeId, body: &mut Body<'_>) -> Result<()> {
+        let disk = self.union.statfs(node)?;
         let size = |value: u64| u32::try_from(value).unwrap_or(BLOCK);
         Ok(body.put(&StatfsOut {
             blocks: disk.f_blocks,

@@ -181,7 +181,7 @@ impl Server {
             Operation::Readdir(arg) => self.readdir(node, &arg, body),
             Operation::Readdirplus(arg) => self.readdirplus(node, &arg, body),
             Operation::Releasedir(_) => Ok(()),
-            Operation::Statfs => self.statfs(body),
+            Operation::Statfs => self.statfs(node, body),
             Operation::Syncfs => self.union.syncfs(),
             Operation::Setxattr { arg, name, value } => self.setxattr(node, &arg, name, value),
             Operation::Getxattr { size, name } => {

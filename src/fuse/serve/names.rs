@@ -29,7 +29,9 @@ impl Server {
     pub(super) fn lookup(&self, parent: NodeId, name: &[u8], body: &mut Body<'_>) -> Result<()> {
         match self.union.lookup(parent, name)? {
             Some(entry) => self.put_entry(&entry, body),
-            None => Ok(body.put(&no_entry(self.agreed.lifetime))?),
+            None => Ok(body.put(&no_entry(
+                self.agreed.name_lifetime(self.union.is_shared(parent)),
+            ))?),
         }
     }
 
@@ -39,12 +41,13 @@ impl Server {
     }
 
     pub(super) fn entry(&self, entry: &Entry) -> EntryOut {
-        let lifetime = self.attr_lifetime(entry.node);
+        let shared = entry.attr.shared;
+        let lifetime = self.attr_lifetime(entry.node, shared);
         EntryOut {
             generation: self.agreed.generation,
             attr_valid: lifetime.as_secs(),
             attr_valid_nsec: lifetime.subsec_nanos(),
-            ..entry_out(entry, self.agreed.lifetime)
+            ..entry_out(entry, self.agreed.name_lifetime(shared))
         }
     }
 

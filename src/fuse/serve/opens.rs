@@ -148,11 +148,11 @@ fn forget_content(connection: &OwnedFd, node: NodeId) {
 
 impl Server {
     /// How long the kernel may believe a node's attributes.
-    pub(super) fn attr_lifetime(&self, node: NodeId) -> Duration {
+    pub(super) fn attr_lifetime(&self, node: NodeId, shared: bool) -> Duration {
         if self.opens.changes_unseen(node) {
             Duration::ZERO
         } else {
-            self.agreed.lifetime
+            self.agreed.attr_lifetime(shared)
         }
     }
 
@@ -172,7 +172,7 @@ impl Server {
 
     /// Counts an open; gives its reply.
     fn opened(&self, node: NodeId) -> OpenOut {
-        let cached = if self.agreed.keeps_cache {
+        let cached = if self.agreed.keeps_cache && !self.union.is_shared(node) {
             fopen::KEEP_CACHE | fopen::NOFLUSH
         } else {
             0
