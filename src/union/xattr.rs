@@ -114,14 +114,12 @@ impl Union {
     /// Gives a program its capabilities back, after a write took them; a daemon that may not is on its own.
     pub(super) fn restore_capability(&self, inode: &Arc<Inode>, value: &[u8]) -> Result<()> {
         let object = self.upper_object(inode)?;
-        let set = match self.keeping_of(inode)? {
-            None => object
-                .set_xattr(CAPABILITY, value, XattrFlags::empty())
-                .during("setxattr", CAPABILITY),
-            Some(keeping) => set_kept(keeping, &object, CAPABILITY, value, XattrFlags::empty()),
+        let stored = match self.keeping_of(inode)? {
+            Some(keeping) => keeping.stored(CAPABILITY),
+            None => CAPABILITY.into(),
         };
-        match set {
-            Err(error) if matches!(error.errno(), Errno::PERM | Errno::OPNOTSUPP) => {
+        match object.set_xattr(&stored, value, XattrFlags::empty()) {
+            Err(Errno::PERM | Errno::OPNOTSUPP) => {
                 log::debug!("a changed program lost its capabilities: no right to set them");
                 Ok(())
             }
@@ -204,23 +202,18 @@ impl Union {
         let object = self.upper_object(&inode)?;
         let ids = self.ids_of(inode.volume);
         let value = ids.translate_xattr(name, value.to_vec(), Side::Disk);
-        let set = match self.keeping_of(&inode)? {
-            None => object
-                .set_xattr(name, &value, flags)
-                .during("setxattr", name),
-            Some(keeping @ Keeping::Disk) => {
-                let stored = keeping.stored(name);
-                object
-                    .set_xattr(&stored, &value, flags)
-                    .during("setxattr", name)
-            }
-            Some(keeping) if is_acl(name) => set_kept_acl(keeping, &inode, &object, name, &value),
-            Some(keeping) => set_kept(keeping, &object, name, &value, flags),
+        // ENOSPC: so ext4 says that an inode has no room for more xattrs.
+        let set_on_disk = |stored: &[u8]| match object.set_xattr(stored, &value, flags) {
+            Err(Errno::NOSPC) => refuse(Errno::NOSPC),
+            other => other.during("setxattr", name),
         };
-        match set {
-            // So ext4 says that an inode has no room for more xattrs.
-            Err(error) if error.errno() == Errno::NOSPC => return refuse(Errno::NOSPC),
-            other => other?,
+        match self.keeping_of(&inode)? {
+            None => set_on_disk(name)?,
+            Some(keeping @ Keeping::Disk) => set_on_disk(&keeping.stored(name))?,
+            Some(keeping) if is_acl(name) => {
+                set_kept_acl(keeping, &inode, &object, name, &value)?;
+            }
+            Some(keeping) => set_kept(keeping, &object, name, &value, flags)?,
         }
         // Behind the call, so that whoever looked before it does not note that there is none.
         inode.xattrs.fetch_add(2, Ordering::AcqRel);

@@ -214,6 +214,9 @@ impl Options {
             }
             Effect::Without => settings.without = value::capabilities(some(given)?)?,
             Effect::SecurityCtx => settings.security_ctx = value::switch(given)?,
+            // No label is what engines give where SELinux is off.
+            Effect::Label if some(given)?.is_empty() => {}
+            Effect::Label => settings.selinux.push((spec.name, text(given)?)),
             Effect::AllowOther => {
                 none(given)?;
                 settings.allow_other = AllowOther::Yes;
