@@ -41,6 +41,8 @@ const CREATE: OFlags = OFlags::WRONLY
     .union(OFlags::EXCL)
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);
+/// So many different xattrs that cannot be set are told.
+const MOST_TOLD: usize = 32;
 /// Directories without an entry of their own that are remembered.
 const MOST_IMPLIED: usize = 65536;
 
@@ -70,6 +72,8 @@ struct Policy {
     implied: BTreeSet<Vec<u8>>,
     /// There are directories whose ACL is passed on to what is made in them.
     passes_acls: bool,
+    /// Xattrs that could not be set, of which was told.
+    left_out: BTreeSet<Vec<u8>>,
 }
 
 impl Applier {
@@ -92,6 +96,7 @@ impl Applier {
             ),
             implied: BTreeSet::new(),
             passes_acls: false,
+            left_out: BTreeSet::new(),
         };
         policy.passes_acls = policy.root_passes_acls()?;
         if ownership == Ownership::Recorded {
@@ -485,7 +490,7 @@ impl Policy {
     }
 
     /// Sets an xattr, under another name where the disk or our rights do not allow it as it is.
-    fn set_xattr(&self, object: &UpperObject, name: &[u8], value: &[u8]) -> Result<()> {
+    fn set_xattr(&mut self, object: &UpperObject, name: &[u8], value: &[u8]) -> Result<()> {
         let stored = self.keeping.stored(name);
         let refusal = match object.set_xattr(&stored, value, XattrFlags::empty()) {
             Ok(()) => return Ok(()),
@@ -497,8 +502,11 @@ impl Policy {
             true => Err(refusal),
             false => object.set_xattr(&kept, value, XattrFlags::empty()),
         };
-        if set.is_err() {
-            log::warn!("xattr {} is left out: {refusal}", name.escape_ascii());
+        if set.is_err() && self.left_out.len() < MOST_TOLD && self.left_out.insert(name.to_vec()) {
+            log::warn!(
+                "xattr {} cannot be stored here, and is left out: {refusal}",
+                name.escape_ascii()
+            );
         }
         Ok(())
     }

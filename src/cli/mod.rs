@@ -7,6 +7,7 @@
 //! them before anything is mounted. Every message leaves through `exit.rs`.
 
 pub mod args;
+pub mod bar;
 pub mod bind;
 pub mod check;
 pub mod compat;

@@ -123,7 +123,7 @@ impl Union {
                 log::debug!("a changed program lost its capabilities: no right to set them");
                 Ok(())
             }
-            other => other,
+            other => other.during("setxattr", CAPABILITY),
         }
     }
 
