@@ -21,6 +21,7 @@ mod hardlink;
 pub mod identity;
 pub mod idmap;
 pub mod inode;
+mod kernel_index;
 mod leaving;
 mod link;
 mod listing;

@@ -142,6 +142,9 @@ impl Union {
             fds,
             root,
         };
+        if let Some(work) = &config.work {
+            union.adopt_index(work);
+        }
         union.attach(&config.volumes, &sources)?;
         Ok(union)
     }
