@@ -131,6 +131,47 @@ fn metacopy_redirects_and_index_are_read_as_the_kernel_reads_them() {
 }
 
 #[test]
+fn names_that_only_the_index_knows_are_taken_over() {
+    need_fuse!();
+    let stack = Stack::new(0);
+    let base = stack.dir.path();
+    shell(
+        base,
+        "mkdir -p base/d; echo old > base/one; ln base/one base/d/two; ln base/one base/gone; echo x > base/alone",
+    );
+    let options = "index=on,metacopy=off,redirect_dir=off";
+    let script = "echo new >> one; rm gone; chmod 600 alone";
+    let seen = by_kernel(base, "base", "upper", options, script);
+    let upper = [
+        "--lower",
+        "base",
+        "--upper",
+        "upper",
+        "--work",
+        "upper.work",
+    ];
+    for _ in 0..2 {
+        let mount = ours(base, &upper);
+        assert_eq!(shell(&mount.at, LOOK), seen);
+        assert_eq!(
+            shell(&mount.at, "stat -c %h one d/two; cat d/two"),
+            "2\n2\nold\nnew\n"
+        );
+    }
+    {
+        let mount = ours(base, &upper);
+        shell(&mount.at, "echo more >> d/two");
+    }
+    let seen = by_kernel(base, "base", "upper", options, "true");
+    let mount = ours(base, &upper);
+    assert_eq!(shell(&mount.at, LOOK), seen);
+    assert_eq!(
+        shell(&mount.at, "cat one; ls"),
+        "old\nnew\nmore\nalone\nd\none\n"
+    );
+}
+
+#[test]
 fn data_only_layers_hold_bytes_and_show_nothing() {
     need_fuse!();
     let stack = Stack::new(0);

@@ -118,6 +118,8 @@ pub(super) struct Listing {
     slots: HashMap<Name, Slot>,
     order: BTreeMap<u64, Name>,
     next_cookie: u64,
+    /// How many names are worth a sweep.
+    sweep_at: usize,
     /// The state of the layers' directories when they were read (only kept when they may change).
     pub(super) stamps: Vec<Stamp>,
     /// When they were last compared.
@@ -130,6 +132,7 @@ impl Default for Listing {
             slots: HashMap::new(),
             order: BTreeMap::new(),
             next_cookie: FIRST_COOKIE,
+            sweep_at: 0,
             stamps: Vec::new(),
             checked: Instant::now(),
         }
@@ -180,14 +183,14 @@ impl Listing {
     /// remembers what was looked up (`volume.rs`).
     pub(super) fn sweep(&mut self) {
         const SMALL: usize = 256;
-        let len = self.slots.len();
-        if len < SMALL || !len.is_power_of_two() {
+        if self.slots.len() < self.sweep_at.max(SMALL) {
             return;
         }
         self.slots
             .retain(|_, slot| slot.mount.is_some() || slot.child.strong_count() > 0);
         let slots = &self.slots;
         self.order.retain(|_, name| slots.contains_key(name));
+        self.sweep_at = 2 * self.slots.len();
     }
 
     /// Visible names behind `cookie`, in order, with their slots.

@@ -19,9 +19,9 @@ use super::guards::{lock_files, lock_parents};
 use super::identity::of_volume;
 use super::inode::{DirState, Inheritance, Inode, Real};
 use super::lookup::{Child, Instance};
+use super::moving::{End, dir_of, move_entry, move_link, settle, swap_entries};
 use super::readdir::DirEntry;
 use super::remove::bury;
-use super::rename::{End, dir_of, move_entry, move_link, settle, swap_entries};
 use super::volume::VolumeNo;
 use super::{Caller, Entry, NAME_MAX, New, Union};
 use crate::layer::dir::Name;
@@ -88,8 +88,7 @@ impl Union {
         let looks = self.looks(self.ids_of(parent.volume), new, caller, &inheritance)?;
         let ours = looks.uid == self.daemon.0
             && (inheritance.group.is_some() || looks.gid == self.daemon.1)
-            && caller.security.is_empty()
-            && dir.records().is_none();
+            && caller.security.is_empty();
         if ours {
             new.make_in(&dir, name, looks.mode).during("create", name)?;
         } else {
@@ -120,8 +119,7 @@ impl Union {
         let dress = |object: &UpperObject| {
             self.dress_new(keeping, object, new.kind(), looks, inheritance, caller)
         };
-        let is_file = new.kind() == Kind::File || dir.records().is_some();
-        if is_file && matches!(new, New::Node { .. }) {
+        if new.kind() == Kind::File {
             match self.unnamed_in(dir, looks.mode) {
                 Ok(fd) => {
                     dress(&dir.wrap(Arc::clone(&fd)))?;
@@ -493,10 +491,8 @@ impl Union {
             return Ok(None);
         };
         match kind {
-            Some(kind) if kind != Kind::File || dir.records().is_none() => {
-                Ok(Some((kind, of_volume(volume, 0, ino))))
-            }
-            _ => match dir.stat_entry(name) {
+            Some(kind) => Ok(Some((kind, of_volume(volume, 0, ino)))),
+            None => match dir.stat_entry(name) {
                 Ok(stat) => Ok(Some((stat.kind(), self.volume_ino(volume, &stat)))),
                 Err(Errno::NOENT) => Ok(None),
                 Err(errno) => Err(errno).during("stat", name),

@@ -94,6 +94,19 @@ fn a_volume_is_a_directory_of_its_own() {
         std::fs::read_to_string(stack.at("vol/f")).unwrap(),
         "shared!"
     );
+    // Nobody makes owners up in it, either.
+    for dir_or_file in [data.node, node] {
+        let (name, record) = (b"user.containers.override_stat", b"0:0:4755:char-1-3");
+        let flags = XattrFlags::empty();
+        union.setxattr(dir_or_file, name, record, flags).unwrap();
+    }
+    let again = Union::open(&Config {
+        read_only: true,
+        ..with(&stack, &[volume(&stack, "vol", "/data")])
+    })
+    .unwrap();
+    assert_eq!(find(&again, "data/f").attr.kind(), Kind::File);
+    drop(again);
     let zero = New::Node {
         kind: Kind::Char,
         mode: 0o600,
