@@ -56,6 +56,9 @@ pub enum LayerCommand {
     /// The same changes give the same archive, byte for byte, on any machine.
     #[command(after_help = DIFF_EXAMPLES)]
     Diff(DiffArgs),
+    /// List the layers of the store, and who shares them
+    #[command(visible_alias = "list")]
+    Ls(super::layer_list::LsArgs),
 }
 
 /// What becomes of whiteouts.
@@ -217,6 +220,7 @@ pub struct DiffArgs {
 pub fn run(args: &LayerArgs) -> Result<(), Failure> {
     logging::init(false, None)?;
     match &args.command {
+        LayerCommand::Ls(args) => super::layer_list::run(args),
         LayerCommand::Apply(args) => apply(args),
         LayerCommand::Diff(args) => diff(args),
     }

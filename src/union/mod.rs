@@ -5,6 +5,7 @@ mod acl;
 mod append;
 mod attach;
 pub mod attr;
+pub mod audit;
 mod backing;
 pub mod changes;
 pub mod config;
@@ -20,10 +21,12 @@ mod guards;
 mod hardlink;
 pub mod identity;
 pub mod idmap;
+mod import;
 pub mod inode;
 mod link;
 mod listing;
 mod lookup;
+mod metacopy;
 mod open;
 mod origin;
 mod readdir;
@@ -65,12 +68,16 @@ pub use lookup::Entry;
 pub(crate) use open::reads_plain_names;
 pub use readdir::DirEntry;
 pub use rename::RenameMode;
+pub use stage::Recovery;
 
 use crate::layer::dir::{LayerNo, UPPER};
 use crate::layer::mark::WH_PREFIX;
 use crate::layer::probe::UpperAbilities;
 use crate::layer::xattr_name::Keeping;
 use crate::layer::{FdCache, LowerDir, UpperDir};
+pub(crate) use lookup::open_root;
+pub(crate) use open::{FORM_XATTR, KERNEL_ROOT_XATTRS, has_device_marks};
+
 use config::CacheMode;
 use error::refuse;
 use hardlink::LinkIndex;
@@ -102,6 +109,8 @@ struct Writable {
 #[derive(Debug)]
 pub struct Union {
     lowers: Vec<LowerDir>,
+    /// Layers that are there for the bytes of files only (`metacopy.rs`).
+    data_only: Vec<LowerDir>,
     /// Where absolute redirects start.
     redirect_roots: Vec<LowerDir>,
     upper: Option<UpperDir>,

@@ -81,13 +81,16 @@ impl Union {
             state.impure = marks.impure;
         }
         let mut contributing = 0;
+        state.impure_lowers.clear();
         for lower in &state.lowers {
             if opaque {
                 break;
             }
-            opaque = self
-                .read_layer(lower, &mut merger, &mut HashMap::new())?
-                .opaque;
+            let marks = self.read_layer(lower, &mut merger, &mut HashMap::new())?;
+            opaque = marks.opaque;
+            if marks.impure {
+                state.impure_lowers.push(lower.layer());
+            }
             contributing += 1;
         }
         state.lowers.truncate(contributing);

@@ -80,6 +80,13 @@ impl<R: BufRead> TarReader<R> {
         self.end
     }
 
+    /// Where the data of the current entry begins, from where this reader began, and how many bytes they take in the
+    /// archive without the padding: for whoever reads them at another time.
+    #[must_use]
+    pub fn data_place(&self) -> (u64, u64) {
+        (self.taken, self.stored)
+    }
+
     /// What it reads from, behind the last block it took.
     pub fn into_inner(self) -> R {
         self.input

@@ -55,6 +55,8 @@ pub struct Options {
     pub settings: Settings,
     /// Log at debug level.
     pub debug: bool,
+    /// Compatible form only: other flags for a mount that is there.
+    pub remount: bool,
     /// Compatible form only: warnings about unknown options, one line each.
     pub warnings: Vec<String>,
     /// Options that were given and change nothing here.
@@ -119,8 +121,9 @@ impl Options {
         let config = &mut self.config;
         let settings = &mut self.settings;
         match spec.effect {
-            Effect::Lowers => config.lowers = paths(given)?,
+            Effect::Lowers => (config.lowers, config.data_only) = layers(given)?,
             Effect::AddLower => config.lowers.push(path(given)?),
+            Effect::AddDataOnly => config.data_only.push(path(given)?),
             Effect::Upper => config.upper = Some(path(given)?),
             Effect::Work => config.work = Some(path(given)?),
             Effect::Volume => config.volumes.push(value::volume(some(given)?)?),
@@ -211,6 +214,9 @@ impl Options {
             }
             Effect::Without => settings.without = value::capabilities(some(given)?)?,
             Effect::SecurityCtx => settings.security_ctx = value::switch(given)?,
+            // No label is what engines give where SELinux is off.
+            Effect::Label if some(given)?.is_empty() => {}
+            Effect::Label => settings.selinux.push((spec.name, text(given)?)),
             Effect::AllowOther => {
                 none(given)?;
                 settings.allow_other = AllowOther::Yes;
@@ -226,6 +232,13 @@ impl Options {
             Effect::NoEffect(accepts) => {
                 accepts.check(given)?;
                 self.without_effect.push(spec);
+            }
+            Effect::Remount => {
+                none(given)?;
+                if self.dialect == Dialect::Strict {
+                    return Err(Problem::Unsupported);
+                }
+                self.remount = true;
             }
             Effect::Unsupported => {
                 if given.is_none() || value::switch(given) != Ok(false) {
@@ -306,16 +319,31 @@ fn path(given: Option<&[u8]>) -> Result<PathBuf, Problem> {
     into_path(lex::unescape(some(given)?))
 }
 
-fn paths(given: Option<&[u8]>) -> Result<Vec<PathBuf>, Problem> {
-    lex::split_paths(some(given)?)
-        .into_iter()
-        .map(into_path)
-        .collect()
+/// `A:B::C::D`: layers, and behind double colons layers of which only the bytes of files are used (`overlayfs.rst`,
+/// "Data-only lower layers").
+fn layers(given: Option<&[u8]>) -> Result<(Vec<PathBuf>, Vec<PathBuf>), Problem> {
+    let mut paths = lex::split_paths(some(given)?);
+    let shown_ones = paths.iter().position(Vec::is_empty).unwrap_or(paths.len());
+    let data = paths.split_off(shown_ones);
+    let mut data_only = Vec::new();
+    for pair in data.chunks(2) {
+        match pair {
+            [gap, path] if gap.is_empty() && !path.is_empty() => {
+                data_only.push(into_path(path.clone())?);
+            }
+            _ => return Err(Problem::expected("paths that are not empty")),
+        }
+    }
+    let lowers: Result<Vec<_>, _> = paths.into_iter().map(into_path).collect();
+    let lowers = lowers?;
+    if lowers.is_empty() {
+        return Err(Problem::expected("paths that are not empty"));
+    }
+    Ok((lowers, data_only))
 }
 
 fn into_path(bytes: Vec<u8>) -> Result<PathBuf, Problem> {
     if bytes.is_empty() {
-        // Between two colons kernel overlayfs means data-only layers, which do not exist here.
         return Err(Problem::expected("paths that are not empty"));
     }
     Ok(PathBuf::from(std::ffi::OsString::from_vec(bytes)))

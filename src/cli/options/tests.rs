@@ -36,7 +36,9 @@ fn what_podman_was_seen_to_pass() {
     assert_eq!(options.config.work.as_deref(), Some(Path::new("/s/work")));
     assert!(options.config.volatile);
     assert!(options.warnings.is_empty(), "{:?}", options.warnings);
-    assert_eq!(options.without_effect.len(), 1);
+    assert!(options.without_effect.is_empty());
+    let label = ("context", "u:o:t:s0:c1,c2".to_owned());
+    assert_eq!(options.settings.selinux, [label]);
 }
 
 #[test]
@@ -242,8 +244,8 @@ fn wrong_values_are_errors_in_both_dialects() {
             "option 'upperdir=' is wrong; it takes paths that are not empty",
         ),
         (
-            "lowerdir=/a::/b",
-            "option 'lowerdir=/a::/b' is wrong; it takes paths that are not empty",
+            "lowerdir=/a:::/b",
+            "option 'lowerdir=/a:::/b' is wrong; it takes paths that are not empty",
         ),
         (
             "max_write=100",
@@ -345,4 +347,14 @@ fn an_unknown_capability_is_answered_with_the_known_ones() {
         "{text}"
     );
     assert!(text.ends_with("over_io_uring"), "{text}");
+}
+
+#[test]
+fn double_colons_stand_before_layers_for_bytes_only() {
+    let mut options = Options::new(Dialect::Compatible);
+    let text = OsStr::new("lowerdir=/a:/b::/c::/d,datadir+=/e");
+    options.add(text).unwrap();
+    assert_eq!(options.config.lowers, [Path::new("/a"), Path::new("/b")]);
+    let data = ["/c", "/d", "/e"].map(Path::new);
+    assert_eq!(options.config.data_only, data);
 }
