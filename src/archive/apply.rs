@@ -56,6 +56,8 @@ pub struct Applier {
     pub content: u64,
     /// The root was described.
     pub has_root: bool,
+    /// Names may begin with a slash.
+    absolute: bool,
 }
 
 /// How things are made.
@@ -110,7 +112,15 @@ impl Applier {
             entries: 0,
             content: 0,
             has_root: false,
+            absolute: false,
         })
+    }
+
+    /// Names that begin with a slash are taken from the root (those of directories always are).
+    #[must_use]
+    pub fn with_absolute_names(mut self, absolute: bool) -> Self {
+        self.absolute = absolute;
+        self
     }
 
     /// Makes one entry, with its data from the reader that gave it.
@@ -145,7 +155,7 @@ impl Applier {
     }
 
     fn place<R: BufRead>(&mut self, entry: &Entry, reader: &mut TarReader<R>) -> Result<()> {
-        let inside = Inside::new(&entry.path, entry.what == What::Dir)?;
+        let inside = Inside::new(&entry.path, self.absolute || entry.what == What::Dir)?;
         let Some((parent, name)) = inside.split() else {
             return self.describe_root(entry, &inside);
         };
@@ -281,7 +291,7 @@ impl Applier {
         let shown = String::from_utf8_lossy(target).into_owned();
         let bad =
             |why: &str| Error::refused(format!("it is a hard link to '{shown}', which {why}"));
-        let to = Inside::new(target, false)
+        let to = Inside::new(target, self.absolute)
             .map_err(|_| bad("leads out of the layer; targets are names from the layer's root"))?;
         let Some((parent, name)) = to.split() else {
             return Err(bad("is the root of the layer"));

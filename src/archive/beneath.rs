@@ -50,7 +50,7 @@ impl Inside {
         }
         if name.starts_with(b"/") && !absolute && name.iter().any(|byte| *byte != b'/') {
             return Err(Error::refused(
-                "its name is absolute; names of a layer begin at its root",
+                "its name is absolute, and may be meant for another place; take such names from the layer's root with --absolute-names",
             ));
         }
         let mut path = Vec::with_capacity(name.len());

@@ -214,7 +214,8 @@ fn extract(
     options: &Unpack<'_>,
     limits: Limits,
 ) -> Result<Extracted> {
-    let mut applier = Applier::new(into, options.ownership, options.whiteouts)?;
+    let mut applier = Applier::new(into, options.ownership, options.whiteouts)?
+        .with_absolute_names(limits.absolute);
     let mut reader = TarReader::new(tar, limits);
     while let Some(entry) = reader.next_entry()? {
         applier.apply(&entry, &mut reader)?;

@@ -65,13 +65,17 @@ fn mark_file(dir: &OwnedFd, name: &[u8]) -> Result<()> {
     }
 }
 
-/// Hides a name, which nothing has, by something of that name: a 0/0 device, or an empty file with an xattr where the
-/// directory says that there are such files.
+/// Hides a name, which nothing has, by something of that name: a 0/0 device, or an empty file with an xattr where none can
+/// be made.
 fn mark_in_place(dir: &Arc<OwnedFd>, hidden: &[u8]) -> Result<()> {
     match mknodat(dir, hidden, FileType::CharacterDevice, Mode::empty(), 0) {
-        Err(Errno::PERM | Errno::OPNOTSUPP | Errno::INVAL) => {}
-        other => return other.during("mknod whiteout", hidden),
+        Err(Errno::PERM | Errno::OPNOTSUPP | Errno::INVAL) => mark_by_xattr(dir, hidden),
+        other => other.during("mknod whiteout", hidden),
     }
+}
+
+/// An empty file with an xattr, in a directory that says that there are such files.
+fn mark_by_xattr(dir: &Arc<OwnedFd>, hidden: &[u8]) -> Result<()> {
     // A directory that is opaque by an xattr hides the name anyway, and has no room for the other meaning.
     match opaque_xattr(dir)?.as_deref() {
         Some(b"y") => return Ok(()),
@@ -79,13 +83,8 @@ fn mark_in_place(dir: &Arc<OwnedFd>, hidden: &[u8]) -> Result<()> {
         _ => set_overlay_xattr(dir, "opaque", b"x")?,
     }
     mark_file(dir, hidden)?;
-    let file = openat(
-        dir,
-        hidden,
-        OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-        Mode::empty(),
-    )
-    .during("open", hidden)?;
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = openat(dir, hidden, flags, Mode::empty()).during("open", hidden)?;
     set_overlay_xattr(&file, "whiteout", b"y")
 }
 
@@ -125,4 +124,43 @@ fn set_overlay_xattr(fd: &OwnedFd, name: &str, value: &[u8]) -> Result<()> {
         }
     }
     refused
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::beneath::is_mark;
+    use super::super::listing::Listing;
+    use super::*;
+    use crate::layer::{FdCache, LowerDir};
+
+    /// Where no device can be made, whiteouts are read back from xattrs, also beside an opaque mark.
+    #[test]
+    fn whiteouts_by_xattr_are_read_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || OwnedFd::from(std::fs::File::open(dir.path()).unwrap());
+        let fd = Arc::new(open());
+        std::fs::write(dir.path().join("empty"), "").unwrap();
+        mark_by_xattr(&fd, b"gone").unwrap();
+        mark_by_xattr(&fd, b"gone").unwrap();
+        assert!(is_mark(&fd, b"gone").unwrap() && !is_mark(&fd, b"empty").unwrap());
+        let layer = LowerDir::root(1, open(), &FdCache::new(16));
+        let listing = Listing::read(&layer, false).unwrap();
+        let names: Vec<&[u8]> = listing.whiteouts.iter().map(|name| &name[..]).collect();
+        assert_eq!((names, listing.opaque), (vec![&b"gone"[..]], false));
+        assert!(listing.entries.contains(&b"empty"[..]));
+        make_opaque(&fd, Whiteouts::Char).unwrap();
+        let listing = Listing::read(&layer, false).unwrap();
+        assert!(listing.opaque && listing.whiteouts.contains(&b"gone"[..]));
+    }
+
+    /// An xattr says that everything is hidden: there is nothing to be added.
+    #[test]
+    fn an_opaque_directory_needs_no_whiteout_by_xattr() {
+        let dir = tempfile::tempdir().unwrap();
+        let fd = Arc::new(OwnedFd::from(std::fs::File::open(dir.path()).unwrap()));
+        make_opaque(&fd, Whiteouts::Char).unwrap();
+        mark_by_xattr(&fd, b"gone").unwrap();
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
 }

@@ -142,6 +142,9 @@ pub struct LimitArgs {
         help_heading = "Limits"
     )]
     pub max_extents: usize,
+    /// Take names that begin with / from the layer's root (as nix writes them) instead of refusing them
+    #[arg(long, help_heading = "Limits")]
+    pub absolute_names: bool,
 }
 
 impl LimitArgs {
@@ -154,6 +157,7 @@ impl LimitArgs {
             path: self.max_path,
             pax: usize::try_from(self.max_pax).unwrap_or(usize::MAX),
             extents: self.max_extents,
+            absolute: self.absolute_names,
             ..Limits::default()
         }
     }
