@@ -269,3 +269,32 @@ fn help_has_examples() {
         assert!(help.contains(example), "{help}");
     }
 }
+
+/// The name of the file under way can be guessed: what lies there is not written to.
+#[test]
+fn a_planted_link_is_not_written_through() {
+    let place = Place::new();
+    fs::write(place.target().join("f"), "x").unwrap();
+    // The pid stays that of the shell, which plants the link first.
+    let output = Command::new("sh")
+        .arg("-c")
+        .arg(r#"ln -s outside/victim ".out.tar.unionmount-$$"; exec "$0" layer diff --upper into -o out.tar"#)
+        .arg(binary())
+        .current_dir(place.at(""))
+        .output()
+        .unwrap();
+    ok(&output);
+    assert_eq!(
+        fs::read_to_string(place.at("outside/victim")).unwrap(),
+        "untouched"
+    );
+    assert!(place.at("out.tar").symlink_metadata().unwrap().is_file());
+    let names = survey(&place.at(""));
+    assert_eq!(
+        names
+            .keys()
+            .filter(|name| name.contains("unionmount"))
+            .count(),
+        1
+    );
+}
