@@ -10,6 +10,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use super::bar::Bar;
 use super::exit::{Failure, print};
 use super::{logging, shown};
+use crate::archive::durable::sync_names_in;
 use crate::archive::target::{Onto, apply as apply_layer};
 use crate::archive::{
     Compression, Digest, Expect, Limits, Ownership, Pack, Packed, Times, Unpack, Unpacked,
@@ -450,7 +451,8 @@ pub fn print_json(value: &serde_json::Value) -> Result<(), Failure> {
     print(format!("{value:#}\n").as_bytes())
 }
 
-/// A file that gets its name when it is complete. Killed before, it stays as `.NAME.unionmount-PID`.
+/// A file that gets its name when it is complete. Killed before, it stays as `.NAME.unionmount-PID`. After a power failure
+/// the name leads to the old file or to the whole new one.
 struct StagedFile {
     file: File,
     staged: PathBuf,
@@ -504,8 +506,10 @@ impl StagedFile {
     fn publish(mut self) -> std::io::Result<()> {
         self.file.flush()?;
         if self.staged != self.path {
+            self.file.sync_all()?;
             std::fs::rename(&self.staged, &self.path)?;
             self.staged.clone_from(&self.path);
+            sync_names_in(self.path.parent().unwrap_or(Path::new("")))?;
         }
         Ok(())
     }
