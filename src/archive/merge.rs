@@ -3,7 +3,7 @@
 //! In a tree, xattrs are what they are called: that names of an overlay are stored under others is for layers.
 //!
 //! Everything moves by rename, so the layer has to be on the disk of the tree. Both are gone through by descriptors; no
-//! symlink is followed in either.
+//! symlink is followed in either, and no way leads into what is mounted on the tree.
 //!
 //! # Crash
 //! Killed meanwhile, a part of the layer is on the tree, and the rest where it was unpacked.
@@ -21,6 +21,7 @@ use rustix::io::Errno;
 use super::empty::clear;
 use super::error::{AtEntry as _, During as _, Result};
 use super::listing::Listing;
+use super::mounts::open_inner;
 use crate::layer::LowerDir;
 use crate::layer::dir::Name;
 use crate::layer::record::{Record, Records};
@@ -134,7 +135,7 @@ impl Merger<'_> {
             }
             mkdirat(to, &name[..], Mode::RWXU).during("mkdir", name)?;
         }
-        let inner = openat(to, &name[..], DIRECTORY, Mode::empty()).during("open", name)?;
+        let inner = open_inner(to, name)?;
         let child = from.child(name);
         // Its time changes when entries are moved out of it.
         let looks = on_disk(&child)?;
@@ -236,7 +237,6 @@ fn remove(dir: &OwnedFd, name: &[u8]) -> Result<()> {
         Err(Errno::ISDIR | Errno::PERM) => {}
         Err(errno) => return Err(errno).during("unlink", name),
     }
-    let inner = openat(dir, name, DIRECTORY, Mode::empty()).during("open", name)?;
-    clear(&inner)?;
+    clear(&open_inner(dir, name)?)?;
     unlinkat(dir, name, AtFlags::REMOVEDIR).during("rmdir", name)
 }

@@ -26,6 +26,7 @@ pub mod limits;
 mod listing;
 mod marks;
 mod merge;
+mod mounts;
 pub mod pack;
 mod pipe;
 pub mod read;

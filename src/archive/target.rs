@@ -1,7 +1,7 @@
 //! A layer into any directory outside a store: a new one, or onto a tree that is there.
 //!
 //! The layer is unpacked and verified beside the directory first, so that whatever is wrong with it, the directory stays
-//! as it was. Then it takes the directory's place by one rename, or is moved onto the tree.
+//! as it was. So it does when it would change something that is mounted in the directory. Then it takes the directory's place by one rename, or is moved onto the tree.
 //!
 //! # Crash
 //! A layer is on the disk before it takes the directory's place, and so is its name when [`apply`] returns; a layer is on
@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use super::durable::{sync_disk_of, sync_names_in};
 use super::error::{Error, Result};
 use super::layer::{Unpack, Unpacked, unpack};
-use super::{beneath, empty, merge};
+use super::{beneath, empty, merge, mounts};
 use crate::layer::{FdCache, LowerDir};
 
 /// Descriptors that stay open while a layer is moved.
@@ -156,6 +156,7 @@ fn staged_onto_tree(blob: impl Read + Send, dir: &Path, options: &Unpack<'_>) ->
         implied: &implied,
         spared: spared.as_ref().map(|name| name.as_encoded_bytes()),
     };
+    mounts::refuse_changes(&layer, &mounts::below(dir))?;
     let tree = beneath::Tree::open(dir)?;
     merger.merge(&layer, tree.root(), unpacked.has_root)?;
     sync_disk(dir)?;

@@ -522,3 +522,48 @@ fn ownership_is_what_this_process_can_do() {
     };
     assert_eq!(Ownership::possible(), want);
 }
+
+/// Mounted on, for as long as this lives.
+struct Bound(std::path::PathBuf);
+
+impl Drop for Bound {
+    fn drop(&mut self) {
+        let _gone = rustix::mount::unmount(&self.0, rustix::mount::UnmountFlags::DETACH);
+    }
+}
+
+/// A container's /home may be the host's: nothing is removed there, nor anything before that is noticed.
+#[test]
+fn what_is_mounted_on_a_tree_is_not_changed() {
+    let place = Place::new();
+    let tree = place.at("tree");
+    std::fs::create_dir_all(tree.join("srv/home/me")).unwrap();
+    std::fs::write(tree.join("first"), "old").unwrap();
+    if rustix::mount::mount_bind(place.at("outside"), tree.join("srv/home/me")).is_err() {
+        eprintln!("skipped: nothing can be mounted here");
+        return;
+    }
+    let _bound = Bound(tree.join("srv/home/me"));
+    let before = survey(&tree);
+    let begin = || Tar::new().file("first", b"new");
+    for (tar, entry) in [
+        (begin().file(".wh.srv", b""), "srv"),
+        (begin().file("srv/.wh.home", b""), "srv/home"),
+        (begin().file("srv/home/.wh..wh..opq", b""), "srv/home"),
+        (begin().file("srv/home/.wh.me", b""), "srv/home/me"),
+        (begin().file("srv/home", b""), "srv/home"),
+        (begin().file("srv/home/me/x", b""), "srv/home/me"),
+    ] {
+        let applied = apply(&tar.end()[..], &tree, Onto::Tree, &Unpack::default());
+        let said = applied.unwrap_err().to_string();
+        let want = format!("entry '{entry}': it would change the mount point 'srv/home/me'");
+        assert!(said.starts_with(&want), "{said}");
+        assert_eq!(survey(&tree), before, "{entry}");
+    }
+    let tar = begin()
+        .file("srv/home/you", b"")
+        .file("srv/home/.wh.gone", b"")
+        .end();
+    apply(&tar[..], &tree, Onto::Tree, &Unpack::default()).unwrap();
+    assert_eq!(std::fs::read(tree.join("first")).unwrap(), b"new");
+}

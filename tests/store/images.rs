@@ -440,6 +440,10 @@ fn what_is_loaded_is_on_the_disk_before_the_catalog_knows_it() {
     let synced = all(&|call| call.contains("syncfs("));
     let placed = all(&|call| call.contains("rename(") && call.contains(&format!(", \"{layers}/")));
     let named = all(&|call| call.contains("fsync(") && call.contains(&format!("<{layers}>")));
-    assert_eq!((synced.len(), placed.len(), named.len()), (1, 3, 1), "{trace}");
+    assert_eq!(
+        (synced.len(), placed.len(), named.len()),
+        (1, 3, 1),
+        "{trace}"
+    );
     assert!(synced[0] < placed[0] && placed[2] < named[0], "{trace}");
 }
