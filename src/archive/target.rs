@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 use super::durable::{sync_disk_of, sync_names_in};
 use super::error::{Error, Result};
 use super::layer::{Unpack, Unpacked, unpack};
+use super::limits::{Limits, TREE_DEPTH};
 use super::{beneath, empty, merge, mounts};
 use crate::layer::{FdCache, LowerDir};
 
@@ -142,6 +143,10 @@ fn staged_onto_tree(blob: impl Read + Send, dir: &Path, options: &Unpack<'_>) ->
     };
     let options = Unpack {
         whiteouts: super::Whiteouts::Wh,
+        limits: Limits {
+            depth: options.limits.depth.min(TREE_DEPTH),
+            ..options.limits
+        },
         ..*options
     };
     let unpacked = unpack(blob, &staged.path, &options)?;

@@ -567,3 +567,37 @@ fn what_is_mounted_on_a_tree_is_not_changed() {
     apply(&tar[..], &tree, Onto::Tree, &Unpack::default()).unwrap();
     assert_eq!(std::fs::read(tree.join("first")).unwrap(), b"new");
 }
+
+/// A descriptor for each level must not run out when half is done.
+#[test]
+fn a_layer_that_is_too_deep_for_a_tree_changes_nothing() {
+    let place = Place::new();
+    let tree = place.at("tree");
+    std::fs::create_dir(&tree).unwrap();
+    std::fs::write(tree.join("first"), "old").unwrap();
+    let before = survey(&tree);
+    let deep = |levels: usize| {
+        let path = vec!["d"; levels].join("/");
+        let tar = Tar::new().file("first", b"new");
+        tar.pax(&[("path", path.as_bytes())])
+            .file("x", b"deep")
+            .end()
+    };
+    let err = apply(&deep(1500)[..], &tree, Onto::Tree, &Unpack::default()).unwrap_err();
+    assert!(err.to_string().contains("it is 1500 levels deep"), "{err}");
+    assert!(err.entry().unwrap().starts_with(b"d/d/d"));
+    assert_eq!(survey(&tree), before);
+    apply(&deep(512)[..], &tree, Onto::Tree, &Unpack::default()).unwrap();
+    assert_eq!(std::fs::read(tree.join("first")).unwrap(), b"new");
+    let mut path = tree.clone();
+    path.extend(vec!["d"; 512]);
+    assert_eq!(std::fs::read(path).unwrap(), b"deep");
+    // As a layer it may be as deep as the disk allows.
+    apply(
+        &deep(1500)[..],
+        &place.at("layer"),
+        Onto::Layer,
+        &Unpack::default(),
+    )
+    .unwrap();
+}
