@@ -141,6 +141,10 @@ fn staged_onto_tree(blob: impl Read + Send, dir: &Path, options: &Unpack<'_>) ->
             (staged, name)
         }
     };
+    // Where owners and modes are recorded, everything has the mode of the root on the disk.
+    let mode = fs::metadata(dir).map(|meta| meta.mode() & 0o777 | 0o700);
+    mode.and_then(|mode| fs::set_permissions(&staged.path, fs::Permissions::from_mode(mode)))
+        .map_err(|err| Error::io(format!("chmod '{}'", staged.path.display()), err))?;
     let options = Unpack {
         whiteouts: super::Whiteouts::Wh,
         limits: Limits {

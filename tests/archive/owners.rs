@@ -3,6 +3,7 @@
 use std::os::unix::fs::MetadataExt as _;
 use std::process::{Command, Output};
 
+use unionmount::archive::target::{Onto, apply};
 use unionmount::archive::{Ownership, Pack, Unpack, diff, unpack};
 use unionmount::layer::stat::Kind;
 use unionmount::union::{Config, NodeId, Union};
@@ -202,4 +203,26 @@ fn a_user_namespace_refuses_owners_that_it_does_not_map() {
     assert!(output.status.success(), "{}", said(&output));
     check_shown(&place.at("layer"));
     assert!(place.at("layer/dev/null").metadata().unwrap().is_file());
+}
+
+/// Others who could use a tree before can do so afterwards: what is recorded has the tree's mode on the disk.
+#[test]
+fn a_recorded_layer_leaves_a_tree_as_open_as_it_was() {
+    let place = Place::new();
+    let options = Unpack {
+        ownership: Ownership::Recorded,
+        ..Unpack::default()
+    };
+    for mode in [0o755, 0o750] {
+        let tree = place.at(format!("tree-{mode:o}"));
+        std::fs::create_dir_all(tree.join("bin")).unwrap();
+        let perm = |mode| std::os::unix::fs::PermissionsExt::from_mode(mode);
+        std::fs::set_permissions(&tree, perm(mode)).unwrap();
+        apply(&rich()[..], &tree, Onto::Tree, &options).unwrap();
+        for name in ["", "bin", "bin/su", "dev", "tmp", "secret"] {
+            let found = tree.join(name).metadata().unwrap().mode() & 0o7777;
+            assert_eq!(found, mode, "{name}: {found:o}");
+        }
+        check_shown(&tree);
+    }
 }
