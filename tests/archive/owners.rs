@@ -226,3 +226,49 @@ fn a_recorded_layer_leaves_a_tree_as_open_as_it_was() {
         check_shown(&tree);
     }
 }
+
+/// A layer by root, on a tree by an ordinary user: what it describes is as it says, all else as it was.
+#[test]
+fn real_owners_replace_recorded_ones() {
+    if Ownership::possible() != Ownership::Real {
+        return;
+    }
+    let place = Place::new();
+    let tree = place.at("tree");
+    let options = |ownership| Unpack {
+        ownership,
+        ..Unpack::default()
+    };
+    let recorded = options(Ownership::Recorded);
+    apply(&rich()[..], &tree, Onto::Layer, &recorded).unwrap();
+    for with_root in [false, true] {
+        let mut bin = head("bin/", b'5', 0).mode(0o710);
+        bin.uid = super::build::octal(7, 8);
+        let mut tar = Tar::new();
+        if with_root {
+            let mut root = head("./", b'5', 0).mode(0o711);
+            root.gid = super::build::octal(9, 8);
+            tar = tar.head(root);
+        }
+        let tar = tar.head(bin).file("dev/new", b"").end();
+        apply(&tar[..], &tree, Onto::Tree, &options(Ownership::Real)).unwrap();
+        let config = Config {
+            lowers: vec![tree.clone()],
+            ..Config::default()
+        };
+        let union = Union::open(&config).unwrap();
+        for (path, want) in [
+            ("bin", (Kind::Dir, 0o710, 7, 0, 0, 1)),
+            ("bin/su", (Kind::File, 0o4755, 0, 42, 0, 2)),
+            ("dev", (Kind::Dir, 0o755, 0, 0, 0, 1)),
+            ("dev/new", (Kind::File, 0o644, 0, 0, 0, 1)),
+            ("tmp", (Kind::Dir, 0o1777, 0, 0, 0, 1)),
+            ("dev/pipe", (Kind::Fifo, 0o600, 0, 0, 0, 1)),
+        ] {
+            assert_eq!(shown(&union, path), want, "{path}");
+        }
+        let root = union.getattr(NodeId::ROOT).unwrap();
+        let want = if with_root { (0o711, 9) } else { (0o755, 0) };
+        assert_eq!((root.mode & 0o7777, root.gid), want);
+    }
+}
