@@ -192,7 +192,7 @@ pub struct ApplyArgs {
 /// `unionmount layer diff`.
 #[derive(Debug, Args)]
 pub struct DiffArgs {
-    /// A lower layer of the upper, newest first; only needed where directories were renamed with redirect_dir=on
+    /// A lower layer of the upper, newest first; only needed where directories were renamed with redirect_dir=on, or files copied with metacopy=on
     #[arg(long = "lower", value_name = "DIR")]
     pub lowers: Vec<PathBuf>,
     /// The directory with the changes
