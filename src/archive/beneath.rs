@@ -73,6 +73,12 @@ impl Inside {
         Ok(Self(path))
     }
 
+    /// The root.
+    #[must_use]
+    pub(super) fn root() -> Self {
+        Self(Vec::new())
+    }
+
     /// The directory it is in, and its name there; `None` for the root.
     #[must_use]
     pub(super) fn split(&self) -> Option<(Self, &[u8])> {

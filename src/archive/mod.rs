@@ -12,6 +12,7 @@
 //! into (`beneath.rs`), so that nothing outside can be reached, whatever links the archive plants.
 
 pub mod apply;
+mod aside;
 mod beneath;
 pub mod compression;
 pub mod diff;

@@ -601,3 +601,46 @@ fn a_layer_that_is_too_deep_for_a_tree_changes_nothing() {
     )
     .unwrap();
 }
+
+/// Images of AUFS's time: a file with several names was kept under one of its own.
+#[test]
+fn hard_links_to_what_aufs_left_are_files() {
+    let tar = Tar::new()
+        .head(head("./", b'5', 0).mode(0o755))
+        .file(".wh..wh.aufs", b"")
+        .dir(".wh..wh.plnk/")
+        .file(".wh..wh.plnk/93.1", b"content")
+        .file("unlinked", b"plain")
+        .hard_link(".wh..wh.plnk/94.1", "unlinked")
+        .hard_link(".wh..wh.plnk/95.1", "nothing")
+        .dir("d/")
+        .hard_link("d/one", ".wh..wh.plnk/93.1")
+        .hard_link("two", "./.wh..wh.plnk//93.1")
+        .hard_link("three", ".wh..wh.plnk/94.1")
+        .end();
+    for ownership in [Ownership::possible(), Ownership::Recorded] {
+        let place = Place::new();
+        let options = Unpack {
+            ownership,
+            ..Unpack::default()
+        };
+        unpack(&tar[..], &place.target(), &options).unwrap();
+        let seen = survey(&place.target());
+        let names: Vec<&str> = seen.keys().map(String::as_str).collect();
+        assert_eq!(names, ["", "d", "d/one", "three", "two", "unlinked"]);
+        assert_eq!(seen["d/one"].data, b"content");
+        assert_eq!(seen["d/one"].same_as, seen["two"].same_as);
+        assert_eq!(seen["three"].same_as, seen["unlinked"].same_as);
+        assert_eq!(seen[""].mtime, (1_000_000_000, 0));
+        let links = place.target().join("two").metadata().unwrap().nlink();
+        assert_eq!(links, 2);
+    }
+    let tar = Tar::new().hard_link("f", ".wh..wh.plnk/1").end();
+    let place = Place::new();
+    let err = unpack(&tar[..], &place.target(), &Unpack::default()).unwrap_err();
+    assert!(
+        err.to_string().contains("is not in the layer before it"),
+        "{err}"
+    );
+    assert_eq!(survey(&place.target()).len(), 1);
+}
