@@ -16,13 +16,14 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, Mode, OFlags, XattrFlags, linkat, mkdirat, mknodat, openat, symlinkat};
 use rustix::io::Errno;
 
+use super::aside::{Aside, is_leftover};
 use super::beneath::{Inside, Parents, Tree, is_mark};
 use super::entry::{Entry, What};
-use super::error::{AtEntry as _, During as _, Error, Result};
+use super::error::{AtEntry as _, During as _, Error, ErrorKind, Result};
 use super::marks::Marks;
 use super::read::TarReader;
 use super::{Ownership, Whiteouts};
-use crate::layer::mark::{NameMeaning, WH_META_PREFIX, WH_PREFIX, meaning};
+use crate::layer::mark::{NameMeaning, WH_PREFIX, meaning};
 use crate::layer::record::{Record, RecordForm, Records};
 use crate::layer::stat::{Kind, Stat, Time};
 use crate::layer::upper::{SetTime, UpperObject};
@@ -50,6 +51,7 @@ const MOST_IMPLIED: usize = 65536;
 pub struct Applier {
     tree: Tree,
     policy: Policy,
+    aside: Aside,
     /// Entries so far.
     pub entries: u64,
     /// Bytes of the files among them.
@@ -109,6 +111,7 @@ impl Applier {
         Ok(Self {
             tree,
             policy,
+            aside: Aside::default(),
             entries: 0,
             content: 0,
             has_root: false,
@@ -146,6 +149,10 @@ impl Applier {
     /// # Errors
     /// What the disk answers.
     pub fn finish(&mut self) -> Result<()> {
+        if self.aside.dir().is_some() {
+            let root = self.tree.existing(&Inside::root())?;
+            self.aside.remove(&root)?;
+        }
         self.tree.finish()?;
         if self.policy.ownership == Ownership::Real && self.policy.records.is_some() {
             // What the root is may have been said after it began to keep records.
@@ -160,8 +167,7 @@ impl Applier {
             return self.describe_root(entry, &inside);
         };
         if is_leftover(&inside) {
-            log::debug!("{}: ignored", entry.path.escape_ascii());
-            return Ok(());
+            return self.set_aside(entry, &inside, reader);
         }
         if parent.components().any(|name| name.starts_with(WH_PREFIX)) {
             return Err(no_mark());
@@ -200,6 +206,32 @@ impl Applier {
         let root = self.tree.existing(inside)?;
         self.has_root = true;
         self.describe_dir(entry, inside, root)
+    }
+
+    /// What is no part of the layer may still be what another entry is a hard link to.
+    fn set_aside<R: BufRead>(
+        &mut self,
+        entry: &Entry,
+        inside: &Inside,
+        reader: &mut TarReader<R>,
+    ) -> Result<()> {
+        log::debug!("{}: not shown", entry.path.escape_ascii());
+        if entry.what == What::Dir {
+            return Ok(());
+        }
+        let root = self.tree.existing(&Inside::root())?;
+        let place = Place {
+            dir: &self.aside.make(&root)?,
+            parent: &Aside::place(),
+            name: &Aside::name(inside),
+        };
+        match self.make(entry, inside, &place, reader) {
+            Err(err) if err.kind() == ErrorKind::Refused && entry.what.kind().is_none() => {
+                log::debug!("{}: {err}", entry.path.escape_ascii());
+                Ok(())
+            }
+            other => other,
+        }
     }
 
     fn make<R: BufRead>(
@@ -299,6 +331,11 @@ impl Applier {
         if to == *inside {
             return Ok(());
         }
+        if is_leftover(&to) {
+            let from = self.aside.dir().cloned();
+            let from = from.ok_or_else(|| bad("is not in the layer before it"))?;
+            return self.link_to(place, &from, &Aside::name(&to), bad);
+        }
         if to.components().any(|name| name.starts_with(WH_PREFIX)) {
             return Err(bad("is a mark for other layers"));
         }
@@ -307,19 +344,30 @@ impl Applier {
             .tree
             .existing(&parent)
             .map_err(|err| match err.kind() {
-                super::ErrorKind::Refused => bad("is reached through a symbolic link or a file"),
+                ErrorKind::Refused => bad("is reached through a symbolic link or a file"),
                 _ => missing(),
             })?;
-        match Stat::of_entry(&from, name) {
+        self.link_to(place, &from, name, bad)
+    }
+
+    /// Makes a hard link to what has a name in an open directory.
+    fn link_to(
+        &mut self,
+        place: &Place<'_>,
+        from: &Arc<OwnedFd>,
+        name: &[u8],
+        bad: impl Fn(&str) -> Error,
+    ) -> Result<()> {
+        match Stat::of_entry(from, name) {
             Ok(stat) if stat.kind() == Kind::Dir => return Err(bad("is a directory")),
             Ok(_) => {}
-            Err(_) => return Err(missing()),
+            Err(_) => return Err(bad("is not in the layer before it")),
         }
-        if is_mark(&from, name)? {
-            return Err(missing());
+        if is_mark(from, name)? {
+            return Err(bad("is not in the layer before it"));
         }
         self.create(place, |dir, new| {
-            linkat(&from, name, dir, new, AtFlags::empty())
+            linkat(from, name, dir, new, AtFlags::empty())
         })
     }
 
@@ -366,13 +414,6 @@ impl Place<'_> {
         let fd = openat(self.dir, self.name, flags, Mode::empty());
         fd.map(Arc::new).during("open", self.name)
     }
-}
-
-/// What AUFS left in old images: its own files, and all that is below its own directories.
-fn is_leftover(inside: &Inside) -> bool {
-    inside
-        .components()
-        .any(|name| name.starts_with(WH_META_PREFIX) && meaning(name) == NameMeaning::Leftover)
 }
 
 fn no_mark() -> Error {

@@ -16,6 +16,7 @@ use rustix::io::Errno;
 
 use super::empty::clear;
 use super::error::{During as _, Error, Result};
+use super::mounts::open_inner;
 use crate::layer::mark::{NAME_MAX, WHITEOUT_XATTRS};
 use crate::layer::stat::{Kind, Stat, Time};
 use crate::layer::upper::{SetTime, timestamps};
@@ -70,6 +71,12 @@ impl Inside {
             }
         }
         Ok(Self(path))
+    }
+
+    /// The root.
+    #[must_use]
+    pub(super) fn root() -> Self {
+        Self(Vec::new())
     }
 
     /// The directory it is in, and its name there; `None` for the root.
@@ -311,8 +318,7 @@ impl Tree {
         }
         let gone = parent.child(name);
         self.open.retain(|open| !open.path.is_at_or_below(&gone));
-        let inner = openat(dir, name, DIRECTORY, Mode::empty()).during("open", name)?;
-        clear(&inner)?;
+        clear(&open_inner(dir, name)?)?;
         unlinkat(dir, name, AtFlags::REMOVEDIR).during("rmdir", name)?;
         Ok(true)
     }

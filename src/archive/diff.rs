@@ -5,7 +5,8 @@
 //! whiteout lies is opaque (semantics of the union: a whiteout never hides anything of its own layer).
 //!
 //! A directory that was renamed on a union with redirects is written with all that it shows, and as opaque, since a layer
-//! has no way to refer to another place: that, alone, reads the lower layers.
+//! has no way to refer to another place. A file of which the upper has the attributes only (metacopy) is written with its
+//! bytes. These two, alone, read the lower layers.
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -17,12 +18,13 @@ use rustix::io::Errno;
 
 use super::entry::{Entry, What, Xattr};
 use super::error::{AtEntry as _, During as _, Error, Result};
-use super::export::{Exporter, FdContent, Links, open_union};
+use super::export::{Exporter, FdContent, Links, NodeContent, at_path, open_union};
 use super::listing::Listing;
 use super::pack::{Archive, Pack, Packed, check_name, is_kept, sorted};
 use crate::layer::dir::Name;
 use crate::layer::mark::{
-    DirMarks, NAME_MAX, OPAQUE_FILE, REDIRECT_XATTRS, TRUSTED_PREFIX, USER_PREFIX, WH_PREFIX,
+    DirMarks, METACOPY_XATTRS, NAME_MAX, OPAQUE_FILE, REDIRECT_XATTRS, TRUSTED_PREFIX, USER_PREFIX,
+    WH_PREFIX,
 };
 use crate::layer::stat::{Kind, Stat, Time};
 use crate::layer::xattr::XattrPath;
@@ -34,7 +36,7 @@ use crate::union::{Config, DEVICE_XATTR, Union, reads_plain_names};
 const DESCRIPTORS: usize = 64;
 
 /// Writes the changes in `upper` as a layer. `lowers`, newest first, are only needed (and only read) where a renamed
-/// directory refers to them.
+/// directory, or a file without its bytes, refers to them.
 ///
 /// # Errors
 /// A name that a layer cannot hold, and failures of the disk; each names the entry.
@@ -78,14 +80,38 @@ struct Differ<'a, W: Write> {
     plain_names: bool,
     upper: &'a Path,
     lowers: &'a [PathBuf],
+    /// Read where the upper refers to the layers below.
     expanded: Option<Expanded>,
 }
 
-/// Directories that were renamed: written as the union shows them.
+/// The upper with what is below it, and the renamed directories that were written as it shows them.
 struct Expanded {
     union: Union,
     paths: Vec<Vec<u8>>,
     links: Links,
+}
+
+impl Expanded {
+    /// Opens it when it is first needed.
+    fn of<'a>(
+        slot: &'a mut Option<Self>,
+        upper: &Path,
+        lowers: &[PathBuf],
+    ) -> Result<&'a mut Self> {
+        match slot {
+            Some(expanded) => Ok(expanded),
+            none => Ok(none.insert(Self {
+                union: open_union(&Config {
+                    lowers: lowers.to_vec(),
+                    upper: Some(upper.to_owned()),
+                    read_only: true,
+                    ..Config::default()
+                })?,
+                paths: Vec::new(),
+                links: Links::new(),
+            })),
+        }
+    }
 }
 
 impl<W: Write> Differ<'_, W> {
@@ -166,6 +192,19 @@ impl<W: Write> Differ<'_, W> {
             }
         }
         match entry.what {
+            What::File(size) if size > 0 && is_metacopy(&stat, marks, &xattrs)? => {
+                if self.lowers.is_empty() {
+                    return Err(Error::refused(
+                        "it has its attributes only (metacopy), and its bytes are in a lower layer; name the lower layers with --lower",
+                    ));
+                }
+                let expanded = Expanded::of(&mut self.expanded, self.upper, self.lowers)?;
+                self.archive.entries += 1;
+                let (union, tar) = (&expanded.union, &mut self.archive.tar);
+                at_path(union, path, |node| {
+                    tar.file(&entry, size, &mut NodeContent { union, node })
+                })
+            }
             What::File(size) if size > 0 => {
                 let file = dir.open_entry(name).during("open", name)?;
                 self.archive.entries += 1;
@@ -223,19 +262,7 @@ impl<W: Write> Differ<'_, W> {
             .at(path));
         }
         self.mark(path, OPAQUE_FILE)?;
-        let expanded = match &mut self.expanded {
-            Some(expanded) => expanded,
-            none => none.insert(Expanded {
-                union: open_union(&Config {
-                    lowers: self.lowers.to_vec(),
-                    upper: Some(self.upper.to_owned()),
-                    read_only: true,
-                    ..Config::default()
-                })?,
-                paths: Vec::new(),
-                links: Links::new(),
-            }),
-        };
+        let expanded = Expanded::of(&mut self.expanded, self.upper, self.lowers)?;
         expanded.paths.push(path.to_vec());
         let (union, links) = (&expanded.union, &mut expanded.links);
         Exporter::new(union, &mut self.archive, self.options, links).below_path(path)
@@ -250,6 +277,17 @@ impl<W: Write> Differ<'_, W> {
         let (union, links) = (&expanded.union, &mut expanded.links);
         Exporter::new(union, &mut self.archive, self.options, links).other_names(&expanded.paths)
     }
+}
+
+/// Whether a file has its attributes only, as the union finds out: one that has as many blocks as it needs is not looked
+/// at, unless its directory holds copies.
+fn is_metacopy(stat: &Stat, marks: &DirMarks, xattrs: &XattrPath) -> Result<bool> {
+    if stat.blocks * 512 >= stat.size && !marks.impure {
+        return Ok(false);
+    }
+    xattrs
+        .any(|name| METACOPY_XATTRS.iter().any(|xattr| xattr.as_bytes() == name))
+        .during("listxattr", b".")
 }
 
 fn own_device(xattrs: &XattrPath) -> Result<bool> {

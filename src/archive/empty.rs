@@ -8,6 +8,7 @@ use rustix::io::Errno;
 
 use super::beneath::DIRECTORY;
 use super::error::{During as _, Error, Result};
+use super::mounts::open_inner;
 use crate::layer::stat::Stat;
 use crate::layer::upper::{SetTime, UpperObject};
 use crate::layer::xattr::XattrPath;
@@ -108,9 +109,10 @@ impl Emptying {
 }
 
 /// Removes everything in a directory, without ever following a symlink, and with few descriptors however deep it is.
+/// What is mounted there stays.
 ///
 /// # Errors
-/// What the disk answers.
+/// A mount point is refused; what the disk answers.
 pub(super) fn clear(dir: &OwnedFd) -> Result<()> {
     /// So many levels stay open.
     const LEVELS: usize = 64;
@@ -121,7 +123,7 @@ pub(super) fn clear(dir: &OwnedFd) -> Result<()> {
             return Err(Error::io("open", Errno::BADF));
         };
         if let Some(name) = level.left.pop() {
-            let inner = openat(at, &name[..], DIRECTORY, Mode::empty()).during("open", &name)?;
+            let inner = open_inner(at, &name)?;
             stack.push(level);
             stack.push(Emptying::begin(inner, name)?);
             if let Some(far) = stack.len().checked_sub(LEVELS) {

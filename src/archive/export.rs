@@ -37,6 +37,32 @@ pub(super) fn open_union(config: &Config) -> Result<Union> {
     Union::open(config).map_err(|err| Error::refused(err.to_string()))
 }
 
+/// Does something with the object at a path of a union.
+pub(super) fn at_path<T>(
+    union: &Union,
+    path: &[u8],
+    use_it: impl FnOnce(NodeId) -> Result<T>,
+) -> Result<T> {
+    let mut counted = Vec::new();
+    let mut node = NodeId::ROOT;
+    for name in path
+        .split(|byte| *byte == b'/')
+        .filter(|name| !name.is_empty())
+    {
+        let found = union.lookup(node, name).map_err(failed).at_entry(path)?;
+        let Some(entry) = found else {
+            return Err(Error::io("lookup", Errno::NOENT).at(path));
+        };
+        node = entry.node;
+        counted.push(node);
+    }
+    let done = use_it(node);
+    for node in counted {
+        union.forget(node, 1);
+    }
+    done
+}
+
 /// The objects that have several names, by `st_ino`.
 pub(super) type Links = HashMap<u64, Linked>;
 
@@ -80,28 +106,7 @@ impl<'a, 'o, W: Write> Exporter<'a, 'o, W> {
 
     /// Everything below a directory, which is named by a path that ends with a slash.
     pub(super) fn below_path(&mut self, path: &[u8]) -> Result<()> {
-        let mut counted = Vec::new();
-        let mut node = NodeId::ROOT;
-        for name in path
-            .split(|byte| *byte == b'/')
-            .filter(|name| !name.is_empty())
-        {
-            let found = self
-                .union
-                .lookup(node, name)
-                .map_err(failed)
-                .at_entry(path)?;
-            let Some(entry) = found else {
-                return Err(Error::io("lookup", Errno::NOENT).at(path));
-            };
-            node = entry.node;
-            counted.push(node);
-        }
-        let done = self.below(node, path);
-        for node in counted {
-            self.union.forget(node, 1);
-        }
-        done
+        at_path(self.union, path, |node| self.below(node, path))
     }
 
     /// Writes the names that objects have besides those that were written below `written` directories, with the
@@ -355,9 +360,9 @@ impl Content for FdContent<'_> {
 }
 
 /// The bytes of a file of a union.
-struct NodeContent<'a> {
-    union: &'a Union,
-    node: NodeId,
+pub(super) struct NodeContent<'a> {
+    pub(super) union: &'a Union,
+    pub(super) node: NodeId,
 }
 
 impl Content for NodeContent<'_> {

@@ -1,6 +1,8 @@
 //! How much an archive may ask for. An archive comes from somebody else: none of its numbers is believed before it
 //! was compared with one of these.
 
+use super::error::{Error, Result};
+
 /// Bounds of what is accepted. Each can be raised on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -19,6 +21,32 @@ pub struct Limits {
     /// Names that begin with a slash are taken from the layer's root, as other programs do, instead of being refused
     /// (`--absolute-names`). Those of directories always are.
     pub absolute: bool,
+    /// Components of a path. No bound for a layer as such; carried out on a tree, it may have [`TREE_DEPTH`].
+    pub depth: usize,
+}
+
+/// How deep a layer may go that is carried out on a tree: a directory of each level is open meanwhile, and an ordinary
+/// process may have 1024 open files.
+pub const TREE_DEPTH: usize = 512;
+
+impl Limits {
+    /// Refuses a path that is too deep.
+    ///
+    /// # Errors
+    /// It has too many components.
+    pub(super) fn check_depth(&self, path: &[u8]) -> Result<()> {
+        let depth = path
+            .split(|byte| *byte == b'/')
+            .filter(|name| !matches!(name, b"" | b"."))
+            .count();
+        match depth > self.depth {
+            true => Err(Error::refused(format!(
+                "it is {depth} levels deep, and a layer that is carried out on a tree may have {}; unpack it into a new directory",
+                self.depth
+            ))),
+            false => Ok(()),
+        }
+    }
 }
 
 impl Default for Limits {
@@ -33,6 +61,7 @@ impl Default for Limits {
             // 16 MiB of memory; a file of 4 GiB of which every other block is a hole.
             extents: 1 << 20,
             absolute: false,
+            depth: usize::MAX,
         }
     }
 }

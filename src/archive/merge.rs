@@ -3,7 +3,7 @@
 //! In a tree, xattrs are what they are called: that names of an overlay are stored under others is for layers.
 //!
 //! Everything moves by rename, so the layer has to be on the disk of the tree. Both are gone through by descriptors; no
-//! symlink is followed in either.
+//! symlink is followed in either, and no way leads into what is mounted on the tree.
 //!
 //! # Crash
 //! Killed meanwhile, a part of the layer is on the tree, and the rest where it was unpacked.
@@ -21,9 +21,10 @@ use rustix::io::Errno;
 use super::empty::clear;
 use super::error::{AtEntry as _, During as _, Result};
 use super::listing::Listing;
+use super::mounts::open_inner;
 use crate::layer::LowerDir;
 use crate::layer::dir::Name;
-use crate::layer::record::{Record, Records};
+use crate::layer::record::{RECORD_XATTRS, Record, Records};
 use crate::layer::stat::{Kind, Stat};
 use crate::layer::upper::{SetTime, UpperObject, timestamps};
 use crate::layer::xattr::XattrPath;
@@ -51,12 +52,26 @@ impl Merger<'_> {
         let looks = on_disk(layer)?;
         self.directory(layer, tree, b"", false)?;
         if has_root {
-            return describe(layer, &looks, tree);
+            return self.describe_root(layer, &looks, tree);
         }
         if layer.records().is_some() {
             self.record_root(tree)?;
         }
         keep_mtime(tree, &before)
+    }
+
+    /// The root's record says that the tree has records, so it is never removed: one that the layer does not bring is made
+    /// to say what the layer says.
+    fn describe_root(&self, layer: &LowerDir, looks: &Stat, tree: &OwnedFd) -> Result<()> {
+        let root = Arc::new(tree.try_clone().during("dup", b".")?);
+        let records = Records::of_root(&root).filter(|_| layer.records().is_none());
+        describe(layer, looks, tree)?;
+        if records.is_some() {
+            UpperObject::new(root, records)
+                .record(&Record::of(looks))
+                .during("setxattr", b".")?;
+        }
+        Ok(())
     }
 
     /// The tree keeps owners in xattrs from now on, as the layer does.
@@ -134,7 +149,7 @@ impl Merger<'_> {
             }
             mkdirat(to, &name[..], Mode::RWXU).during("mkdir", name)?;
         }
-        let inner = openat(to, &name[..], DIRECTORY, Mode::empty()).during("open", name)?;
+        let inner = open_inner(to, name)?;
         let child = from.child(name);
         // Its time changes when entries are moved out of it.
         let looks = on_disk(&child)?;
@@ -142,7 +157,10 @@ impl Merger<'_> {
         match there {
             // The archive said nothing about it, so it stays as it is.
             Some(stat) if was_dir && self.implied.contains(path) => keep_mtime(&inner, &stat),
-            _ => describe(&child, &looks, &inner),
+            _ => {
+                describe(&child, &looks, &inner)?;
+                forget_record(&child, &inner)
+            }
         }
     }
 }
@@ -175,6 +193,20 @@ fn describe(from: &LowerDir, stat: &Stat, to: &OwnedFd) -> Result<()> {
     copy_xattrs(&XattrPath::of_fd(fd), to, from.records().is_some())?;
     fchmod(to, Mode::from_raw_mode(stat.perm())).during("chmod", b".")?;
     keep_mtime(to, stat)
+}
+
+/// What the tree recorded of a directory that now has the owner and mode of the layer on the disk.
+fn forget_record(from: &LowerDir, to: &OwnedFd) -> Result<()> {
+    let from = from.xattrs().during("open", b".")?;
+    let object = UpperObject::new(Arc::new(to.try_clone().during("dup", b".")?), None);
+    for name in RECORD_XATTRS {
+        let brought = from.get_opt(name).during("getxattr", name)?.is_some();
+        let is_there = || object.xattrs().get_opt(name).during("getxattr", name);
+        if !brought && is_there()?.is_some() {
+            object.remove_xattr(name).during("removexattr", name)?;
+        }
+    }
+    Ok(())
 }
 
 fn copy_xattrs(from: &XattrPath, to: &OwnedFd, recorded: bool) -> Result<()> {
@@ -236,7 +268,6 @@ fn remove(dir: &OwnedFd, name: &[u8]) -> Result<()> {
         Err(Errno::ISDIR | Errno::PERM) => {}
         Err(errno) => return Err(errno).during("unlink", name),
     }
-    let inner = openat(dir, name, DIRECTORY, Mode::empty()).during("open", name)?;
-    clear(&inner)?;
+    clear(&open_inner(dir, name)?)?;
     unlinkat(dir, name, AtFlags::REMOVEDIR).during("rmdir", name)
 }

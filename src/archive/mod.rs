@@ -12,10 +12,12 @@
 //! into (`beneath.rs`), so that nothing outside can be reached, whatever links the archive plants.
 
 pub mod apply;
+mod aside;
 mod beneath;
 pub mod compression;
 pub mod diff;
 pub mod digest;
+pub mod durable;
 mod empty;
 pub mod entry;
 pub mod error;
@@ -25,6 +27,7 @@ pub mod limits;
 mod listing;
 mod marks;
 mod merge;
+mod mounts;
 pub mod pack;
 mod pipe;
 pub mod read;

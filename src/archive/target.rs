@@ -1,11 +1,15 @@
 //! A layer into any directory outside a store: a new one, or onto a tree that is there.
 //!
 //! The layer is unpacked and verified beside the directory first, so that whatever is wrong with it, the directory stays
-//! as it was. Then it takes the directory's place by one rename, or is moved onto the tree.
+//! as it was. So it does when it would change something that is mounted in the directory. Then it takes the directory's place by one rename, or is moved onto the tree.
 //!
 //! # Crash
+//! A layer is on the disk before it takes the directory's place, and so is its name when [`apply`] returns; a layer is on
+//! the disk before it is moved onto a tree, and so is the tree at the end.
+//!
 //! Killed before that, a directory `.NAME.unionmount-PID` stays beside it (or in it, where it is a mount point) and can be
-//! removed; killed while the layer is moved onto a tree, a part of it is there.
+//! removed; killed while the layer is moved onto a tree, a part of it is there. A power failure leaves the same: the
+//! directory as it was or the whole layer, and of a tree, every file as it was or whole.
 
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -14,9 +18,11 @@ use std::io::Read;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use super::durable::{sync_disk_of, sync_names_in};
 use super::error::{Error, Result};
 use super::layer::{Unpack, Unpacked, unpack};
-use super::{beneath, empty, merge};
+use super::limits::{Limits, TREE_DEPTH};
+use super::{beneath, empty, merge, mounts};
 use crate::layer::{FdCache, LowerDir};
 
 /// Descriptors that stay open while a layer is moved.
@@ -76,7 +82,11 @@ fn as_layer(
     let staged = match Staged::beside(dir) {
         Ok(staged) => staged,
         // A mount point cannot be replaced: in place then. What was unpacked goes again when it fails.
-        Err(_) if exists.is_some() => return unpack(blob, dir, options),
+        Err(_) if exists.is_some() => {
+            let unpacked = unpack(blob, dir, options)?;
+            sync_disk(dir)?;
+            return Ok(unpacked);
+        }
         Err(err) => return Err(err),
     };
     let mode = exists.map_or(0o755, |meta| meta.mode() & 0o7777);
@@ -88,10 +98,18 @@ fn as_layer(
     };
     shape().map_err(|err| Error::io(format!("chmod '{}'", staged.path.display()), err))?;
     let unpacked = unpack(blob, &staged.path, options)?;
+    sync_disk(&staged.path)?;
     fs::rename(&staged.path, dir)
         .map_err(|err| Error::io(format!("rename to '{}'", dir.display()), err))?;
     staged.became_something_else();
+    let above = dir.parent().unwrap_or(Path::new(""));
+    sync_names_in(above)
+        .map_err(|err| Error::io(format!("it is there, but fsync '{}'", above.display()), err))?;
     Ok(unpacked)
+}
+
+fn sync_disk(dir: &Path) -> Result<()> {
+    sync_disk_of(dir).map_err(|err| Error::io(format!("syncfs '{}'", dir.display()), err))
 }
 
 /// The layer is carried out on a tree.
@@ -123,11 +141,21 @@ fn staged_onto_tree(blob: impl Read + Send, dir: &Path, options: &Unpack<'_>) ->
             (staged, name)
         }
     };
+    // Where owners and modes are recorded, everything has the mode of the root on the disk.
+    let mode = fs::metadata(dir).map(|meta| meta.mode() & 0o777 | 0o700);
+    mode.and_then(|mode| fs::set_permissions(&staged.path, fs::Permissions::from_mode(mode)))
+        .map_err(|err| Error::io(format!("chmod '{}'", staged.path.display()), err))?;
     let options = Unpack {
         whiteouts: super::Whiteouts::Wh,
+        limits: Limits {
+            depth: options.limits.depth.min(TREE_DEPTH),
+            ..options.limits
+        },
         ..*options
     };
     let unpacked = unpack(blob, &staged.path, &options)?;
+    // A file must have its data before it takes the place of another.
+    sync_disk(&staged.path)?;
     let layer = beneath::Tree::open(&staged.path)?;
     let root = layer.root().try_clone();
     let root = root.map_err(|err| Error::io("dup", err))?;
@@ -137,8 +165,10 @@ fn staged_onto_tree(blob: impl Read + Send, dir: &Path, options: &Unpack<'_>) ->
         implied: &implied,
         spared: spared.as_ref().map(|name| name.as_encoded_bytes()),
     };
+    mounts::refuse_changes(&layer, &mounts::below(dir))?;
     let tree = beneath::Tree::open(dir)?;
     merger.merge(&layer, tree.root(), unpacked.has_root)?;
+    sync_disk(dir)?;
     Ok(unpacked)
 }
 

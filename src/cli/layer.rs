@@ -1,7 +1,7 @@
 //! `unionmount layer`: layers outside a store, as archives and as directories.
 
 use std::fs::File;
-use std::io::{BufWriter, IsTerminal as _, Read, Write};
+use std::io::{BufWriter, ErrorKind, IsTerminal as _, Read, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -10,6 +10,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use super::bar::Bar;
 use super::exit::{Failure, print};
 use super::{logging, shown};
+use crate::archive::durable::sync_names_in;
 use crate::archive::target::{Onto, apply as apply_layer};
 use crate::archive::{
     Compression, Digest, Expect, Limits, Ownership, Pack, Packed, Times, Unpack, Unpacked,
@@ -32,6 +33,9 @@ Examples:
   unionmount layer diff --upper changes --compress gzip -o changes.tar.gz --json
   unionmount layer diff --upper changes | tar -tv
   SOURCE_DATE_EPOCH=0 unionmount layer diff --upper changes -o changes.tar";
+
+/// How many names a file under way may find taken, by killed commands or by somebody who means harm.
+const ATTEMPTS: u32 = 100;
 
 /// `unionmount layer`.
 #[derive(Debug, Args)]
@@ -192,7 +196,7 @@ pub struct ApplyArgs {
 /// `unionmount layer diff`.
 #[derive(Debug, Args)]
 pub struct DiffArgs {
-    /// A lower layer of the upper, newest first; only needed where directories were renamed with redirect_dir=on
+    /// A lower layer of the upper, newest first; only needed where directories were renamed with redirect_dir=on, or files copied with metacopy=on
     #[arg(long = "lower", value_name = "DIR")]
     pub lowers: Vec<PathBuf>,
     /// The directory with the changes
@@ -294,7 +298,7 @@ fn apply(args: &ApplyArgs) -> Result<(), Failure> {
 fn open_archive(path: &Path) -> Result<File, Failure> {
     File::open(path)
         .and_then(|file| match file.metadata()?.is_dir() {
-            true => Err(std::io::ErrorKind::IsADirectory.into()),
+            true => Err(ErrorKind::IsADirectory.into()),
             false => Ok(file),
         })
         .map_err(|err| {
@@ -451,7 +455,8 @@ pub fn print_json(value: &serde_json::Value) -> Result<(), Failure> {
     print(format!("{value:#}\n").as_bytes())
 }
 
-/// A file that gets its name when it is complete. Killed before, it stays as `.NAME.unionmount-PID`.
+/// A file that gets its name when it is complete. Killed before, it stays as `.NAME.unionmount-PID`. After a power failure
+/// the name leads to the old file or to the whole new one.
 struct StagedFile {
     file: File,
     staged: PathBuf,
@@ -462,21 +467,13 @@ impl StagedFile {
     fn new(path: &Path) -> std::io::Result<Self> {
         // Devices, pipes and descriptors in /proc are written to, not replaced.
         let special = std::fs::metadata(path).is_ok_and(|meta| !meta.is_file());
-        let staged = match path.file_name() {
-            Some(name) if !special => {
-                let mut hidden = std::ffi::OsString::from(".");
-                hidden.push(name);
-                hidden.push(format!(".unionmount-{}", std::process::id()));
-                path.with_file_name(hidden)
+        let (file, staged) = match path.file_name() {
+            Some(name) if !special => Self::beside(path, name)?,
+            _ => {
+                let file = File::options().write(true).open(path)?;
+                (file, path.to_owned())
             }
-            _ => path.to_owned(),
         };
-        let file = std::fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(!special)
-            .mode(0o666)
-            .open(&staged)?;
         Ok(Self {
             file,
             staged,
@@ -484,11 +481,39 @@ impl StagedFile {
         })
     }
 
+    /// A new file beside its place: whatever others have put there under its name is neither followed nor written.
+    fn beside(path: &Path, name: &std::ffi::OsStr) -> std::io::Result<(File, PathBuf)> {
+        let mut number = 0;
+        loop {
+            let mut hidden = std::ffi::OsString::from(".");
+            hidden.push(name);
+            hidden.push(format!(".unionmount-{}", std::process::id()));
+            if number > 0 {
+                hidden.push(format!("-{number}"));
+            }
+            let staged = path.with_file_name(hidden);
+            let made = File::options()
+                .write(true)
+                .create_new(true)
+                .mode(0o666)
+                .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed())
+                .open(&staged);
+            match made {
+                Err(err) if err.kind() == ErrorKind::AlreadyExists && number < ATTEMPTS => {
+                    number += 1;
+                }
+                other => return Ok((other?, staged)),
+            }
+        }
+    }
+
     fn publish(mut self) -> std::io::Result<()> {
         self.file.flush()?;
         if self.staged != self.path {
+            self.file.sync_all()?;
             std::fs::rename(&self.staged, &self.path)?;
             self.staged.clone_from(&self.path);
+            sync_names_in(self.path.parent().unwrap_or(Path::new("")))?;
         }
         Ok(())
     }

@@ -23,6 +23,7 @@ use super::paths::PRIVATE;
 use super::size::measure;
 use super::{compare, time};
 use crate::archive::digest::HashingWriter;
+use crate::archive::durable::{sync_disk_of, sync_names_in};
 use crate::archive::{Compression, Digest, Expect, Limits, Unpack, Unpacked, unpack};
 
 /// Something that is not as it should be.
@@ -302,7 +303,7 @@ impl Store {
         compare::first_difference(&fresh, &self.paths.layer_tree(&layer.short), &implied)
     }
 
-    /// Puts a fresh copy in the place of a layer's tree; says whether that was possible.
+    /// Puts a fresh copy, which is on the disk, in the place of a layer's tree; says whether that was possible.
     fn unpack_again(&mut self, layer: &Layer, sound: &[Blob]) -> Result<bool> {
         let Some(blob) = sound.first() else {
             return Ok(false);
@@ -310,6 +311,7 @@ impl Store {
         let area = Area::new(&self.paths)?;
         let (fresh, _) = self.unpack_into(layer, blob, &area)?;
         let size = measure(&fresh)?.size;
+        sync_disk_of(&fresh).doing("syncfs", &fresh)?;
         let dir = self.paths.layer(&layer.short);
         let tree = self.paths.layer_tree(&layer.short);
         self.catalog.change(|db| {
@@ -321,6 +323,7 @@ impl Store {
             }
             take(&tree, &area, "old")?;
             fs::rename(&fresh, &tree).doing("rename", &fresh)?;
+            sync_names_in(&dir).doing("fsync", &dir)?;
             layers::set_size(db, &layer.diff_id, size)
         })?;
         Ok(true)

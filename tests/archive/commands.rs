@@ -269,3 +269,84 @@ fn help_has_examples() {
         assert!(help.contains(example), "{help}");
     }
 }
+
+/// What a command asks of the disk, in order: `syncfs`, `fsync`, `rename`.
+fn synced(place: &Place, arguments: &[&str], input: &[u8]) -> Vec<String> {
+    fs::write(place.at("input"), input).unwrap();
+    let output = Command::new("strace")
+        .args([
+            "-f",
+            "-qq",
+            "-o",
+            "trace",
+            "-e",
+            "trace=syncfs,fsync,rename,renameat,renameat2",
+        ])
+        .arg(binary())
+        .arg("layer")
+        .args(arguments)
+        .current_dir(place.at(""))
+        .stdin(fs::File::open(place.at("input")).unwrap())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let trace = fs::read_to_string(place.at("trace")).unwrap();
+    let calls = trace.lines().filter_map(|line| {
+        let call = line.split_whitespace().nth(1)?.split_once('(')?.0;
+        let is_rename = call.starts_with("rename");
+        Some(if is_rename { "rename" } else { call }.to_owned())
+    });
+    calls.collect()
+}
+
+#[test]
+fn what_is_published_is_on_the_disk_first_and_its_name_then() {
+    if Command::new("strace").arg("-V").output().is_err() {
+        eprintln!("skipped: there is no strace");
+        return;
+    }
+    let place = Place::new();
+    let tar = Tar::new().file("f", b"x").end();
+    assert_eq!(
+        synced(&place, &["apply", "-", "new"], &tar),
+        ["syncfs", "rename", "fsync"]
+    );
+    assert_eq!(
+        synced(&place, &["apply", "-", "new"], &tar),
+        ["syncfs", "rename", "syncfs"]
+    );
+    assert_eq!(
+        synced(&place, &["diff", "--upper", "new", "-o", "out.tar"], b""),
+        ["fsync", "rename", "fsync"]
+    );
+    assert!(synced(&place, &["diff", "--upper", "new", "-o", "/dev/null"], b"").is_empty());
+}
+
+/// The name of the file under way can be guessed: what lies there is not written to.
+#[test]
+fn a_planted_link_is_not_written_through() {
+    let place = Place::new();
+    fs::write(place.target().join("f"), "x").unwrap();
+    // The pid stays that of the shell, which plants the link first.
+    let output = Command::new("sh")
+        .arg("-c")
+        .arg(r#"ln -s outside/victim ".out.tar.unionmount-$$"; exec "$0" layer diff --upper into -o out.tar"#)
+        .arg(binary())
+        .current_dir(place.at(""))
+        .output()
+        .unwrap();
+    ok(&output);
+    assert_eq!(
+        fs::read_to_string(place.at("outside/victim")).unwrap(),
+        "untouched"
+    );
+    assert!(place.at("out.tar").symlink_metadata().unwrap().is_file());
+    let names = survey(&place.at(""));
+    assert_eq!(
+        names
+            .keys()
+            .filter(|name| name.contains("unionmount"))
+            .count(),
+        1
+    );
+}

@@ -3,6 +3,7 @@
 use std::os::unix::fs::MetadataExt as _;
 use std::process::{Command, Output};
 
+use unionmount::archive::target::{Onto, apply};
 use unionmount::archive::{Ownership, Pack, Unpack, diff, unpack};
 use unionmount::layer::stat::Kind;
 use unionmount::union::{Config, NodeId, Union};
@@ -202,4 +203,72 @@ fn a_user_namespace_refuses_owners_that_it_does_not_map() {
     assert!(output.status.success(), "{}", said(&output));
     check_shown(&place.at("layer"));
     assert!(place.at("layer/dev/null").metadata().unwrap().is_file());
+}
+
+/// Others who could use a tree before can do so afterwards: what is recorded has the tree's mode on the disk.
+#[test]
+fn a_recorded_layer_leaves_a_tree_as_open_as_it_was() {
+    let place = Place::new();
+    let options = Unpack {
+        ownership: Ownership::Recorded,
+        ..Unpack::default()
+    };
+    for mode in [0o755, 0o750] {
+        let tree = place.at(format!("tree-{mode:o}"));
+        std::fs::create_dir_all(tree.join("bin")).unwrap();
+        let perm = |mode| std::os::unix::fs::PermissionsExt::from_mode(mode);
+        std::fs::set_permissions(&tree, perm(mode)).unwrap();
+        apply(&rich()[..], &tree, Onto::Tree, &options).unwrap();
+        for name in ["", "bin", "bin/su", "dev", "tmp", "secret"] {
+            let found = tree.join(name).metadata().unwrap().mode() & 0o7777;
+            assert_eq!(found, mode, "{name}: {found:o}");
+        }
+        check_shown(&tree);
+    }
+}
+
+/// A layer by root, on a tree by an ordinary user: what it describes is as it says, all else as it was.
+#[test]
+fn real_owners_replace_recorded_ones() {
+    if Ownership::possible() != Ownership::Real {
+        return;
+    }
+    let place = Place::new();
+    let tree = place.at("tree");
+    let options = |ownership| Unpack {
+        ownership,
+        ..Unpack::default()
+    };
+    let recorded = options(Ownership::Recorded);
+    apply(&rich()[..], &tree, Onto::Layer, &recorded).unwrap();
+    for with_root in [false, true] {
+        let mut bin = head("bin/", b'5', 0).mode(0o710);
+        bin.uid = super::build::octal(7, 8);
+        let mut tar = Tar::new();
+        if with_root {
+            let mut root = head("./", b'5', 0).mode(0o711);
+            root.gid = super::build::octal(9, 8);
+            tar = tar.head(root);
+        }
+        let tar = tar.head(bin).file("dev/new", b"").end();
+        apply(&tar[..], &tree, Onto::Tree, &options(Ownership::Real)).unwrap();
+        let config = Config {
+            lowers: vec![tree.clone()],
+            ..Config::default()
+        };
+        let union = Union::open(&config).unwrap();
+        for (path, want) in [
+            ("bin", (Kind::Dir, 0o710, 7, 0, 0, 1)),
+            ("bin/su", (Kind::File, 0o4755, 0, 42, 0, 2)),
+            ("dev", (Kind::Dir, 0o755, 0, 0, 0, 1)),
+            ("dev/new", (Kind::File, 0o644, 0, 0, 0, 1)),
+            ("tmp", (Kind::Dir, 0o1777, 0, 0, 0, 1)),
+            ("dev/pipe", (Kind::Fifo, 0o600, 0, 0, 0, 1)),
+        ] {
+            assert_eq!(shown(&union, path), want, "{path}");
+        }
+        let root = union.getattr(NodeId::ROOT).unwrap();
+        let want = if with_root { (0o711, 9) } else { (0o755, 0) };
+        assert_eq!((root.mode & 0o7777, root.gid), want);
+    }
 }

@@ -522,3 +522,125 @@ fn ownership_is_what_this_process_can_do() {
     };
     assert_eq!(Ownership::possible(), want);
 }
+
+/// Mounted on, for as long as this lives.
+struct Bound(std::path::PathBuf);
+
+impl Drop for Bound {
+    fn drop(&mut self) {
+        let _gone = rustix::mount::unmount(&self.0, rustix::mount::UnmountFlags::DETACH);
+    }
+}
+
+/// A container's /home may be the host's: nothing is removed there, nor anything before that is noticed.
+#[test]
+fn what_is_mounted_on_a_tree_is_not_changed() {
+    let place = Place::new();
+    let tree = place.at("tree");
+    std::fs::create_dir_all(tree.join("srv/home/me")).unwrap();
+    std::fs::write(tree.join("first"), "old").unwrap();
+    if rustix::mount::mount_bind(place.at("outside"), tree.join("srv/home/me")).is_err() {
+        eprintln!("skipped: nothing can be mounted here");
+        return;
+    }
+    let _bound = Bound(tree.join("srv/home/me"));
+    let before = survey(&tree);
+    let begin = || Tar::new().file("first", b"new");
+    for (tar, entry) in [
+        (begin().file(".wh.srv", b""), "srv"),
+        (begin().file("srv/.wh.home", b""), "srv/home"),
+        (begin().file("srv/home/.wh..wh..opq", b""), "srv/home"),
+        (begin().file("srv/home/.wh.me", b""), "srv/home/me"),
+        (begin().file("srv/home", b""), "srv/home"),
+        (begin().file("srv/home/me/x", b""), "srv/home/me"),
+    ] {
+        let applied = apply(&tar.end()[..], &tree, Onto::Tree, &Unpack::default());
+        let said = applied.unwrap_err().to_string();
+        let want = format!("entry '{entry}': it would change the mount point 'srv/home/me'");
+        assert!(said.starts_with(&want), "{said}");
+        assert_eq!(survey(&tree), before, "{entry}");
+    }
+    let tar = begin()
+        .file("srv/home/you", b"")
+        .file("srv/home/.wh.gone", b"")
+        .end();
+    apply(&tar[..], &tree, Onto::Tree, &Unpack::default()).unwrap();
+    assert_eq!(std::fs::read(tree.join("first")).unwrap(), b"new");
+}
+
+/// A descriptor for each level must not run out when half is done.
+#[test]
+fn a_layer_that_is_too_deep_for_a_tree_changes_nothing() {
+    let place = Place::new();
+    let tree = place.at("tree");
+    std::fs::create_dir(&tree).unwrap();
+    std::fs::write(tree.join("first"), "old").unwrap();
+    let before = survey(&tree);
+    let deep = |levels: usize| {
+        let path = vec!["d"; levels].join("/");
+        let tar = Tar::new().file("first", b"new");
+        tar.pax(&[("path", path.as_bytes())])
+            .file("x", b"deep")
+            .end()
+    };
+    let err = apply(&deep(1500)[..], &tree, Onto::Tree, &Unpack::default()).unwrap_err();
+    assert!(err.to_string().contains("it is 1500 levels deep"), "{err}");
+    assert!(err.entry().unwrap().starts_with(b"d/d/d"));
+    assert_eq!(survey(&tree), before);
+    apply(&deep(512)[..], &tree, Onto::Tree, &Unpack::default()).unwrap();
+    assert_eq!(std::fs::read(tree.join("first")).unwrap(), b"new");
+    let mut path = tree.clone();
+    path.extend(vec!["d"; 512]);
+    assert_eq!(std::fs::read(path).unwrap(), b"deep");
+    // As a layer it may be as deep as the disk allows.
+    apply(
+        &deep(1500)[..],
+        &place.at("layer"),
+        Onto::Layer,
+        &Unpack::default(),
+    )
+    .unwrap();
+}
+
+/// Images of AUFS's time: a file with several names was kept under one of its own.
+#[test]
+fn hard_links_to_what_aufs_left_are_files() {
+    let tar = Tar::new()
+        .head(head("./", b'5', 0).mode(0o755))
+        .file(".wh..wh.aufs", b"")
+        .dir(".wh..wh.plnk/")
+        .file(".wh..wh.plnk/93.1", b"content")
+        .file("unlinked", b"plain")
+        .hard_link(".wh..wh.plnk/94.1", "unlinked")
+        .hard_link(".wh..wh.plnk/95.1", "nothing")
+        .dir("d/")
+        .hard_link("d/one", ".wh..wh.plnk/93.1")
+        .hard_link("two", "./.wh..wh.plnk//93.1")
+        .hard_link("three", ".wh..wh.plnk/94.1")
+        .end();
+    for ownership in [Ownership::possible(), Ownership::Recorded] {
+        let place = Place::new();
+        let options = Unpack {
+            ownership,
+            ..Unpack::default()
+        };
+        unpack(&tar[..], &place.target(), &options).unwrap();
+        let seen = survey(&place.target());
+        let names: Vec<&str> = seen.keys().map(String::as_str).collect();
+        assert_eq!(names, ["", "d", "d/one", "three", "two", "unlinked"]);
+        assert_eq!(seen["d/one"].data, b"content");
+        assert_eq!(seen["d/one"].same_as, seen["two"].same_as);
+        assert_eq!(seen["three"].same_as, seen["unlinked"].same_as);
+        assert_eq!(seen[""].mtime, (1_000_000_000, 0));
+        let links = place.target().join("two").metadata().unwrap().nlink();
+        assert_eq!(links, 2);
+    }
+    let tar = Tar::new().hard_link("f", ".wh..wh.plnk/1").end();
+    let place = Place::new();
+    let err = unpack(&tar[..], &place.target(), &Unpack::default()).unwrap_err();
+    assert!(
+        err.to_string().contains("is not in the layer before it"),
+        "{err}"
+    );
+    assert_eq!(survey(&place.target()).len(), 1);
+}

@@ -295,3 +295,45 @@ fn what_cannot_be_read_is_named() {
     let all = entries(&tar_of(&place.target(), &[], &Pack::default()));
     assert_eq!(all[2].what, What::Symlink(b"/etc/passwd".to_vec()));
 }
+
+/// Kernel overlayfs copies the attributes of a file only (metacopy): its bytes come from below.
+#[test]
+fn files_without_their_bytes_are_written_with_them() {
+    let place = Place::new();
+    for dir in ["lower/d", "upper/d"] {
+        fs::create_dir_all(place.at(dir)).unwrap();
+    }
+    let data: Vec<u8> = (0..100_000_u32).flat_map(u32::to_le_bytes).collect();
+    fs::write(place.at("lower/d/f"), &data).unwrap();
+    let copy = fs::File::create(place.at("upper/d/f")).unwrap();
+    copy.set_len(data.len() as u64).unwrap();
+    let mode = rustix::fs::Mode::from_raw_mode(0o640);
+    rustix::fs::fchmod(&copy, mode).unwrap();
+    let flags = rustix::fs::XattrFlags::empty();
+    rustix::fs::fsetxattr(&copy, "user.overlay.metacopy", b"", flags).unwrap();
+    fs::hard_link(place.at("upper/d/f"), place.at("upper/d/g")).unwrap();
+    let upper = place.at("upper");
+    let tar = tar_of(&upper, &[&place.at("lower")], &Pack::default());
+    assert_eq!(names(&tar), ["./", "d/", "d/f", "d/g"]);
+    let into = Place::new();
+    unionmount::archive::unpack(
+        &tar[..],
+        &into.target(),
+        &unionmount::archive::Unpack::default(),
+    )
+    .unwrap();
+    assert!(fs::read(into.target().join("d/g")).unwrap() == data);
+    let meta = into.target().join("d/f").metadata().unwrap();
+    assert_eq!(meta.permissions().mode() & 0o7777, 0o640);
+
+    // Zeros would be a lie.
+    for lowers in [vec![], vec![place.at("outside")]] {
+        let err = diff(&upper, &lowers, Vec::new(), &Pack::default()).unwrap_err();
+        assert_eq!(err.entry(), Some(&b"d/f"[..]), "{err}");
+        assert_eq!(
+            err.to_string().contains("--lower"),
+            lowers.is_empty(),
+            "{err}"
+        );
+    }
+}

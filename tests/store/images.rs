@@ -404,3 +404,46 @@ sys.exit(r)",
         assert!(rss <= 64 * 1024, "{args:?} takes {rss} KiB");
     }
 }
+
+/// One sync for a load, before anything has its place; then the names, before the catalog says that they are there.
+#[test]
+fn what_is_loaded_is_on_the_disk_before_the_catalog_knows_it() {
+    if !have("strace") {
+        eprintln!("skipped: there is no strace");
+        return;
+    }
+    let env = Env::new();
+    write_dir(
+        &Image::new(small_layers(3), Pack::Gzip).layout("app:1"),
+        &env.at("app"),
+    );
+    env.ok(&["image", "ls"]);
+    let inner = env.command(&["image", "load", "app"]);
+    let output = Command::new("strace")
+        .args(["-f", "-qq", "-y", "-o"])
+        .arg(env.at("trace"))
+        .args(["-e", "trace=syncfs,fsync,rename"])
+        .arg(inner.get_program())
+        .args(["image", "load", "app"])
+        .current_dir(env.dir.path())
+        .env("UNIONMOUNT_ROOT", env.root())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let trace = fs::read_to_string(env.at("trace")).unwrap();
+    let calls: Vec<&str> = trace.lines().collect();
+    let all = |what: &dyn Fn(&str) -> bool| -> Vec<usize> {
+        (0..calls.len()).filter(|at| what(calls[*at])).collect()
+    };
+    let root = env.root().canonicalize().unwrap();
+    let layers = format!("{}/layers", root.display());
+    let synced = all(&|call| call.contains("syncfs("));
+    let placed = all(&|call| call.contains("rename(") && call.contains(&format!(", \"{layers}/")));
+    let named = all(&|call| call.contains("fsync(") && call.contains(&format!("<{layers}>")));
+    assert_eq!(
+        (synced.len(), placed.len(), named.len()),
+        (1, 3, 1),
+        "{trace}"
+    );
+    assert!(synced[0] < placed[0] && placed[2] < named[0], "{trace}");
+}

@@ -1,7 +1,7 @@
 //! The last step of whatever makes images: layers and documents get their places, and the catalog learns of them, in one
 //! transaction.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use rusqlite::Transaction;
@@ -19,6 +19,7 @@ use super::super::time;
 use super::fetch::Ready;
 use super::plan::OWN_MANIFEST;
 use crate::archive::Digest;
+use crate::archive::durable::{sync_disk_of, sync_names_in};
 
 /// An image whose layers are stored or ready.
 #[derive(Clone, Debug)]
@@ -49,7 +50,9 @@ pub(in crate::store) enum Published {
 }
 
 impl Store {
-    /// Gives everything its place. Killed before the transaction ends, directories without rows are left.
+    /// Gives everything its place. Killed before the transaction ends, directories without rows are left. After a power
+    /// failure a row still stands for a whole layer: trees, archives and documents are written to the disk at once before
+    /// anything is renamed, and the new names before the transaction ends.
     pub(in crate::store) fn publish(
         &mut self,
         area: &Area,
@@ -63,7 +66,9 @@ impl Store {
             fs::write(&file, &image.config).doing("write", &file)?;
             files.push(file);
         }
+        sync_disk_of(area.dir()).doing("syncfs", area.dir())?;
         self.catalog.change(|db| {
+            let mut renamed = BTreeSet::from([paths.layers(), paths.images()]);
             if !all_there(db, ready, new)? {
                 return Ok(Published::Missing);
             }
@@ -82,6 +87,7 @@ impl Store {
                     let source = ready.dir.join(&name);
                     if source.exists() {
                         fs::rename(&source, &place).doing("rename", &source)?;
+                        renamed.insert(paths.layer(&layer.short));
                     }
                     layers::insert_blob(db, &ready.blob)?;
                 }
@@ -90,6 +96,9 @@ impl Store {
                 record(db, image)?;
                 let place = paths.images().join(file_name(&image.id));
                 fs::rename(file, &place).doing("rename", file)?;
+            }
+            for dir in renamed {
+                sync_names_in(&dir).doing("fsync", &dir)?;
             }
             Ok(Published::Done)
         })
