@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::Path;
 
 use rustix::fs::XattrFlags;
 use rustix::io::Errno;
@@ -460,4 +461,58 @@ fn memory_and_descriptors_are_bounded() {
     }
     assert_eq!(found, 3000);
     assert!(union.descriptors().0 < 100);
+}
+
+/// Sets an xattr of a file of the host.
+fn host_xattr(path: &Path, name: &str, value: &[u8]) {
+    rustix::fs::setxattr(path, name, value, XattrFlags::empty()).unwrap();
+}
+
+#[test]
+fn what_stands_for_an_xattr_in_a_layer_stands_for_nothing_in_a_volume() {
+    let stack = stack();
+    let f = stack.at("vol/f");
+    // CAP_SYS_ADMIN, effective; and a default ACL that grants everything.
+    let capability = [1, 0, 0, 2, 0, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    host_xattr(
+        &f,
+        "user.containers.override_security.capability",
+        &capability,
+    );
+    let acl: Vec<u8> = [2u8, 0, 0, 0]
+        .into_iter()
+        .chain([1, 4, 0x20].into_iter().flat_map(|tag| {
+            let nobody = [0xff; 4];
+            [[tag, 0, 7, 0], nobody].concat()
+        }))
+        .collect();
+    host_xattr(
+        &stack.at("vol"),
+        "user.containers.override_system.posix_acl_default",
+        &acl,
+    );
+    let union = open(&stack, &[volume(&stack, "vol", "/data")]);
+    let (data, node) = (find(&union, "data").node, find(&union, "data/f").node);
+    union.write_mapped(node, 0, b"S").unwrap();
+    let got = rustix::fs::getxattr(&f, "security.capability", &mut [0; 64]);
+    assert_eq!(got, Err(Errno::NODATA));
+    let caller = Caller {
+        umask: 0o077,
+        ..Caller::default()
+    };
+    union.make(data, b"new", &file(0o666), &caller).unwrap();
+    let mode = stack.at("vol/new").metadata().unwrap().mode();
+    assert_eq!(mode & 0o7777, 0o600);
+    // Listed under their own names, also where ACLs are not offered.
+    drop(union);
+    let config = Config {
+        no_acl: true,
+        ..with(&stack, &[volume(&stack, "vol", "/data")])
+    };
+    let union = Union::open(&config).unwrap();
+    let node = find(&union, "data/f").node;
+    assert_eq!(
+        union.listxattr(node).unwrap(),
+        b"user.containers.override_security.capability\0"
+    );
 }
