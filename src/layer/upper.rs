@@ -96,11 +96,10 @@ impl UpperDir {
         Self(Dir::child(&self.0, name, Some(ino)))
     }
 
-    /// The root of a volume, with a layer number of its own. Its xattrs say whether it keeps records.
+    /// The root of a volume, with a layer number of its own. It keeps no records: its xattrs are written by others.
     #[must_use]
     pub fn volume(layer: LayerNo, fd: Arc<OwnedFd>, cache: &Arc<FdCache>) -> Self {
-        let records = Records::of_root(&fd);
-        Self(Dir::root(layer, fd, cache, records))
+        Self(Dir::root(layer, fd, cache, None))
     }
 
     /// Whether both are one directory object.

@@ -22,7 +22,6 @@ use super::{Caller, New, Union};
 use crate::layer::UpperDir;
 use crate::layer::dir::Name;
 use crate::layer::stat::{Kind, Stat};
-use crate::layer::xattr_name::Keeping;
 use crate::sync::write;
 
 type Setup<T> = std::result::Result<T, SetupError>;
@@ -74,8 +73,6 @@ fn open_source(volume: &config::Volume) -> Setup<(Volume, Source)> {
         fd: Arc::new(fd),
         dev: stat.dev,
         read_only: volume.read_only,
-        keeping: Keeping::Disk,
-        recorded: false,
     };
     let source = Source {
         kind: stat.kind(),
@@ -86,7 +83,7 @@ fn open_source(volume: &config::Volume) -> Setup<(Volume, Source)> {
 
 impl Union {
     /// Shows the volumes at their targets, those nearer to the root first.
-    pub(super) fn attach(&mut self, asked: &[config::Volume], sources: &[Source]) -> Setup<()> {
+    pub(super) fn attach(&self, asked: &[config::Volume], sources: &[Source]) -> Setup<()> {
         let mut order: Vec<usize> = (0..asked.len()).collect();
         order.sort_by_key(|&number| asked[number].target.components().count());
         for number in order {
@@ -101,7 +98,7 @@ impl Union {
         Ok(())
     }
 
-    fn attach_one(&mut self, asked: &config::Volume, no: VolumeNo, source: &Source) -> Setup<()> {
+    fn attach_one(&self, asked: &config::Volume, no: VolumeNo, source: &Source) -> Setup<()> {
         let target = asked.target.display();
         let (parent, name) = self
             .target(&asked.target, source.kind)
@@ -147,7 +144,7 @@ impl Union {
     }
 
     fn volume_root(
-        &mut self,
+        &self,
         no: VolumeNo,
         source: &Source,
         parent: &Arc<Inode>,
@@ -159,12 +156,6 @@ impl Union {
         };
         let dir = UpperDir::volume(layer_of(no), Arc::clone(&fd), &self.fds);
         let node = if source.kind == Kind::Dir {
-            if let (Some(records), Some(volume)) =
-                (dir.records(), self.volumes.get_mut(usize::from(no)))
-            {
-                volume.keeping = Keeping::of(Some(records.form()), self.daemon.0 == 0);
-                volume.recorded = true;
-            }
             let place = Place {
                 parent: Arc::clone(parent),
                 name: Arc::clone(name),

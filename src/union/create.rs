@@ -320,7 +320,7 @@ impl Union {
         let stat = dir.stat().during("stat", b".")?;
         let default_acl = if self.offers_acls() {
             let path = dir.xattrs().during("open directory", b".")?;
-            if dir.layer() != UPPER && dir.records().is_none() {
+            if dir.layer() != UPPER {
                 // In a volume no other name stands for it.
                 path.get_opt(DEFAULT_ACL)
                     .during("getxattr", DEFAULT_ACL)?

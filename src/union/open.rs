@@ -110,7 +110,7 @@ impl Union {
         // A read-only view of an upper shows what another mount is writing there.
         let shared_upper = upper.is_some() && writable.is_none();
         let ids = IdMaps::new(config);
-        let mut union = Self {
+        let union = Self {
             redirect_roots: visible_roots(upper.as_ref(), plain_wh_names, &lowers),
             lowers,
             data_only,

@@ -11,6 +11,9 @@
 //! still the same inode; else the answer is ESTALE, as on a network disk. A file that somebody else removed can be used
 //! on for as long as its descriptor stays in the cache.
 //!
+//! Owners, modes and types are the disk's. The xattrs that keep them in a layer (`record.rs`) say nothing here: whoever
+//! owns the directory could write them, and so make setuid programs of root and devices.
+//!
 //! `st_ino` is a number of the volume's own ([`super::identity::of_volume`]). The mappings of owners are the layers', for
 //! they say how those were unpacked; only what squashes all owners into one holds here, too.
 
@@ -48,9 +51,6 @@ pub(super) struct Volume {
     /// The device it is on; other ones are mounted in it.
     pub(super) dev: u64,
     pub(super) read_only: bool,
-    pub(super) keeping: Keeping,
-    /// It keeps owners and modes in xattrs, as a layer may.
-    pub(super) recorded: bool,
 }
 
 /// A place in the merged tree that shows something else than the layers have there.
@@ -121,7 +121,7 @@ impl Union {
     /// How the disk behind an inode keeps its xattrs; `None` where their names are what they are.
     pub(super) fn keeping_of(&self, inode: &Inode) -> Result<Option<Keeping>> {
         match self.volume_of(inode) {
-            Some(volume) => Ok(volume.recorded.then_some(volume.keeping)),
+            Some(_) => Ok(None),
             None => Ok(Some(self.writable()?.keeping)),
         }
     }

@@ -88,8 +88,7 @@ impl Union {
         let looks = self.looks(self.ids_of(parent.volume), new, caller, &inheritance)?;
         let ours = looks.uid == self.daemon.0
             && (inheritance.group.is_some() || looks.gid == self.daemon.1)
-            && caller.security.is_empty()
-            && dir.records().is_none();
+            && caller.security.is_empty();
         if ours {
             new.make_in(&dir, name, looks.mode).during("create", name)?;
         } else {
@@ -120,8 +119,7 @@ impl Union {
         let dress = |object: &UpperObject| {
             self.dress_new(keeping, object, new.kind(), looks, inheritance, caller)
         };
-        let is_file = new.kind() == Kind::File || dir.records().is_some();
-        if is_file && matches!(new, New::Node { .. }) {
+        if new.kind() == Kind::File {
             match self.unnamed_in(dir, looks.mode) {
                 Ok(fd) => {
                     dress(&dir.wrap(Arc::clone(&fd)))?;
@@ -151,7 +149,6 @@ impl Union {
     }
 
     fn unnamed_in(&self, dir: &UpperDir, mode: u32) -> rustix::io::Result<Arc<OwnedFd>> {
-        let mode = dir.disk_mode(mode);
         // A slot makes room when too many descriptors are open.
         FdSlot::new(&self.fds).get_or_open(|| dir.create_unnamed(mode))
     }
@@ -493,9 +490,7 @@ impl Union {
             return Ok(None);
         };
         match kind {
-            Some(kind) if kind != Kind::File || dir.records().is_none() => {
-                Ok(Some((kind, of_volume(volume, 0, ino))))
-            }
+            Some(kind) => Ok(Some((kind, of_volume(volume, 0, ino)))),
             _ => match dir.stat_entry(name) {
                 Ok(stat) => Ok(Some((stat.kind(), self.volume_ino(volume, &stat)))),
                 Err(Errno::NOENT) => Ok(None),

@@ -516,3 +516,44 @@ fn what_stands_for_an_xattr_in_a_layer_stands_for_nothing_in_a_volume() {
         b"user.containers.override_security.capability\0"
     );
 }
+
+#[test]
+fn records_say_nothing_in_a_volume() {
+    const RECORD: &str = "user.containers.override_stat";
+    let stack = stack();
+    let f = stack.at("vol/f");
+    stack.file("vol/dev", "");
+    host_xattr(&stack.at("vol"), RECORD, b"0:0:0755:dir");
+    host_xattr(&f, RECORD, b"0:0:4755:file");
+    host_xattr(&stack.at("vol/dev"), RECORD, b"0:0:0666:char-1-3");
+    let union = open(
+        &stack,
+        &[
+            volume(&stack, "vol", "/data"),
+            volume(&stack, "vol/f", "/bound"),
+        ],
+    );
+    let host = f.metadata().unwrap();
+    for path in ["data/f", "bound"] {
+        let attr = find(&union, path).attr;
+        assert_eq!((attr.uid, attr.mode), (host.uid(), host.mode()), "{path}");
+    }
+    let dev = find(&union, "data/dev").attr;
+    assert_eq!((dev.kind(), dev.rdev), (Kind::File, 0));
+    // What is changed is the disk's.
+    let data = find(&union, "data").node;
+    let new = union
+        .make(data, b"new", &file(0o640), &Caller::default())
+        .unwrap();
+    let mode = SetAttr {
+        mode: Some(0o4711),
+        ..SetAttr::default()
+    };
+    union.setattr(new.node, &mode).unwrap();
+    let made = stack.at("vol/new").metadata().unwrap();
+    assert_eq!(made.mode() & 0o7777, 0o4711);
+    assert_eq!(
+        union.listxattr(find(&union, "data/f").node).unwrap(),
+        b"user.containers.override_stat\0"
+    );
+}

@@ -332,9 +332,9 @@ impl Union {
         Ok(())
     }
 
-    /// Whether the names of an object's xattrs are what they are: in a volume without records.
+    /// Whether the names of an object's xattrs are what they are: in a volume.
     fn has_plain_names(&self, inode: &Inode) -> bool {
-        self.volume_of(inode).is_some_and(|volume| !volume.recorded)
+        self.volume_of(inode).is_some()
     }
 
     /// The inode's object in the upper, copied up if need be.
