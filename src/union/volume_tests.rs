@@ -557,3 +557,18 @@ fn records_say_nothing_in_a_volume() {
         b"user.containers.override_stat\0"
     );
 }
+
+#[test]
+fn what_is_appended_goes_behind_what_others_appended() {
+    let stack = stack();
+    stack.file("old/g", "old");
+    let union = open(&stack, &[volume(&stack, "vol", "/data")]);
+    let node = find(&union, "data/f").node;
+    stack.file("vol/f", "shared, host");
+    union.append(node, 6, b", mount").unwrap();
+    assert_eq!(content(&union, node), "shared, host, mount");
+    // Beside volumes nobody else appends: the kernel knows the end.
+    let g = find(&union, "g").node;
+    union.append(g, 3, b"er").unwrap();
+    assert_eq!(content(&union, g), "older");
+}
