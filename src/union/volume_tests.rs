@@ -572,3 +572,45 @@ fn what_is_appended_goes_behind_what_others_appended() {
     union.append(g, 3, b"er").unwrap();
     assert_eq!(content(&union, g), "older");
 }
+
+#[test]
+fn reading_a_file_of_a_volume_leaves_its_mode_alone() {
+    use std::os::unix::fs::{PermissionsExt, chown};
+    const NOBODY: u32 = 65534;
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let stack = stack();
+    let f = stack.at("vol/f");
+    chown(&f, Some(NOBODY), None).unwrap();
+    std::fs::set_permissions(&f, std::fs::Permissions::from_mode(0o400)).unwrap();
+    let before = f.metadata().unwrap();
+    for read_only in [false, true] {
+        let bound = Volume {
+            read_only,
+            ..volume(&stack, "vol/f", "/bound")
+        };
+        let union = open(&stack, &[bound]);
+        let node = find(&union, "bound").node;
+        // A daemon of the file's owner, who may read it but not write.
+        std::thread::scope(|scope| {
+            let daemon = scope.spawn(|| {
+                let uid = rustix::process::Uid::from_raw(NOBODY);
+                rustix::thread::set_thread_res_uid(uid, uid, uid).unwrap();
+                let written = union.write(node, 0, b"x");
+                (content(&union, node), errno(written))
+            });
+            let expected = if read_only {
+                Errno::ROFS
+            } else {
+                Errno::ACCESS
+            };
+            assert_eq!(daemon.join().unwrap(), ("shared".to_owned(), expected));
+        });
+    }
+    let after = f.metadata().unwrap();
+    assert_eq!(
+        (before.ctime(), before.ctime_nsec()),
+        (after.ctime(), after.ctime_nsec())
+    );
+}
