@@ -181,8 +181,9 @@ impl Union {
         self.spare_atime(&fd);
         let stat = object.stat().during("fstat", b".")?;
         let st_ino = parent.volume.map_or(0, |v| self.volume_ino(v, &stat));
+        let volume = parent.volume.map(|v| (v, self.birth_of(v, &stat)));
         let node = self.new_file_node(Real::Orphan(object));
-        let inode = self.new_inode(parent.volume, st_ino, Kind::File, node);
+        let inode = self.new_inode(volume, st_ino, Kind::File, node);
         if let Some(file) = inode.file() {
             file.data.put(fd);
         }
@@ -231,9 +232,7 @@ impl Union {
     /// Notes in the slot of a name which inode was put there, if it is still what the disk has.
     fn put_child(&self, state: &mut DirState, name: &Name, inode: &Arc<Inode>) -> Result<()> {
         let found = self.refresh(state, name)?;
-        let same = found
-            .zip(inode.volume)
-            .is_some_and(|(stat, volume)| self.volume_ino(volume, &stat) == inode.st_ino);
+        let same = found.is_some_and(|stat| self.is_still(inode, &stat));
         if same && let Some(slot) = state.listing.as_mut().and_then(|l| l.get_mut(name)) {
             slot.child = Arc::downgrade(inode);
         }

@@ -614,3 +614,63 @@ fn reading_a_file_of_a_volume_leaves_its_mode_alone() {
         (after.ctime(), after.ctime_nsec())
     );
 }
+
+/// Makes something in the place of `path`, which was removed, until it has the inode number `ino`.
+fn reborn(path: &Path, ino: u64, make: impl Fn(&Path) -> std::io::Result<()>) -> bool {
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    for number in 0..100 {
+        let one = path.with_extension(number.to_string());
+        make(&one).unwrap();
+        if one.metadata().unwrap().ino() == ino {
+            std::fs::rename(one, path).unwrap();
+            return true;
+        }
+    }
+    false
+}
+
+#[test]
+fn an_inode_number_that_is_given_again_is_another_object() {
+    let stack = stack();
+    for file in ["vol/p", "vol/q"] {
+        stack.file(file, "old");
+    }
+    std::fs::hard_link(stack.at("vol/q"), stack.at("vol/q2")).unwrap();
+    std::fs::create_dir(stack.at("vol/d")).unwrap();
+    let host = |name: &str| stack.at("vol").join(name);
+    let ino = |name: &str| host(name).metadata().unwrap().ino();
+    let union = open(&stack, &[volume(&stack, "vol", "/data")]);
+    let knows_births = union.volumes.iter().all(|volume| volume.knows_births);
+    let names = ["p", "q", "d"];
+    let nodes = names.map(|name| find(&union, &format!("data/{name}")).node);
+    let numbers = names.map(ino);
+    std::fs::remove_file(host("p")).unwrap();
+    let file = |path: &Path| std::fs::write(path, "new");
+    if !knows_births || !reborn(&host("p"), numbers[0], file) {
+        // This disk gives no number again.
+        return;
+    }
+    assert_eq!(errno(union.read(nodes[0], 0, &mut [0; 3])), Errno::STALE);
+    assert_eq!(errno(union.write(nodes[0], 0, b"x")), Errno::STALE);
+    let now = find(&union, "data/p");
+    assert_ne!(now.node, nodes[0]);
+    assert_eq!(content(&union, now.node), "new");
+    for name in ["q", "q2"] {
+        std::fs::remove_file(host(name)).unwrap();
+    }
+    let linked = |path: &Path| {
+        std::fs::write(path, "new")?;
+        std::fs::hard_link(path, path.with_extension("twice"))?;
+        std::fs::rename(path.with_extension("twice"), host("q2"))
+    };
+    if reborn(&host("q"), numbers[1], linked) {
+        assert_ne!(find(&union, "data/q2").node, nodes[1]);
+        assert_eq!(errno(union.getattr(nodes[1])), Errno::STALE);
+    }
+    std::fs::remove_dir(host("d")).unwrap();
+    if reborn(&host("d"), numbers[2], |path| std::fs::create_dir(path)) {
+        let made = union.make(nodes[2], b"x", &super::testing::file(0o600), &Caller::default());
+        assert_eq!(errno(made), Errno::STALE);
+        assert_ne!(find(&union, "data/d").node, nodes[2]);
+    }
+}
