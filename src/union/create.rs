@@ -322,8 +322,7 @@ impl Union {
             let path = dir.xattrs().during("open directory", b".")?;
             if dir.layer() != UPPER {
                 // In a volume no other name stands for it.
-                path.get_opt(DEFAULT_ACL)
-                    .during("getxattr", DEFAULT_ACL)?
+                path.get_opt(DEFAULT_ACL).during("getxattr", DEFAULT_ACL)?
             } else {
                 self.kept_xattr(&path, DEFAULT_ACL)?
             }

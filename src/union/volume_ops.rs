@@ -261,9 +261,10 @@ impl Union {
                 let Some(mut gone) = inode.lock_dir() else {
                     return refuse(Errno::NOTDIR);
                 };
-                let last = self.dir_attr(&inode, &gone);
+                // Before anything is removed: what fails then has changed nothing.
+                let last = self.dir_attr(&inode, &gone)?;
                 dir.rmdir(name).during("rmdir", name)?;
-                bury(&mut gone, last?);
+                bury(&mut gone, last);
             }
             (true, _) => return refuse(Errno::NOTDIR),
             (false, Kind::Dir) => return refuse(Errno::ISDIR),
@@ -383,7 +384,7 @@ impl Union {
         let mut dead_dir = match replaced.filter(|target| target.kind == Kind::Dir) {
             Some(target) => match target.lock_dir() {
                 Some(state) => {
-                    let last = self.dir_attr(target, &state);
+                    let last = self.dir_attr(target, &state)?;
                     Some((state, last))
                 }
                 None => None,
@@ -397,9 +398,7 @@ impl Union {
             self.keep_alive(target, file, state, to.parent, &to.name, &to.dir)?;
         }
         move_entry(source, from, to, flags).during(during, &from.name)?;
-        if let Some((state, last)) = &mut dead_dir
-            && let Ok(last) = last
-        {
+        if let Some((state, last)) = &mut dead_dir {
             bury(state, *last);
         }
         if let Some(state) = files.target() {

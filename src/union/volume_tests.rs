@@ -473,7 +473,9 @@ fn what_stands_for_an_xattr_in_a_layer_stands_for_nothing_in_a_volume() {
     let stack = stack();
     let f = stack.at("vol/f");
     // CAP_SYS_ADMIN, effective; and a default ACL that grants everything.
-    let capability = [1, 0, 0, 2, 0, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let capability = [
+        1, 0, 0, 2, 0, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+    ];
     host_xattr(
         &f,
         "user.containers.override_security.capability",
@@ -669,8 +671,63 @@ fn an_inode_number_that_is_given_again_is_another_object() {
     }
     std::fs::remove_dir(host("d")).unwrap();
     if reborn(&host("d"), numbers[2], |path| std::fs::create_dir(path)) {
-        let made = union.make(nodes[2], b"x", &super::testing::file(0o600), &Caller::default());
+        let made = union.make(
+            nodes[2],
+            b"x",
+            &super::testing::file(0o600),
+            &Caller::default(),
+        );
         assert_eq!(errno(made), Errno::STALE);
         assert_ne!(find(&union, "data/d").node, nodes[2]);
+    }
+}
+
+#[test]
+fn a_removal_that_fails_removes_nothing() {
+    const CHILD: &str = "UNIONMOUNT_TEST_WITHOUT_DESCRIPTORS";
+    if std::env::var_os(CHILD).is_none() {
+        // The limit below is the whole process's.
+        let child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args([
+                "--exact",
+                "union::volume_tests::a_removal_that_fails_removes_nothing",
+            ])
+            .env(CHILD, "1")
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&child.stdout);
+        assert!(
+            child.status.success() && said.contains("1 passed"),
+            "{said}"
+        );
+        return;
+    }
+    let stack = stack();
+    let host = |name: &str| stack.at("vol").join(name);
+    for name in ["d", "e", "from"] {
+        std::fs::create_dir(host(name)).unwrap();
+    }
+    let union = open(&stack, &[volume(&stack, "vol", "/data")]);
+    let data = find(&union, "data").node;
+    let nodes =
+        ["d", "e", "from"].map(|name| union.lookup(data, name.as_bytes()).unwrap().unwrap().node);
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let set = |limit| rustix::process::setrlimit(rustix::process::Resource::Nofile, limit).unwrap();
+    set(rustix::process::Rlimit {
+        current: Some(0),
+        ..limit.clone()
+    });
+    let removed = union.rmdir(data, b"d");
+    let moved = union.rename(data, b"from", data, b"e", RenameMode::Replace);
+    set(limit);
+    assert_eq!((errno(removed), errno(moved)), (Errno::MFILE, Errno::MFILE));
+    assert!(["d", "e", "from"].iter().all(|name| host(name).exists()));
+    union.rmdir(data, b"d").unwrap();
+    union
+        .rename(data, b"from", data, b"e", RenameMode::Replace)
+        .unwrap();
+    for gone in &nodes[..2] {
+        let made = union.make(*gone, b"x", &file(0o600), &Caller::default());
+        assert_eq!(errno(made), Errno::NOENT);
     }
 }

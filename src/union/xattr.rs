@@ -162,7 +162,11 @@ impl Union {
         };
         let list = path.list().during("listxattr", b".")?;
         if self.has_plain_names(&inode) {
-            return Ok(if self.no_acl { without_acls(&list) } else { list });
+            return Ok(if self.no_acl {
+                without_acls(&list)
+            } else {
+                list
+            });
         }
         let mut names: Vec<u8> = Vec::with_capacity(list.len());
         let mut stored: Vec<&[u8]> = list
