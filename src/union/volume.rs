@@ -202,7 +202,7 @@ impl Union {
     }
 
     /// Whether what the disk has now is what an inode of a volume stands for.
-    pub(super) fn is_still(&self, inode: &Inode, stat: &Stat) -> bool {
+    pub(super) fn stands_for(&self, inode: &Inode, stat: &Stat) -> bool {
         inode.volume.is_some_and(|volume| {
             self.volume_ino(volume, stat) == inode.st_ino
                 && inode.birth.agrees(self.birth_of(volume, stat))
@@ -237,7 +237,7 @@ impl Union {
             });
             let is_another = || {
                 let known = found.zip(slot.child.upgrade());
-                known.is_some_and(|(stat, inode)| !self.is_still(&inode, &stat))
+                known.is_some_and(|(stat, inode)| !self.stands_for(&inode, &stat))
             };
             if slot.upper != now || is_another() {
                 slot.child = Weak::new();
@@ -282,7 +282,7 @@ impl Union {
                 Err(errno) => return Err(errno).during("open", name),
             };
             let stat = object.stat().during("fstat", name)?;
-            if self.is_still(inode, &stat) && stat.kind() == inode.kind {
+            if self.stands_for(inode, &stat) && stat.kind() == inode.kind {
                 return Ok((stat, object));
             }
         }
@@ -302,7 +302,7 @@ impl Union {
     /// What the disk says about a directory of a volume, which must still be the one that it was. Errors: ESTALE.
     pub(super) fn stat_of_dir(&self, inode: &Inode, dir: &UpperDir) -> Result<Stat> {
         match dir.stat() {
-            Ok(stat) if inode.volume.is_none() || self.is_still(inode, &stat) => Ok(stat),
+            Ok(stat) if inode.volume.is_none() || self.stands_for(inode, &stat) => Ok(stat),
             Ok(_) => refuse(Errno::STALE),
             Err(Errno::NOENT) if inode.volume.is_some() => refuse(Errno::STALE),
             Err(errno) => Err(errno).during("stat", b"."),

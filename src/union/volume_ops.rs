@@ -232,7 +232,7 @@ impl Union {
     /// Notes in the slot of a name which inode was put there, if it is still what the disk has.
     fn put_child(&self, state: &mut DirState, name: &Name, inode: &Arc<Inode>) -> Result<()> {
         let found = self.refresh(state, name)?;
-        let same = found.is_some_and(|stat| self.is_still(inode, &stat));
+        let same = found.is_some_and(|stat| self.stands_for(inode, &stat));
         if same && let Some(slot) = state.listing.as_mut().and_then(|l| l.get_mut(name)) {
             slot.child = Arc::downgrade(inode);
         }
