@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use super::config::Volume;
 use super::testing::{Stack, content, errno, file, find, mkdir};
 use super::{Caller, Config, New, NodeId, RenameMode, SetAttr, Union};
+use crate::layer::FdSlot;
 use crate::layer::stat::Kind;
 
 const ROOT: NodeId = NodeId::ROOT;
@@ -711,6 +712,12 @@ fn a_removal_that_fails_removes_nothing() {
     let data = find(&union, "data").node;
     let nodes =
         ["d", "e", "from"].map(|name| union.lookup(data, name.as_bytes()).unwrap().unwrap().node);
+    // Nothing but the roots stays open: each time a half is closed.
+    for _ in 0..16 {
+        let full = FdSlot::new(&union.fds).get_or_open(|| Err(Errno::MFILE));
+        assert_eq!(full.err(), Some(Errno::MFILE));
+    }
+    assert_eq!(union.descriptors().0, 0);
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
     let set = |limit| rustix::process::setrlimit(rustix::process::Resource::Nofile, limit).unwrap();
     set(rustix::process::Rlimit {
