@@ -226,3 +226,21 @@ fn a_volume_that_contains_the_mountpoint_is_refused() {
         assert!(said.contains(expected), "{said}");
     }
 }
+
+#[test]
+fn appending_never_overwrites_what_the_host_appended() {
+    need_fuse!();
+    let stack = stack_with_volume();
+    let mount = stack.mount();
+    let host = stack.dir.path().join("vol/f");
+    let append = |path: &std::path::Path| OpenOptions::new().append(true).open(path).unwrap();
+    let (mut inside, mut outside) = (append(&mount.path("data/f")), append(&host));
+    for _ in 0..3 {
+        inside.write_all(b"-in").unwrap();
+        outside.write_all(b"-host").unwrap();
+    }
+    assert_eq!(
+        fs::read_to_string(&host).unwrap(),
+        "one-in-host-in-host-in-host"
+    );
+}

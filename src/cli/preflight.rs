@@ -117,7 +117,7 @@ pub fn check(config: &Config, mountpoint: &Path) -> Result<Checked, SetupError> 
     }
     let mut ways = Ways::default();
     apart(&written, &read, &mut ways)?;
-    let volumes = volumes(config, &written, &mut ways)?;
+    let volumes = volumes(config, &written, &read, &mut ways)?;
     if descriptor(mountpoint).is_some() {
         return Ok(Checked {
             mountpoint: mountpoint.to_owned(),
@@ -257,30 +257,67 @@ fn apart(written: &[Dir<'_>], read: &[Dir<'_>], ways: &mut Ways) -> Result<(), S
     Ok(())
 }
 
-/// The volumes that are directories. None lies in a directory that only the union may change; it may contain one, as a
-/// home contains a store of containers.
+/// The volumes that are directories. Nothing that the union is made of can be changed through a volume: it would be one
+/// object in two places, of which one takes it for constant. So a writable volume is neither in such a directory nor
+/// contains one. One that is read-only may be a lower directory, or contain any, as a home contains a store of containers.
 fn volumes<'a>(
     config: &'a Config,
     written: &[Dir<'_>],
+    read: &[Dir<'_>],
     ways: &mut Ways,
 ) -> Result<Vec<Dir<'a>>, SetupError> {
     let mut dirs = Vec::new();
     for volume in &config.volumes {
-        if volume.source.metadata().is_ok_and(|meta| !meta.is_dir()) {
-            continue;
-        }
-        let dir = examine(Role::Volume, &volume.source)?;
-        for other in written {
-            if dir.id == other.id || ways.is_inside(&dir, other) {
+        let is_file = volume.source.metadata().is_ok_and(|meta| !meta.is_dir());
+        let dir = if is_file {
+            // Deleted, or above a chroot: then it is in no directory that can be compared.
+            let Some(holder) = holder(&volume.source) else {
+                continue;
+            };
+            holder
+        } else {
+            examine(Role::Volume, &volume.source)?
+        };
+        for other in written.iter().chain(read) {
+            // An upper that this union only reads may be written by another.
+            let changes = !volume.read_only || matches!(other.role, Role::Upper | Role::Work);
+            if changes && (dir.id == other.id || ways.is_inside(&dir, other)) {
                 return Err(SetupError::new(
                     format!("{dir} is in the {other}"),
-                    "share another directory: what is there belongs to the union",
+                    match other.role {
+                        Role::Upper | Role::Work => {
+                            "share another directory: what is there belongs to the union"
+                        }
+                        _ => {
+                            "share another directory, or this one read-only (:ro): layers do not change"
+                        }
+                    },
+                ));
+            }
+            if !volume.read_only && !is_file && ways.is_inside(other, &dir) {
+                return Err(SetupError::new(
+                    format!("{other} is inside {dir}"),
+                    "share a directory beside it, or this one read-only (:ro)",
                 ));
             }
         }
-        dirs.push(dir);
+        if !is_file {
+            dirs.push(dir);
+        }
     }
     Ok(dirs)
+}
+
+/// The directory that holds the file of a volume, as what the volume is in.
+fn holder(file: &Path) -> Option<Dir<'_>> {
+    let real = file.canonicalize().ok()?.parent()?.to_owned();
+    let meta = real.metadata().ok()?;
+    Some(Dir {
+        role: Role::Volume,
+        given: file,
+        real: Some(real),
+        id: (meta.dev(), meta.ino()),
+    })
 }
 
 /// A mount over a directory that is written would hide it from its user; a mountpoint inside a layer would make the

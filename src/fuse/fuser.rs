@@ -485,7 +485,7 @@ impl Filesystem for Adapter {
         offset: u64,
         data: &[u8],
         write_flags: WriteFlags,
-        _flags: OpenFlags,
+        flags: OpenFlags,
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
@@ -496,7 +496,7 @@ impl Filesystem for Adapter {
                 answer(
                     "write",
                     reply,
-                    || shared.write(ino, offset, &data, write_flags),
+                    || shared.write(ino, offset, &data, write_flags, flags),
                     |reply, ()| reply.written(written),
                 );
             });
@@ -505,7 +505,7 @@ impl Filesystem for Adapter {
         answer(
             "write",
             reply,
-            || self.shared.write(ino, offset, data, write_flags),
+            || self.shared.write(ino, offset, data, write_flags, flags),
             |reply, ()| reply.written(written),
         );
     }

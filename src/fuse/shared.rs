@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use fuser::{INodeNo, WriteFlags};
+use fuser::{INodeNo, OpenFlags, WriteFlags};
 
 use super::node_ids::NodeIds;
 use crate::union::{Error, NodeId, Result, Union};
@@ -25,13 +25,14 @@ impl Shared {
         }
     }
 
-    /// Writes, and clears setuid and setgid if the kernel says so.
+    /// Writes, and clears setuid and setgid if the kernel says so. `open` are the flags of the program's own descriptor.
     pub(super) fn write(
         &self,
         ino: INodeNo,
         offset: u64,
         data: &[u8],
         flags: WriteFlags,
+        open: OpenFlags,
     ) -> Result<()> {
         let node = self.node(ino)?;
         if flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID) {
@@ -41,6 +42,8 @@ impl Shared {
             self.union.write_back(node, offset, data)
         } else if flags.contains(WriteFlags::FUSE_WRITE_CACHE) {
             self.union.write_mapped(node, offset, data)
+        } else if open.0 & libc::O_APPEND != 0 {
+            self.union.append(node, offset, data)
         } else {
             self.union.write(node, offset, data)
         }

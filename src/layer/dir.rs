@@ -11,7 +11,7 @@ use rustix::io::{Errno, Result};
 
 use super::fd_cache::{FdCache, FdSlot};
 use super::record::Records;
-use super::stat::{Kind, Stat};
+use super::stat::{Birth, Kind, Stat};
 use super::xattr::XattrPath;
 use crate::sync::read;
 
@@ -41,8 +41,23 @@ pub struct Dir {
     pub(super) slot: Arc<FdSlot>,
     cache: Arc<FdCache>,
     records: Option<Arc<Records>>,
-    /// The inode number that it must have, where others may put another directory in its place.
-    ino: Option<u64>,
+    /// The inode that it must be, where others may put another directory in its place.
+    being: Option<Being>,
+}
+
+/// What tells an object of a disk from every other: its inode number, and when it was made.
+#[derive(Clone, Copy, Debug)]
+pub struct Being {
+    /// The inode number.
+    pub ino: u64,
+    /// When it was made; unknown where the disk's word on that does not count.
+    pub birth: Birth,
+}
+
+impl Being {
+    fn is(self, stat: &Stat) -> bool {
+        self.ino == stat.ino && self.birth.agrees(stat.birth())
+    }
 }
 
 const OPEN_DIR: OFlags = OFlags::RDONLY
@@ -79,13 +94,13 @@ impl Dir {
         Self::at(layer, Place::Root(fd), cache, records, None)
     }
 
-    pub(super) fn child(parent: &Arc<Self>, name: &Name, ino: Option<u64>) -> Arc<Self> {
+    pub(super) fn child(parent: &Arc<Self>, name: &Name, being: Option<Being>) -> Arc<Self> {
         let place = Place::Child {
             parent: Arc::clone(parent),
             name: Arc::clone(name),
         };
         let records = parent.records.clone();
-        Self::at(parent.layer, place, &parent.cache, records, ino)
+        Self::at(parent.layer, place, &parent.cache, records, being)
     }
 
     fn at(
@@ -93,7 +108,7 @@ impl Dir {
         place: Place,
         cache: &Arc<FdCache>,
         records: Option<Arc<Records>>,
-        ino: Option<u64>,
+        being: Option<Being>,
     ) -> Arc<Self> {
         Arc::new(Self {
             layer,
@@ -101,7 +116,7 @@ impl Dir {
             slot: FdSlot::new(cache),
             cache: Arc::clone(cache),
             records,
-            ino,
+            being,
         })
     }
 
@@ -130,8 +145,8 @@ impl Dir {
                 let parent = parent.fd()?;
                 self.slot.get_or_open(|| {
                     let fd = open_dir(&parent, name)?;
-                    match self.ino {
-                        Some(ino) if Stat::of_fd(&fd)?.ino != ino => Err(Errno::STALE),
+                    match self.being {
+                        Some(being) if !being.is(&Stat::of_fd(&fd)?) => Err(Errno::STALE),
                         _ => Ok(fd),
                     }
                 })

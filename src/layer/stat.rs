@@ -77,6 +77,21 @@ pub struct Time {
     pub nanos: u32,
 }
 
+/// When an object was made, if that is known. Inode numbers are given again once their object is gone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Birth(i64);
+
+impl Birth {
+    /// Not known.
+    pub const UNKNOWN: Self = Self(0);
+
+    /// Whether two objects of one inode number may be one object.
+    #[must_use]
+    pub fn agrees(self, other: Self) -> bool {
+        self == other || self == Self::UNKNOWN || other == Self::UNKNOWN
+    }
+}
+
 /// What stat(2) says about an object in a layer. Owners are as stored on disk.
 #[derive(Clone, Copy, Debug)]
 pub struct Stat {
@@ -131,6 +146,16 @@ impl Stat {
     #[must_use]
     pub fn perm(&self) -> u32 {
         self.mode & 0o7777
+    }
+
+    /// When it was made, to tell it from a later object with its inode number.
+    #[must_use]
+    pub fn birth(&self) -> Birth {
+        Birth(self.btime.map_or(0, |time| {
+            time.secs
+                .wrapping_mul(1_000_000_000)
+                .wrapping_add(time.nanos.into())
+        }))
     }
 
     /// Whether this is kernel overlayfs's whiteout, a character device 0/0.

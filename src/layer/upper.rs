@@ -10,7 +10,7 @@ use rustix::fs::{
 };
 use rustix::io::{Errno, Result};
 
-use super::dir::{Dir, LayerNo, Name, Place, UPPER, os};
+use super::dir::{Being, Dir, LayerNo, Name, Place, UPPER, os};
 use super::fd_cache::FdCache;
 use super::record::{Record, Records};
 use super::stat::{Kind, Stat, Time};
@@ -90,10 +90,10 @@ impl UpperDir {
         Self(Dir::child(&self.0, name, None))
     }
 
-    /// The same, where others may put another directory in its place: it must have this inode number.
+    /// The same, where others may put another directory in its place: it must be this one.
     #[must_use]
-    pub fn child_being(&self, name: &Name, ino: u64) -> Self {
-        Self(Dir::child(&self.0, name, Some(ino)))
+    pub fn child_being(&self, name: &Name, being: Being) -> Self {
+        Self(Dir::child(&self.0, name, Some(being)))
     }
 
     /// The root of a volume, with a layer number of its own. It keeps no records, whatever its xattrs say: others than the

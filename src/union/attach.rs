@@ -21,7 +21,7 @@ use super::volume::{MountPoint, Volume, VolumeNo, layer_of};
 use super::{Caller, New, Union};
 use crate::layer::UpperDir;
 use crate::layer::dir::Name;
-use crate::layer::stat::{Kind, Stat};
+use crate::layer::stat::{Birth, Kind, Stat};
 use crate::sync::write;
 
 type Setup<T> = std::result::Result<T, SetupError>;
@@ -34,6 +34,7 @@ const MOST_SYMLINKS: usize = 40;
 pub(super) struct Source {
     kind: Kind,
     ino: u64,
+    birth: Birth,
 }
 
 /// Opens what the volumes show.
@@ -69,16 +70,37 @@ fn open_source(volume: &config::Volume) -> Setup<(Volume, Source)> {
             ));
         }
     }
+    let knows_births = tells_births(&fd).map_err(problem)?;
     let opened = Volume {
         fd: Arc::new(fd),
         dev: stat.dev,
         read_only: volume.read_only,
+        knows_births,
     };
     let source = Source {
         kind: stat.kind(),
         ino: stat.ino,
+        birth: opened.birth_of(&stat),
     };
     Ok((opened, source))
+}
+
+/// Whether the time that a disk says an object was made at never changes. That of another overlay does: it is another
+/// object's after a copy-up.
+fn tells_births(fd: &OwnedFd) -> rustix::io::Result<bool> {
+    // ext4, XFS, btrfs, tmpfs, F2FS, bcachefs (`magic.h`).
+    const KNOWN: [u32; 6] = [
+        0xef53,
+        0x5846_5342,
+        0x9123_683e,
+        0x0102_1994,
+        0xf2f5_2010,
+        0xca45_1a4e,
+    ];
+    let found = rustix::fs::fstatfs(fd)?.f_type;
+    // A word of a size and sign that depend on the machine.
+    let number = i128::from(found) & 0xffff_ffff;
+    Ok(KNOWN.iter().any(|known| i128::from(*known) == number))
 }
 
 impl Union {
@@ -165,7 +187,8 @@ impl Union {
             // Held by its descriptor: it stays the same file, as with a bind mount.
             self.new_file_node(Real::Orphan(dir.wrap(fd)))
         };
-        self.new_inode(Some(no), of_volume(no, 0, source.ino), source.kind, node)
+        let volume = Some((no, source.birth));
+        self.new_inode(volume, of_volume(no, 0, source.ino), source.kind, node)
     }
 
     /// The directory and the name of a target, made if need be. Symlinks are followed inside the union, and `..` leads to

@@ -319,7 +319,13 @@ impl Union {
         }
         let stat = dir.stat().during("stat", b".")?;
         let default_acl = if self.offers_acls() {
-            self.kept_xattr(&dir.xattrs().during("open directory", b".")?, DEFAULT_ACL)?
+            let path = dir.xattrs().during("open directory", b".")?;
+            if dir.layer() != UPPER {
+                // In a volume no other name stands for it.
+                path.get_opt(DEFAULT_ACL).during("getxattr", DEFAULT_ACL)?
+            } else {
+                self.kept_xattr(&path, DEFAULT_ACL)?
+            }
         } else {
             None
         };

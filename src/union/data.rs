@@ -71,16 +71,10 @@ impl Union {
                 }
                 file.data.get_or_open(|| dir.open_entry(name))
             }
-            Real::Upper { .. } if inode.volume.is_some() => {
+            Real::Upper { .. } | Real::Orphan(_) if inode.volume.is_some() => {
                 self.open_in_volume(inode, file, &state, write)
             }
             Real::Upper { .. } | Real::Orphan(_) => {
-                if !write && self.volume_of(inode).is_some_and(|volume| volume.read_only) {
-                    return file
-                        .data
-                        .get_or_open(|| open_upper(&state, OFlags::RDONLY))
-                        .during("open", b".");
-                }
                 let open = || open_upper(&state, READ_WRITE).inspect(|fd| self.spare_atime(fd));
                 match file.data.get_or_open(open) {
                     // A file that is being executed, that is immutable or append-only, or on a disk that became
@@ -99,7 +93,8 @@ impl Union {
         }
     }
 
-    /// The descriptor of a file of a volume, for whatever its disk allows. Errors: ESTALE for another file that took its
+    /// The descriptor of a file of a volume, for whatever its disk allows: the modes there are not ours to change, not
+    /// even for a moment. Errors: ESTALE for another file that took its
     /// place, and those of open(2).
     fn open_in_volume(
         &self,
@@ -113,7 +108,7 @@ impl Union {
             let object = self
                 .object_of(inode, state)
                 .map_err(|error| error.errno())?;
-            object.open(flags)
+            object.open(flags).inspect(|fd| self.spare_atime(fd))
         };
         if read_only {
             return file.data.get_or_open(|| open(OFlags::RDONLY));
@@ -149,7 +144,7 @@ impl Union {
     }
 
     /// The descriptor for a change of the data: copies the file up before.
-    fn writable_fd(&self, inode: &Arc<Inode>) -> Result<Arc<OwnedFd>> {
+    pub(super) fn writable_fd(&self, inode: &Arc<Inode>) -> Result<Arc<OwnedFd>> {
         self.copy_up_file(inode, None)?;
         self.drop_capability(inode)?;
         self.data_fd(inode, true)

@@ -13,7 +13,7 @@ use super::listing::Listing;
 use super::metacopy::Bytes;
 use super::volume::VolumeNo;
 use crate::layer::dir::{LayerNo, Name};
-use crate::layer::stat::Kind;
+use crate::layer::stat::{Birth, Kind};
 use crate::layer::upper::UpperObject;
 use crate::layer::{FdSlot, LowerDir, UpperDir};
 use crate::sync::lock;
@@ -55,6 +55,8 @@ pub struct Inode {
     pub kind: Kind,
     /// The volume that it is in.
     pub(super) volume: Option<VolumeNo>,
+    /// When it was made, in a volume whose disk knows that.
+    pub(super) birth: Birth,
     pub(super) lookups: AtomicU64,
     /// Bit 0: it is known to have no xattrs that are shown. The rest counts how often one was set, so that what was found before
     /// is not noted after.

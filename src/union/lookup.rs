@@ -17,8 +17,8 @@ use super::listing::Slot;
 use super::metacopy::Bytes;
 use super::volume::VolumeNo;
 use super::{NAME_MAX, RealKey, Union};
-use crate::layer::dir::Name;
-use crate::layer::stat::{Kind, Stat};
+use crate::layer::dir::{Being, Name};
+use crate::layer::stat::{Birth, Kind, Stat};
 use crate::layer::{FdSlot, LowerDir, UpperDir};
 
 /// What a lookup answers: the node, on which one lookup was counted, and its attributes.
@@ -212,11 +212,16 @@ impl Union {
         slot: &Slot,
         name: &Name,
     ) -> Result<Arc<Inode>> {
-        let upper = match (&slot.upper, &state.upper) {
-            (Some(found), Some(dir)) if parent.volume.is_some() => {
-                Some(dir.child_being(name, found.ino))
+        let mut volume = None;
+        let upper = match (&slot.upper, &state.upper, parent.volume) {
+            (Some(found), Some(dir), Some(no)) => {
+                let stat = dir.stat_entry(name).during("stat", name)?;
+                let birth = self.birth_of(no, &stat);
+                volume = Some((no, birth));
+                let ino = found.ino;
+                Some(dir.child_being(name, Being { ino, birth }))
             }
-            (Some(_), Some(dir)) => Some(dir.child(name)),
+            (Some(_), Some(dir), None) => Some(dir.child(name)),
             _ => None,
         };
         let mut lowers = Vec::new();
@@ -242,7 +247,7 @@ impl Union {
             name: Arc::clone(name),
         };
         let node = self.new_dir_node(Some(place), upper, lowers);
-        Ok(self.new_inode(parent.volume, slot.st_ino, Kind::Dir, node))
+        Ok(self.new_inode(volume, slot.st_ino, Kind::Dir, node))
     }
 
     fn instantiate_file(
@@ -259,7 +264,8 @@ impl Union {
                 name: Arc::clone(name),
             });
             let kind = slot.kind().unwrap_or_else(|| stat.kind());
-            let mut inode = self.new_inode(parent.volume, slot.st_ino, kind, node);
+            let volume = parent.volume.map(|no| (no, self.birth_of(no, &stat)));
+            let mut inode = self.new_inode(volume, slot.st_ino, kind, node);
             if stat.nlink > 1 {
                 inode = self.share((dir.layer(), stat.dev, stat.ino), inode);
             }
@@ -367,8 +373,8 @@ impl Union {
         self.sweep_shared();
         match self.shared.entry(key) {
             MapEntry::Occupied(mut held) => match held.get().upgrade() {
-                Some(inode) => inode,
-                None => {
+                Some(inode) if inode.birth.agrees(fresh.birth) => inode,
+                _ => {
                     held.insert(Arc::downgrade(&fresh));
                     fresh
                 }
@@ -382,7 +388,7 @@ impl Union {
 
     pub(super) fn new_inode(
         &self,
-        volume: Option<VolumeNo>,
+        volume: Option<(VolumeNo, Birth)>,
         st_ino: u64,
         kind: Kind,
         node: Node,
@@ -395,7 +401,8 @@ impl Union {
             id,
             st_ino,
             kind,
-            volume,
+            volume: volume.map(|(volume, _)| volume),
+            birth: volume.map_or(Birth::UNKNOWN, |(_, birth)| birth),
             lookups: AtomicU64::new(0),
             xattrs: AtomicU64::new(0),
             node,

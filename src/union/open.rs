@@ -22,7 +22,7 @@ use crate::layer::dir::{Dir, LayerNo};
 use crate::layer::mark::{TRUSTED_PREFIX, USER_PREFIX};
 use crate::layer::probe::{keeps_records, probe};
 use crate::layer::record::{Record, RecordForm, Records};
-use crate::layer::stat::{Kind, Stat};
+use crate::layer::stat::{Birth, Kind, Stat};
 use crate::layer::xattr_name::Keeping;
 use crate::layer::{FdCache, LowerDir, UpperDir};
 
@@ -89,6 +89,7 @@ impl Union {
             st_ino: ROOT_INO,
             kind: Kind::Dir,
             volume: None,
+            birth: Birth::UNKNOWN,
             lookups: AtomicU64::new(1),
             xattrs: AtomicU64::new(0),
             node: Node::Dir(Box::new(DirNode {

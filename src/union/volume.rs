@@ -8,11 +8,11 @@
 //! A volume is shared, with the host and with other mounts. So nothing of it is remembered: each lookup asks the disk, a
 //! directory is listed anew each time, and [`super::Attr::shared`] tells the transport that it must not let anything
 //! be cached for long. What is held, a place in the tree or an open descriptor, is only used when what is found there is
-//! still the same inode; else the answer is ESTALE, as on a network disk. A file that somebody else removed can be used
+//! still the same inode (number, and when it was made, where the disk says that); else the answer is ESTALE, as on a network disk. A file that somebody else removed can be used
 //! on for as long as its descriptor stays in the cache.
 //!
-//! Names of xattrs are what they are, and none means anything here: who may write to a volume must not be able to make
-//! owners and modes up (`layer/record.rs`).
+//! Owners, modes and types are the disk's. The xattrs that keep them in a layer (`record.rs`) say nothing here: whoever
+//! owns the directory could write them, and so make setuid programs of root and devices.
 //!
 //! `st_ino` is a number of the volume's own ([`super::identity::of_volume`]). The mappings of owners are the layers', for
 //! they say how those were unpacked; only what squashes all owners into one holds here, too.
@@ -30,7 +30,7 @@ use super::inode::{DirState, FileState, Inode, Node, NodeId, Real};
 use super::stack::Found;
 use crate::layer::UpperDir;
 use crate::layer::dir::{LayerNo, Name, UPPER};
-use crate::layer::stat::{Kind, Stat};
+use crate::layer::stat::{Birth, Kind, Stat};
 use crate::layer::upper::UpperObject;
 use crate::layer::xattr_name::Keeping;
 use crate::sync::read;
@@ -51,6 +51,19 @@ pub(super) struct Volume {
     /// The device it is on; other ones are mounted in it.
     pub(super) dev: u64,
     pub(super) read_only: bool,
+    /// When an object was made says which one it is.
+    pub(super) knows_births: bool,
+}
+
+impl Volume {
+    /// When an object of the volume was made, where that counts.
+    pub(super) fn birth_of(&self, stat: &Stat) -> Birth {
+        if self.knows_births && stat.dev == self.dev {
+            stat.birth()
+        } else {
+            Birth::UNKNOWN
+        }
+    }
 }
 
 /// A place in the merged tree that shows something else than the layers have there.
@@ -182,6 +195,20 @@ impl Union {
         of_volume(volume, dev, stat.ino)
     }
 
+    /// When an object of a volume was made, where that says which one it is.
+    pub(super) fn birth_of(&self, volume: VolumeNo, stat: &Stat) -> Birth {
+        let volume = self.volumes.get(usize::from(volume));
+        volume.map_or(Birth::UNKNOWN, |volume| volume.birth_of(stat))
+    }
+
+    /// Whether what the disk has now is what an inode of a volume stands for.
+    pub(super) fn stands_for(&self, inode: &Inode, stat: &Stat) -> bool {
+        inode.volume.is_some_and(|volume| {
+            self.volume_ino(volume, stat) == inode.st_ino
+                && inode.birth.agrees(self.birth_of(volume, stat))
+        })
+    }
+
     /// Asks the disk what a name of a volume's directory is now, and notes that in its slot.
     pub(super) fn refresh(&self, state: &mut DirState, name: &[u8]) -> Result<Option<Stat>> {
         let Some(dir) = state.upper.clone() else {
@@ -208,7 +235,11 @@ impl Union {
                 kind: stat.kind(),
                 ino: stat.ino,
             });
-            if slot.upper != now {
+            let is_another = || {
+                let known = found.zip(slot.child.upgrade());
+                known.is_some_and(|(stat, inode)| !self.stands_for(&inode, &stat))
+            };
+            if slot.upper != now || is_another() {
                 slot.child = Weak::new();
             }
             slot.upper = now;
@@ -232,7 +263,7 @@ impl Union {
     /// The object of a file of a volume, and what stat(2) says about it: by its open descriptor, else under any name
     /// that is known.
     fn find_again(&self, inode: &Inode, state: &FileState) -> Result<(Stat, UpperObject)> {
-        let (Some(volume), Real::Upper { dir, name }) = (inode.volume, &state.real) else {
+        let Real::Upper { dir, name } = &state.real else {
             return refuse(Errno::STALE);
         };
         let open = inode.file().and_then(|file| file.data.get());
@@ -251,7 +282,7 @@ impl Union {
                 Err(errno) => return Err(errno).during("open", name),
             };
             let stat = object.stat().during("fstat", name)?;
-            if self.volume_ino(volume, &stat) == inode.st_ino && stat.kind() == inode.kind {
+            if self.stands_for(inode, &stat) && stat.kind() == inode.kind {
                 return Ok((stat, object));
             }
         }
@@ -271,13 +302,7 @@ impl Union {
     /// What the disk says about a directory of a volume, which must still be the one that it was. Errors: ESTALE.
     pub(super) fn stat_of_dir(&self, inode: &Inode, dir: &UpperDir) -> Result<Stat> {
         match dir.stat() {
-            Ok(stat)
-                if inode
-                    .volume
-                    .is_none_or(|v| self.volume_ino(v, &stat) == inode.st_ino) =>
-            {
-                Ok(stat)
-            }
+            Ok(stat) if inode.volume.is_none() || self.stands_for(inode, &stat) => Ok(stat),
             Ok(_) => refuse(Errno::STALE),
             Err(Errno::NOENT) if inode.volume.is_some() => refuse(Errno::STALE),
             Err(errno) => Err(errno).during("stat", b"."),

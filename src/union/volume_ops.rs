@@ -149,7 +149,6 @@ impl Union {
     }
 
     fn unnamed_in(&self, dir: &UpperDir, mode: u32) -> rustix::io::Result<Arc<OwnedFd>> {
-        let mode = dir.disk_mode(mode);
         // A slot makes room when too many descriptors are open.
         FdSlot::new(&self.fds).get_or_open(|| dir.create_unnamed(mode))
     }
@@ -182,8 +181,9 @@ impl Union {
         self.spare_atime(&fd);
         let stat = object.stat().during("fstat", b".")?;
         let st_ino = parent.volume.map_or(0, |v| self.volume_ino(v, &stat));
+        let volume = parent.volume.map(|v| (v, self.birth_of(v, &stat)));
         let node = self.new_file_node(Real::Orphan(object));
-        let inode = self.new_inode(parent.volume, st_ino, Kind::File, node);
+        let inode = self.new_inode(volume, st_ino, Kind::File, node);
         if let Some(file) = inode.file() {
             file.data.put(fd);
         }
@@ -232,9 +232,7 @@ impl Union {
     /// Notes in the slot of a name which inode was put there, if it is still what the disk has.
     fn put_child(&self, state: &mut DirState, name: &Name, inode: &Arc<Inode>) -> Result<()> {
         let found = self.refresh(state, name)?;
-        let same = found
-            .zip(inode.volume)
-            .is_some_and(|(stat, volume)| self.volume_ino(volume, &stat) == inode.st_ino);
+        let same = found.is_some_and(|stat| self.stands_for(inode, &stat));
         if same && let Some(slot) = state.listing.as_mut().and_then(|l| l.get_mut(name)) {
             slot.child = Arc::downgrade(inode);
         }
@@ -263,9 +261,10 @@ impl Union {
                 let Some(mut gone) = inode.lock_dir() else {
                     return refuse(Errno::NOTDIR);
                 };
-                let last = self.dir_attr(&inode, &gone);
+                // Before anything is removed: what fails then has changed nothing.
+                let last = self.dir_attr(&inode, &gone)?;
                 dir.rmdir(name).during("rmdir", name)?;
-                bury(&mut gone, last?);
+                bury(&mut gone, last);
             }
             (true, _) => return refuse(Errno::NOTDIR),
             (false, Kind::Dir) => return refuse(Errno::ISDIR),
@@ -385,7 +384,7 @@ impl Union {
         let mut dead_dir = match replaced.filter(|target| target.kind == Kind::Dir) {
             Some(target) => match target.lock_dir() {
                 Some(state) => {
-                    let last = self.dir_attr(target, &state);
+                    let last = self.dir_attr(target, &state)?;
                     Some((state, last))
                 }
                 None => None,
@@ -399,9 +398,7 @@ impl Union {
             self.keep_alive(target, file, state, to.parent, &to.name, &to.dir)?;
         }
         move_entry(source, from, to, flags).during(during, &from.name)?;
-        if let Some((state, last)) = &mut dead_dir
-            && let Ok(last) = last
-        {
+        if let Some((state, last)) = &mut dead_dir {
             bury(state, *last);
         }
         if let Some(state) = files.target() {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::Path;
 
 use rustix::fs::XattrFlags;
 use rustix::io::Errno;
@@ -10,6 +11,7 @@ use rustix::io::Errno;
 use super::config::Volume;
 use super::testing::{Stack, content, errno, file, find, mkdir};
 use super::{Caller, Config, New, NodeId, RenameMode, SetAttr, Union};
+use crate::layer::FdSlot;
 use crate::layer::stat::Kind;
 
 const ROOT: NodeId = NodeId::ROOT;
@@ -473,4 +475,279 @@ fn memory_and_descriptors_are_bounded() {
     }
     assert_eq!(found, 3000);
     assert!(union.descriptors().0 < 100);
+}
+
+/// Sets an xattr of a file of the host.
+fn host_xattr(path: &Path, name: &str, value: &[u8]) {
+    rustix::fs::setxattr(path, name, value, XattrFlags::empty()).unwrap();
+}
+
+#[test]
+fn what_stands_for_an_xattr_in_a_layer_stands_for_nothing_in_a_volume() {
+    let stack = stack();
+    let f = stack.at("vol/f");
+    // CAP_SYS_ADMIN, effective; and a default ACL that grants everything.
+    let capability = [
+        1, 0, 0, 2, 0, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+    ];
+    host_xattr(
+        &f,
+        "user.containers.override_security.capability",
+        &capability,
+    );
+    let acl: Vec<u8> = [2u8, 0, 0, 0]
+        .into_iter()
+        .chain([1, 4, 0x20].into_iter().flat_map(|tag| {
+            let nobody = [0xff; 4];
+            [[tag, 0, 7, 0], nobody].concat()
+        }))
+        .collect();
+    host_xattr(
+        &stack.at("vol"),
+        "user.containers.override_system.posix_acl_default",
+        &acl,
+    );
+    let union = open(&stack, &[volume(&stack, "vol", "/data")]);
+    let (data, node) = (find(&union, "data").node, find(&union, "data/f").node);
+    union.write_mapped(node, 0, b"S").unwrap();
+    let got = rustix::fs::getxattr(&f, "security.capability", &mut [0; 64]);
+    assert_eq!(got, Err(Errno::NODATA));
+    let caller = Caller {
+        umask: 0o077,
+        ..Caller::default()
+    };
+    union.make(data, b"new", &file(0o666), &caller).unwrap();
+    let mode = stack.at("vol/new").metadata().unwrap().mode();
+    assert_eq!(mode & 0o7777, 0o600);
+    // Listed under their own names, also where ACLs are not offered.
+    drop(union);
+    let config = Config {
+        no_acl: true,
+        ..with(&stack, &[volume(&stack, "vol", "/data")])
+    };
+    let union = Union::open(&config).unwrap();
+    let node = find(&union, "data/f").node;
+    assert_eq!(
+        union.listxattr(node).unwrap(),
+        b"user.containers.override_security.capability\0"
+    );
+}
+
+#[test]
+fn records_say_nothing_in_a_volume() {
+    const RECORD: &str = "user.containers.override_stat";
+    let stack = stack();
+    let f = stack.at("vol/f");
+    stack.file("vol/dev", "");
+    host_xattr(&stack.at("vol"), RECORD, b"0:0:0755:dir");
+    host_xattr(&f, RECORD, b"0:0:4755:file");
+    host_xattr(&stack.at("vol/dev"), RECORD, b"0:0:0666:char-1-3");
+    let union = open(
+        &stack,
+        &[
+            volume(&stack, "vol", "/data"),
+            volume(&stack, "vol/f", "/bound"),
+        ],
+    );
+    let host = f.metadata().unwrap();
+    for path in ["data/f", "bound"] {
+        let attr = find(&union, path).attr;
+        assert_eq!((attr.uid, attr.mode), (host.uid(), host.mode()), "{path}");
+    }
+    let dev = find(&union, "data/dev").attr;
+    assert_eq!((dev.kind(), dev.rdev), (Kind::File, 0));
+    // What is changed is the disk's.
+    let data = find(&union, "data").node;
+    let new = union
+        .make(data, b"new", &file(0o640), &Caller::default())
+        .unwrap();
+    let mode = SetAttr {
+        mode: Some(0o4711),
+        ..SetAttr::default()
+    };
+    union.setattr(new.node, &mode).unwrap();
+    let made = stack.at("vol/new").metadata().unwrap();
+    assert_eq!(made.mode() & 0o7777, 0o4711);
+    assert_eq!(
+        union.listxattr(find(&union, "data/f").node).unwrap(),
+        b"user.containers.override_stat\0"
+    );
+}
+
+#[test]
+fn what_is_appended_goes_behind_what_others_appended() {
+    let stack = stack();
+    stack.file("old/g", "old");
+    let union = open(&stack, &[volume(&stack, "vol", "/data")]);
+    let node = find(&union, "data/f").node;
+    stack.file("vol/f", "shared, host");
+    union.append(node, 6, b", mount").unwrap();
+    assert_eq!(content(&union, node), "shared, host, mount");
+    // Beside volumes nobody else appends: the kernel knows the end.
+    let g = find(&union, "g").node;
+    union.append(g, 3, b"er").unwrap();
+    assert_eq!(content(&union, g), "older");
+}
+
+#[test]
+fn reading_a_file_of_a_volume_leaves_its_mode_alone() {
+    use std::os::unix::fs::{PermissionsExt, chown};
+    const NOBODY: u32 = 65534;
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let stack = stack();
+    let f = stack.at("vol/f");
+    chown(&f, Some(NOBODY), None).unwrap();
+    std::fs::set_permissions(&f, std::fs::Permissions::from_mode(0o400)).unwrap();
+    let before = f.metadata().unwrap();
+    for read_only in [false, true] {
+        let bound = Volume {
+            read_only,
+            ..volume(&stack, "vol/f", "/bound")
+        };
+        let union = open(&stack, &[bound]);
+        let node = find(&union, "bound").node;
+        // A daemon of the file's owner, who may read it but not write.
+        std::thread::scope(|scope| {
+            let daemon = scope.spawn(|| {
+                let uid = rustix::process::Uid::from_raw(NOBODY);
+                rustix::thread::set_thread_res_uid(uid, uid, uid).unwrap();
+                let written = union.write(node, 0, b"x");
+                (content(&union, node), errno(written))
+            });
+            let expected = if read_only {
+                Errno::ROFS
+            } else {
+                Errno::ACCESS
+            };
+            assert_eq!(daemon.join().unwrap(), ("shared".to_owned(), expected));
+        });
+    }
+    let after = f.metadata().unwrap();
+    assert_eq!(
+        (before.ctime(), before.ctime_nsec()),
+        (after.ctime(), after.ctime_nsec())
+    );
+}
+
+/// Makes something in the place of `path`, which was removed, until it has the inode number `ino`.
+fn reborn(path: &Path, ino: u64, make: impl Fn(&Path) -> std::io::Result<()>) -> bool {
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    for number in 0..100 {
+        let one = path.with_extension(number.to_string());
+        make(&one).unwrap();
+        if one.metadata().unwrap().ino() == ino {
+            std::fs::rename(one, path).unwrap();
+            return true;
+        }
+    }
+    false
+}
+
+#[test]
+fn an_inode_number_that_is_given_again_is_another_object() {
+    let stack = stack();
+    for file in ["vol/p", "vol/q"] {
+        stack.file(file, "old");
+    }
+    std::fs::hard_link(stack.at("vol/q"), stack.at("vol/q2")).unwrap();
+    std::fs::create_dir(stack.at("vol/d")).unwrap();
+    let host = |name: &str| stack.at("vol").join(name);
+    let ino = |name: &str| host(name).metadata().unwrap().ino();
+    let union = open(&stack, &[volume(&stack, "vol", "/data")]);
+    let knows_births = union.volumes.iter().all(|volume| volume.knows_births);
+    let names = ["p", "q", "d"];
+    let nodes = names.map(|name| find(&union, &format!("data/{name}")).node);
+    let numbers = names.map(ino);
+    std::fs::remove_file(host("p")).unwrap();
+    let file = |path: &Path| std::fs::write(path, "new");
+    if !knows_births || !reborn(&host("p"), numbers[0], file) {
+        // This disk gives no number again.
+        return;
+    }
+    assert_eq!(errno(union.read(nodes[0], 0, &mut [0; 3])), Errno::STALE);
+    assert_eq!(errno(union.write(nodes[0], 0, b"x")), Errno::STALE);
+    let now = find(&union, "data/p");
+    assert_ne!(now.node, nodes[0]);
+    assert_eq!(content(&union, now.node), "new");
+    for name in ["q", "q2"] {
+        std::fs::remove_file(host(name)).unwrap();
+    }
+    let linked = |path: &Path| {
+        std::fs::write(path, "new")?;
+        std::fs::hard_link(path, path.with_extension("twice"))?;
+        std::fs::rename(path.with_extension("twice"), host("q2"))
+    };
+    if reborn(&host("q"), numbers[1], linked) {
+        assert_ne!(find(&union, "data/q2").node, nodes[1]);
+        assert_eq!(errno(union.getattr(nodes[1])), Errno::STALE);
+    }
+    std::fs::remove_dir(host("d")).unwrap();
+    if reborn(&host("d"), numbers[2], |path| std::fs::create_dir(path)) {
+        let made = union.make(
+            nodes[2],
+            b"x",
+            &super::testing::file(0o600),
+            &Caller::default(),
+        );
+        assert_eq!(errno(made), Errno::STALE);
+        assert_ne!(find(&union, "data/d").node, nodes[2]);
+    }
+}
+
+#[test]
+fn a_removal_that_fails_removes_nothing() {
+    const CHILD: &str = "UNIONMOUNT_TEST_WITHOUT_DESCRIPTORS";
+    if std::env::var_os(CHILD).is_none() {
+        // The limit below is the whole process's.
+        let child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args([
+                "--exact",
+                "union::volume_tests::a_removal_that_fails_removes_nothing",
+            ])
+            .env(CHILD, "1")
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&child.stdout);
+        assert!(
+            child.status.success() && said.contains("1 passed"),
+            "{said}"
+        );
+        return;
+    }
+    let stack = stack();
+    let host = |name: &str| stack.at("vol").join(name);
+    for name in ["d", "e", "from"] {
+        std::fs::create_dir(host(name)).unwrap();
+    }
+    let union = open(&stack, &[volume(&stack, "vol", "/data")]);
+    let data = find(&union, "data").node;
+    let nodes =
+        ["d", "e", "from"].map(|name| union.lookup(data, name.as_bytes()).unwrap().unwrap().node);
+    // Nothing but the roots stays open: each time a half is closed.
+    for _ in 0..16 {
+        let full = FdSlot::new(&union.fds).get_or_open(|| Err(Errno::MFILE));
+        assert_eq!(full.err(), Some(Errno::MFILE));
+    }
+    assert_eq!(union.descriptors().0, 0);
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let set = |limit| rustix::process::setrlimit(rustix::process::Resource::Nofile, limit).unwrap();
+    set(rustix::process::Rlimit {
+        current: Some(0),
+        ..limit.clone()
+    });
+    let removed = union.rmdir(data, b"d");
+    let moved = union.rename(data, b"from", data, b"e", RenameMode::Replace);
+    set(limit);
+    assert_eq!((errno(removed), errno(moved)), (Errno::MFILE, Errno::MFILE));
+    assert!(["d", "e", "from"].iter().all(|name| host(name).exists()));
+    union.rmdir(data, b"d").unwrap();
+    union
+        .rename(data, b"from", data, b"e", RenameMode::Replace)
+        .unwrap();
+    for gone in &nodes[..2] {
+        let made = union.make(*gone, b"x", &file(0o600), &Caller::default());
+        assert_eq!(errno(made), Errno::NOENT);
+    }
 }

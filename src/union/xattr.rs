@@ -34,6 +34,13 @@ fn is_acl(name: &[u8]) -> bool {
     name == ACCESS_ACL || name == DEFAULT_ACL
 }
 
+/// A list of names, each ended by a NUL, without those of ACLs.
+fn without_acls(list: &[u8]) -> Vec<u8> {
+    let names = list.split_inclusive(|byte| *byte == 0);
+    let others = names.filter(|name| !is_acl(name.strip_suffix(b"\0").unwrap_or(name)));
+    others.flatten().copied().collect()
+}
+
 impl Union {
     fn check_xattr_name(&self, name: &[u8]) -> Result<()> {
         let known = is_acl(name) || NAMESPACES.iter().any(|space| name.starts_with(space));
@@ -108,6 +115,10 @@ impl Union {
             return None;
         }
         let path = self.xattr_path(inode).ok()??;
+        if self.has_plain_names(inode) {
+            // Anybody may write the names that stand for it in a layer.
+            return path.get_opt(CAPABILITY).ok()?;
+        }
         self.kept_xattr(&path, CAPABILITY).ok()?
     }
 
@@ -150,8 +161,12 @@ impl Union {
             return Ok(Vec::new());
         };
         let list = path.list().during("listxattr", b".")?;
-        if self.has_plain_names(&inode) && !self.no_acl {
-            return Ok(list);
+        if self.has_plain_names(&inode) {
+            return Ok(if self.no_acl {
+                without_acls(&list)
+            } else {
+                list
+            });
         }
         let mut names: Vec<u8> = Vec::with_capacity(list.len());
         let mut stored: Vec<&[u8]> = list

@@ -320,3 +320,61 @@ fn each_cause_has_its_cure() {
         assert!(error.what.contains("upper directory '/p'"), "{error}");
     }
 }
+
+#[test]
+fn nothing_of_the_union_changes_through_a_volume() {
+    let dir = tree();
+    let top = dir.path();
+    for file in ["l1/in/f", "u/in/f", "w/f", "vol/f"] {
+        std::fs::create_dir_all(top.join(file).parent().unwrap()).unwrap();
+        std::fs::write(top.join(file), "").unwrap();
+    }
+    symlink("../l1/in/f", top.join("vol/to_f")).unwrap();
+    std::fs::create_dir_all(top.join("home/l")).unwrap();
+    let in_lower = "is in the lower directory";
+    // source, what a writable and what a read-only one is told
+    let cases = [
+        ("vol", None, None),
+        ("vol/f", None, None),
+        ("file", None, None),
+        ("l1", Some(in_lower), None),
+        ("to_l1", Some(in_lower), None),
+        ("l1/in", Some(in_lower), None),
+        ("l1/in/f", Some(in_lower), None),
+        ("vol/to_f", Some(in_lower), None),
+        ("home", Some("'home/l' is inside volume 'home'"), None),
+        ("home/l", Some("is in the lower directory 2 of 2"), None),
+        ("u", Some("is in the upper"), Some("is in the upper")),
+        ("u/in", Some("is in the upper"), Some("is in the upper")),
+        ("u/in/f", Some("is in the upper"), Some("is in the upper")),
+        ("w/f", Some("is in the work"), Some("is in the work")),
+        ("w/in", Some("is in the work"), Some("is in the work")),
+    ];
+    for (source, writable, reading) in cases {
+        for (read_only, expected) in [(false, writable), (true, reading)] {
+            let mut config = config(top, "l1 home/l", "u w");
+            config.volumes.push(crate::union::config::Volume {
+                source: top.join(source),
+                target: "/x".into(),
+                read_only,
+            });
+            let got = outcome(top, &config, "m");
+            match expected {
+                None => assert_eq!(got, Ok(()), "{source} {read_only}"),
+                Some(words) => {
+                    let told = got.expect_err(source);
+                    assert!(told.contains(words), "{source} {read_only}: {told}");
+                }
+            }
+        }
+    }
+    // An upper that is only read here may be written by another mount.
+    let mut shared = config(top, "l1", "u w");
+    shared.read_only = true;
+    shared.volumes.push(crate::union::config::Volume {
+        source: top.join("u/in"),
+        target: "/x".into(),
+        read_only: true,
+    });
+    assert!(outcome(top, &shared, "m").is_err());
+}

@@ -1,5 +1,6 @@
 //! The bytes of files.
 
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::{Server, refuse};
@@ -40,6 +41,8 @@ impl Server {
             self.union.write_back(node, arg.offset, data)?;
         } else if from_cache {
             self.union.write_mapped(node, arg.offset, data)?;
+        } else if arg.flags & OFlags::APPEND.bits() != 0 {
+            self.union.append(node, arg.offset, data)?;
         } else {
             self.union.write(node, arg.offset, data)?;
         }
