@@ -477,7 +477,12 @@ impl Union {
             };
             listing
                 .after(0)
-                .filter(|(_, slot)| slot.upper.is_none() || slot.kind() == Some(Kind::Dir))
+                .filter(|(_, slot)| match slot.kind() {
+                    Some(Kind::Dir) => true,
+                    // One of the upper may have its bytes below, where the new place would not find them.
+                    Some(Kind::File) => slot.upper.is_none() || state.impure,
+                    _ => slot.upper.is_none(),
+                })
                 .map(|(name, _)| Arc::clone(name))
                 .collect()
         };
