@@ -221,7 +221,7 @@ fn cases() -> Vec<(&'static str, Files, &'static str)> {
         ),
         (
             "docker: a missing layer",
-            with_docker(|l| l[0]["Layers"][0] = json!("none.tar")),
+            with_docker(|l| l[0]["Layers"][1] = json!("none.tar")),
             "has no 'none.tar'",
         ),
         (

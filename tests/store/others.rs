@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use crate::common::{self, read, shell};
-use crate::env::{Env, assert_same, have, survey, without_links};
+use crate::env::{Env, as_podman, assert_same, have, survey};
 use crate::make::{Image, Pack, rich_layers, write_tar};
 use crate::need_fuse;
 
@@ -59,16 +59,16 @@ fn a_podman_store_is_mounted_without_podman() {
         env.ok(&["umount", "m"]);
     }
     let at = shell(env.dir.path(), &format!("{podman} image mount rich:1"));
-    let theirs = without_links(&survey(Path::new(at.trim_end())));
+    let theirs = as_podman(&survey(Path::new(at.trim_end())));
     env.ok(&["mount", "--podman", "rich:1", "--store", "pr", "m"]);
-    let ours = without_links(&survey(&env.at("m")));
+    let ours = as_podman(&survey(&env.at("m")));
     env.ok(&["umount", "m"]);
     shell(env.dir.path(), &format!("{podman} image umount rich:1"));
     assert_same(&theirs, &ours, "podman image mount");
     // Our own store shows the same.
     env.ok(&["image", "load", "-q", "in.tar"]);
     env.ok(&["mount", "--image", "rich:1", "m"]);
-    assert_same(&theirs, &without_links(&survey(&env.at("m"))), "our store");
+    assert_same(&theirs, &as_podman(&survey(&env.at("m"))), "our store");
     env.ok(&["umount", "m"]);
     shell(
         env.dir.path(),
@@ -123,6 +123,13 @@ fn an_ordinary_user_has_a_store_too() {
         eprintln!("skipped: ordinary users cannot open /dev/fuse here");
         return;
     }
+    // fusermount3 wants to know the user's name.
+    shell(
+        "/",
+        &format!(
+            "getent passwd {USER} >/dev/null || useradd -u {USER} -M -N -d /nonexistent umtest{USER}"
+        ),
+    );
     let output = std::process::Command::new("setpriv")
         .args([
             "--reuid",
