@@ -84,18 +84,24 @@ export UNIONMOUNT_ROOT=$D/root
 $B image load -q in.tar
 $B container create --name box -v data:/data rich:1 >/dev/null
 m=$($B container mount box)
-test "$(stat -c '%u:%g %a' $m/etc/gone $m/opaque $m/data/seed)" = "0:0 644
+test "$(stat -c '%u:%g %a' $m/bin/tool $m/opaque $m/data)" = "0:0 4755
 0:0 1777
-5:6 644"
+0:0 750"
 test "$(stat -c '%F %t:%T' $m/null)" = "character special file 1:3"
-cp $m/etc/gone $m/etc/mine; rm $m/etc/old; chmod 4755 $m/bin/ping; chown 7:8 $m/zeros; mkdir $m/closed; chmod 0 $m/closed
-before=$(cd $m; find . -path ./closed -prune -o -printf '%P %y %m %U:%G %s %T@ %n\n' | sort)
-$B container diff box
+test ! -e $m/bin/other
+echo mine > $m/opaque/mine; chmod 4711 $m/opaque/mine; mkdir -m 700 $m/opaque/dir; mkfifo $m/opaque/dir/pipe
+if rm $m/bin/tool 2>/dev/null; then exit 1; fi
+list() { (cd $m; find . \( -path ./data -o -path ./tree/sub -o -path ./etc \) -prune -o -printf '%P %y %m %U:%G %s %T@ %n\n' | sort); }
+before=$(list)
+test "$($B container diff box)" = "C /opaque
+A /opaque/dir
+A /opaque/dir/pipe
+A /opaque/mine"
 $B container commit box mine:1 >/dev/null
 $B container umount box
 $B container create --name again -v data:/data mine:1 >/dev/null
 m=$($B container mount again)
-test "$(cd $m; find . -path ./closed -prune -o -printf '%P %y %m %U:%G %s %T@ %n\n' | sort)" = "$before"
+test "$(list)" = "$before"
 $B container rm -f box again
 $B image save mine:1 -o out.tar
 $B system check --deep
