@@ -28,6 +28,7 @@ pub struct Checked {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Role {
     Lower { number: usize, of: usize },
+    DataOnly { number: usize, of: usize },
     Upper,
     Work,
     Volume,
@@ -39,6 +40,7 @@ impl fmt::Display for Role {
         match self {
             Self::Lower { of: 1, .. } => f.write_str("lower directory"),
             Self::Lower { number, of } => write!(f, "lower directory {number} of {of}"),
+            Self::DataOnly { number, of } => write!(f, "data-only directory {number} of {of}"),
             Self::Upper => f.write_str("upper directory"),
             Self::Work => f.write_str("work directory"),
             Self::Volume => f.write_str("volume"),
@@ -87,6 +89,11 @@ pub fn check(config: &Config, mountpoint: &Path) -> Result<Checked, SetupError> 
             },
             path,
         )?);
+    }
+    for (index, path) in config.data_only.iter().enumerate() {
+        let number = index + 1;
+        let of = config.data_only.len();
+        read.push(layer(Role::DataOnly { number, of }, path)?);
     }
     // Directories that are written.
     let mut written = Vec::new();

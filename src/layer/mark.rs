@@ -28,6 +28,9 @@ pub const WHITEOUT_XATTRS: [&str; 2] = ["trusted.overlay.whiteout", "user.overla
 /// The xattrs by which a renamed directory names its lower one.
 pub const REDIRECT_XATTRS: [&str; 2] = ["trusted.overlay.redirect", "user.overlay.redirect"];
 
+/// The xattrs of a file of which the layer has the attributes only.
+pub const METACOPY_XATTRS: [&str; 2] = ["trusted.overlay.metacopy", "user.overlay.metacopy"];
+
 /// What a name in a layer means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NameMeaning<'a> {
@@ -84,6 +87,9 @@ pub const TRUSTED_PREFIX: &str = "trusted.overlay.unionmount.";
 /// The prefix of our own xattrs elsewhere; fuse-overlayfs hides all `user.fuseoverlayfs.`, and podman takes it
 /// for the sign of a store that was written through a mount program.
 pub const USER_PREFIX: &str = "user.fuseoverlayfs.unionmount.";
+/// Our xattr that names an entry of its directory which is a device of the merged view, although the disk has a whiteout
+/// device there (`union/leaving.rs`).
+pub const LEAVING: &str = "leaving";
 /// The xattrs that say: a directory of an upper may hold entries with an origin or a redirect.
 const IMPURE_XATTRS: [&[u8]; 4] = [
     b"trusted.overlay.unionmount.impure",
@@ -101,6 +107,8 @@ pub struct DirMarks {
     pub xattr_whiteouts: bool,
     /// Entries in it may carry the `st_ino` of what they were copied up from.
     pub impure: bool,
+    /// It says so of an entry (see [`LEAVING`]).
+    pub leaving: bool,
 }
 
 /// Reads the marks among a directory's xattrs: `names` is what listxattr(2) gave, `value` fetches one.
@@ -115,6 +123,11 @@ pub fn dir_marks(names: &[u8], mut value: impl FnMut(&[u8]) -> Vec<u8>) -> DirMa
             }
         } else if IMPURE_XATTRS.contains(&name) {
             marks.impure = true;
+        } else if [TRUSTED_PREFIX, USER_PREFIX]
+            .iter()
+            .any(|prefix| name.strip_prefix(prefix.as_bytes()) == Some(LEAVING.as_bytes()))
+        {
+            marks.leaving = true;
         }
     }
     marks
@@ -159,6 +172,7 @@ mod tests {
             opaque: true,
             impure: true,
             xattr_whiteouts: false,
+            leaving: false,
         };
         assert_eq!(marks, want);
         let marks = dir_marks(b"trusted.overlay.opaque\0", |_| b"x".to_vec());

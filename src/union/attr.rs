@@ -8,6 +8,7 @@ use rustix::io::Errno;
 use super::Union;
 use super::error::{During, Result, refuse};
 use super::inode::{DirState, FileState, Inode, Node, NodeId, Real};
+use super::metacopy::Bytes;
 use crate::layer::stat::{Kind, Stat, Time};
 use crate::layer::upper::{SetTime, UpperObject};
 use crate::sync::lock;
@@ -128,6 +129,12 @@ impl Union {
             Some(stat) => *stat,
             None => self.stat_of(inode, state)?,
         };
+        // Those of the file that has them.
+        let blocks = match &state.bytes {
+            Some(Bytes::At(dir, name)) => dir.stat_on_disk(name).map_or(stat.blocks, |s| s.blocks),
+            _ => stat.blocks,
+        };
+        let stat = Stat { blocks, ..stat };
         let nlink = match &state.real {
             Real::Lower { .. } => state.links.len() as u64,
             Real::Upper { .. } | Real::Orphan(_) => stat.nlink,

@@ -33,7 +33,10 @@ impl Union {
             }
             return self.data_fd(&inode, false).map(Some);
         }
-        if !inode.lock_file().is_some_and(|state| state.is_upper()) {
+        if !inode
+            .lock_file()
+            .is_some_and(|state| state.is_upper() && state.bytes.is_none())
+        {
             return Ok(None);
         }
         match self.data_fd(&inode, true) {

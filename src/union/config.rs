@@ -57,6 +57,9 @@ pub struct Volume {
 pub struct Config {
     /// Read-only layers, newest first.
     pub lowers: Vec<PathBuf>,
+    /// Layers that hold the bytes of files of which the others have the attributes only; nothing of them is shown
+    /// (`overlayfs.rst`, "Data-only lower layers").
+    pub data_only: Vec<PathBuf>,
     /// The writable layer; `None` makes the union read-only.
     pub upper: Option<PathBuf>,
     /// The work directory, on the file system of the upper; needed exactly when the union is writable.

@@ -232,10 +232,12 @@ impl Union {
         let Some(file) = inode.file() else {
             return refuse(Errno::ISDIR);
         };
-        if lock(&file.state).is_upper() {
+        let is_whole = |state: &FileState| state.is_upper() && state.bytes.is_none();
+        if is_whole(&lock(&file.state)) {
             return Ok(());
         }
         let _copying = lock(&file.copy_up);
+        self.complete(inode, file, keep)?;
         let (dir, name) = {
             let state = lock(&file.state);
             match &state.real {
@@ -262,7 +264,8 @@ impl Union {
                         .create_file(&staged, stage.disk_mode(0o600))
                         .during("create", &staged)?;
                     let size = keep.unwrap_or(stat.size).min(stat.size);
-                    match dir.open_entry(&name) {
+                    let opened = Self::open_bytes(&lock(&file.state));
+                    match opened {
                         Ok(from) => {
                             if size > 0 {
                                 copy_data(&from, &to, size, &stat).during("copy", &name)?;
@@ -336,6 +339,7 @@ impl Union {
                 [] => {
                     let mut state = lock(&file.state);
                     if state.links.is_empty() {
+                        state.bytes = None;
                         state.real = Real::Orphan(copy.object.clone());
                         file.data.clear();
                         writable.stage.discard(staged);
@@ -447,7 +451,10 @@ impl Union {
             .find_map(|link: &Link| Some((link.upper.clone()?, Arc::clone(&link.place.name))));
         match home {
             Some((dir, name)) => switch_to_upper(&mut state, &dir, &name),
-            None => state.real = Real::Orphan(object.clone()),
+            None => {
+                state.bytes = None;
+                state.real = Real::Orphan(object.clone());
+            }
         }
         file.data.clear();
         Ok(())
@@ -502,6 +509,7 @@ fn note_copy(slot: &mut Slot, kind: Kind, ino: u64) {
 }
 
 fn switch_to_upper(state: &mut FileState, dir: &UpperDir, name: &Name) {
+    state.bytes = None;
     state.real = Real::Upper {
         dir: dir.clone(),
         name: Arc::clone(name),

@@ -332,7 +332,7 @@ impl Union {
     }
 
     /// Builds a new entry in the stage and gives its name there.
-    fn build(
+    pub(super) fn build(
         &self,
         writable: &Writable,
         new: &New<'_>,

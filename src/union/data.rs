@@ -59,6 +59,12 @@ impl Union {
         }
         let state = lock(&file.state);
         let opened = match &state.real {
+            _ if state.bytes.is_some() => {
+                if write {
+                    return refuse(Errno::BADF);
+                }
+                file.data.get_or_open(|| Self::open_bytes(&state))
+            }
             Real::Lower { dir, name } => {
                 if write {
                     return refuse(Errno::BADF);

@@ -99,6 +99,33 @@ impl Union {
         Ok(places)
     }
 
+    /// The visible names of an inode of a lower layer, if it has several there, and whether those that are not visible
+    /// are known to be gone: their directories are where the layer has them.
+    pub(super) fn places_of(&self, layer: LayerNo, ino: u64) -> Result<(Vec<Place>, bool)> {
+        let paths = self.index_of(layer).and_then(|index| index.names.get(&ino));
+        let (mut places, mut all) = (Vec::new(), true);
+        for path in paths.into_iter().flatten() {
+            let parents = path.split_last().map_or(&[][..], |(_, parents)| parents);
+            all &= self.reach(parents)?.is_some();
+            places.extend(self.visible_place(path, layer, None, ino)?);
+        }
+        Ok((places, all))
+    }
+
+    /// The merged directory that a layer's path leads to.
+    fn reach(&self, parents: &[Name]) -> Result<Option<Arc<Inode>>> {
+        let mut at = Arc::clone(&self.root);
+        for parent in parents {
+            match self.child(&at, parent)? {
+                Some(child) if child.inode.kind == Kind::Dir && child.inode.volume.is_none() => {
+                    at = child.inode;
+                }
+                _ => return Ok(None),
+            }
+        }
+        Ok(Some(at))
+    }
+
     /// Copies up every file below a directory that has several names in its layer, before the directory is
     /// renamed by a redirect: afterwards its names could not be found by their paths in the layer any more.
     pub(super) fn copy_up_shared_below(&self, dir: &Arc<Inode>) -> Result<()> {
@@ -145,15 +172,9 @@ impl Union {
         let Some((name, parents)) = path.split_last() else {
             return Ok(None);
         };
-        let mut at = Arc::clone(&self.root);
-        for parent in parents {
-            match self.child(&at, parent)? {
-                Some(child) if child.inode.kind == Kind::Dir && child.inode.volume.is_none() => {
-                    at = child.inode;
-                }
-                _ => return Ok(None),
-            }
-        }
+        let Some(at) = self.reach(parents)? else {
+            return Ok(None);
+        };
         let Some(mut state) = at.lock_dir() else {
             return Ok(None);
         };

@@ -10,8 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::attr::Attr;
 use super::listing::Listing;
+use super::metacopy::Bytes;
 use super::volume::VolumeNo;
-use crate::layer::dir::Name;
+use crate::layer::dir::{LayerNo, Name};
 use crate::layer::stat::Kind;
 use crate::layer::upper::UpperObject;
 use crate::layer::{FdSlot, LowerDir, UpperDir};
@@ -89,6 +90,8 @@ pub(super) struct DirState {
     pub(super) removed: Option<Attr>,
     /// The upper's directory is marked as holding entries with an origin.
     pub(super) impure: bool,
+    /// The lower layers whose directories say that of themselves.
+    pub(super) impure_lowers: Vec<LayerNo>,
     /// How entries made here inherit; `None` when not known.
     pub(super) inheritance: Option<Inheritance>,
 }
@@ -118,6 +121,8 @@ pub(super) struct FileNode {
 #[derive(Debug)]
 pub(super) struct FileState {
     pub(super) real: Real,
+    /// Where its bytes are, if not there.
+    pub(super) bytes: Option<Bytes>,
     /// The visible names that are known. All of them for a lower file; for an upper file the ones that were
     /// looked up (its disk knows the true count).
     pub(super) links: Vec<Link>,

@@ -14,6 +14,7 @@ use super::inode::{
     DirNode, DirState, FileNode, FileState, Inode, Link, Node, NodeId, Place, Real,
 };
 use super::listing::Slot;
+use super::metacopy::Bytes;
 use super::volume::VolumeNo;
 use super::{NAME_MAX, RealKey, Union};
 use crate::layer::dir::Name;
@@ -262,7 +263,14 @@ impl Union {
             if stat.nlink > 1 {
                 inode = self.share((dir.layer(), stat.dev, stat.ino), inode);
             }
+            let bytes = match parent.volume {
+                Some(_) => None,
+                None => self.bytes_of(dir, name, &stat, state.impure, &state.lowers)?,
+            };
             if let Some(mut file) = inode.lock_file() {
+                if !Self::is_known(&inode) {
+                    file.bytes = bytes;
+                }
                 file.add_link(parent, name, Some(dir.clone()));
             }
             let stat = Some(stat);
@@ -275,6 +283,8 @@ impl Union {
             return Ok(Instance::None);
         };
         let stat = dir.stat_entry(name).during("stat", name)?;
+        let impure = state.impure_lowers.contains(&dir.layer());
+        let bytes = self.bytes_of(dir, name, &stat, impure, &state.lowers)?;
         if stat.nlink > 1 {
             return Ok(Instance::SharedLower(SharedLower {
                 key: (lower.top, stat.dev, stat.ino),
@@ -284,6 +294,7 @@ impl Union {
                 name: Arc::clone(name),
                 stat,
                 st_ino: slot.st_ino,
+                bytes,
                 place: Place {
                     parent: Arc::clone(parent),
                     name: Arc::clone(name),
@@ -296,6 +307,7 @@ impl Union {
         });
         let inode = self.new_inode(None, slot.st_ino, lower.found.kind, node);
         if let Some(mut file) = inode.lock_file() {
+            file.bytes = bytes;
             file.add_link(parent, name, None);
         }
         let stat = Some(stat);
@@ -324,7 +336,9 @@ impl Union {
             name: Arc::clone(&shared.name),
         });
         if let Node::File(file) = &node {
-            crate::sync::lock(&file.state).links = places
+            let mut state = crate::sync::lock(&file.state);
+            state.bytes.clone_from(&shared.bytes);
+            state.links = places
                 .into_iter()
                 .map(|place| Link { place, upper: None })
                 .collect();
@@ -408,6 +422,7 @@ impl Union {
         Node::File(FileNode {
             state: Mutex::new(FileState {
                 real,
+                bytes: None,
                 links: Vec::new(),
             }),
             copy_up: Mutex::new(()),
@@ -435,6 +450,7 @@ pub(super) struct SharedLower {
     name: Name,
     stat: Stat,
     st_ino: u64,
+    bytes: Option<Bytes>,
     place: Place,
 }
 

@@ -22,9 +22,13 @@ pub mod identity;
 pub mod idmap;
 mod import;
 pub mod inode;
+mod kernel_index;
+mod leaving;
 mod link;
 mod listing;
 mod lookup;
+mod metacopy;
+mod moving;
 mod open;
 mod origin;
 mod readdir;
@@ -103,6 +107,8 @@ struct Writable {
 #[derive(Debug)]
 pub struct Union {
     lowers: Vec<LowerDir>,
+    /// Layers that are there for the bytes of files only (`metacopy.rs`).
+    data_only: Vec<LowerDir>,
     /// Where absolute redirects start.
     redirect_roots: Vec<LowerDir>,
     upper: Option<UpperDir>,

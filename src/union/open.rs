@@ -42,7 +42,10 @@ impl Union {
     /// what the configuration asks for. Nothing in the upper's tree is changed but the markers on its root: of its
     /// whiteout form, and that it keeps owners and modes in xattrs.
     pub fn open(config: &Config) -> Setup<Self> {
-        let layers = config.lowers.len() + usize::from(config.upper.is_some());
+        let layers = config.lowers.len()
+            + config.data_only.len()
+            + config.volumes.len()
+            + usize::from(config.upper.is_some());
         let fds = FdCache::new(cached_fds(layers)?);
         let mut lowers = Vec::with_capacity(config.lowers.len());
         for (index, path) in config.lowers.iter().enumerate() {
@@ -50,6 +53,11 @@ impl Union {
                 .map_err(|_| SetupError::new("more than 65534 lower layers", "use fewer layers"))?;
             let fd = open_root(path).map_err(|errno| cannot_open("lower layer", path, errno))?;
             lowers.push(LowerDir::root(number, fd, &fds));
+        }
+        let mut data_only = Vec::with_capacity(config.data_only.len());
+        for path in &config.data_only {
+            let fd = open_root(path).map_err(|errno| cannot_open("data layer", path, errno))?;
+            data_only.push(LowerDir::root(LayerNo::MAX, fd, &fds));
         }
         if lowers.is_empty() && config.upper.is_none() {
             return Err(SetupError::new(
@@ -105,6 +113,7 @@ impl Union {
         let mut union = Self {
             redirect_roots: visible_roots(upper.as_ref(), plain_wh_names, &lowers),
             lowers,
+            data_only,
             upper,
             writable,
             plain_wh_names,
@@ -133,6 +142,9 @@ impl Union {
             fds,
             root,
         };
+        if let Some(work) = &config.work {
+            union.adopt_index(work);
+        }
         union.attach(&config.volumes, &sources)?;
         Ok(union)
     }

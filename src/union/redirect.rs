@@ -15,7 +15,7 @@ use crate::layer::stat::Kind;
 use crate::layer::{LowerDir, UpperDir};
 
 /// Redirects that lead to redirects that lead to ..: more than this is a loop.
-const DEPTH: usize = 40;
+pub(super) const DEPTH: usize = 40;
 
 /// Whether a directory hides what lies below it, by an xattr.
 fn has_opaque_xattr(dir: &Dir) -> bool {
@@ -63,7 +63,7 @@ impl Union {
         self.resolve(&parent.lowers, redirect.layer, &redirect.target, DEPTH)
     }
 
-    fn resolve(
+    pub(super) fn resolve(
         &self,
         siblings: &[LowerDir],
         above: LayerNo,

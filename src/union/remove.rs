@@ -174,7 +174,9 @@ impl Union {
         if let Some((dir, name)) = other {
             state.real = Real::Upper { dir, name };
         } else if Self::is_known(inode) {
-            let object = match file.data.get() {
+            // A file without bytes of its own has those of another one open.
+            let own = file.data.get().filter(|_| state.bytes.is_none());
+            let object = match own {
                 Some(fd) => home.wrap(fd),
                 None => dir.object(name).during("open", name)?,
             };

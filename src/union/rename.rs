@@ -21,12 +21,15 @@ use super::copyup::restore_times;
 use super::error::{During, Error, Result, refuse};
 use super::guards::{Parents, lock_files, lock_parents};
 use super::identity::of_upper;
-use super::inode::{DirState, FileState, Inode, NodeId, Place, Real};
+use super::inode::{DirState, Inode, NodeId};
+use super::leaving::show_device;
 use super::listing::Listing;
+use super::moving::{
+    End, dir_of, lift_upper, move_entry, move_link, put_upper, settle, swap_entries, take_upper,
+};
 use super::remove::{bury, check_types};
-use super::stack::{Found, Redirect};
+use super::stack::Redirect;
 use super::{Caller, New, Union, Writable};
-use crate::layer::UpperDir;
 use crate::layer::dir::Name;
 use crate::layer::mark::Mark;
 use crate::layer::stat::Kind;
@@ -44,13 +47,6 @@ pub enum RenameMode {
     NoReplace,
     /// The two names change places.
     Exchange,
-}
-
-/// One end of a rename.
-pub(super) struct End<'a> {
-    pub(super) parent: &'a Arc<Inode>,
-    pub(super) dir: UpperDir,
-    pub(super) name: Name,
 }
 
 /// What the slots said before anything was changed.
@@ -73,6 +69,17 @@ impl Union {
         to: NodeId,
         to_name: &[u8],
         mode: RenameMode,
+    ) -> Result<()> {
+        self.rename_entry((from, from_name), (to, to_name), mode, None)
+    }
+
+    /// As [`Union::rename`]; leaves a device 0/0 of the merged view, made for `leaves`, under the old name.
+    fn rename_entry(
+        &self,
+        (from, from_name): (NodeId, &[u8]),
+        (to, to_name): (NodeId, &[u8]),
+        mode: RenameMode,
+        leaves: Option<&Caller<'_>>,
     ) -> Result<()> {
         let from = self.table.get(from)?;
         let to = self.table.get(to)?;
@@ -132,7 +139,8 @@ impl Union {
                     name: Name::from(to_name),
                 },
             );
-            if self.try_rename(writable, &ends, &source, target.as_ref(), mode)? {
+            let how = (mode, leaves);
+            if self.try_rename(writable, &ends, &source, target.as_ref(), how)? {
                 return Ok(());
             }
         }
@@ -140,8 +148,8 @@ impl Union {
     }
 
     /// As [`Union::rename`], and leaves a character device 0/0 under the old name, which is how another overlay
-    /// on this mount hides what it renamed (`RENAME_WHITEOUT` of renameat2(2)). The two are separate steps: killed
-    /// between, the device is missing.
+    /// on this mount hides what it renamed (`RENAME_WHITEOUT` of renameat2(2)). Both happen at once (see
+    /// [`super::leaving`]); where the upper's disk has no such devices, in two steps: killed between, the device is missing.
     pub fn rename_leaving_device(
         &self,
         (from, from_name): (NodeId, &[u8]),
@@ -160,6 +168,12 @@ impl Union {
                 return refuse(Errno::XDEV);
             }
             return self.rename_in_volume((&from, from_name), (&to, to_name), flags);
+        }
+        if mode == RenameMode::Exchange {
+            return refuse(Errno::INVAL);
+        }
+        if self.can_leave_device(self.writable()?) {
+            return self.rename_entry((from, from_name), (to, to_name), mode, Some(caller));
         }
         self.rename(from, from_name, to, to_name, mode)?;
         let device = New::Node {
@@ -199,7 +213,7 @@ impl Union {
         ends: &(End, End),
         source: &Arc<Inode>,
         target: Option<&Arc<Inode>>,
-        mode: RenameMode,
+        (mode, leaves): (RenameMode, Option<&Caller<'_>>),
     ) -> Result<bool> {
         let (from, to) = ends;
         let _shape = lock(&self.renames);
@@ -242,7 +256,10 @@ impl Union {
             Some(target) => {
                 self.exchange(writable, ends, &mut parents, (source, target), before)?;
             }
-            None => self.replace(writable, ends, &mut parents, source, target, before)?,
+            None => {
+                let objects = (source, target);
+                self.replace(writable, ends, &mut parents, objects, before, leaves)?;
+            }
         }
         if [Some(source), target].into_iter().flatten().any(|inode| {
             inode
@@ -266,9 +283,9 @@ impl Union {
         writable: &Writable,
         (from, to): &(End, End),
         parents: &mut Parents<'_>,
-        source: &Arc<Inode>,
-        target: Option<&Arc<Inode>>,
+        (source, target): (&Arc<Inode>, Option<&Arc<Inode>>),
         (before_from, before_to): (Before, Before),
+        leaves: Option<&Caller<'_>>,
     ) -> Result<()> {
         let redirected = self.prepare_move(writable, source, before_to)?;
         if is_marked(source, before_from) || redirected.is_some() {
@@ -301,8 +318,13 @@ impl Union {
             }
             None => None,
         };
-        let in_place = before_from.covers
-            && (redirected.is_some() || writable.mark_for(&from.name) == Mark::InPlace);
+        let leaving = match leaves {
+            Some(caller) => Some(self.prepare_leaving(writable, from, parents.from(), caller)?),
+            None => None,
+        };
+        let in_place = leaving.is_some()
+            || (before_from.covers
+                && (redirected.is_some() || writable.mark_for(&from.name) == Mark::InPlace));
         if before_from.covers && !in_place {
             writable.mark_beside(&from.dir, &from.name)?;
         }
@@ -338,7 +360,14 @@ impl Union {
         if moved.is_err() && before_from.covers && !in_place && before_from.mark.is_none() {
             writable.clear_beside(&from.dir, &from.name);
         }
+        if let (Err(_), Some(device)) = (&moved, &leaving) {
+            writable.stage.discard(device);
+            self.end_leaving(&from.dir);
+        }
         moved.during("rename", &from.name)?;
+        if let Some(device) = &leaving {
+            self.finish_leaving(writable, &from.dir, &from.name, device);
+        }
         if leaves.0 && !Arc::ptr_eq(from.parent, to.parent) {
             self.drop_child_origin(&from.dir, before_from.ino);
         }
@@ -365,13 +394,17 @@ impl Union {
         drop(files);
         drop(dead_dir);
         settle(source, to);
-        let mark_from = match (before_from.covers, in_place) {
+        let mark_from = match (before_from.covers, in_place && leaving.is_none()) {
+            _ if leaving.is_some() => before_from.mark,
             (true, true) => Some(Mark::InPlace),
             (true, false) => Some(Mark::Beside),
             (false, _) => before_from.mark,
         };
         let upper = take_upper(parents.from(), &from.name, mark_from);
         put_upper(parents.to(), &to.name, (upper, redirected), source, true);
+        if leaving.is_some() {
+            show_device(parents.from(), &from.dir, &from.name)?;
+        }
         Ok(())
     }
 
@@ -495,111 +528,4 @@ fn before(state: &DirState, name: &[u8]) -> Before {
 /// a device.
 fn is_marked(inode: &Inode, before: Before) -> bool {
     inode.st_ino != of_upper(before.ino) || inode.kind == Kind::Char
-}
-
-/// The upper's directory object of an inode.
-pub(super) fn dir_of(inode: &Inode) -> Option<UpperDir> {
-    inode.lock_dir()?.upper.clone()
-}
-
-pub(super) fn move_entry(
-    source: &Inode,
-    from: &End<'_>,
-    to: &End<'_>,
-    flags: RenameFlags,
-) -> rustix::io::Result<()> {
-    let rename = || from.dir.rename(&from.name, &to.dir, &to.name, flags);
-    match dir_of(source) {
-        Some(dir) => dir.relocate(&to.dir, &to.name, rename),
-        None => rename(),
-    }
-}
-
-/// Exchanges two entries on the disk; `dirs` are their directory objects, as far as they are directories.
-pub(super) fn swap_entries(
-    dirs: (Option<UpperDir>, Option<UpperDir>),
-    from: &End<'_>,
-    to: &End<'_>,
-) -> rustix::io::Result<()> {
-    let swap = || {
-        from.dir
-            .rename(&from.name, &to.dir, &to.name, RenameFlags::EXCHANGE)
-    };
-    match dirs {
-        (Some(a), Some(b)) => a.relocate(&to.dir, &to.name, || {
-            let mut swapped = Ok(());
-            let other = b.relocate(&from.dir, &from.name, || {
-                swapped = swap();
-                swapped
-            });
-            other.and(swapped)
-        }),
-        (Some(a), None) => a.relocate(&to.dir, &to.name, swap),
-        (None, Some(b)) => b.relocate(&from.dir, &from.name, swap),
-        (None, None) => swap(),
-    }
-}
-
-pub(super) fn move_link(state: &mut FileState, from: &End<'_>, to: &End<'_>) {
-    state.drop_link(from.parent, &from.name);
-    state.add_link(to.parent, &to.name, Some(to.dir.clone()));
-    let moved = matches!(&state.real, Real::Upper { dir, name }
-        if dir.same(&from.dir) && *name == from.name);
-    if moved {
-        state.real = Real::Upper {
-            dir: to.dir.clone(),
-            name: Arc::clone(&to.name),
-        };
-    }
-}
-
-/// Tells a renamed directory where it is.
-pub(super) fn settle(inode: &Inode, to: &End<'_>) {
-    if let Some(dir) = inode.dir() {
-        *lock(&dir.place) = Some(Place {
-            parent: Arc::clone(to.parent),
-            name: Arc::clone(&to.name),
-        });
-    }
-}
-
-type Moved = (Option<Found>, Option<Redirect>);
-
-fn take_upper(state: &mut DirState, name: &Name, mark: Option<Mark>) -> Option<Found> {
-    let mut moved = None;
-    if let Some(listing) = &mut state.listing {
-        listing.update(name, |slot| {
-            moved = slot.upper.take();
-            slot.upper_redirect = None;
-            slot.mark = mark;
-        });
-    }
-    moved
-}
-
-/// As [`take_upper`], for a name that is given another entry at once: it keeps its place among the others.
-fn lift_upper(state: &mut DirState, name: &Name, mark: Option<Mark>) -> Option<Found> {
-    let slot = state.listing.as_mut()?.get_mut(name)?;
-    slot.mark = mark;
-    slot.upper.take()
-}
-
-fn put_upper(
-    state: &mut DirState,
-    name: &Name,
-    (found, redirect): Moved,
-    inode: &Arc<Inode>,
-    clear_mark: bool,
-) {
-    if let Some(listing) = &mut state.listing {
-        listing.update(name, |slot| {
-            slot.upper = found;
-            slot.upper_redirect = redirect;
-            if clear_mark {
-                slot.mark = None;
-            }
-            slot.st_ino = inode.st_ino;
-            slot.child = Arc::downgrade(inode);
-        });
-    }
 }

@@ -11,6 +11,7 @@ use super::create::DEVICE_XATTR;
 use super::error::{During, Result};
 use super::identity::of_upper;
 use super::inode::DirState;
+use super::leaving::announced;
 use super::listing::{Listing, Slot, Stamp};
 use super::origin::{own_xattr, read_origin};
 use super::stack::Merger;
@@ -75,19 +76,30 @@ impl Union {
         let mut merger = Merger::default();
         let mut origins = HashMap::new();
         let mut opaque = false;
-        if let Some(upper) = &state.upper {
-            let marks = self.read_layer(upper, &mut merger, &mut origins)?;
+        if let Some(upper) = state.upper.clone() {
+            let marks = self.read_layer(&upper, &mut merger, &mut origins)?;
+            if marks.leaving
+                && let Some(writable) = &self.writable
+            {
+                self.settle_leaving(writable, &upper, state)?;
+                merger = Merger::default();
+                origins.clear();
+                self.read_layer(&upper, &mut merger, &mut origins)?;
+            }
             opaque = marks.opaque;
             state.impure = marks.impure;
         }
         let mut contributing = 0;
+        state.impure_lowers.clear();
         for lower in &state.lowers {
             if opaque {
                 break;
             }
-            opaque = self
-                .read_layer(lower, &mut merger, &mut HashMap::new())?
-                .opaque;
+            let marks = self.read_layer(lower, &mut merger, &mut HashMap::new())?;
+            opaque = marks.opaque;
+            if marks.impure {
+                state.impure_lowers.push(lower.layer());
+            }
             contributing += 1;
         }
         state.lowers.truncate(contributing);
@@ -123,6 +135,11 @@ impl Union {
         let list = xattrs.list().during("listxattr", b".")?;
         let mut marks = dir_marks(&list, |name| xattrs.get(name).unwrap_or_default());
         merger.begin(layer);
+        let left = if marks.leaving && layer == UPPER {
+            announced(dir)?
+        } else {
+            None
+        };
         let mut failure = None;
         dir.for_each(|name, kind, ino| {
             let meaning = if self.reads_wh_names(layer) {
@@ -137,6 +154,9 @@ impl Union {
                 NameMeaning::Plain => {}
             }
             match self.look_closer(dir, name, kind, ino, marks) {
+                Ok(Closer::Whiteout) if left.as_deref() == Some(name) => {
+                    merger.entry(name, Kind::Char, ino, None);
+                }
                 Ok(Closer::Whiteout) => merger.whiteout(name, Mark::InPlace),
                 Ok(Closer::Entry {
                     kind,

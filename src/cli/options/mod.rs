@@ -119,8 +119,9 @@ impl Options {
         let config = &mut self.config;
         let settings = &mut self.settings;
         match spec.effect {
-            Effect::Lowers => config.lowers = paths(given)?,
+            Effect::Lowers => (config.lowers, config.data_only) = layers(given)?,
             Effect::AddLower => config.lowers.push(path(given)?),
+            Effect::AddDataOnly => config.data_only.push(path(given)?),
             Effect::Upper => config.upper = Some(path(given)?),
             Effect::Work => config.work = Some(path(given)?),
             Effect::Volume => config.volumes.push(value::volume(some(given)?)?),
@@ -306,16 +307,31 @@ fn path(given: Option<&[u8]>) -> Result<PathBuf, Problem> {
     into_path(lex::unescape(some(given)?))
 }
 
-fn paths(given: Option<&[u8]>) -> Result<Vec<PathBuf>, Problem> {
-    lex::split_paths(some(given)?)
-        .into_iter()
-        .map(into_path)
-        .collect()
+/// `A:B::C::D`: layers, and behind double colons layers of which only the bytes of files are used (`overlayfs.rst`,
+/// "Data-only lower layers").
+fn layers(given: Option<&[u8]>) -> Result<(Vec<PathBuf>, Vec<PathBuf>), Problem> {
+    let mut paths = lex::split_paths(some(given)?);
+    let shown_ones = paths.iter().position(Vec::is_empty).unwrap_or(paths.len());
+    let data = paths.split_off(shown_ones);
+    let mut data_only = Vec::new();
+    for pair in data.chunks(2) {
+        match pair {
+            [gap, path] if gap.is_empty() && !path.is_empty() => {
+                data_only.push(into_path(path.clone())?);
+            }
+            _ => return Err(Problem::expected("paths that are not empty")),
+        }
+    }
+    let lowers: Result<Vec<_>, _> = paths.into_iter().map(into_path).collect();
+    let lowers = lowers?;
+    if lowers.is_empty() {
+        return Err(Problem::expected("paths that are not empty"));
+    }
+    Ok((lowers, data_only))
 }
 
 fn into_path(bytes: Vec<u8>) -> Result<PathBuf, Problem> {
     if bytes.is_empty() {
-        // Between two colons kernel overlayfs means data-only layers, which do not exist here.
         return Err(Problem::expected("paths that are not empty"));
     }
     Ok(PathBuf::from(std::ffi::OsString::from_vec(bytes)))

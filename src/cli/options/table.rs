@@ -10,6 +10,8 @@ pub enum Effect {
     Lowers,
     /// Adds one lower directory below the others.
     AddLower,
+    /// Adds one data-only layer.
+    AddDataOnly,
     /// The upper directory.
     Upper,
     /// The work directory.
@@ -129,6 +131,7 @@ const fn spec(name: &'static str, value: &'static str, effect: Effect, help: &'s
 pub const OPTIONS: &[Spec] = &[
     spec("lowerdir", "=DIR[:DIR..]", Effect::Lowers, "read-only layers, newest first (\\: for a colon in a path)"),
     spec("lowerdir+", "=DIR", Effect::AddLower, "one more read-only layer, below those named before"),
+    spec("datadir+", "=DIR", Effect::AddDataOnly, "one more layer that only holds the bytes of files whose attributes are in the others (lowerdir=A::DATA says the same)"),
     spec("upperdir", "=DIR", Effect::Upper, "the writable layer; without it the mount is read-only"),
     spec("workdir", "=DIR", Effect::Work, "scratch space on the upper's file system, emptied at mount"),
     spec("volume", "=SOURCE:TARGET[:ro]", Effect::Volume, "show a directory or file of the host at TARGET inside the union; may be given several times"),

@@ -242,8 +242,8 @@ fn wrong_values_are_errors_in_both_dialects() {
             "option 'upperdir=' is wrong; it takes paths that are not empty",
         ),
         (
-            "lowerdir=/a::/b",
-            "option 'lowerdir=/a::/b' is wrong; it takes paths that are not empty",
+            "lowerdir=/a:::/b",
+            "option 'lowerdir=/a:::/b' is wrong; it takes paths that are not empty",
         ),
         (
             "max_write=100",
@@ -345,4 +345,14 @@ fn an_unknown_capability_is_answered_with_the_known_ones() {
         "{text}"
     );
     assert!(text.ends_with("over_io_uring"), "{text}");
+}
+
+#[test]
+fn double_colons_stand_before_layers_for_bytes_only() {
+    let mut options = Options::new(Dialect::Compatible);
+    let text = OsStr::new("lowerdir=/a:/b::/c::/d,datadir+=/e");
+    options.add(text).unwrap();
+    assert_eq!(options.config.lowers, [Path::new("/a"), Path::new("/b")]);
+    let data = ["/c", "/d", "/e"].map(Path::new);
+    assert_eq!(options.config.data_only, data);
 }

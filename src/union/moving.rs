@@ -1,0 +1,126 @@
+//! The small steps of a rename: on the disk, in the inode that moves, in the listings that it leaves and enters.
+
+use std::sync::Arc;
+
+use rustix::fs::RenameFlags;
+
+use super::inode::{DirState, FileState, Inode, Place, Real};
+use super::stack::{Found, Redirect};
+use crate::layer::UpperDir;
+use crate::layer::dir::Name;
+use crate::layer::mark::Mark;
+use crate::sync::lock;
+
+/// One end of a rename.
+pub(super) struct End<'a> {
+    pub(super) parent: &'a Arc<Inode>,
+    pub(super) dir: UpperDir,
+    pub(super) name: Name,
+}
+
+/// The upper's directory object of an inode.
+pub(super) fn dir_of(inode: &Inode) -> Option<UpperDir> {
+    inode.lock_dir()?.upper.clone()
+}
+
+pub(super) fn move_entry(
+    source: &Inode,
+    from: &End<'_>,
+    to: &End<'_>,
+    flags: RenameFlags,
+) -> rustix::io::Result<()> {
+    let rename = || from.dir.rename(&from.name, &to.dir, &to.name, flags);
+    match dir_of(source) {
+        Some(dir) => dir.relocate(&to.dir, &to.name, rename),
+        None => rename(),
+    }
+}
+
+/// Exchanges two entries on the disk; `dirs` are their directory objects, as far as they are directories.
+pub(super) fn swap_entries(
+    dirs: (Option<UpperDir>, Option<UpperDir>),
+    from: &End<'_>,
+    to: &End<'_>,
+) -> rustix::io::Result<()> {
+    let swap = || {
+        from.dir
+            .rename(&from.name, &to.dir, &to.name, RenameFlags::EXCHANGE)
+    };
+    match dirs {
+        (Some(a), Some(b)) => a.relocate(&to.dir, &to.name, || {
+            let mut swapped = Ok(());
+            let other = b.relocate(&from.dir, &from.name, || {
+                swapped = swap();
+                swapped
+            });
+            other.and(swapped)
+        }),
+        (Some(a), None) => a.relocate(&to.dir, &to.name, swap),
+        (None, Some(b)) => b.relocate(&from.dir, &from.name, swap),
+        (None, None) => swap(),
+    }
+}
+
+pub(super) fn move_link(state: &mut FileState, from: &End<'_>, to: &End<'_>) {
+    state.drop_link(from.parent, &from.name);
+    state.add_link(to.parent, &to.name, Some(to.dir.clone()));
+    let moved = matches!(&state.real, Real::Upper { dir, name }
+        if dir.same(&from.dir) && *name == from.name);
+    if moved {
+        state.real = Real::Upper {
+            dir: to.dir.clone(),
+            name: Arc::clone(&to.name),
+        };
+    }
+}
+
+/// Tells a renamed directory where it is.
+pub(super) fn settle(inode: &Inode, to: &End<'_>) {
+    if let Some(dir) = inode.dir() {
+        *lock(&dir.place) = Some(Place {
+            parent: Arc::clone(to.parent),
+            name: Arc::clone(&to.name),
+        });
+    }
+}
+
+pub(super) type Moved = (Option<Found>, Option<Redirect>);
+
+pub(super) fn take_upper(state: &mut DirState, name: &Name, mark: Option<Mark>) -> Option<Found> {
+    let mut moved = None;
+    if let Some(listing) = &mut state.listing {
+        listing.update(name, |slot| {
+            moved = slot.upper.take();
+            slot.upper_redirect = None;
+            slot.mark = mark;
+        });
+    }
+    moved
+}
+
+/// As [`take_upper`], for a name that is given another entry at once: it keeps its place among the others.
+pub(super) fn lift_upper(state: &mut DirState, name: &Name, mark: Option<Mark>) -> Option<Found> {
+    let slot = state.listing.as_mut()?.get_mut(name)?;
+    slot.mark = mark;
+    slot.upper.take()
+}
+
+pub(super) fn put_upper(
+    state: &mut DirState,
+    name: &Name,
+    (found, redirect): Moved,
+    inode: &Arc<Inode>,
+    clear_mark: bool,
+) {
+    if let Some(listing) = &mut state.listing {
+        listing.update(name, |slot| {
+            slot.upper = found;
+            slot.upper_redirect = redirect;
+            if clear_mark {
+                slot.mark = None;
+            }
+            slot.st_ino = inode.st_ino;
+            slot.child = Arc::downgrade(inode);
+        });
+    }
+}
