@@ -11,6 +11,7 @@
 //!
 //! Each room knows only those to its right:
 //!
+//! * [`check`]: layers that are not mounted: their marks rewritten, what is wrong with them found and mended.
 //! * [`cli`]: the command line, the `-o` language, checks of paths before the mount, unmounting.
 //! * [`store`]: images, layers, containers and volumes in one directory: a catalog of what refers to what, the documents of
 //!   images, loading, saving, committing, collecting what nobody has any more. It knows [`archive`] and [`union`], and of
@@ -76,6 +77,7 @@
 //! tests.
 
 pub mod archive;
+pub mod check;
 pub mod cli;
 pub mod fuse;
 pub mod layer;

@@ -17,6 +17,8 @@ mod build;
 mod commands;
 #[path = "archive/fuzzed.rs"]
 mod fuzzed;
+#[path = "archive/greedy.rs"]
+mod greedy;
 #[path = "archive/hostile.rs"]
 mod hostile;
 #[path = "archive/owners.rs"]

@@ -41,6 +41,8 @@ const CREATE: OFlags = OFlags::WRONLY
     .union(OFlags::EXCL)
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);
+/// So many different xattrs that cannot be set are told.
+const MOST_TOLD: usize = 32;
 /// Directories without an entry of their own that are remembered.
 const MOST_IMPLIED: usize = 65536;
 
@@ -54,6 +56,8 @@ pub struct Applier {
     pub content: u64,
     /// The root was described.
     pub has_root: bool,
+    /// Names may begin with a slash.
+    absolute: bool,
 }
 
 /// How things are made.
@@ -70,6 +74,8 @@ struct Policy {
     implied: BTreeSet<Vec<u8>>,
     /// There are directories whose ACL is passed on to what is made in them.
     passes_acls: bool,
+    /// Xattrs that could not be set, of which was told.
+    left_out: BTreeSet<Vec<u8>>,
 }
 
 impl Applier {
@@ -92,6 +98,7 @@ impl Applier {
             ),
             implied: BTreeSet::new(),
             passes_acls: false,
+            left_out: BTreeSet::new(),
         };
         policy.passes_acls = policy.root_passes_acls()?;
         if ownership == Ownership::Recorded {
@@ -105,7 +112,15 @@ impl Applier {
             entries: 0,
             content: 0,
             has_root: false,
+            absolute: false,
         })
+    }
+
+    /// Names that begin with a slash are taken from the root (those of directories always are).
+    #[must_use]
+    pub fn with_absolute_names(mut self, absolute: bool) -> Self {
+        self.absolute = absolute;
+        self
     }
 
     /// Makes one entry, with its data from the reader that gave it.
@@ -140,7 +155,7 @@ impl Applier {
     }
 
     fn place<R: BufRead>(&mut self, entry: &Entry, reader: &mut TarReader<R>) -> Result<()> {
-        let inside = Inside::new(&entry.path, entry.what == What::Dir)?;
+        let inside = Inside::new(&entry.path, self.absolute || entry.what == What::Dir)?;
         let Some((parent, name)) = inside.split() else {
             return self.describe_root(entry, &inside);
         };
@@ -276,7 +291,7 @@ impl Applier {
         let shown = String::from_utf8_lossy(target).into_owned();
         let bad =
             |why: &str| Error::refused(format!("it is a hard link to '{shown}', which {why}"));
-        let to = Inside::new(target, false)
+        let to = Inside::new(target, self.absolute)
             .map_err(|_| bad("leads out of the layer; targets are names from the layer's root"))?;
         let Some((parent, name)) = to.split() else {
             return Err(bad("is the root of the layer"));
@@ -485,7 +500,7 @@ impl Policy {
     }
 
     /// Sets an xattr, under another name where the disk or our rights do not allow it as it is.
-    fn set_xattr(&self, object: &UpperObject, name: &[u8], value: &[u8]) -> Result<()> {
+    fn set_xattr(&mut self, object: &UpperObject, name: &[u8], value: &[u8]) -> Result<()> {
         let stored = self.keeping.stored(name);
         let refusal = match object.set_xattr(&stored, value, XattrFlags::empty()) {
             Ok(()) => return Ok(()),
@@ -497,8 +512,11 @@ impl Policy {
             true => Err(refusal),
             false => object.set_xattr(&kept, value, XattrFlags::empty()),
         };
-        if set.is_err() {
-            log::warn!("xattr {} is left out: {refusal}", name.escape_ascii());
+        if set.is_err() && self.left_out.len() < MOST_TOLD && self.left_out.insert(name.to_vec()) {
+            log::warn!(
+                "xattr {} cannot be stored here, and is left out: {refusal}",
+                name.escape_ascii()
+            );
         }
         Ok(())
     }

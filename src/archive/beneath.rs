@@ -11,15 +11,14 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags, mkdirat, openat, openat2, unlinkat,
-};
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, mkdirat, openat, openat2, unlinkat};
 use rustix::io::Errno;
 
+use super::empty::clear;
 use super::error::{During as _, Error, Result};
 use crate::layer::mark::{NAME_MAX, WHITEOUT_XATTRS};
 use crate::layer::stat::{Kind, Stat, Time};
-use crate::layer::upper::{SetTime, UpperObject, timestamps};
+use crate::layer::upper::{SetTime, timestamps};
 use crate::layer::xattr::XattrPath;
 
 /// Directories that stay open: an archive lists a directory after another, so a few are enough.
@@ -27,7 +26,7 @@ const OPEN: usize = 24;
 /// How missing parents are made (image-spec does not say; all engines do so).
 const PARENT_MODE: u32 = 0o755;
 
-const DIRECTORY: OFlags = OFlags::RDONLY
+pub(super) const DIRECTORY: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);
@@ -51,7 +50,7 @@ impl Inside {
         }
         if name.starts_with(b"/") && !absolute && name.iter().any(|byte| *byte != b'/') {
             return Err(Error::refused(
-                "its name is absolute; names of a layer begin at its root",
+                "its name is absolute, and may be meant for another place; take such names from the layer's root with --absolute-names",
             ));
         }
         let mut path = Vec::with_capacity(name.len());
@@ -369,133 +368,6 @@ pub(super) fn is_mark(dir: &OwnedFd, name: &[u8]) -> Result<bool> {
         .any(|xattr| matches!(xattrs.get_opt(xattr.as_bytes()), Ok(Some(_)))))
 }
 
-/// Whether there is nothing in a directory.
-pub(super) fn is_empty(dir: &OwnedFd) -> Result<bool> {
-    let dir = openat(dir, ".", DIRECTORY, Mode::empty()).during("open", b".")?;
-    let mut buffer = [std::mem::MaybeUninit::uninit(); 1024];
-    let mut entries = RawDir::new(&dir, &mut buffer);
-    while let Some(entry) = entries.next() {
-        let entry = entry.during("getdents", b".")?;
-        if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
-/// What a directory looks like, to be restored.
-pub(super) struct Looks {
-    stat: Stat,
-    xattrs: Vec<u8>,
-}
-
-impl Looks {
-    pub(super) fn of(dir: &Arc<OwnedFd>) -> Result<Self> {
-        Ok(Self {
-            stat: Stat::of_fd(dir).during("stat", b".")?,
-            xattrs: XattrPath::of_fd(Arc::clone(dir))
-                .list()
-                .during("listxattr", b".")?,
-        })
-    }
-
-    /// Xattrs that it did not have go; their values are not restored.
-    pub(super) fn restore(&self, dir: &Arc<OwnedFd>) -> Result<()> {
-        let object = UpperObject::new(Arc::clone(dir), None);
-        let had = |name: &[u8]| self.xattrs.split(|byte| *byte == 0).any(|old| old == name);
-        let now = object.xattrs().list().during("listxattr", b".")?;
-        for name in now.split(|byte| *byte == 0).filter(|name| !had(name)) {
-            object.remove_xattr(name).during("removexattr", name)?;
-        }
-        let now = Stat::of_fd(dir).during("stat", b".")?;
-        if (now.uid, now.gid) != (self.stat.uid, self.stat.gid) {
-            let owner = (Some(self.stat.uid), Some(self.stat.gid));
-            object.chown(owner.0, owner.1).during("chown", b".")?;
-        }
-        object
-            .chmod_on_disk(self.stat.perm())
-            .during("chmod", b".")?;
-        let mtime = SetTime::At(self.stat.mtime);
-        object
-            .utimens(SetTime::Keep, mtime)
-            .during("utimensat", b".")
-    }
-}
-
-/// A directory that is being emptied.
-struct Emptying {
-    /// `None` while it is far above the one that is being read.
-    dir: Option<OwnedFd>,
-    /// Its name in the one above.
-    name: Vec<u8>,
-    /// Directories in it that are still there.
-    left: Vec<Vec<u8>>,
-}
-
-impl Emptying {
-    /// Removes what is no directory.
-    fn begin(dir: OwnedFd, name: Vec<u8>) -> Result<Self> {
-        let mut left = Vec::new();
-        let mut files = Vec::new();
-        let mut buffer = Vec::with_capacity(16 * 1024);
-        buffer.resize_with(16 * 1024, std::mem::MaybeUninit::uninit);
-        let mut entries = RawDir::new(&dir, &mut buffer);
-        while let Some(entry) = entries.next() {
-            let entry = entry.during("getdents", &name)?;
-            match (entry.file_name().to_bytes(), entry.file_type()) {
-                (b"." | b"..", _) => {}
-                (found, FileType::Directory) => left.push(found.to_vec()),
-                (found, _) => files.push(found.to_vec()),
-            }
-        }
-        for file in files {
-            match unlinkat(&dir, &file[..], AtFlags::empty()) {
-                Ok(()) | Err(Errno::NOENT) => {}
-                // The disk did not say that it is a directory.
-                Err(Errno::ISDIR) => left.push(file),
-                Err(errno) => return Err(errno).during("unlink", &file),
-            }
-        }
-        Ok(Self {
-            dir: Some(dir),
-            name,
-            left,
-        })
-    }
-}
-
-/// Removes everything in a directory, without ever following a symlink, and with few descriptors however deep it is.
-///
-/// # Errors
-/// What the disk answers.
-pub(super) fn clear(dir: &OwnedFd) -> Result<()> {
-    /// So many levels stay open.
-    const LEVELS: usize = 64;
-    let top = openat(dir, ".", DIRECTORY, Mode::empty()).during("open", b".")?;
-    let mut stack = vec![Emptying::begin(top, b".".to_vec())?];
-    while let Some(mut level) = stack.pop() {
-        let Some(at) = &level.dir else {
-            return Err(Error::io("open", Errno::BADF));
-        };
-        if let Some(name) = level.left.pop() {
-            let inner = openat(at, &name[..], DIRECTORY, Mode::empty()).during("open", &name)?;
-            stack.push(level);
-            stack.push(Emptying::begin(inner, name)?);
-            if let Some(far) = stack.len().checked_sub(LEVELS) {
-                stack[far].dir = None;
-            }
-        } else if let Some(above) = stack.last_mut() {
-            let dir = match above.dir.take() {
-                Some(dir) => dir,
-                None => openat(at, "..", DIRECTORY, Mode::empty()).during("open", b"..")?,
-            };
-            unlinkat(&dir, &level.name[..], AtFlags::REMOVEDIR).during("rmdir", &level.name)?;
-            above.dir = Some(dir);
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -596,20 +468,5 @@ mod tests {
             let meta = dir.path().join(format!("d{number}")).metadata().unwrap();
             assert_eq!((meta.mtime(), meta.mtime_nsec()), (-5, 7));
         }
-    }
-
-    #[test]
-    fn a_deep_tree_is_removed_with_few_descriptors() {
-        let dir = tempfile::tempdir().unwrap();
-        let top: OwnedFd = std::fs::File::open(dir.path()).unwrap().into();
-        let mut at = top.try_clone().unwrap();
-        for _ in 0..1500 {
-            mkdirat(&at, "d", Mode::from_raw_mode(0o755)).unwrap();
-            mkdirat(&at, "e", Mode::from_raw_mode(0o755)).unwrap();
-            at = openat(&at, "d", DIRECTORY, Mode::empty()).unwrap();
-        }
-        symlink("/", dir.path().join("link")).unwrap();
-        clear(&top).unwrap();
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 }

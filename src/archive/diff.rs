@@ -13,6 +13,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 
 use super::entry::{Entry, What, Xattr};
 use super::error::{AtEntry as _, During as _, Error, Result};
@@ -128,7 +129,11 @@ impl<W: Write> Differ<'_, W> {
         marks: &DirMarks,
         hidden: bool,
     ) -> Result<()> {
-        let stat = dir.stat_entry(name).during("stat", name)?;
+        let stat = match dir.stat_entry(name) {
+            // A mount of the upper has removed it meanwhile.
+            Err(Errno::NOENT) => return Ok(()),
+            other => other.during("stat", name)?,
+        };
         if stat.kind() == Kind::Dir {
             let child = dir.child(name);
             let path = [path, b"/"].concat();

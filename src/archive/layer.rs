@@ -7,7 +7,9 @@ use std::path::Path;
 use super::apply::Applier;
 use super::pipe::{PipeReader, SourceError, Sourced, pipe, source};
 use super::read::{End, TarReader};
-use super::{Compression, Digest, Error, Limits, Ownership, Progress, Result, Whiteouts, beneath};
+use super::{
+    Compression, Digest, Error, Limits, Ownership, Progress, Result, Whiteouts, beneath, empty,
+};
 
 /// What is known of a blob beforehand. What is known is verified.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -91,16 +93,16 @@ pub struct Unpacked {
 /// Nothing is synced: that is for the caller, once for all layers.
 pub fn unpack(blob: impl Read + Send, into: &Path, options: &Unpack<'_>) -> Result<Unpacked> {
     let dir = beneath::Tree::open(into)?;
-    if !beneath::is_empty(dir.root())? {
+    if !empty::is_empty(dir.root())? {
         return Err(Error::refused(format!(
             "'{}' is not empty; a layer is unpacked into a directory of its own",
             into.display()
         )));
     }
-    let before = beneath::Looks::of(dir.root())?;
+    let before = empty::Looks::of(dir.root())?;
     let unpacked = verified(blob, into, options);
     if unpacked.is_err() {
-        let cleared = beneath::clear(dir.root()).and_then(|()| before.restore(dir.root()));
+        let cleared = empty::clear(dir.root()).and_then(|()| before.restore(dir.root()));
         if let Err(err) = cleared {
             log::warn!("what was unpacked into '{}' stays: {err}", into.display());
         }
@@ -212,7 +214,8 @@ fn extract(
     options: &Unpack<'_>,
     limits: Limits,
 ) -> Result<Extracted> {
-    let mut applier = Applier::new(into, options.ownership, options.whiteouts)?;
+    let mut applier = Applier::new(into, options.ownership, options.whiteouts)?
+        .with_absolute_names(limits.absolute);
     let mut reader = TarReader::new(tar, limits);
     while let Some(entry) = reader.next_entry()? {
         applier.apply(&entry, &mut reader)?;

@@ -16,6 +16,9 @@ pub struct Limits {
     pub json: usize,
     /// Pieces of data of one sparse file (`--max-extents`).
     pub extents: usize,
+    /// Names that begin with a slash are taken from the layer's root, as other programs do, instead of being refused
+    /// (`--absolute-names`). Those of directories always are.
+    pub absolute: bool,
 }
 
 impl Default for Limits {
@@ -29,6 +32,7 @@ impl Default for Limits {
             json: 8 << 20,
             // 16 MiB of memory; a file of 4 GiB of which every other block is a hole.
             extents: 1 << 20,
+            absolute: false,
         }
     }
 }

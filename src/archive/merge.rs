@@ -18,7 +18,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::beneath::clear;
+use super::empty::clear;
 use super::error::{AtEntry as _, During as _, Result};
 use super::listing::Listing;
 use crate::layer::LowerDir;

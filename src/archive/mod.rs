@@ -16,6 +16,7 @@ mod beneath;
 pub mod compression;
 pub mod diff;
 pub mod digest;
+mod empty;
 pub mod entry;
 pub mod error;
 pub mod export;

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::{Error, Result};
 use super::layer::{Unpack, Unpacked, unpack};
-use super::{beneath, merge};
+use super::{beneath, empty, merge};
 use crate::layer::{FdCache, LowerDir};
 
 /// Descriptors that stay open while a layer is moved.
@@ -54,7 +54,7 @@ pub fn apply(
         Some(_) => dir.canonicalize().map_err(|e| failed("resolve", e))?,
         None => dir.to_owned(),
     };
-    let filled = exists.is_some() && !beneath::is_empty(beneath::Tree::open(&real)?.root())?;
+    let filled = exists.is_some() && !empty::is_empty(beneath::Tree::open(&real)?.root())?;
     match onto {
         Onto::Layer if filled => Err(Error::refused(format!(
             "'{}' is not empty, so it cannot become a layer; name a new directory, or carry the layer out on it with --whiteout apply",
@@ -191,7 +191,7 @@ impl Staged {
 impl Drop for Staged {
     fn drop(&mut self) {
         let removed = beneath::Tree::open(&self.path)
-            .and_then(|tree| beneath::clear(tree.root()))
+            .and_then(|tree| empty::clear(tree.root()))
             .map_err(|err| err.to_string())
             .and_then(|()| fs::remove_dir(&self.path).map_err(|err| err.to_string()));
         if let Err(err) = removed {

@@ -42,6 +42,28 @@ Examples:
   unionmount mount --overlay2 /var/lib/docker/overlay2/0123abcd.. /mnt
 ";
 
+const CONVERT_EXAMPLES: &str = "\
+A conversion that was interrupted is finished by running it again; meanwhile this program sees the same tree as ever.
+
+Examples:
+  unionmount convert --to char layer    so that kernel overlayfs can mount it
+  unionmount convert --to wh layer      so that engines with a mount program can read it";
+
+const CHECK_HELP: &str = "\
+Found, and mended with --repair where it is in the upper or the work directory:
+  stale-work         left in the work directory by a mount that was killed
+  mixed-marks        .wh. files and devices or xattrs in one layer
+  idle-whiteout      a whiteout of a name that no lower layer has
+  dangling-redirect  a renamed directory whose lower part is not there
+  dangling-origin    a remembered inode number of an object that is not there
+  odd-override       an xattr that keeps owner and mode and cannot be read
+
+Exit codes: 0 clean, or all of it mended; 1 problems are left.
+
+Examples:
+  unionmount check --lower base --upper changes --work work
+  unionmount check --repair --lower base --upper changes --work work";
+
 const UMOUNT_EXAMPLES: &str = "\
 Examples:
   unionmount umount /mnt           write everything back, unmount, wait until the daemon has ended
@@ -74,6 +96,12 @@ pub enum Command {
     Umount(UmountArgs),
     /// Apply layer archives to directories, and write changes as such
     Layer(super::layer::LayerArgs),
+    /// Rewrite the whiteouts and opaque marks of a layer in another form, in place
+    #[command(after_help = CONVERT_EXAMPLES)]
+    Convert(ConvertArgs),
+    /// Find what is wrong with layers that are not mounted, and mend it
+    #[command(after_help = CHECK_HELP)]
+    Check(CheckArgs),
     /// Load, list, inspect, name, save and remove images
     Image(super::image::ImageArgs),
     /// Make, mount, compare, commit and remove containers
@@ -151,6 +179,51 @@ pub struct UmountArgs {
     /// Where the union is mounted
     #[arg(value_name = "MOUNTPOINT")]
     pub mountpoint: PathBuf,
+}
+
+/// A form of marks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum MarkForm {
+    /// `.wh.` files, as OCI layers and engines with a mount program have them
+    Wh,
+    /// 0/0 devices and opaque xattrs, as kernel overlayfs mounts them
+    Char,
+}
+
+/// `unionmount convert`.
+#[derive(Debug, Args)]
+pub struct ConvertArgs {
+    /// The form that all marks get
+    #[arg(long, value_name = "FORM")]
+    pub to: MarkForm,
+
+    /// The directory of the layer; it must not be mounted
+    #[arg(value_name = "DIR")]
+    pub layer: PathBuf,
+}
+
+/// `unionmount check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// A lower layer; repeat it for more layers, newest first
+    #[arg(long = "lower", value_name = "DIR")]
+    pub lowers: Vec<PathBuf>,
+
+    /// The upper directory
+    #[arg(long, value_name = "DIR")]
+    pub upper: Option<PathBuf>,
+
+    /// Its work directory
+    #[arg(long, value_name = "DIR")]
+    pub work: Option<PathBuf>,
+
+    /// Mend what is found in the upper and the work directory; refused while they are mounted
+    #[arg(long)]
+    pub repair: bool,
+
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `unionmount man`.

@@ -4,17 +4,16 @@ use std::fs::File;
 use std::io::{BufWriter, IsTerminal as _, Read, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::bar::Bar;
 use super::exit::{Failure, print};
 use super::{logging, shown};
 use crate::archive::target::{Onto, apply as apply_layer};
 use crate::archive::{
-    Compression, Digest, Expect, Limits, Ownership, Pack, Packed, Progress, Times, Unpack,
-    Unpacked, Whiteouts, diff as write_diff,
+    Compression, Digest, Expect, Limits, Ownership, Pack, Packed, Times, Unpack, Unpacked,
+    Whiteouts, diff as write_diff,
 };
 use crate::layer::stat::Time;
 
@@ -33,9 +32,6 @@ Examples:
   unionmount layer diff --upper changes --compress gzip -o changes.tar.gz --json
   unionmount layer diff --upper changes | tar -tv
   SOURCE_DATE_EPOCH=0 unionmount layer diff --upper changes -o changes.tar";
-
-/// How often a bar is drawn.
-const TICK: Duration = Duration::from_millis(120);
 
 /// `unionmount layer`.
 #[derive(Debug, Args)]
@@ -146,6 +142,9 @@ pub struct LimitArgs {
         help_heading = "Limits"
     )]
     pub max_extents: usize,
+    /// Take names that begin with / from the layer's root (as nix writes them) instead of refusing them
+    #[arg(long, help_heading = "Limits")]
+    pub absolute_names: bool,
 }
 
 impl LimitArgs {
@@ -158,6 +157,7 @@ impl LimitArgs {
             path: self.max_path,
             pax: usize::try_from(self.max_pax).unwrap_or(usize::MAX),
             extents: self.max_extents,
+            absolute: self.absolute_names,
             ..Limits::default()
         }
     }
@@ -228,6 +228,11 @@ pub fn run(args: &LayerArgs) -> Result<(), Failure> {
 
 fn apply(args: &ApplyArgs) -> Result<(), Failure> {
     let is_pipe = args.archive == Path::new("-");
+    if is_pipe && std::io::stdin().is_terminal() {
+        return Err(Failure::Usage(
+            "an archive is not typed in; name a file, or use a pipe".to_owned(),
+        ));
+    }
     let (blob, len): (Box<dyn Read + Send>, u64) = if is_pipe {
         (Box::new(std::io::stdin()), 0)
     } else {
@@ -444,44 +449,6 @@ fn packed_json(packed: &Packed) -> serde_json::Value {
 /// As [`print`].
 pub fn print_json(value: &serde_json::Value) -> Result<(), Failure> {
     print(format!("{value:#}\n").as_bytes())
-}
-
-/// A bar with bytes, speed and time left, on standard error and only where that is a terminal.
-pub struct Bar(ProgressBar);
-
-impl Bar {
-    /// A bar for `len` bytes, or 0 when nobody knows how many it will be.
-    #[must_use]
-    pub fn new(len: u64, what: &'static str) -> Self {
-        let target = match std::io::stderr().is_terminal() {
-            true => ProgressDrawTarget::stderr(),
-            false => ProgressDrawTarget::hidden(),
-        };
-        let template = match len {
-            0 => "{msg} {spinner} {bytes} ({bytes_per_sec})",
-            _ => "{msg} [{bar:30}] {bytes}/{total_bytes} ({bytes_per_sec}, {eta})",
-        };
-        let bar = ProgressBar::with_draw_target((len > 0).then_some(len), target);
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style.progress_chars("=> "));
-        }
-        bar.set_message(what);
-        if !bar.is_hidden() {
-            bar.enable_steady_tick(TICK);
-        }
-        Self(bar)
-    }
-
-    /// Takes it away.
-    pub fn finish(&self) {
-        self.0.finish_and_clear();
-    }
-}
-
-impl Progress for Bar {
-    fn bytes(&self, count: u64) {
-        self.0.inc(count);
-    }
 }
 
 /// A file that gets its name when it is complete. Killed before, it stays as `.NAME.unionmount-PID`.

@@ -7,10 +7,13 @@
 //! them before anything is mounted. Every message leaves through `exit.rs`.
 
 pub mod args;
+pub mod bar;
 pub mod bind;
+pub mod check;
 pub mod compat;
 pub mod container;
 pub mod container_mount;
+pub mod convert;
 pub mod exit;
 pub mod holders;
 pub mod image;
@@ -25,6 +28,7 @@ pub mod options;
 pub mod preflight;
 pub mod privilege;
 pub mod progress;
+pub mod remount;
 pub mod store_args;
 pub mod system;
 pub mod system_info;
@@ -78,6 +82,8 @@ fn with_subcommand(arguments: Vec<OsString>) -> Result<(), Failure> {
         Ok(Command::Mount(args)) => mount::run(mount::Request::from_args(args)?),
         Ok(Command::Umount(args)) => umount::run(&args),
         Ok(Command::Layer(args)) => layer::run(&args),
+        Ok(Command::Convert(args)) => convert::run(&args),
+        Ok(Command::Check(args)) => check::run(args),
         Ok(Command::Image(args)) => image::run(&args),
         Ok(Command::Container(args)) => container::run(args),
         Ok(Command::Volume(args)) => volume::run(&args),
@@ -107,6 +113,11 @@ fn without_subcommand(called_as: CalledAs, arguments: Vec<OsString>) -> Result<(
         Asked::Help => exit::print(compat::HELP.as_bytes()),
         Asked::Version => exit::print(called_as.version().as_bytes()),
         Asked::Mount(request) => mount::run(*request),
+        Asked::Remount {
+            mountpoint,
+            read_only,
+            flags,
+        } => remount::run(&mountpoint, read_only, flags),
     }
 }
 

@@ -291,6 +291,8 @@ fn session_config(settings: &Settings, read_only: bool) -> Config {
         // fuser keeps its own Subtype from the kernel when it mounts directly; as a plain option it arrives.
         MountOption::CUSTOM(format!("subtype={}", settings.subtype)),
     ];
+    let labels = super::labels::mount_options(settings);
+    options.extend(labels.into_iter().map(MountOption::CUSTOM));
     if !settings.no_default_permissions {
         options.push(MountOption::DefaultPermissions);
     }

@@ -5,6 +5,7 @@ mod acl;
 mod append;
 mod attach;
 pub mod attr;
+pub mod audit;
 mod backing;
 pub mod changes;
 pub mod config;
@@ -70,12 +71,16 @@ pub use lookup::Entry;
 pub(crate) use open::reads_plain_names;
 pub use readdir::DirEntry;
 pub use rename::RenameMode;
+pub use stage::Recovery;
 
 use crate::layer::dir::{LayerNo, UPPER};
 use crate::layer::mark::WH_PREFIX;
 use crate::layer::probe::UpperAbilities;
 use crate::layer::xattr_name::Keeping;
 use crate::layer::{FdCache, LowerDir, UpperDir};
+pub(crate) use lookup::open_root;
+pub(crate) use open::{FORM_XATTR, KERNEL_ROOT_XATTRS, has_device_marks};
+
 use config::CacheMode;
 use error::refuse;
 use hardlink::LinkIndex;
