@@ -16,6 +16,8 @@ mod commands;
 mod concurrent;
 #[path = "store/containers.rs"]
 mod containers;
+#[path = "store/corpus.rs"]
+mod corpus;
 #[path = "store/documents.rs"]
 mod documents;
 #[path = "store/env.rs"]

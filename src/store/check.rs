@@ -131,11 +131,11 @@ impl Store {
             self.adopt_volumes(&orphans)?;
             self.collect_leftovers()?;
         }
+        let left = self.orphans()?;
         for orphan in orphans {
-            let still_there = self.orphans()?.contains(&orphan);
             report.add(
                 format!("'{}' is not in the catalog", orphan.display()),
-                options.repair && !still_there,
+                options.repair && !left.contains(&orphan),
                 REPAIR,
             );
         }

@@ -13,7 +13,7 @@ use rusqlite::{Connection, Transaction};
 use super::Store;
 use super::area::{Area, abandoned};
 use super::catalog::layers::{self, Layer};
-use super::catalog::{Catalog, containers, images, strings};
+use super::catalog::{containers, images, strings};
 use super::error::{Doing, Result};
 use super::lock::is_locked;
 use super::size::measure;
@@ -108,45 +108,44 @@ impl Store {
         Ok(collected)
     }
 
-    /// What lies in the store's directories without a row.
+    /// What lies in the store's directories without a row. Nobody changes anything while it is looked for: what another
+    /// command is just giving its place is none.
     ///
     /// # Errors
     /// Those of the catalog and of the disk.
     pub fn orphans(&mut self) -> Result<Vec<PathBuf>> {
-        let mut found = Vec::new();
-        let known = known(&self.catalog)?;
-        for dir in self.paths.kinds() {
-            for entry in fs::read_dir(&dir).doing("read", &dir)? {
-                let path = entry.doing("read", &dir)?.path();
-                if !known.contains(
-                    &path
-                        .strip_prefix(self.paths.root())
-                        .unwrap_or(&path)
-                        .to_owned(),
-                ) {
-                    found.push(path);
+        let paths = self.paths.clone();
+        self.catalog.change(|db| {
+            let mut found = Vec::new();
+            let known = known(db)?;
+            for dir in paths.kinds() {
+                for entry in fs::read_dir(&dir).doing("read", &dir)? {
+                    let path = entry.doing("read", &dir)?.path();
+                    if !known.contains(path.strip_prefix(paths.root()).unwrap_or(&path)) {
+                        found.push(path);
+                    }
                 }
             }
-        }
-        // Archives in the directories of layers.
-        for layer in layers::all(self.catalog.read())? {
-            let dir = self.paths.layer(&layer.short);
-            let Ok(listed) = fs::read_dir(&dir) else {
-                continue;
-            };
-            let blobs = layers::blobs_of(self.catalog.read(), &layer.diff_id)?;
-            for entry in listed {
-                let entry = entry.doing("read", &dir)?;
-                let name = entry.file_name();
-                let is_known =
-                    name == "diff" || blobs.iter().any(|blob| *blob.file_name() == *name);
-                if !is_known {
-                    found.push(entry.path());
+            // Archives in the directories of layers.
+            for layer in layers::all(db)? {
+                let dir = paths.layer(&layer.short);
+                let Ok(listed) = fs::read_dir(&dir) else {
+                    continue;
+                };
+                let blobs = layers::blobs_of(db, &layer.diff_id)?;
+                for entry in listed {
+                    let entry = entry.doing("read", &dir)?;
+                    let name = entry.file_name();
+                    let is_known =
+                        name == "diff" || blobs.iter().any(|blob| *blob.file_name() == *name);
+                    if !is_known {
+                        found.push(entry.path());
+                    }
                 }
             }
-        }
-        found.sort();
-        Ok(found)
+            found.sort();
+            Ok(found)
+        })
     }
 }
 
@@ -161,8 +160,7 @@ pub(super) fn take(from: &Path, area: &Area, name: &str) -> Result<Option<PathBu
 }
 
 /// The directories and files that rows stand for, from the root of the store.
-fn known(catalog: &Catalog) -> Result<HashSet<PathBuf>> {
-    let db = catalog.read();
+fn known(db: &Connection) -> Result<HashSet<PathBuf>> {
     let mut known = HashSet::new();
     for short in layers::shorts(db)? {
         known.insert(Path::new("layers").join(short));

@@ -221,7 +221,7 @@ fn cases() -> Vec<(&'static str, Files, &'static str)> {
         ),
         (
             "docker: a missing layer",
-            with_docker(|l| l[0]["Layers"][0] = json!("none.tar")),
+            with_docker(|l| l[0]["Layers"][1] = json!("none.tar")),
             "has no 'none.tar'",
         ),
         (
@@ -267,7 +267,8 @@ fn cases() -> Vec<(&'static str, Files, &'static str)> {
 #[test]
 fn wrong_images_are_refused_and_leave_nothing() {
     let env = Env::new();
-    let good = Image::new(small_layers(1), Pack::Gzip);
+    let layer = Layer::new().file("good", b"good", &PLAIN).tar();
+    let good = Image::new(vec![layer], Pack::Gzip);
     write_dir(&good.layout("good:1"), &env.at("good"));
     env.ok(&["image", "load", "-q", "good"]);
     for (number, (what, files, expected)) in cases().into_iter().enumerate() {

@@ -1,0 +1,8 @@
+//! Any bytes as the JSON documents of images, and as their names.
+
+#![no_main]
+
+#[path = "../documents.rs"]
+mod documents;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| documents::check(bytes));
