@@ -268,6 +268,7 @@ pjdfstest() {
 
 # run_pjdfstest WHAT DIR: the outcome of each test, by name.
 run_pjdfstest() {
+	# shellcheck disable=SC2016 # expanded in there
 	NO_COLOR=1 timeout 580 unshare --mount --propagation private sh -euc '
 		mount -t overlay -o "lowerdir=$1:$(readlink -f /sbin)" sbin "$(readlink -f /sbin)"
 		shift
