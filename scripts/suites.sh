@@ -135,7 +135,10 @@ MADE_USERS=()
 clean_up() {
 	local rc=$? i path user
 	trap - EXIT
-	for i in $(jobs -p); do kill -9 "$i" 2>/dev/null || true; done
+	# With what they started: it would keep the mount busy.
+	for i in $(jobs -p); do
+		for path in $(ps -o pid= --ppid "$i") "$i"; do kill -9 "$path" 2>/dev/null || true; done
+	done
 	for path in m other disk; do
 		for ((i = 0; i < 50; i++)); do
 			if ! mountpoint -q "$T/$path"; then break; fi
@@ -268,6 +271,7 @@ pjdfstest() {
 
 # run_pjdfstest WHAT DIR: the outcome of each test, by name.
 run_pjdfstest() {
+	# shellcheck disable=SC2016 # expanded in there
 	NO_COLOR=1 timeout 580 unshare --mount --propagation private sh -euc '
 		mount -t overlay -o "lowerdir=$1:$(readlink -f /sbin)" sbin "$(readlink -f /sbin)"
 		shift

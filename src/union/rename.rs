@@ -149,7 +149,7 @@ impl Union {
 
     /// As [`Union::rename`], and leaves a character device 0/0 under the old name, which is how another overlay
     /// on this mount hides what it renamed (`RENAME_WHITEOUT` of renameat2(2)). Both happen at once (see
-    /// [`super::leaving`]); where the upper's disk has no such devices, in two steps: killed between, the device is missing.
+    /// `leaving.rs`); where the upper's disk has no such devices, in two steps: killed between, the device is missing.
     pub fn rename_leaving_device(
         &self,
         (from, from_name): (NodeId, &[u8]),
