@@ -34,7 +34,7 @@ impl Limits {
     pub(super) fn check_depth(&self, path: &[u8]) -> Result<()> {
         let depth = path
             .split(|byte| *byte == b'/')
-            .filter(|name| !matches!(name, b"" | b"."))
+            .filter(|name| !matches!(*name, b"" | b"."))
             .count();
         match depth > self.depth {
             true => Err(Error::refused(format!(
