@@ -302,6 +302,19 @@ pub fn small_layers(count: usize) -> Vec<Vec<u8>> {
         .collect()
 }
 
+/// As many layers that no other image has.
+pub fn other_layers(count: usize) -> Vec<Vec<u8>> {
+    let layer = |number: usize| {
+        let mut layer = Layer::new().dir("o", 0o755);
+        for file in 0..20 {
+            let name = format!("o/{number}-{file}");
+            layer = layer.file(&name, name.repeat(500).as_bytes(), &PLAIN);
+        }
+        layer.tar()
+    };
+    (0..count).map(layer).collect()
+}
+
 pub fn digest(bytes: &[u8]) -> String {
     let hex: String = Sha256::digest(bytes)
         .iter()
