@@ -13,6 +13,8 @@
 #                with that transport, or with io=passthrough (which see)
 # --transports   systems overlay and unionmount with each of its transports, and
 #                a second table: what one request costs on each
+# --store ..     images and containers beside umoci, podman and skopeo instead;
+#                what follows are the arguments of scripts/bench-store.sh
 # --only REGEX   only rows whose name (see --list) matches, as grep -E
 # --quick        about a tenth of the work: for trying the script, not for
 #                figures
@@ -76,6 +78,7 @@ while [ $# -gt 0 ]; do
 	--tsv) TSV=${2:?--tsv needs a file}; shift ;;
 	--quick) QUICK=1 ;;
 	--transports) CROSSINGS=1 ;;
+	--store) shift; exec "$REPO/scripts/bench-store.sh" "$@" ;;
 	--list) awk -F '\t' '{printf "%-16s %s\n", $1, $3}' <<<"$ROWS"; exit 0 ;;
 	-h | --help) sed -n '2,/^set -e/{/^set -e/d;s/^# \{0,1\}//;p}' "$0"; exit 0 ;;
 	*) die "unknown argument '$1' (see --help)" ;;

@@ -3,8 +3,9 @@
 #
 #   scripts/check.sh [ARGUMENTS FOR cargo test]
 #
-# For example `scripts/check.sh --test real_root`. The tests are run in release
-# mode, since many of them wait for the daemon. UNIONMOUNT_REQUIRE_FUSE=1 makes
+# For example `scripts/check.sh --test real_root`. Everything is built in the
+# profile `checked` (Cargo.toml), which makes fast programs fast; what lints, tests
+# and documentation need of dependencies is then built once. UNIONMOUNT_REQUIRE_FUSE=1 makes
 # tests fail that cannot mount here, where they would be skipped, and
 # UNIONMOUNT_REQUIRE_URING=1 those that find io_uring switched off.
 #
@@ -16,7 +17,13 @@ set -euo pipefail
 cd "$(dirname "$(dirname "$(readlink -f "$0")")")"
 
 # What takes seconds comes first.
-stage() { printf '\n== %s\n' "$*"; }
+stage() { printf '\n== %d s: %s\n' "$SECONDS" "$*"; }
+run_tests() { cargo test --locked --profile checked "$@"; }
+over() {
+	local transport=$1
+	shift
+	UNIONMOUNT_TEST_TRANSPORT=$transport run_tests "$@"
+}
 
 stage "shell scripts"
 scripts=(scripts/*.sh .ci/run)
@@ -27,37 +34,54 @@ stage "cargo fmt"
 cargo fmt --check
 
 stage "cargo clippy"
-cargo clippy --locked --all-targets -- -D warnings
+cargo clippy --locked --profile checked --all-targets -- -D warnings
+
+# Two lanes beside each other, since most tests wait for something most of the time.
+# The core's and the protocol's tests make no mounts, and those of the life of a
+# mount go through all transports by themselves: once is enough for both. So it is
+# for the half million requests of case 18 and for the real root, over io_uring.
+dev_lane() {
+	over dev -- --skip case_18 --skip as_root --skip as_a_user_in_a_user_namespace
+}
+uring_lane() {
+	over uring --test cli --test losses --test invariants --test options \
+		--test rootless --test abuse --test crash --test real_root
+	over uring --test model -- mount
+	over fuser --test cli --test invariants --test options
+	over fuser --test losses -- --skip case_18
+}
 
 if [ $# -gt 0 ]; then
 	stage "cargo test $*"
-	cargo test --locked --release "$@"
+	run_tests "$@"
 else
-	# The half million requests of case 18 are made once, where that is fastest, and
-	# the real root is lived in over io_uring: CI has twenty minutes for everything.
+	stage "cargo test --no-run"
+	run_tests --no-run
 	if grep -qsx '[Y1]' /sys/module/fuse/parameters/enable_uring; then
-		stage "cargo test, over /dev/fuse"
-		UNIONMOUNT_TEST_TRANSPORT=dev cargo test --locked --release -- --skip case_18 \
-			--skip as_root --skip as_a_user_in_a_user_namespace
-		# The tests of the core and of the protocol make no mounts, and those of the
-		# life of a mount go through all transports by themselves.
-		stage "cargo test, over io_uring"
-		UNIONMOUNT_TEST_TRANSPORT=uring cargo test --locked --release --test cli --test losses --test invariants \
-			--test options --test rootless --test abuse --test crash --test real_root
-		UNIONMOUNT_TEST_TRANSPORT=uring cargo test --locked --release --test model -- mount
+		stage "cargo test, over /dev/fuse; beside it over io_uring and in short over fuser"
+		beside=target/checked/uring-lane.log
+		uring_lane >"$beside" 2>&1 &
+		lane=$!
+		# Whatever happens to this one, the other lane's mounts are unmounted by its tests.
+		verdict=0
+		dev_lane || verdict=$?
+		stage "what the lane beside it said"
+		wait "$lane" || verdict=$?
+		cat "$beside"
+		[ "$verdict" = 0 ] || exit "$verdict"
 	elif [ "${UNIONMOUNT_REQUIRE_URING:-}" = 1 ]; then
 		echo "check: io_uring is required, but switched off" >&2
 		exit 1
 	else
 		stage "cargo test, over /dev/fuse; io_uring is switched off, nothing runs over it"
-		UNIONMOUNT_TEST_TRANSPORT=dev cargo test --locked --release
+		over dev
+		stage "cargo test, over fuser, in short"
+		over fuser --test cli --test invariants --test options
+		over fuser --test losses -- --skip case_18
 	fi
-	stage "cargo test, over fuser, in short"
-	UNIONMOUNT_TEST_TRANSPORT="fuser" cargo test --locked --release --test cli --test invariants --test options
-	UNIONMOUNT_TEST_TRANSPORT="fuser" cargo test --locked --release --test losses -- --skip case_18
 fi
 
 stage "cargo doc"
-RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
+RUSTDOCFLAGS="-D warnings" cargo doc --locked --profile checked --no-deps
 
 stage "all of it passed"

@@ -5,18 +5,25 @@
 //! *opaque* directories hide what lies below; a change of a lower object *copies it up* first.
 //!
 //! ```text
-//! main ─> cli ─> fuse ─> union ─> layer ─> sys
+//! main ─> cli ─┬> fuse ─────────────> union ─> layer ─> sys
+//!              └> store ─> archive ─────┴────────┘
 //! ```
 //!
 //! Each room knows only those to its right:
 //!
+//! * [`check`]: layers that are not mounted: their marks rewritten, what is wrong with them found and mended.
 //! * [`cli`]: the command line, the `-o` language, checks of paths before the mount, unmounting.
+//! * [`store`]: images, layers, containers and volumes in one directory: a catalog of what refers to what, the documents of
+//!   images, loading, saving, committing, collecting what nobody has any more. It knows [`archive`] and [`union`], and of
+//!   [`fuse`] only what is mounted.
 //! * [`fuse`]: one session: mounting, the daemon, INIT, and three transports. `proto` reads requests and writes replies,
 //!   `serve` calls the union in between; `dev` (/dev/fuse) and `uring` (FUSE over io_uring) carry the bytes. `fuser` is the
 //!   portable adapter, which does all of that by the library of that name; it mounts and shakes hands for the other two.
 //!   Nothing else knows fuser or the wire.
 //! * [`union`]: the merged tree. Plain arguments in, plain results out, addressed by [`union::NodeId`]; it is tested
 //!   without a mount.
+//! * [`archive`]: layers as tar streams: reading, verifying and extracting them beneath one directory; the changes of an
+//!   upper, and a whole union, written as such.
 //! * [`layer`]: one directory of a layer: opening beneath it, its marks on disk, what it can do. Lower layers are
 //!   read-only by type.
 //! * [`sys`]: the few system calls that rustix does not wrap, and the only unsafe code. [`sync`]: locks.
@@ -64,11 +71,17 @@
 //! fuser (mounting, handshake, the portable transport), zerocopy (structures of the protocol), io-uring (rings),
 //! rustix (system calls without unsafe), libc (what rustix lacks),
 //! dashmap (inode tables), clap with clap_mangen and clap_complete (arguments, manual page, completions), strsim (the
-//! nearest option name), log and env_logger; tempfile and proptest for tests.
+//! nearest option name), rusqlite with its own SQLite (the store's catalog: several processes, transactions),
+//! time (RFC 3339), toml (podman's storage.conf), log and env_logger, tar (the fields of a tar header), flate2 with zlib-rs and zstd
+//! (compression), sha2 (digests), serde and serde_json (documents), indicatif (progress bars); tempfile and proptest for
+//! tests.
 
+pub mod archive;
+pub mod check;
 pub mod cli;
 pub mod fuse;
 pub mod layer;
+pub mod store;
 pub mod sync;
 pub mod sys;
 pub mod union;

@@ -269,6 +269,10 @@ fn a_listing_allocates_for_the_request_not_for_the_entry() {
     let many = client.lookup(1, b"many");
     for (opcode, each, most) in [(op::READDIR, 40, 4.0), (op::READDIRPLUS, 168, 4.0)] {
         let arg = client::read(0, 512 * 1024);
+        // Names alone, until some of them are looked up.
+        client.ask(many, opcode, &arg, b"");
+        client.lookup(many, b"entry-1");
+        client.lookup(many, b"entry-2");
         let Outcome::Reply(size) = client.ask(many, opcode, &arg, b"") else {
             panic!("no listing");
         };

@@ -410,7 +410,7 @@ fn locks_have_an_order() {
                             union.forget(entry.node, 1);
                             done
                         }),
-                        _ => union.readdirplus(a, 0, |_, _| true),
+                        _ => union.readdirplus(a, 0, |_| true, |_, _| true),
                     };
                     if let Err(error) = outcome {
                         assert_ne!(error.errno(), rustix::io::Errno::IO, "{error}");
@@ -449,14 +449,19 @@ fn counting() {
     // An entry that does not fit into the reply is not counted; `.` and `..` never are.
     let mut told = Vec::new();
     union
-        .readdirplus(ROOT, 0, |_, entry| {
-            let Some(entry) = entry else { return true };
-            if told.len() == 20 {
-                return false;
-            }
-            told.push(entry.node);
-            true
-        })
+        .readdirplus(
+            ROOT,
+            0,
+            |_| true,
+            |_, entry| {
+                let Some(entry) = entry else { return true };
+                if told.len() == 20 {
+                    return false;
+                }
+                told.push(entry.node);
+                true
+            },
+        )
         .unwrap();
     assert_eq!(union.inodes(), 21);
     for node in told {

@@ -19,6 +19,8 @@
     unreachable_pub
 )]
 
+#[path = "model/archive.rs"]
+mod archive;
 #[path = "model/build.rs"]
 mod build;
 #[path = "model/compare.rs"]
@@ -123,6 +125,11 @@ fn many(backend: Backend, usual: u64) {
 #[test]
 fn the_core_is_an_ordinary_directory() {
     many(Backend::Core, 800);
+}
+
+#[test]
+fn the_changes_as_an_archive_give_the_same_tree_elsewhere() {
+    many(Backend::Archive, 100);
 }
 
 #[test]

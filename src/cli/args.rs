@@ -27,7 +27,8 @@ Exit codes: 0 done, 1 the operation failed, 2 the command line is wrong.
 Log messages: RUST_LOG=warn|info|debug|trace.";
 
 const MOUNT_USAGE: &str = "\
-unionmount mount --lower DIR [--lower DIR ..] [--upper DIR --work DIR] [--volume SOURCE:TARGET[:ro] ..] [--read-only] [-o OPTIONS] MOUNTPOINT";
+unionmount mount --lower DIR [--lower DIR ..] [--upper DIR --work DIR] [--volume SOURCE:TARGET[:ro] ..] [--read-only] [-o OPTIONS] MOUNTPOINT
+       unionmount mount --image IMAGE|--overlay2 DIR|--podman ID [-o OPTIONS] MOUNTPOINT";
 
 const MOUNT_EXAMPLES: &str = "\
 Examples:
@@ -36,7 +37,32 @@ Examples:
   unionmount mount --lower base --upper changes --work work -o volatile,threads=4 /mnt
   unionmount mount --lower base --upper changes --work work -o whiteout=char /mnt
   unionmount mount --lower base --volume /srv/data:/data --volume ./conf:/etc/app:ro /mnt
+  unionmount mount --image debian:12 /mnt
+  unionmount mount --podman my-container /mnt
+  unionmount mount --overlay2 /var/lib/docker/overlay2/0123abcd.. /mnt
 ";
+
+const CONVERT_EXAMPLES: &str = "\
+A conversion that was interrupted is finished by running it again; meanwhile this program sees the same tree as ever.
+
+Examples:
+  unionmount convert --to char layer    so that kernel overlayfs can mount it
+  unionmount convert --to wh layer      so that engines with a mount program can read it";
+
+const CHECK_HELP: &str = "\
+Found, and mended with --repair where it is in the upper or the work directory:
+  stale-work         left in the work directory by a mount that was killed
+  mixed-marks        .wh. files and devices or xattrs in one layer
+  idle-whiteout      a whiteout of a name that no lower layer has
+  dangling-redirect  a renamed directory whose lower part is not there
+  dangling-origin    a remembered inode number of an object that is not there
+  odd-override       an xattr that keeps owner and mode and cannot be read
+
+Exit codes: 0 clean, or all of it mended; 1 problems are left.
+
+Examples:
+  unionmount check --lower base --upper changes --work work
+  unionmount check --repair --lower base --upper changes --work work";
 
 const UMOUNT_EXAMPLES: &str = "\
 Examples:
@@ -68,6 +94,22 @@ pub enum Command {
     /// Unmount a union: write everything back and wait until its daemon has ended
     #[command(after_help = UMOUNT_EXAMPLES)]
     Umount(UmountArgs),
+    /// Apply layer archives to directories, and write changes as such
+    Layer(super::layer::LayerArgs),
+    /// Rewrite the whiteouts and opaque marks of a layer in another form, in place
+    #[command(after_help = CONVERT_EXAMPLES)]
+    Convert(ConvertArgs),
+    /// Find what is wrong with layers that are not mounted, and mend it
+    #[command(after_help = CHECK_HELP)]
+    Check(CheckArgs),
+    /// Load, list, inspect, name, save and remove images
+    Image(super::image::ImageArgs),
+    /// Make, mount, compare, commit and remove containers
+    Container(super::container::ContainerArgs),
+    /// Make, list and remove volumes
+    Volume(super::volume::VolumeArgs),
+    /// Space used, information, cleaning up, checking
+    System(super::system::SystemArgs),
     /// Print the manual page, or write all manual pages into a directory
     Man(ManArgs),
     /// Print a completion script for a shell
@@ -114,6 +156,10 @@ pub struct MountArgs {
     #[arg(long, value_name = "FILE")]
     pub log_file: Option<PathBuf>,
 
+    /// Layers of a store instead of --lower.
+    #[command(flatten)]
+    pub from: super::container_mount::MountSourceArgs,
+
     /// Where to mount
     #[arg(value_name = "MOUNTPOINT")]
     pub mountpoint: PathBuf,
@@ -133,6 +179,51 @@ pub struct UmountArgs {
     /// Where the union is mounted
     #[arg(value_name = "MOUNTPOINT")]
     pub mountpoint: PathBuf,
+}
+
+/// A form of marks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum MarkForm {
+    /// `.wh.` files, as OCI layers and engines with a mount program have them
+    Wh,
+    /// 0/0 devices and opaque xattrs, as kernel overlayfs mounts them
+    Char,
+}
+
+/// `unionmount convert`.
+#[derive(Debug, Args)]
+pub struct ConvertArgs {
+    /// The form that all marks get
+    #[arg(long, value_name = "FORM")]
+    pub to: MarkForm,
+
+    /// The directory of the layer; it must not be mounted
+    #[arg(value_name = "DIR")]
+    pub layer: PathBuf,
+}
+
+/// `unionmount check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// A lower layer; repeat it for more layers, newest first
+    #[arg(long = "lower", value_name = "DIR")]
+    pub lowers: Vec<PathBuf>,
+
+    /// The upper directory
+    #[arg(long, value_name = "DIR")]
+    pub upper: Option<PathBuf>,
+
+    /// Its work directory
+    #[arg(long, value_name = "DIR")]
+    pub work: Option<PathBuf>,
+
+    /// Mend what is found in the upper and the work directory; refused while they are mounted
+    #[arg(long)]
+    pub repair: bool,
+
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `unionmount man`.

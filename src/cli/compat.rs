@@ -10,6 +10,7 @@ use super::args;
 use super::exit::Failure;
 use super::mount::Request;
 use super::options::{Dialect, Options};
+use crate::fuse::settings::MountFlags;
 
 /// The version of fuse-overlayfs whose options and behaviour are offered; others compare it (benchexec refuses
 /// anything below 1.10).
@@ -83,6 +84,15 @@ pub enum Asked {
     Version,
     /// A mount.
     Mount(Box<Request>),
+    /// Other flags for a mount that is there.
+    Remount {
+        /// Where it is.
+        mountpoint: PathBuf,
+        /// Whether it is to refuse changes.
+        read_only: bool,
+        /// The generic flags.
+        flags: MountFlags,
+    },
 }
 
 /// Everything that stood on the command line, before it is put together.
@@ -113,6 +123,7 @@ pub fn parse(called_as: CalledAs, arguments: Vec<OsString>) -> Result<Asked, Fai
     };
     let asked = match line.read(called_as, arguments) {
         Ok(Some(asked)) => return Ok(asked),
+        Ok(None) if line.options.remount => return line.into_remount(),
         Ok(None) if line.options.config.lowers.is_empty() => Err(no_lower()),
         Ok(None) => return Ok(Asked::Mount(Box::new(line.into_request(called_as)?))),
         Err(failure) => Err(failure),
@@ -203,6 +214,18 @@ impl Line {
         Ok(None)
     }
 
+    /// Unknown options are no cause for a warning here: mount(8) adds those that the mount has.
+    fn into_remount(self) -> Result<Asked, Failure> {
+        let Some(mountpoint) = self.positionals.into_iter().next_back() else {
+            return Err(no_mountpoint());
+        };
+        Ok(Asked::Remount {
+            mountpoint: mountpoint.into(),
+            read_only: self.options.config.read_only,
+            flags: self.options.settings.flags,
+        })
+    }
+
     fn into_request(self, called_as: CalledAs) -> Result<Request, Failure> {
         let Options {
             mut config,
@@ -217,12 +240,7 @@ impl Line {
         let (source, target) = match (count, positionals.next(), positionals.next()) {
             (1, Some(target), _) => (None, target),
             (2, Some(source), Some(target)) => (Some(source), target),
-            (0, ..) => {
-                return Err(Failure::Usage(
-                    "no mountpoint is given; it is the last argument, see 'unionmount --help'"
-                        .to_owned(),
-                ));
-            }
+            (0, ..) => return Err(no_mountpoint()),
             _ => {
                 return Err(Failure::Usage(format!(
                     "{count} arguments are given besides options; give [SOURCE] MOUNTPOINT"
@@ -279,6 +297,12 @@ fn unknown(argument: &OsStr) -> Failure {
         "unknown argument '{}'; this is the form without a subcommand, see 'unionmount --help'",
         argument.to_string_lossy()
     ))
+}
+
+fn no_mountpoint() -> Failure {
+    Failure::Usage(
+        "no mountpoint is given; it is the last argument, see 'unionmount --help'".to_owned(),
+    )
 }
 
 fn no_lower() -> Failure {

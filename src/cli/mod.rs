@@ -7,9 +7,19 @@
 //! them before anything is mounted. Every message leaves through `exit.rs`.
 
 pub mod args;
+pub mod bar;
+pub mod bind;
+pub mod check;
 pub mod compat;
+pub mod container;
+pub mod container_mount;
+pub mod convert;
 pub mod exit;
 pub mod holders;
+pub mod image;
+pub mod layer;
+pub mod layer_list;
+pub mod listing;
 pub mod logging;
 pub mod manual;
 pub mod mount;
@@ -17,7 +27,15 @@ mod nearest;
 pub mod options;
 pub mod preflight;
 pub mod privilege;
+pub mod progress;
+pub mod remount;
+pub mod store_args;
+pub mod system;
+pub mod system_info;
+pub mod template;
 pub mod umount;
+pub mod units;
+pub mod volume;
 
 use std::ffi::{OsStr, OsString};
 use std::process::ExitCode;
@@ -60,8 +78,16 @@ fn with_subcommand(arguments: Vec<OsString>) -> Result<(), Failure> {
         .try_get_matches_from(whole)
         .and_then(|matches| Cli::from_arg_matches(&matches));
     match parsed.map(|cli| cli.command) {
+        Ok(Command::Mount(args)) if args.from.is_given() => container_mount::mount(args),
         Ok(Command::Mount(args)) => mount::run(mount::Request::from_args(args)?),
         Ok(Command::Umount(args)) => umount::run(&args),
+        Ok(Command::Layer(args)) => layer::run(&args),
+        Ok(Command::Convert(args)) => convert::run(&args),
+        Ok(Command::Check(args)) => check::run(args),
+        Ok(Command::Image(args)) => image::run(&args),
+        Ok(Command::Container(args)) => container::run(args),
+        Ok(Command::Volume(args)) => volume::run(&args),
+        Ok(Command::System(args)) => system::run(&args),
         Ok(Command::Man(args)) => manual::man(&args),
         Ok(Command::Completions(args)) => manual::completions(&args),
         Err(help)
@@ -87,6 +113,11 @@ fn without_subcommand(called_as: CalledAs, arguments: Vec<OsString>) -> Result<(
         Asked::Help => exit::print(compat::HELP.as_bytes()),
         Asked::Version => exit::print(called_as.version().as_bytes()),
         Asked::Mount(request) => mount::run(*request),
+        Asked::Remount {
+            mountpoint,
+            read_only,
+            flags,
+        } => remount::run(&mountpoint, read_only, flags),
     }
 }
 

@@ -119,6 +119,22 @@ fn twice(option: &str, argument: &str) -> Failure {
 /// # Errors
 /// [`Failure::Operation`]: what was found wrong before anything was mounted, or what the kernel refused.
 pub fn run(request: Request) -> Result<(), Failure> {
+    close_inherited(&request);
+    serve(request)
+}
+
+/// Whoever started us may wait for the end of pipes that we inherited without knowing. First thing in a process.
+pub(super) fn close_inherited(request: &Request) {
+    if let Err(error) = daemon::close_inherited(descriptor(&request.settings.mountpoint)) {
+        complain(&format!("cannot close inherited descriptors: {error}"));
+    }
+}
+
+/// As [`run`], in a process that has closed what it inherited and may have opened something that its daemon is to keep.
+///
+/// # Errors
+/// As [`run`].
+pub(super) fn serve(request: Request) -> Result<(), Failure> {
     let Request {
         mut config,
         mut settings,
@@ -127,10 +143,6 @@ pub fn run(request: Request) -> Result<(), Failure> {
         warnings,
         without_effect,
     } = request;
-    // Whoever started us may wait for the end of pipes that we inherited without knowing.
-    if let Err(error) = daemon::close_inherited(descriptor(&settings.mountpoint)) {
-        complain(&format!("cannot close inherited descriptors: {error}"));
-    }
     for warning in &warnings {
         complain(warning);
     }

@@ -112,6 +112,15 @@ impl Means {
     }
 }
 
+/// Whether anything can be mounted at all.
+///
+/// # Errors
+/// What is in the way, with its cure.
+pub fn fuse_is_available() -> Result<(), SetupError> {
+    let device = rustix::fs::open(DEVICE, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).map(drop);
+    Means::probe().judge(device)
+}
+
 /// Checks that one of the ways to mount is open.
 ///
 /// # Errors

@@ -34,6 +34,15 @@ const CONNECTIONS: &str = "/sys/fs/fuse/connections";
 /// not end.
 pub fn run(args: &UmountArgs) -> Result<(), Failure> {
     logging::init(false, None)?;
+    let source = take_away(args)?;
+    super::container::after_umount(&source)
+}
+
+/// Unmounts, and gives the source of what was mounted.
+///
+/// # Errors
+/// As [`run`].
+pub(super) fn take_away(args: &UmountArgs) -> Result<String, Failure> {
     let mounts = mountinfo::read().map_err(|err| {
         Failure::Operation(format!(
             "cannot read /proc/self/mountinfo: {err}; mount proc on /proc"
@@ -42,15 +51,16 @@ pub fn run(args: &UmountArgs) -> Result<(), Failure> {
     let mount = find(&mounts, &args.mountpoint)?;
     let daemons = holders::daemons(mount.minor);
     if args.force {
-        force(mount, daemons)
+        force(mount, daemons)?;
     } else if args.lazy {
         sync(mount)?;
-        detach(mount, UnmountFlags::DETACH)
+        detach(mount, UnmountFlags::DETACH)?;
     } else {
         sync(mount)?;
         detach(mount, UnmountFlags::empty())?;
-        await_end(mount, daemons)
+        await_end(mount, daemons)?;
     }
+    Ok(mount.source.clone())
 }
 
 /// Finds the mount at a path. The mountpoint itself is touched only when it has to be: on a dead mount that fails, on a
@@ -272,6 +282,7 @@ mod tests {
             minor: 5,
             mountpoint: path.to_owned(),
             fs_type: fs_type.to_owned(),
+            source: String::new(),
         }
     }
 

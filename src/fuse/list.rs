@@ -53,8 +53,11 @@ impl Adapter {
         let reply = RefCell::new(Some(reply));
         let added = Cell::new(false);
         let listed = catch_unwind(AssertUnwindSafe(|| {
-            self.union()
-                .readdirplus(self.node(ino)?, offset, |entry, found| {
+            self.union().readdirplus(
+                self.node(ino)?,
+                offset,
+                |_| true,
+                |entry, found| {
                     let mut reply = reply.borrow_mut();
                     let Some(reply) = reply.as_mut() else {
                         return false;
@@ -89,7 +92,8 @@ impl Adapter {
                         self.shared.ids.forget(wire.id, 1);
                     }
                     !full
-                })
+                },
+            )
         }));
         let Some(reply) = reply.take() else { return };
         match listed {

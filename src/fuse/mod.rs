@@ -7,6 +7,7 @@ mod dev;
 mod fuser;
 mod handshake;
 pub mod init;
+mod labels;
 mod list;
 pub mod mountinfo;
 mod node_ids;

@@ -17,6 +17,8 @@ pub struct Mount {
     pub mountpoint: PathBuf,
     /// File system type, `fuse.unionmount` for instance.
     pub fs_type: String,
+    /// What is mounted: for a container of a store its directory.
+    pub source: String,
 }
 
 impl Mount {
@@ -63,12 +65,14 @@ fn line(line: &[u8]) -> Option<Mount> {
     let mountpoint = unescape(fields.nth(1)?);
     fields.find(|field| *field == b"-")?;
     let fs_type = text(fields.next()?)?.to_owned();
+    let source = unescape(fields.next()?);
     Some(Mount {
         id,
         parent,
         minor,
         mountpoint: PathBuf::from(OsString::from_vec(mountpoint)),
         fs_type,
+        source: String::from_utf8_lossy(&source).into_owned(),
     })
 }
 
@@ -123,6 +127,7 @@ rubbish
             minor: 55,
             mountpoint: PathBuf::from("/m n\\\n"),
             fs_type: "fuse.unionmount".to_owned(),
+            source: "src".to_owned(),
         };
         assert_eq!(mounts[1], expected);
         assert!(

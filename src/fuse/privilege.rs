@@ -16,10 +16,35 @@ pub(super) fn may_keep_setid(header: &InHeader) -> bool {
     }
 }
 
+/// Whether a caller keeps the setgid bit of a file of this group (as seen) that is no program: by belonging to the group
+/// or by CAP_FSETID (`in_group_or_capable` in the kernel). The request does not tell of supplementary groups, so
+/// the process is asked; one that cannot be asked, being in another PID namespace, does not belong to it.
+pub(super) fn belongs(header: &InHeader, group: u32) -> bool {
+    status(header.pid).is_some_and(|status| {
+        effective(&status) & (1 << CAP_FSETID) != 0 || in_group(&status, group)
+    })
+}
+
 /// Whether a process has CAP_FSETID in effect; a process that cannot be asked has not.
 fn has_fsetid(pid: u32) -> bool {
-    std::fs::read_to_string(format!("/proc/{pid}/status"))
-        .is_ok_and(|status| effective(&status) & (1 << CAP_FSETID) != 0)
+    status(pid).is_some_and(|status| effective(&status) & (1 << CAP_FSETID) != 0)
+}
+
+/// What `/proc/<pid>/status` says (proc_pid_status(5)).
+fn status(pid: u32) -> Option<String> {
+    std::fs::read_to_string(format!("/proc/{pid}/status")).ok()
+}
+
+/// Whether a group is the file-system group (the fourth of the line `Gid:`) or a supplementary one.
+fn in_group(status: &str, group: u32) -> bool {
+    let groups = |key: &str, skipped: usize| {
+        let line = status.lines().find_map(|line| line.strip_prefix(key));
+        line.unwrap_or_default()
+            .split_whitespace()
+            .skip(skipped)
+            .any(|number| number.parse() == Ok(group))
+    };
+    groups("Gid:", 3) || groups("Groups:", 0)
 }
 
 /// The capabilities in effect, from the text of `/proc/<pid>/status` (proc_pid_status(5)).
@@ -39,6 +64,9 @@ mod tests {
     fn capabilities_are_read_from_the_status() {
         assert_eq!(effective("Name:\tx\nCapEff:\t0000000000000010\n"), 0x10);
         assert_eq!(effective("nothing"), 0);
+        let status = "Gid:\t1\t2\t3\t4\nGroups:\t5 66 \n";
+        let member: Vec<u32> = (0..100).filter(|group| in_group(status, *group)).collect();
+        assert_eq!(member, [4, 5, 66]);
         let me = InHeader {
             uid: NO_ID,
             pid: std::process::id(),

@@ -127,6 +127,17 @@ impl Plan {
         road == Road::Uring && self.settings.transport == Transport::Auto && ours_to_mount
     }
 
+    /// Says where the mount is to whoever asked for it. Nobody reading is no failure of the mount.
+    fn announce(&self) {
+        use std::io::Write as _;
+        if let Some(line) = &self.settings.announce {
+            let mut out = io::stdout().lock();
+            if let Err(error) = writeln!(out, "{line}").and_then(|()| out.flush()) {
+                log::debug!("standard output: {error}");
+            }
+        }
+    }
+
     fn mount_and_serve(&self, union: &Arc<Union>, road: Road) -> Result<(), Failed> {
         let settings = &self.settings;
         let config = session_config(settings, union.is_wholly_read_only());
@@ -179,7 +190,10 @@ impl Plan {
         } else {
             match daemon::fork() {
                 Ok(Side::Parent(outlook)) => match outlook.wait() {
-                    Ok(()) => daemon::exit_now(0),
+                    Ok(()) => {
+                        self.announce();
+                        daemon::exit_now(0)
+                    }
                     Err(reason) => {
                         // The daemon has unmounted unless it was killed.
                         unmount_ours(mountpoint, minor);
@@ -205,6 +219,9 @@ impl Plan {
                 // A signal that came meanwhile is answered now.
                 unmount_on_signal(self.termination, mountpoint.clone(), minor);
                 set_read_ahead(minor);
+                if promise.is_none() {
+                    self.announce();
+                }
                 // The parent may be gone: the mount is there all the same.
                 if let Some(Err(error)) = promise.map(Promise::ready) {
                     log::warn!("tell the parent: {error}");
@@ -274,6 +291,8 @@ fn session_config(settings: &Settings, read_only: bool) -> Config {
         // fuser keeps its own Subtype from the kernel when it mounts directly; as a plain option it arrives.
         MountOption::CUSTOM(format!("subtype={}", settings.subtype)),
     ];
+    let labels = super::labels::mount_options(settings);
+    options.extend(labels.into_iter().map(MountOption::CUSTOM));
     if !settings.no_default_permissions {
         options.push(MountOption::DefaultPermissions);
     }

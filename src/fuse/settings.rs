@@ -111,6 +111,10 @@ pub struct Settings {
     /// New objects are born with the label that the security module gives them (SELinux). Off by default: the upper's
     /// disk then must take it.
     pub security_ctx: bool,
+    /// What is written to standard output, as a line, once the mount is usable.
+    pub announce: Option<String>,
+    /// SELinux's mount options, name and label (`context` and its like).
+    pub selinux: Vec<(&'static str, String)>,
     /// Stay in the foreground.
     pub foreground: bool,
     /// Where the daemon logs to; `None`: nowhere in the background, standard error in the foreground.

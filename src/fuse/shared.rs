@@ -35,10 +35,12 @@ impl Shared {
     ) -> Result<()> {
         let node = self.node(ino)?;
         if flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID) {
-            self.union.clear_setid(node)?;
+            self.union.clear_setid(node, &|_| true)?;
         }
         if self.writeback && flags.contains(WriteFlags::FUSE_WRITE_CACHE) {
             self.union.write_back(node, offset, data)
+        } else if flags.contains(WriteFlags::FUSE_WRITE_CACHE) {
+            self.union.write_mapped(node, offset, data)
         } else {
             self.union.write(node, offset, data)
         }

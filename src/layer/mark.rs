@@ -17,8 +17,8 @@ pub const OPAQUE_FILE: &[u8] = b".wh..wh..opq";
 /// Longest name a directory entry can have (NAME_MAX of Linux).
 pub const NAME_MAX: usize = 255;
 
-/// Suffix of the xattr that marks a directory opaque.
-const OPAQUE_XATTRS: [&[u8]; 3] = [
+/// The xattrs that mark a directory opaque (`y`), or as one that holds whiteouts by xattr (`x`).
+pub const OPAQUE_XATTRS: [&[u8]; 3] = [
     b"trusted.overlay.opaque",
     b"user.overlay.opaque",
     b"user.fuseoverlayfs.opaque",

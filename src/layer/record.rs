@@ -29,6 +29,9 @@ const USER: &[u8] = b"user.containers.override_stat";
 const PRIVILEGED: &[u8] = b"security.fuseoverlayfs.override";
 const OLD_USER: &[u8] = b"user.fuseoverlayfs.override_stat";
 
+/// All xattrs that may keep a record.
+pub const RECORD_XATTRS: [&[u8]; 3] = [USER, PRIVILEGED, OLD_USER];
+
 /// About so many odd values of a layer are told to its administrator.
 const MOST_COMPLAINTS: usize = 100;
 

@@ -286,6 +286,12 @@ pub struct UpperObject {
 }
 
 impl UpperObject {
+    /// The object behind `fd`, which belongs to a layer that is being made, and keeps `records`.
+    #[must_use]
+    pub fn new(fd: Arc<OwnedFd>, records: Option<Arc<Records>>) -> Self {
+        Self { fd, records }
+    }
+
     /// The descriptor.
     #[must_use]
     pub fn fd(&self) -> &Arc<OwnedFd> {

@@ -8,6 +8,7 @@
 //! | --- | --- |
 //! | `trusted.overlay.X`, `user.overlay.X` | one more `overlay.`: `trusted.overlay.overlay.X` ("Nesting overlayfs mounts" in `overlayfs.rst`) |
 //! | `user.fuseoverlayfs.X`, `user.containers.X` | behind `user.containers.override_` |
+//! | `trusted.SGI_ACL_X`, which XFS makes of an ACL | behind `user.containers.override_` |
 //! | `security.fuseoverlayfs.X` | behind `security.fuseoverlayfs.override_` |
 //!
 //! A layer that keeps records of owners and modes (`record.rs`) keeps more of what its disk would interpret, or would
@@ -26,6 +27,8 @@ const FUSE_OVERLAYFS: &[u8] = b"user.fuseoverlayfs.";
 const CONTAINERS: &[u8] = b"user.containers.";
 /// fuse-overlayfs's, where it is privileged.
 const PRIVILEGED: &[u8] = b"security.fuseoverlayfs.";
+/// XFS shows ACLs once more in a form of its own, with the ids of the disk.
+const XFS_ACL: &[u8] = b"trusted.SGI_ACL_";
 /// In front of a name that is stored under another one.
 const USER_OVERRIDE: &[u8] = b"user.containers.override_";
 const PRIVILEGED_OVERRIDE: &[u8] = b"security.fuseoverlayfs.override_";
@@ -65,7 +68,9 @@ impl Keeping {
         let behind = |prefix: &[u8]| Cow::Owned([prefix, seen].concat());
         let is_acl = is(b"system.posix_acl_");
         match self {
-            _ if is(FUSE_OVERLAYFS) || is(CONTAINERS) => return behind(USER_OVERRIDE),
+            _ if is(FUSE_OVERLAYFS) || is(CONTAINERS) || is(XFS_ACL) => {
+                return behind(USER_OVERRIDE);
+            }
             Self::User { trusted } => {
                 if is(b"security.") || is_acl || (!trusted && is(b"trusted.")) {
                     return behind(USER_OVERRIDE);
@@ -105,7 +110,7 @@ pub fn seen(stored: &[u8]) -> Option<Seen<'_>> {
             });
         }
     }
-    if [FUSE_OVERLAYFS, CONTAINERS, PRIVILEGED]
+    if [FUSE_OVERLAYFS, CONTAINERS, PRIVILEGED, XFS_ACL]
         .iter()
         .any(|prefix| stored.starts_with(prefix))
     {
@@ -137,7 +142,7 @@ mod tests {
 
     #[test]
     fn bookkeeping_is_hidden_and_other_overlays_are_escaped() {
-        let table: [(&[u8], Option<&[u8]>); 12] = [
+        let table: [(&[u8], Option<&[u8]>); 13] = [
             (b"user.a", Some(b"user.a")),
             (b"trusted.overlay.opaque", None),
             (
@@ -151,6 +156,7 @@ mod tests {
             (b"user.fuseoverlayfs.origin", None),
             (b"trusted.overlay.unionmount.origin", None),
             (b"user.containers.override_stat", None),
+            (b"trusted.SGI_ACL_FILE", None),
             (b"user.fuseoverlayfs.override_stat", None),
             (b"security.fuseoverlayfs.override", None),
             (

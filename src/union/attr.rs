@@ -70,7 +70,7 @@ pub struct SetAttr {
     pub atime: SetTime,
     /// Modification time.
     pub mtime: SetTime,
-    /// The size is set by somebody without CAP_FSETID: setuid and setgid go.
+    /// The size is set by somebody without CAP_FSETID: setuid goes, and setgid of a program.
     pub drop_setid: bool,
 }
 
@@ -197,7 +197,7 @@ impl Union {
                     }
                     self.truncate(&inode, size)?;
                     if set.drop_setid {
-                        self.drop_setid(&inode)?;
+                        self.drop_setid(&inode, &|_| true)?;
                     }
                 } else if self.changes_nothing(&inode, set)? {
                     return self.attr_with(&inode, None);
@@ -264,14 +264,19 @@ impl Union {
         Ok(same(set.atime, stat.atime) && same(set.mtime, stat.mtime))
     }
 
-    /// Clears setuid, and setgid of a program (a file that its group may execute), as the kernel does when
-    /// somebody without CAP_FSETID changes the content (`setattr_should_drop_suidgid`).
-    pub(super) fn drop_setid(&self, inode: &Inode) -> Result<()> {
+    /// Clears setuid, setgid of a program (a file that its group may execute), and setgid of other files whose group
+    /// (as seen) whoever changes them does not belong to, as the kernel does when somebody without CAP_FSETID changes
+    /// the content (`setattr_should_drop_suidgid`).
+    pub(super) fn drop_setid(&self, inode: &Inode, belongs: &dyn Fn(u32) -> bool) -> Result<()> {
         let Some(state) = inode.lock_file() else {
             return Ok(());
         };
-        let perm = self.stat_of(inode, &state)?.perm();
-        let kept = without_setid(perm);
+        let stat = self.stat_of(inode, &state)?;
+        let perm = stat.perm();
+        let mut kept = without_setid(perm);
+        if kept & S_ISGID != 0 && !belongs(self.ids_of(inode.volume).seen_gid(stat.gid)) {
+            kept &= !S_ISGID;
+        }
         if kept == perm {
             return Ok(());
         }
@@ -328,10 +333,11 @@ impl Union {
     }
 }
 
+const S_ISGID: u32 = 0o2000;
+
 /// A mode without setuid, and without the setgid of a program.
 fn without_setid(perm: u32) -> u32 {
     const S_ISUID: u32 = 0o4000;
-    const S_ISGID: u32 = 0o2000;
     const S_IXGRP: u32 = 0o0010;
     let kept = perm & !S_ISUID;
     if perm & S_IXGRP != 0 {

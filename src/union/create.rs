@@ -32,7 +32,7 @@ use crate::layer::xattr_name::Keeping;
 const S_ISGID: u32 = 0o2000;
 /// Our xattr that makes an empty file of the upper a character device 0/0 of the merged view: as a device it would
 /// hide what lies below. Another overlay that is stacked on this mount makes such devices for its own whiteouts.
-pub(super) const DEVICE_XATTR: &str = "device";
+pub(crate) const DEVICE_XATTR: &str = "device";
 pub(super) const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
 pub(super) const ACCESS_ACL: &[u8] = b"system.posix_acl_access";
 

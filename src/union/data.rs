@@ -92,7 +92,11 @@ impl Union {
                 }
             }
         };
-        opened.during("open", b".")
+        match opened {
+            // Immutable or append-only: an answer for the caller, nothing is wrong with the disk.
+            Err(Errno::PERM) => refuse(Errno::PERM),
+            other => other.during("open", b"."),
+        }
     }
 
     /// The descriptor of a file of a volume, for whatever its disk allows. Errors: ESTALE for another file that took its
@@ -197,6 +201,18 @@ impl Union {
         write_all(&fd, data, offset).during("pwrite", b".")
     }
 
+    /// Writes pages that a program changed through a mapping: a file that was mapped keeps its capabilities, as it does
+    /// on a disk, where nobody asks before a page is changed. Killed between two steps, the file has lost them.
+    /// Errors: as [`Union::write`].
+    pub fn write_mapped(&self, node: NodeId, offset: u64, data: &[u8]) -> Result<()> {
+        let inode = self.table.get(node)?;
+        let Some(capability) = self.capability(&inode) else {
+            return self.write(node, offset, data);
+        };
+        self.write(node, offset, data)?;
+        self.restore_capability(&inode, &capability)
+    }
+
     /// Writes what the kernel's page cache held back. The kernel keeps the file's mtime meanwhile and says it
     /// separately, before or after this: so the write itself must leave it as it is.
     pub fn write_back(&self, node: NodeId, offset: u64, data: &[u8]) -> Result<()> {
@@ -234,11 +250,12 @@ impl Union {
         }
     }
 
-    /// Clears setuid and setgid of a file whose content somebody without CAP_FSETID changes.
-    pub fn clear_setid(&self, node: NodeId) -> Result<()> {
+    /// Clears setuid and setgid of a file whose content somebody without CAP_FSETID changes. `belongs` says whether they
+    /// are in a group (as seen): then a file of that group which is no program keeps its setgid bit.
+    pub fn clear_setid(&self, node: NodeId, belongs: &dyn Fn(u32) -> bool) -> Result<()> {
         let inode = self.table.get(node)?;
         self.copy_up_file(&inode, None)?;
-        self.drop_setid(&inode)
+        self.drop_setid(&inode, belongs)
     }
 
     /// Brings a node's bytes (and, unless `data_only`, its attributes) to the disk, unless the union is

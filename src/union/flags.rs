@@ -79,8 +79,11 @@ impl Union {
             return refuse(Errno::STALE);
         }
         let now = flags_of(&upper)?;
-        ioctl_setflags(&upper.fd, now.difference(changed) | (wanted & changed))
-            .during("FS_IOC_SETFLAGS", b".")?;
+        match ioctl_setflags(&upper.fd, now.difference(changed) | (wanted & changed)) {
+            // A disk refuses some flags to everybody: an answer for the caller, nothing is wrong with the disk.
+            Err(Errno::PERM) => return refuse(Errno::PERM),
+            other => other.during("FS_IOC_SETFLAGS", b".")?,
+        }
         if let Some(file) = inode.file() {
             // A descriptor that was opened for writing before would not notice.
             file.data.clear();

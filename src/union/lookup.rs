@@ -455,7 +455,7 @@ pub(super) struct SharedLower {
 }
 
 /// Opens a layer's root directory.
-pub(super) fn open_root(path: &std::path::Path) -> rustix::io::Result<OwnedFd> {
+pub(crate) fn open_root(path: &std::path::Path) -> rustix::io::Result<OwnedFd> {
     use rustix::fs::{Mode, OFlags, open};
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     match open(path, flags | OFlags::NOATIME, Mode::empty()) {

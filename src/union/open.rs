@@ -18,7 +18,7 @@ use super::redirect::visible_roots;
 use super::stage::Stage;
 use super::table::Table;
 use super::{Union, Writable};
-use crate::layer::dir::LayerNo;
+use crate::layer::dir::{Dir, LayerNo};
 use crate::layer::mark::{TRUSTED_PREFIX, USER_PREFIX};
 use crate::layer::probe::{keeps_records, probe};
 use crate::layer::record::{Record, RecordForm, Records};
@@ -35,7 +35,7 @@ const MOST_CACHED_FDS: usize = 8192;
 /// The `st_ino` of the root, on every mount: no file of any layer has it.
 const ROOT_INO: u64 = 1;
 /// Remembers on the upper's root that its whiteouts are devices and `.wh.` names are ordinary ones.
-const FORM_XATTR: &str = "form";
+pub(crate) const FORM_XATTR: &str = "form";
 
 impl Union {
     /// Opens the layers, locks and empties the work directory, and proves by trying that the upper can store
@@ -215,8 +215,12 @@ fn open_writable(
     stage
         .empty()
         .map_err(|errno| problem("cannot empty work directory", errno))?;
-    let abilities =
+    let mut abilities =
         probe(stage.dir()).map_err(|errno| problem("cannot write to work directory", errno))?;
+    // What the kernel wrote with `userxattr`, it reads that way again: `trusted.` marks would mean nothing to it.
+    if abilities.overlay_xattrs.is_some() && kernel_namespaces(root) == (false, true) {
+        abilities.overlay_xattrs = Some("user.");
+    }
     let char_marks = match config.whiteout {
         WhiteoutForm::Wh if reads_plain_names(root) => {
             // Its `.wh.` names are ordinary entries: a whiteout of that form would be taken for one.
@@ -383,7 +387,8 @@ fn has_plain_names(writable: &Writable, root: &UpperDir, path: &Path) -> Setup<b
     Ok(true)
 }
 
-fn reads_plain_names(root: &UpperDir) -> bool {
+/// Whether the root of an upper says that `.wh.` names in it are ordinary ones.
+pub(crate) fn reads_plain_names(root: &Dir) -> bool {
     let Ok(xattrs) = root.xattrs() else {
         return false;
     };
@@ -394,17 +399,26 @@ fn reads_plain_names(root: &UpperDir) -> bool {
 }
 
 /// The xattrs that kernel overlayfs leaves on the root of an upper.
-const KERNEL_ROOT_XATTRS: [&[u8]; 3] = [b"origin", b"impure", b"uuid"];
+pub(crate) const KERNEL_ROOT_XATTRS: [&[u8]; 3] = [b"origin", b"impure", b"uuid"];
+
+/// Whether an upper says that its whiteouts are devices, so that `.wh.` names in it are ordinary ones.
+pub(crate) fn has_device_marks(root: &UpperDir) -> bool {
+    reads_plain_names(root) || has_overlay_xattr(root)
+}
 
 /// Whether kernel overlayfs wrote to this upper.
-fn has_overlay_xattr(root: &UpperDir) -> bool {
+pub(super) fn has_overlay_xattr(root: &UpperDir) -> bool {
+    kernel_namespaces(root) != (false, false)
+}
+
+/// Whether kernel overlayfs wrote to this upper with `trusted.` xattrs, and whether with `user.` ones.
+fn kernel_namespaces(root: &UpperDir) -> (bool, bool) {
     let list = root.xattrs().and_then(|xattrs| xattrs.list());
-    list.is_ok_and(|list| {
-        list.split(|byte| *byte == 0).any(|name| {
-            [&b"trusted.overlay."[..], b"user.overlay."]
-                .iter()
-                .filter_map(|prefix| name.strip_prefix(*prefix))
-                .any(|rest| KERNEL_ROOT_XATTRS.contains(&rest))
-        })
-    })
+    let list = list.unwrap_or_default();
+    let has = |prefix: &[u8]| {
+        list.split(|byte| *byte == 0)
+            .filter_map(|name| name.strip_prefix(prefix))
+            .any(|rest| KERNEL_ROOT_XATTRS.contains(&rest))
+    };
+    (has(b"trusted.overlay."), has(b"user.overlay."))
 }

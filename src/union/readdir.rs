@@ -41,17 +41,18 @@ impl Union {
         self.walk(node, cookie, |entry| Ok(each(entry)))
     }
 
-    /// As [`Union::readdir`], with the attributes of each entry. A lookup is counted on those that `each`
-    /// takes; `.`, `..` and entries that vanished meanwhile come without.
+    /// As [`Union::readdir`], with the attributes of each entry that is `wanted`. A lookup is counted on those that
+    /// `each` takes; `.` and `..` come without, entries that vanished meanwhile not at all.
     pub fn readdirplus(
         &self,
         node: NodeId,
         cookie: u64,
+        wanted: impl Fn(&DirEntry) -> bool,
         mut each: impl FnMut(&DirEntry, Option<Entry>) -> bool,
     ) -> Result<()> {
         let parent = self.table.get(node)?;
         self.walk(node, cookie, |entry| {
-            if matches!(&*entry.name, b"." | b"..") {
+            if matches!(&*entry.name, b"." | b"..") || !wanted(entry) {
                 return Ok(each(entry, None));
             }
             // Other threads may have removed it: then there is nothing to show any more.

@@ -15,6 +15,7 @@ use rustix::fs::{FlockOperation, Mode, OFlags, flock, mkdirat, openat};
 use rustix::io::Errno;
 
 use super::config::SetupError;
+use super::hardlink::finish_publications;
 use crate::layer::dir::Name;
 use crate::layer::record::Records;
 use crate::layer::stat::Kind;
@@ -22,6 +23,8 @@ use crate::layer::{FdCache, UpperDir};
 
 /// How long a writable mount waits for the daemon of an ended mount to leave the work directory.
 const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+/// Descriptors that a recovery keeps open.
+const RECOVERY_FDS: usize = 64;
 const LOCK_RETRY: Duration = Duration::from_millis(5);
 
 /// The staging area of a writable union.
@@ -40,6 +43,15 @@ impl Stage {
         cache: &Arc<FdCache>,
         records: Option<Arc<Records>>,
     ) -> std::result::Result<Self, SetupError> {
+        Self::open_within(work, cache, records, LOCK_PATIENCE)
+    }
+
+    fn open_within(
+        work: &Path,
+        cache: &Arc<FdCache>,
+        records: Option<Arc<Records>>,
+        patience: Duration,
+    ) -> std::result::Result<Self, SetupError> {
         let problem = |call: &str, errno: Errno| {
             SetupError::new(
                 format!("{call} work directory {}: {errno}", work.display()),
@@ -48,7 +60,7 @@ impl Stage {
         };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let lock = rustix::fs::open(work, flags, Mode::empty()).map_err(|e| problem("open", e))?;
-        wait_for_lock(&lock, work)?;
+        wait_for_lock(&lock, work, patience)?;
         match mkdirat(&lock, "work", Mode::from_raw_mode(0o700)) {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(errno) => return Err(problem("mkdir work in", errno)),
@@ -96,8 +108,49 @@ impl Stage {
     }
 }
 
-fn wait_for_lock(fd: &OwnedFd, work: &Path) -> std::result::Result<(), SetupError> {
-    let deadline = Instant::now() + LOCK_PATIENCE;
+/// A work directory that nobody has in use, locked until this is dropped.
+#[derive(Debug)]
+pub struct Recovery {
+    upper: UpperDir,
+    stage: Stage,
+}
+
+impl Recovery {
+    /// Locks it. Errors: it is in use by a mount; it is not there, or cannot be written.
+    pub fn begin(upper: &Path, work: &Path) -> std::result::Result<Self, SetupError> {
+        let cache = FdCache::new(RECOVERY_FDS);
+        let fd = super::open_root(upper).map_err(|errno| {
+            SetupError::new(
+                format!("cannot open upper directory {}: {errno}", upper.display()),
+                "give a directory that is there and that you may read and write",
+            )
+        })?;
+        let upper = UpperDir::root(fd, &cache);
+        let records = upper.records().cloned();
+        let stage = Stage::open_within(work, &cache, records, Duration::ZERO)?;
+        Ok(Self { upper, stage })
+    }
+
+    /// What the next writable mount would do: finishes publications that a killed daemon left half done, then empties
+    /// the directory. Errors: what the disk answers.
+    pub fn finish(&self) -> std::result::Result<(), SetupError> {
+        finish_publications(&self.upper, &self.stage.dir)
+            .and_then(|()| self.stage.empty())
+            .map_err(|errno| {
+                SetupError::new(
+                    format!("cannot empty the work directory: {errno}"),
+                    "run it as one who may write there",
+                )
+            })
+    }
+}
+
+fn wait_for_lock(
+    fd: &OwnedFd,
+    work: &Path,
+    patience: Duration,
+) -> std::result::Result<(), SetupError> {
+    let deadline = Instant::now() + patience;
     loop {
         match flock(fd, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => return Ok(()),

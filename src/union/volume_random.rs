@@ -213,16 +213,21 @@ fn tree_of(dir: &Path, below: &Path, seen: &mut Seen) {
 fn tree_in(union: &Union, dir: NodeId, below: &Path, seen: &mut Seen) {
     let mut found = Vec::new();
     union
-        .readdirplus(dir, 0, |listed, entry| {
-            if let Some(entry) = entry {
-                assert_eq!(
-                    (listed.ino, listed.kind),
-                    (entry.attr.ino, entry.attr.kind())
-                );
-                found.push((listed.name.to_vec(), entry));
-            }
-            true
-        })
+        .readdirplus(
+            dir,
+            0,
+            |_| true,
+            |listed, entry| {
+                if let Some(entry) = entry {
+                    assert_eq!(
+                        (listed.ino, listed.kind),
+                        (entry.attr.ino, entry.attr.kind())
+                    );
+                    found.push((listed.name.to_vec(), entry));
+                }
+                true
+            },
+        )
         .unwrap();
     for (name, entry) in found {
         let path = below.join(String::from_utf8(name).unwrap());

@@ -229,7 +229,7 @@ fn read_only_holds_for_the_volume_or_for_the_rest() {
             errno(union.setxattr(f, b"user.x", b"y", XattrFlags::empty())),
             errno(union.removexattr(f, b"user.x")),
             errno(union.fallocate(f, 0, 0, 10)),
-            errno(union.clear_setid(f)),
+            errno(union.clear_setid(f, &|_| true)),
         ]
     };
     assert!(
@@ -454,10 +454,15 @@ fn memory_and_descriptors_are_bounded() {
     for start in 0..3 {
         let mut nodes = Vec::new();
         union
-            .readdirplus(many, 0, |_, entry| {
-                nodes.extend(entry.map(|entry| entry.node));
-                true
-            })
+            .readdirplus(
+                many,
+                0,
+                |_| true,
+                |_, entry| {
+                    nodes.extend(entry.map(|entry| entry.node));
+                    true
+                },
+            )
             .unwrap();
         for node in &nodes {
             union.read(*node, 0, &mut [0; 4]).unwrap();

@@ -25,6 +25,8 @@ use crate::sync::lock;
 /// The bit of [`Inode::xattrs`] that says there are none that are shown.
 const NONE: u64 = 1;
 const CAPABILITY: &[u8] = b"security.capability";
+/// Namespaces in which anybody may make up names (xattr(7)); of `system.` there are only the ACLs.
+const NAMESPACES: [&[u8]; 3] = [b"user.", b"trusted.", b"security."];
 /// Longest name of an xattr (`XATTR_NAME_MAX`, xattr(7)).
 const XATTR_NAME_MAX: usize = 255;
 
@@ -34,7 +36,8 @@ fn is_acl(name: &[u8]) -> bool {
 
 impl Union {
     fn check_xattr_name(&self, name: &[u8]) -> Result<()> {
-        if self.no_xattrs || (self.no_acl && is_acl(name)) {
+        let known = is_acl(name) || NAMESPACES.iter().any(|space| name.starts_with(space));
+        if !known || self.no_xattrs || (self.no_acl && is_acl(name)) {
             return refuse(Errno::OPNOTSUPP);
         }
         if name.len() > XATTR_NAME_MAX {
@@ -69,7 +72,7 @@ impl Union {
     }
 
     /// The value of an xattr. Errors: ENODATA when there is none (also where a layer's disk has none at all),
-    /// EOPNOTSUPP when the mount has no xattrs or ACLs.
+    /// EOPNOTSUPP when the mount has no xattrs or ACLs, and for namespaces that Linux does not have.
     pub fn getxattr(&self, node: NodeId, name: &[u8]) -> Result<Vec<u8>> {
         self.check_xattr_name(name)?;
         let inode = self.table.get(node)?;
@@ -96,6 +99,31 @@ impl Union {
                 .ids_of(inode.volume)
                 .translate_xattr(name, value, Side::Seen)),
             None => refuse(Errno::NODATA),
+        }
+    }
+
+    /// The capabilities of a program, if it has some.
+    pub(super) fn capability(&self, inode: &Inode) -> Option<Vec<u8>> {
+        if self.no_xattrs || inode.xattrs.load(Ordering::Acquire) & NONE != 0 {
+            return None;
+        }
+        let path = self.xattr_path(inode).ok()??;
+        self.kept_xattr(&path, CAPABILITY).ok()?
+    }
+
+    /// Gives a program its capabilities back, after a write took them; a daemon that may not is on its own.
+    pub(super) fn restore_capability(&self, inode: &Arc<Inode>, value: &[u8]) -> Result<()> {
+        let object = self.upper_object(inode)?;
+        let stored = match self.keeping_of(inode)? {
+            Some(keeping) => keeping.stored(CAPABILITY),
+            None => CAPABILITY.into(),
+        };
+        match object.set_xattr(&stored, value, XattrFlags::empty()) {
+            Err(Errno::PERM | Errno::OPNOTSUPP) => {
+                log::debug!("a changed program lost its capabilities: no right to set them");
+                Ok(())
+            }
+            other => other.during("setxattr", CAPABILITY),
         }
     }
 
@@ -174,16 +202,14 @@ impl Union {
         let object = self.upper_object(&inode)?;
         let ids = self.ids_of(inode.volume);
         let value = ids.translate_xattr(name, value.to_vec(), Side::Disk);
+        // ENOSPC: so ext4 says that an inode has no room for more xattrs.
+        let set_on_disk = |stored: &[u8]| match object.set_xattr(stored, &value, flags) {
+            Err(Errno::NOSPC) => refuse(Errno::NOSPC),
+            other => other.during("setxattr", name),
+        };
         match self.keeping_of(&inode)? {
-            None => object
-                .set_xattr(name, &value, flags)
-                .during("setxattr", name)?,
-            Some(keeping @ Keeping::Disk) => {
-                let stored = keeping.stored(name);
-                object
-                    .set_xattr(&stored, &value, flags)
-                    .during("setxattr", name)?;
-            }
+            None => set_on_disk(name)?,
+            Some(keeping @ Keeping::Disk) => set_on_disk(&keeping.stored(name))?,
             Some(keeping) if is_acl(name) => {
                 set_kept_acl(keeping, &inode, &object, name, &value)?;
             }

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+pub mod images;
 pub mod transport;
 
 /// The program under test.
@@ -64,6 +65,9 @@ pub struct Stack {
     pub read_only: bool,
     /// Upper and work directory come with the options.
     pub without_directories: bool,
+    /// Where the upper and the work directory are, when not beside the layers.
+    pub upper: Option<PathBuf>,
+    pub work: Option<PathBuf>,
 }
 
 impl Stack {
@@ -94,6 +98,8 @@ impl Stack {
             options: Vec::new(),
             read_only: false,
             without_directories: false,
+            upper: None,
+            work: None,
         }
     }
 
@@ -107,11 +113,13 @@ impl Stack {
     }
 
     pub fn upper(&self) -> PathBuf {
-        self.dir.path().join("upper")
+        let beside = || self.dir.path().join("upper");
+        self.upper.clone().unwrap_or_else(beside)
     }
 
     pub fn work(&self) -> PathBuf {
-        self.dir.path().join("work")
+        let beside = || self.dir.path().join("work");
+        self.work.clone().unwrap_or_else(beside)
     }
 
     pub fn merged(&self) -> PathBuf {

@@ -1,10 +1,13 @@
 //! A node id is never used again, and st_ino is the disk's: an unlinked open file stays itself while its disk gives its
-//! inode number to others.
+//! inode number to others. The disk is an ext4 with a journal: one without gives no number out again for a minute, and
+//! looks for another one at each of those that it has.
 
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{FileExt, MetadataExt};
 
 use super::guard::{on_each, stack};
+use crate::common::Stack;
+use crate::common::images::{self, Mounted};
 use crate::need_fuse;
 
 /// How many files are made and removed meanwhile.
@@ -17,6 +20,7 @@ fn an_unlinked_open_file_stays_itself_while_its_number_is_used_again() {
     need_fuse!();
     on_each(240, |transport, limit| {
         let stack = stack(transport, 1).option("volatile");
+        let _disk = on_ext4(&stack);
         stack.file(0, "lower", "from below");
         let mount = limit.mount(&stack);
         let open = |name: &str| {
@@ -98,6 +102,23 @@ fn an_unlinked_open_file_stays_itself_while_its_number_is_used_again() {
         mount.unmount();
         stack.assert_work_is_empty();
     });
+}
+
+/// Puts the directories of a stack on a disk of their own.
+fn on_ext4(stack: &Stack) -> Option<Mounted> {
+    if !images::is_here("ext4") {
+        return None;
+    }
+    let image = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let made = images::empty(image.path(), "made", "ext4");
+    // Not as a mount in its own directory, which goes with the image.
+    let top = stack.dir.path();
+    let disk = images::mount(top, ".", &format!("--bind {}", made.at.display()));
+    drop(made);
+    for name in ["l0", "upper", "work", "merged"] {
+        fs::create_dir(top.join(name)).unwrap();
+    }
+    Some(disk)
 }
 
 fn ino(file: &File) -> u64 {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
+use super::archive::Changes;
 use super::build::{write_layer, write_merged};
 use super::compare::{History, now};
 use super::core::Core;
@@ -22,6 +23,8 @@ use super::tree::Tree;
 pub enum Backend {
     Core,
     Mount,
+    /// The core; and what is in the upper at the end is written as an archive and applied elsewhere.
+    Archive,
 }
 
 /// What to do, step by step.
@@ -56,6 +59,8 @@ struct Bench<'a> {
     history: History,
     listing: Option<Listing>,
     lowers: Vec<(PathBuf, Tree)>,
+    layers: Vec<Layer>,
+    backend: Backend,
     /// What the lowers show, when the upper began empty.
     below: Option<Merged>,
     upper: PathBuf,
@@ -99,14 +104,14 @@ impl<'a> Bench<'a> {
         let top = Layer::new(&case.upper);
         write_layer(&upper, &top);
         let below = case.upper.is_empty().then(|| merge(&lowers));
-        let stack: Vec<Layer> = [vec![top], lowers].concat();
+        let stack: Vec<Layer> = [vec![top], lowers.clone()].concat();
         let plain = make("oracle");
         write_merged(&plain, &merge(&stack), &stack);
         let prints = paths.iter().map(|path| (path.clone(), fingerprint(path)));
         let (work, point) = (make("work"), make("mnt"));
         let absent = common_names();
         let subject: Box<dyn Subject> = match backend {
-            Backend::Core => Box::new(Core::new(
+            Backend::Core | Backend::Archive => Box::new(Core::new(
                 paths.clone(),
                 upper.clone(),
                 work.clone(),
@@ -128,6 +133,8 @@ impl<'a> Bench<'a> {
             history: History::default(),
             listing: None,
             lowers: prints.collect(),
+            layers: lowers,
+            backend,
             below,
             upper,
             work,
@@ -160,7 +167,8 @@ impl<'a> Bench<'a> {
         self.compare()
             .map_err(|e| format!("after the last remount: {e}"))?;
         self.subject.stop()?;
-        self.check_disk()
+        self.check_disk()?;
+        self.check_archive()
     }
 
     fn step(&mut self, op: &Op, compared: bool) -> Result<(), String> {
@@ -306,6 +314,22 @@ impl<'a> Bench<'a> {
         self.subject.stop()?;
         self.check_disk()?;
         self.start()
+    }
+
+    fn check_archive(&mut self) -> Result<(), String> {
+        if self.backend != Backend::Archive {
+            return Ok(());
+        }
+        let lowers: Vec<PathBuf> = self.lowers.iter().map(|(path, _)| path.clone()).collect();
+        Changes {
+            redirects: self.case.forms.iter().any(|form| form.redirect),
+            upper: &self.upper,
+            lowers: &lowers,
+            layers: &self.layers,
+            tree: &self.tree,
+            history: &mut self.history,
+        }
+        .check()
     }
 
     fn check_disk(&mut self) -> Result<(), String> {

@@ -59,11 +59,16 @@ impl Core {
         let mut listed = Vec::new();
         let mut plus = Vec::new();
         let done = if self.form.plus {
-            self.union().readdirplus(node, 0, |entry, found| {
-                listed.push((entry.name.to_vec(), entry.ino, entry.kind));
-                plus.extend(found);
-                true
-            })
+            self.union().readdirplus(
+                node,
+                0,
+                |_| true,
+                |entry, found| {
+                    listed.push((entry.name.to_vec(), entry.ino, entry.kind));
+                    plus.extend(found);
+                    true
+                },
+            )
         } else {
             self.union().readdir(node, 0, |entry| {
                 listed.push((entry.name.to_vec(), entry.ino, entry.kind));

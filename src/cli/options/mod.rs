@@ -55,6 +55,8 @@ pub struct Options {
     pub settings: Settings,
     /// Log at debug level.
     pub debug: bool,
+    /// Compatible form only: other flags for a mount that is there.
+    pub remount: bool,
     /// Compatible form only: warnings about unknown options, one line each.
     pub warnings: Vec<String>,
     /// Options that were given and change nothing here.
@@ -212,6 +214,9 @@ impl Options {
             }
             Effect::Without => settings.without = value::capabilities(some(given)?)?,
             Effect::SecurityCtx => settings.security_ctx = value::switch(given)?,
+            // No label is what engines give where SELinux is off.
+            Effect::Label if some(given)?.is_empty() => {}
+            Effect::Label => settings.selinux.push((spec.name, text(given)?)),
             Effect::AllowOther => {
                 none(given)?;
                 settings.allow_other = AllowOther::Yes;
@@ -227,6 +232,13 @@ impl Options {
             Effect::NoEffect(accepts) => {
                 accepts.check(given)?;
                 self.without_effect.push(spec);
+            }
+            Effect::Remount => {
+                none(given)?;
+                if self.dialect == Dialect::Strict {
+                    return Err(Problem::Unsupported);
+                }
+                self.remount = true;
             }
             Effect::Unsupported => {
                 if given.is_none() || value::switch(given) != Ok(false) {

@@ -64,6 +64,8 @@ pub enum Effect {
     Without,
     /// Labels at birth.
     SecurityCtx,
+    /// An SELinux option of the kernel's, which is passed on.
+    Label,
     /// Everybody may use the mount.
     AllowOther,
     /// The kernel checks permissions.
@@ -78,6 +80,8 @@ pub enum Effect {
     Flag(fn(&mut MountFlags)),
     /// Accepted, and changes nothing; the help says why that is right.
     NoEffect(Accepts),
+    /// Not a new mount, but other flags for one that is there; mount(8) calls the compatible form with it.
+    Remount,
     /// Refused; the help says what to do instead. A switch that is off is fine.
     Unsupported,
 }
@@ -159,6 +163,10 @@ pub const OPTIONS: &[Spec] = &[
     spec("io", "=auto|cached|passthrough", Effect::Io, "passthrough: the kernel reads and writes upper files, or all of a read-only mount, by itself; opens then cost a message"),
     spec("without", "=NAME[:NAME..]", Effect::Without, "kernel capabilities not to ask for, such as writeback_cache or no_open_support; for kernels that have one and fail"),
     spec("security_ctx", "=0|1", Effect::SecurityCtx, "new objects are born with their SELinux label, which the upper must be able to store (default 0)"),
+    spec("context", "=LABEL", Effect::Label, "SELinux: the label of everything on the mount (left out where the kernel has no SELinux)"),
+    spec("fscontext", "=LABEL", Effect::Label, "SELinux: the label of the mount itself"),
+    spec("defcontext", "=LABEL", Effect::Label, "SELinux: the label of what has none"),
+    spec("rootcontext", "=LABEL", Effect::Label, "SELinux: the label of the mount's root"),
     spec("allow_other", "", Effect::AllowOther, "other users may use the mount, or it fails (default: where permitted)"),
     spec("default_permissions", "[=0|1]", Effect::DefaultPermissions, "the kernel checks permissions (default 1)"),
     spec("fsname", "=NAME", Effect::FsName, "source shown in /proc/mounts"),
@@ -204,11 +212,7 @@ pub const WITHOUT_EFFECT: &[Spec] = &[
     unused("nonempty", "", NOTHING, "a mountpoint may always hold files"),
     unused("big_writes", "", NOTHING, "large writes are always used"),
     unused("kernel_cache", "", NOTHING, "unchanged files always stay cached"),
-    unused("context", "=LABEL", ANYTHING, "SELinux labels are left to the policy for FUSE mounts"),
-    unused("fscontext", "=LABEL", ANYTHING, "as context"),
-    unused("defcontext", "=LABEL", ANYTHING, "as context"),
-    unused("rootcontext", "=LABEL", ANYTHING, "as context"),
-    unused("seclabel", "", NOTHING, "as context"),
+    unused("seclabel", "", NOTHING, "said by the kernel of file systems that store labels"),
     unused("norelatime", "", NOTHING, "relatime is what the kernel does unless told otherwise"),
     unused("nostrictatime", "", NOTHING, "as norelatime"),
     unused("defaults", "", NOTHING, "the defaults hold for whatever is not named"),
@@ -245,7 +249,7 @@ pub const WITHOUT_EFFECT: &[Spec] = &[
 #[rustfmt::skip] // one line per option
 pub const UNSUPPORTED: &[Spec] = &[
     spec("allow_root", "", Effect::Unsupported, "use allow_other, or mount as root"),
-    spec("remount", "", Effect::Unsupported, "unmount, then mount with the new options"),
+    spec("remount", "", Effect::Remount, "run 'mount -o remount,ro|rw MOUNTPOINT', which changes these and the generic flags; for others unmount, then mount"),
 ];
 
 /// Finds an option by its exact name. `x-..` names (mount(8) leaves them to user space) have no entry; see [`is_comment`].

@@ -36,7 +36,9 @@ fn what_podman_was_seen_to_pass() {
     assert_eq!(options.config.work.as_deref(), Some(Path::new("/s/work")));
     assert!(options.config.volatile);
     assert!(options.warnings.is_empty(), "{:?}", options.warnings);
-    assert_eq!(options.without_effect.len(), 1);
+    assert!(options.without_effect.is_empty());
+    let label = ("context", "u:o:t:s0:c1,c2".to_owned());
+    assert_eq!(options.settings.selinux, [label]);
 }
 
 #[test]

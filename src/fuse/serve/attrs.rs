@@ -1,14 +1,17 @@
 //! Attributes, xattrs, the disk's numbers.
 
 use super::Server;
+use crate::fuse::privilege::belongs;
+use crate::fuse::proto::InHeader;
 use crate::fuse::proto::reply::{Body, attr_out, statx_out};
 use crate::fuse::proto::wire::{SETXATTR_ACL_KILL_SGID, SetattrIn, SetxattrIn, StatfsOut, fattr};
-use crate::layer::stat::Time;
+use crate::layer::stat::{Kind, Time};
 use crate::layer::upper::SetTime;
-use crate::union::{NAME_MAX, NodeId, Result, SetAttr};
+use crate::union::{Attr, NAME_MAX, NodeId, Result, SetAttr};
 use rustix::fs::XattrFlags;
 
 const S_ISGID: u32 = 0o2000;
+const S_IXGRP: u32 = 0o0010;
 /// Blocks are counted in units of so many bytes when the disk does not say.
 const BLOCK: u32 = 4096;
 
@@ -23,7 +26,13 @@ impl Server {
         Ok(body.put(&statx_out(&attr, self.attr_lifetime(node, attr.shared)))?)
     }
 
-    pub(super) fn setattr(&self, node: NodeId, arg: &SetattrIn, body: &mut Body<'_>) -> Result<()> {
+    pub(super) fn setattr(
+        &self,
+        header: &InHeader,
+        arg: &SetattrIn,
+        body: &mut Body<'_>,
+    ) -> Result<()> {
+        let node = NodeId(header.nodeid);
         let has = |bit: u32| arg.valid & bit != 0;
         let when = |bit: u32, value: u32| has(bit).then_some(value);
         let time = |given: u32, now: u32, secs: i64, nanos: u32| match (has(given), has(now)) {
@@ -47,9 +56,36 @@ impl Server {
             // Only a time that the kernel keeps by itself (ctime with the writeback cache).
             self.union.getattr(node)?
         } else {
-            self.union.setattr(node, &set)?
+            let loses = self.loses_setgid(header, &set)?;
+            let attr = self.union.setattr(node, &set)?;
+            if loses {
+                self.clear_setgid(node, &attr)?
+            } else {
+                attr
+            }
         };
         Ok(body.put(&attr_out(&attr, self.attr_lifetime(node, attr.shared)))?)
+    }
+
+    /// Whether a truncation or a change of owner takes setgid from a file that is no program, because whoever asks for it
+    /// is not in the file's group. (From programs it is taken by the union and by the upper's disk.)
+    fn loses_setgid(&self, header: &InHeader, set: &SetAttr) -> Result<bool> {
+        let chown = set.uid.or(set.gid).is_some();
+        if set.mode.is_some() || !(chown || (set.size.is_some() && set.drop_setid)) {
+            return Ok(false);
+        }
+        let attr = self.union.getattr(NodeId(header.nodeid))?;
+        Ok(attr.kind() != Kind::Dir
+            && attr.mode & (S_ISGID | S_IXGRP) == S_ISGID
+            && !belongs(header, attr.gid))
+    }
+
+    fn clear_setgid(&self, node: NodeId, attr: &Attr) -> Result<Attr> {
+        let set = SetAttr {
+            mode: Some(attr.mode & 0o7777 & !S_ISGID),
+            ..SetAttr::default()
+        };
+        self.union.setattr(node, &set)
     }
 
     pub(super) fn setxattr(
@@ -63,13 +99,9 @@ impl Server {
         self.union.setxattr(node, name, value, flags)?;
         // Somebody who is not in the file's group gave it an access ACL: setgid goes, as with chmod(2).
         if arg.setxattr_flags & SETXATTR_ACL_KILL_SGID != 0 {
-            let mode = self.union.getattr(node)?.mode;
-            if mode & S_ISGID != 0 {
-                let set = SetAttr {
-                    mode: Some(mode & 0o7777 & !S_ISGID),
-                    ..SetAttr::default()
-                };
-                self.union.setattr(node, &set)?;
+            let attr = self.union.getattr(node)?;
+            if attr.mode & S_ISGID != 0 {
+                self.clear_setgid(node, &attr)?;
             }
         }
         Ok(())

@@ -3,7 +3,7 @@
 use rustix::io::Errno;
 
 use super::{Server, refuse};
-use crate::fuse::privilege::may_keep_setid;
+use crate::fuse::privilege::{belongs, may_keep_setid};
 use crate::fuse::proto::InHeader;
 use crate::fuse::proto::reply::Body;
 use crate::fuse::proto::wire::{
@@ -25,16 +25,21 @@ impl Server {
 
     pub(super) fn write(
         &self,
-        node: NodeId,
+        header: &InHeader,
         arg: &WriteIn,
         data: &[u8],
         body: &mut Body<'_>,
     ) -> Result<()> {
+        let node = NodeId(header.nodeid);
         if arg.write_flags & write_flags::KILL_SUIDGID != 0 {
-            self.union.clear_setid(node)?;
+            self.union
+                .clear_setid(node, &|group| belongs(header, group))?;
         }
-        if self.agreed.writeback && arg.write_flags & write_flags::CACHE != 0 {
+        let from_cache = arg.write_flags & write_flags::CACHE != 0;
+        if from_cache && self.agreed.writeback {
             self.union.write_back(node, arg.offset, data)?;
+        } else if from_cache {
+            self.union.write_mapped(node, arg.offset, data)?;
         } else {
             self.union.write(node, arg.offset, data)?;
         }
@@ -49,7 +54,8 @@ impl Server {
     fn drop_setid(&self, header: &InHeader, node: NodeId) -> Result<()> {
         const SETID: u32 = 0o6000;
         if self.union.getattr(node)?.mode & SETID != 0 && !may_keep_setid(header) {
-            self.union.clear_setid(node)?;
+            self.union
+                .clear_setid(node, &|group| belongs(header, group))?;
         }
         Ok(())
     }

@@ -4,7 +4,8 @@ use super::Server;
 use crate::fuse::proto::reply::{Body, bare_entry};
 use crate::fuse::proto::wire::ReadIn;
 use crate::fuse::report::report;
-use crate::union::{NodeId, Result};
+use crate::layer::stat::Kind;
+use crate::union::{DirEntry, NodeId, Result};
 
 impl Server {
     /// Names, types and inode numbers.
@@ -14,7 +15,7 @@ impl Server {
             .readdir(node, arg.offset, |entry| body.dirent(limit, None, entry))
     }
 
-    /// The same with attributes; the kernel counts a lookup on each entry that it gets.
+    /// The same with attributes, where they will be of use (`foresight.rs`); the kernel counts a lookup on each entry that it gets.
     pub(super) fn readdirplus(
         &self,
         node: NodeId,
@@ -22,13 +23,17 @@ impl Server {
         body: &mut Body<'_>,
     ) -> Result<()> {
         let limit = usize::try_from(arg.size).unwrap_or(usize::MAX);
-        let listed = self.union.readdirplus(node, arg.offset, |entry, found| {
-            let plus = match &found {
-                Some(found) => self.entry(found),
-                None => bare_entry(entry),
-            };
-            body.dirent(limit, Some(&plus), entry)
-        });
+        let of_files = self.foresight.wants_attributes(node, arg.offset);
+        let wanted = |entry: &DirEntry| of_files || entry.kind == Kind::Dir;
+        let listed = self
+            .union
+            .readdirplus(node, arg.offset, wanted, |entry, found| {
+                let plus = match &found {
+                    Some(found) => self.entry(found),
+                    None => bare_entry(entry),
+                };
+                body.dirent(limit, Some(&plus), entry)
+            });
         match listed {
             // What was added is counted: it must be sent. The next call meets the same error first.
             Err(error) if !body.is_empty() => {

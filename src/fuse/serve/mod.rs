@@ -6,6 +6,7 @@
 mod attrs;
 mod data;
 mod flags;
+mod foresight;
 mod listing;
 mod names;
 mod opens;
@@ -24,6 +25,7 @@ use super::proto::wire::InHeader;
 use super::proto::{Opcode, Operation, Request};
 use super::report::report;
 use crate::union::{NodeId, Result, Union};
+use foresight::Foresight;
 use opens::Opens;
 
 /// How a request ended.
@@ -43,6 +45,7 @@ pub struct Server {
     union: Arc<Union>,
     agreed: Agreed,
     opens: Opens,
+    foresight: Foresight,
 }
 
 impl Server {
@@ -55,6 +58,7 @@ impl Server {
             union,
             agreed,
             opens: Opens::new(device.filter(|_| agreed.passthrough), writable),
+            foresight: Foresight::default(),
         }
     }
 
@@ -141,7 +145,7 @@ impl Server {
             }
             Operation::Getattr => self.getattr(node, body),
             Operation::Statx(_) => self.statx(node, body),
-            Operation::Setattr(arg) => self.setattr(node, &arg, body),
+            Operation::Setattr(arg) => self.setattr(header, &arg, body),
             Operation::Readlink => self.readlink(node, body),
             Operation::Symlink {
                 name,
@@ -173,7 +177,7 @@ impl Server {
                 Ok(())
             }
             Operation::Read(arg) => self.read(node, &arg, body),
-            Operation::Write { arg, data } => self.write(node, &arg, data, body),
+            Operation::Write { arg, data } => self.write(header, &arg, data, body),
             // The kernel has written everything back before it asks, and nothing is kept here: ENOSYS ends the asking.
             Operation::Flush => refuse(Errno::NOSYS),
             Operation::Fsync(arg) | Operation::Fsyncdir(arg) => self.fsync(node, &arg),

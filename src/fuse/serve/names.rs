@@ -28,7 +28,12 @@ fn caller<'a>(header: &InHeader, umask: u32, context: &'a Context<'a>) -> Caller
 impl Server {
     pub(super) fn lookup(&self, parent: NodeId, name: &[u8], body: &mut Body<'_>) -> Result<()> {
         match self.union.lookup(parent, name)? {
-            Some(entry) => self.put_entry(&entry, body),
+            Some(entry) => {
+                if entry.attr.kind() != Kind::Dir {
+                    self.foresight.looked_up(parent);
+                }
+                self.put_entry(&entry, body)
+            }
             None => Ok(body.put(&no_entry(
                 self.agreed.name_lifetime(self.union.is_shared(parent)),
             ))?),

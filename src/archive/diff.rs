@@ -1,0 +1,285 @@
+//! The changes in an upper directory as a layer.
+//!
+//! Only the upper is read, so the cost is that of the changes. Of each directory the opaque mark comes first, whiteouts
+//! before the entries, all sorted; marks of every form are written as `.wh.` entries. A directory beside which its own
+//! whiteout lies is opaque (semantics of the union: a whiteout never hides anything of its own layer).
+//!
+//! A directory that was renamed on a union with redirects is written with all that it shows, and as opaque, since a layer
+//! has no way to refer to another place: that, alone, reads the lower layers.
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
+
+use super::entry::{Entry, What, Xattr};
+use super::error::{AtEntry as _, During as _, Error, Result};
+use super::export::{Exporter, FdContent, Links, open_union};
+use super::listing::Listing;
+use super::pack::{Archive, Pack, Packed, check_name, is_kept, sorted};
+use crate::layer::dir::Name;
+use crate::layer::mark::{
+    DirMarks, NAME_MAX, OPAQUE_FILE, REDIRECT_XATTRS, TRUSTED_PREFIX, USER_PREFIX, WH_PREFIX,
+};
+use crate::layer::stat::{Kind, Stat, Time};
+use crate::layer::xattr::XattrPath;
+use crate::layer::xattr_name::seen;
+use crate::layer::{FdCache, LowerDir};
+use crate::union::{Config, DEVICE_XATTR, Union, reads_plain_names};
+
+/// Descriptors that stay open while a tree is walked.
+const DESCRIPTORS: usize = 64;
+
+/// Writes the changes in `upper` as a layer. `lowers`, newest first, are only needed (and only read) where a renamed
+/// directory refers to them.
+///
+/// # Errors
+/// A name that a layer cannot hold, and failures of the disk; each names the entry.
+pub fn diff(
+    upper: &Path,
+    lowers: &[PathBuf],
+    out: impl Write,
+    options: &Pack<'_>,
+) -> Result<Packed> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let fd: OwnedFd = rustix::fs::open(upper, flags, Mode::empty()).map_err(|errno| {
+        Error::io(
+            format!("cannot open the upper '{}'", upper.display()),
+            errno,
+        )
+    })?;
+    let root = LowerDir::root(1, fd, &FdCache::new(DESCRIPTORS));
+    let mut differ = Differ {
+        archive: Archive::new(out, options)?,
+        options,
+        links: HashMap::new(),
+        plain_names: reads_plain_names(&root),
+        upper,
+        lowers,
+        expanded: None,
+    };
+    let stat = root.stat().during("stat", b".")?;
+    differ.directory(&root, b"./", &stat, false)?;
+    differ.other_names()?;
+    // The root is no change.
+    differ.archive.entries = differ.archive.entries.saturating_sub(1);
+    differ.archive.finish()
+}
+
+struct Differ<'a, W: Write> {
+    archive: Archive<'a, W>,
+    options: &'a Pack<'a>,
+    /// The first name of each object that has several: device and inode number.
+    links: HashMap<(u64, u64), Vec<u8>>,
+    /// `.wh.` names are ordinary ones.
+    plain_names: bool,
+    upper: &'a Path,
+    lowers: &'a [PathBuf],
+    expanded: Option<Expanded>,
+}
+
+/// Directories that were renamed: written as the union shows them.
+struct Expanded {
+    union: Union,
+    paths: Vec<Vec<u8>>,
+    links: Links,
+}
+
+impl<W: Write> Differ<'_, W> {
+    /// A directory and all below it; `path` ends with a slash. `hidden` says that its own whiteout lies beside it.
+    fn directory(&mut self, dir: &LowerDir, path: &[u8], stat: &Stat, hidden: bool) -> Result<()> {
+        let xattrs = dir.xattrs().during("open", path)?;
+        let entry = self.described(path, What::Dir, stat, &xattrs)?;
+        self.write(&entry)?;
+        let mut redirect = None;
+        for name in REDIRECT_XATTRS {
+            let value = xattrs.get_opt(name.as_bytes()).during("getxattr", path)?;
+            redirect = redirect.or(value);
+        }
+        if redirect.is_some() {
+            return self.expand(path);
+        }
+        let listing = Listing::read(dir, self.plain_names).at_entry(path)?;
+        let below = if path == b"./" { b"" } else { path };
+        if listing.opaque || hidden {
+            self.mark(below, OPAQUE_FILE)?;
+        }
+        for name in &listing.whiteouts {
+            if !listing.entries.contains(name) {
+                self.mark(below, &[WH_PREFIX, name].concat())?;
+            }
+        }
+        for name in &listing.entries {
+            let path = [below, name].concat();
+            let hidden = listing.whiteouts.contains(name);
+            self.entry(dir, name, &path, &listing.marks, hidden)
+                .at_entry(&path)?;
+        }
+        Ok(())
+    }
+
+    fn entry(
+        &mut self,
+        dir: &LowerDir,
+        name: &Name,
+        path: &[u8],
+        marks: &DirMarks,
+        hidden: bool,
+    ) -> Result<()> {
+        let stat = dir.stat_entry(name).during("stat", name)?;
+        if stat.kind() == Kind::Dir {
+            let child = dir.child(name);
+            let path = [path, b"/"].concat();
+            self.refuse_mark_names(&path, name)?;
+            return self.directory(&child, &path, &stat, hidden);
+        }
+        self.refuse_mark_names(path, name)?;
+        let xattrs = dir.xattrs_of(name).during("open", name)?;
+        let is_device = marks.impure && stat.kind() == Kind::File && own_device(&xattrs)?;
+        let what = match stat.kind() {
+            _ if is_device => What::Char(0),
+            Kind::File | Kind::Dir => What::File(stat.size),
+            Kind::Symlink => What::Symlink(dir.read_link(name).during("readlink", name)?),
+            Kind::Fifo => What::Fifo,
+            Kind::Socket => What::Socket,
+            Kind::Char => What::Char(stat.rdev),
+            Kind::Block => What::Block(stat.rdev),
+        };
+        let mut entry = self.described(path, what, &stat, &xattrs)?;
+        if stat.nlink > 1 {
+            match self.links.entry((stat.dev, stat.ino)) {
+                std::collections::hash_map::Entry::Occupied(first) => {
+                    entry.what = What::HardLink(first.get().clone());
+                    entry.xattrs = Vec::new();
+                    return self.write(&entry);
+                }
+                std::collections::hash_map::Entry::Vacant(place) => {
+                    place.insert(path.to_vec());
+                }
+            }
+        }
+        match entry.what {
+            What::File(size) if size > 0 => {
+                let file = dir.open_entry(name).during("open", name)?;
+                self.archive.entries += 1;
+                self.archive.tar.file(&entry, size, &mut FdContent(&file))
+            }
+            _ => self.write(&entry),
+        }
+    }
+
+    fn refuse_mark_names(&self, path: &[u8], name: &[u8]) -> Result<()> {
+        match self.plain_names {
+            true => check_name(path, name),
+            false => Ok(()),
+        }
+    }
+
+    /// An entry with the attributes that the disk, or a record, says.
+    fn described(&self, path: &[u8], what: What, stat: &Stat, xattrs: &XattrPath) -> Result<Entry> {
+        Ok(Entry {
+            path: path.to_vec(),
+            what,
+            mode: stat.perm(),
+            uid: stat.uid,
+            gid: stat.gid,
+            mtime: self.options.times.of(stat.mtime),
+            xattrs: shown_xattrs(xattrs).at_entry(path)?,
+        })
+    }
+
+    fn write(&mut self, entry: &Entry) -> Result<()> {
+        self.archive.entries += 1;
+        self.archive.tar.entry(entry)
+    }
+
+    /// A whiteout or opaque mark. It says nothing of when it was made, so that layers do not differ by that.
+    fn mark(&mut self, directory: &[u8], name: &[u8]) -> Result<()> {
+        debug_assert!(name.len() <= NAME_MAX + WH_PREFIX.len());
+        self.write(&Entry {
+            path: [directory, name].concat(),
+            what: What::File(0),
+            mode: 0,
+            uid: 0,
+            gid: 0,
+            mtime: Time::default(),
+            xattrs: Vec::new(),
+        })
+    }
+
+    /// Writes what a renamed directory shows, as an opaque one.
+    fn expand(&mut self, path: &[u8]) -> Result<()> {
+        if self.lowers.is_empty() {
+            return Err(Error::refused(
+                "it was renamed and refers to a lower layer; name the lower layers with --lower",
+            )
+            .at(path));
+        }
+        self.mark(path, OPAQUE_FILE)?;
+        let expanded = match &mut self.expanded {
+            Some(expanded) => expanded,
+            none => none.insert(Expanded {
+                union: open_union(&Config {
+                    lowers: self.lowers.to_vec(),
+                    upper: Some(self.upper.to_owned()),
+                    read_only: true,
+                    ..Config::default()
+                })?,
+                paths: Vec::new(),
+                links: Links::new(),
+            }),
+        };
+        expanded.paths.push(path.to_vec());
+        let (union, links) = (&expanded.union, &mut expanded.links);
+        Exporter::new(union, &mut self.archive, self.options, links).below_path(path)
+    }
+
+    /// Files in renamed directories may have names elsewhere: those are changes then, too. Looks at the whole tree, but
+    /// only where there are such files.
+    fn other_names(&mut self) -> Result<()> {
+        let Some(expanded) = &mut self.expanded else {
+            return Ok(());
+        };
+        let (union, links) = (&expanded.union, &mut expanded.links);
+        Exporter::new(union, &mut self.archive, self.options, links).other_names(&expanded.paths)
+    }
+}
+
+fn own_device(xattrs: &XattrPath) -> Result<bool> {
+    for prefix in [TRUSTED_PREFIX, USER_PREFIX] {
+        let name = format!("{prefix}{DEVICE_XATTR}");
+        let found = xattrs
+            .get_opt(name.as_bytes())
+            .during("getxattr", name.as_bytes())?;
+        if found.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The xattrs of an object of a layer as the merged view shows them, without bookkeeping.
+fn shown_xattrs(path: &XattrPath) -> Result<Vec<Xattr>> {
+    let list = path.list().during("listxattr", b".")?;
+    let mut shown: Vec<Xattr> = Vec::new();
+    for stored in list
+        .split(|byte| *byte == 0)
+        .filter(|name| !name.is_empty())
+    {
+        let Some(name) = seen(stored).filter(|seen| is_kept(&seen.name)) else {
+            continue;
+        };
+        let Some(value) = path.get_opt(stored).during("getxattr", stored)? else {
+            continue;
+        };
+        match shown.iter_mut().find(|(known, _)| *known == *name.name) {
+            // One that is kept under another name stands for what the disk says.
+            Some((_, known)) if name.kept => *known = value,
+            Some(_) => {}
+            None => shown.push((name.name.into_owned(), value)),
+        }
+    }
+    Ok(sorted(shown))
+}

@@ -1,0 +1,163 @@
+//! Emptying a directory, and giving it back its looks: what is left of an archive that was refused.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use rustix::fs::{AtFlags, FileType, Mode, RawDir, openat, unlinkat};
+use rustix::io::Errno;
+
+use super::beneath::DIRECTORY;
+use super::error::{During as _, Error, Result};
+use crate::layer::stat::Stat;
+use crate::layer::upper::{SetTime, UpperObject};
+use crate::layer::xattr::XattrPath;
+
+/// Whether there is nothing in a directory.
+pub(super) fn is_empty(dir: &OwnedFd) -> Result<bool> {
+    let dir = openat(dir, ".", DIRECTORY, Mode::empty()).during("open", b".")?;
+    let mut buffer = [std::mem::MaybeUninit::uninit(); 1024];
+    let mut entries = RawDir::new(&dir, &mut buffer);
+    while let Some(entry) = entries.next() {
+        let entry = entry.during("getdents", b".")?;
+        if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// What a directory looks like, to be restored.
+pub(super) struct Looks {
+    stat: Stat,
+    xattrs: Vec<u8>,
+}
+
+impl Looks {
+    pub(super) fn of(dir: &Arc<OwnedFd>) -> Result<Self> {
+        Ok(Self {
+            stat: Stat::of_fd(dir).during("stat", b".")?,
+            xattrs: XattrPath::of_fd(Arc::clone(dir))
+                .list()
+                .during("listxattr", b".")?,
+        })
+    }
+
+    /// Xattrs that it did not have go; their values are not restored.
+    pub(super) fn restore(&self, dir: &Arc<OwnedFd>) -> Result<()> {
+        let object = UpperObject::new(Arc::clone(dir), None);
+        let had = |name: &[u8]| self.xattrs.split(|byte| *byte == 0).any(|old| old == name);
+        let now = object.xattrs().list().during("listxattr", b".")?;
+        for name in now.split(|byte| *byte == 0).filter(|name| !had(name)) {
+            object.remove_xattr(name).during("removexattr", name)?;
+        }
+        let now = Stat::of_fd(dir).during("stat", b".")?;
+        if (now.uid, now.gid) != (self.stat.uid, self.stat.gid) {
+            let owner = (Some(self.stat.uid), Some(self.stat.gid));
+            object.chown(owner.0, owner.1).during("chown", b".")?;
+        }
+        object
+            .chmod_on_disk(self.stat.perm())
+            .during("chmod", b".")?;
+        let mtime = SetTime::At(self.stat.mtime);
+        object
+            .utimens(SetTime::Keep, mtime)
+            .during("utimensat", b".")
+    }
+}
+
+/// A directory that is being emptied.
+struct Emptying {
+    /// `None` while it is far above the one that is being read.
+    dir: Option<OwnedFd>,
+    /// Its name in the one above.
+    name: Vec<u8>,
+    /// Directories in it that are still there.
+    left: Vec<Vec<u8>>,
+}
+
+impl Emptying {
+    /// Removes what is no directory.
+    fn begin(dir: OwnedFd, name: Vec<u8>) -> Result<Self> {
+        let mut left = Vec::new();
+        let mut files = Vec::new();
+        let mut buffer = Vec::with_capacity(16 * 1024);
+        buffer.resize_with(16 * 1024, std::mem::MaybeUninit::uninit);
+        let mut entries = RawDir::new(&dir, &mut buffer);
+        while let Some(entry) = entries.next() {
+            let entry = entry.during("getdents", &name)?;
+            match (entry.file_name().to_bytes(), entry.file_type()) {
+                (b"." | b"..", _) => {}
+                (found, FileType::Directory) => left.push(found.to_vec()),
+                (found, _) => files.push(found.to_vec()),
+            }
+        }
+        for file in files {
+            match unlinkat(&dir, &file[..], AtFlags::empty()) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                // The disk did not say that it is a directory.
+                Err(Errno::ISDIR) => left.push(file),
+                Err(errno) => return Err(errno).during("unlink", &file),
+            }
+        }
+        Ok(Self {
+            dir: Some(dir),
+            name,
+            left,
+        })
+    }
+}
+
+/// Removes everything in a directory, without ever following a symlink, and with few descriptors however deep it is.
+///
+/// # Errors
+/// What the disk answers.
+pub(super) fn clear(dir: &OwnedFd) -> Result<()> {
+    /// So many levels stay open.
+    const LEVELS: usize = 64;
+    let top = openat(dir, ".", DIRECTORY, Mode::empty()).during("open", b".")?;
+    let mut stack = vec![Emptying::begin(top, b".".to_vec())?];
+    while let Some(mut level) = stack.pop() {
+        let Some(at) = &level.dir else {
+            return Err(Error::io("open", Errno::BADF));
+        };
+        if let Some(name) = level.left.pop() {
+            let inner = openat(at, &name[..], DIRECTORY, Mode::empty()).during("open", &name)?;
+            stack.push(level);
+            stack.push(Emptying::begin(inner, name)?);
+            if let Some(far) = stack.len().checked_sub(LEVELS) {
+                stack[far].dir = None;
+            }
+        } else if let Some(above) = stack.last_mut() {
+            let dir = match above.dir.take() {
+                Some(dir) => dir,
+                None => openat(at, "..", DIRECTORY, Mode::empty()).during("open", b"..")?,
+            };
+            unlinkat(&dir, &level.name[..], AtFlags::REMOVEDIR).during("rmdir", &level.name)?;
+            above.dir = Some(dir);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use rustix::fs::mkdirat;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn a_deep_tree_is_removed_with_few_descriptors() {
+        let dir = tempfile::tempdir().unwrap();
+        let top: OwnedFd = std::fs::File::open(dir.path()).unwrap().into();
+        let mut at = top.try_clone().unwrap();
+        for _ in 0..1500 {
+            mkdirat(&at, "d", Mode::from_raw_mode(0o755)).unwrap();
+            mkdirat(&at, "e", Mode::from_raw_mode(0o755)).unwrap();
+            at = openat(&at, "d", DIRECTORY, Mode::empty()).unwrap();
+        }
+        symlink("/", dir.path().join("link")).unwrap();
+        clear(&top).unwrap();
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+}

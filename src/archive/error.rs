@@ -1,0 +1,141 @@
+//! Why an archive could not be read, applied or written: one line with the entry, the call, the cause and the cure.
+
+use std::io;
+
+/// The result of working on an archive.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What sort of failure it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// The bytes are not what they should be: damaged, cut off, or of an unknown format.
+    Malformed,
+    /// The archive asks for something that is never done: it leads outside, or cannot be represented.
+    Refused,
+    /// A limit would be exceeded.
+    Limit,
+    /// Digest or size are not the expected ones.
+    Mismatch,
+    /// A system call failed.
+    Io,
+}
+
+/// Why an archive could not be read, applied or written.
+#[derive(Debug)]
+pub struct Error {
+    kind: ErrorKind,
+    entry: Option<Vec<u8>>,
+    what: String,
+    cause: Option<io::Error>,
+}
+
+impl Error {
+    fn new(kind: ErrorKind, what: impl Into<String>) -> Self {
+        Self {
+            kind,
+            entry: None,
+            what: what.into(),
+            cause: None,
+        }
+    }
+
+    /// The archive is damaged.
+    pub fn malformed(what: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Malformed, what)
+    }
+
+    /// The archive asks for what is never done.
+    pub fn refused(what: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Refused, what)
+    }
+
+    /// A limit is exceeded; `option` is what raises it on the command line.
+    pub fn limit(what: impl std::fmt::Display, option: &str) -> Self {
+        let what = format!("{what}; raise the limit with {option} if you trust the archive");
+        Self::new(ErrorKind::Limit, what)
+    }
+
+    /// Something is not what it was said to be.
+    pub fn mismatch(
+        what: &str,
+        expected: impl std::fmt::Display,
+        found: impl std::fmt::Display,
+    ) -> Self {
+        let what = format!(
+            "{what} is {found}, not {expected} as expected; the file is damaged or another one, fetch it again"
+        );
+        Self::new(ErrorKind::Mismatch, what)
+    }
+
+    /// A system call failed.
+    pub fn io(what: impl Into<String>, cause: impl Into<io::Error>) -> Self {
+        Self {
+            cause: Some(cause.into()),
+            ..Self::new(ErrorKind::Io, what)
+        }
+    }
+
+    /// Says which entry it is about, unless that is known.
+    #[must_use]
+    pub fn at(mut self, entry: &[u8]) -> Self {
+        if self.entry.is_none() {
+            self.entry = Some(entry.to_vec());
+        }
+        self
+    }
+
+    /// What sort of failure it is.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// The name of the entry that it is about, as it stands in the archive.
+    #[must_use]
+    pub fn entry(&self) -> Option<&[u8]> {
+        self.entry.as_deref()
+    }
+}
+
+impl std::fmt::Display for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if let Some(entry) = &self.entry {
+            write!(f, "entry '{}': ", String::from_utf8_lossy(entry))?;
+        }
+        f.write_str(&self.what)?;
+        if let Some(cause) = &self.cause {
+            write!(f, ": {cause}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.cause.as_ref().map(|cause| cause as _)
+    }
+}
+/// Adds to a failed system call what was attempted.
+pub(super) trait During<T> {
+    /// `call` was attempted on `name`.
+    fn during(self, call: &str, name: &[u8]) -> Result<T>;
+}
+
+impl<T, E: Into<io::Error>> During<T> for std::result::Result<T, E> {
+    fn during(self, call: &str, name: &[u8]) -> Result<T> {
+        self.map_err(|err| Error::io(format!("{call}({})", String::from_utf8_lossy(name)), err))
+    }
+}
+
+/// Says which entry an error is about.
+pub(super) trait AtEntry {
+    /// The error, with the entry's name.
+    #[must_use]
+    fn at_entry(self, entry: &[u8]) -> Self;
+}
+
+impl<T> AtEntry for Result<T> {
+    fn at_entry(self, entry: &[u8]) -> Self {
+        self.map_err(|err| err.at(entry))
+    }
+}

@@ -1,0 +1,376 @@
+//! A merged tree as one flat archive, read through the union itself: nothing is mounted, and an upper is only read.
+
+use std::collections::HashMap;
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+
+use rustix::fs::SeekFrom;
+use rustix::io::Errno;
+
+use super::entry::{Entry, What, Xattr};
+use super::error::{AtEntry as _, Error, Result};
+use super::pack::{Archive, Pack, Packed, check_name, is_kept, sorted};
+use super::write::Content;
+use crate::layer::dir::Name;
+use crate::layer::stat::Kind;
+use crate::union::{Attr, Config, NodeId, Union};
+
+/// Writes everything that a union shows as one flat archive. Nothing is mounted; an upper is only read.
+///
+/// # Errors
+/// A name that would be taken for a whiteout, and failures of the disk; each names the entry.
+pub fn export(union: &Config, out: impl Write, options: &Pack<'_>) -> Result<Packed> {
+    let config = Config {
+        read_only: true,
+        work: None,
+        ..union.clone()
+    };
+    let union = open_union(&config)?;
+    let mut archive = Archive::new(out, options)?;
+    let mut links = Links::new();
+    Exporter::new(&union, &mut archive, options, &mut links).all()?;
+    archive.entries = archive.entries.saturating_sub(1);
+    archive.finish()
+}
+
+pub(super) fn open_union(config: &Config) -> Result<Union> {
+    Union::open(config).map_err(|err| Error::refused(err.to_string()))
+}
+
+/// The objects that have several names, by `st_ino`.
+pub(super) type Links = HashMap<u64, Linked>;
+
+/// An object that was written and has several names.
+pub(super) struct Linked {
+    first: Vec<u8>,
+    written: u32,
+    all: u32,
+}
+
+/// Writes what a union shows.
+pub(super) struct Exporter<'a, 'o, W: Write> {
+    union: &'a Union,
+    archive: &'a mut Archive<'o, W>,
+    options: &'a Pack<'a>,
+    links: &'a mut Links,
+}
+
+impl<'a, 'o, W: Write> Exporter<'a, 'o, W> {
+    pub(super) fn new(
+        union: &'a Union,
+        archive: &'a mut Archive<'o, W>,
+        options: &'a Pack<'a>,
+        links: &'a mut Links,
+    ) -> Self {
+        Self {
+            union,
+            archive,
+            options,
+            links,
+        }
+    }
+
+    /// The root and everything below it.
+    fn all(&mut self) -> Result<()> {
+        let attr = self.union.getattr(NodeId::ROOT).map_err(failed)?;
+        let root = self.described(NodeId::ROOT, b"./", What::Dir, &attr)?;
+        self.write(&root)?;
+        self.below(NodeId::ROOT, b"")
+    }
+
+    /// Everything below a directory, which is named by a path that ends with a slash.
+    pub(super) fn below_path(&mut self, path: &[u8]) -> Result<()> {
+        let mut counted = Vec::new();
+        let mut node = NodeId::ROOT;
+        for name in path
+            .split(|byte| *byte == b'/')
+            .filter(|name| !name.is_empty())
+        {
+            let found = self
+                .union
+                .lookup(node, name)
+                .map_err(failed)
+                .at_entry(path)?;
+            let Some(entry) = found else {
+                return Err(Error::io("lookup", Errno::NOENT).at(path));
+            };
+            node = entry.node;
+            counted.push(node);
+        }
+        let done = self.below(node, path);
+        for node in counted {
+            self.union.forget(node, 1);
+        }
+        done
+    }
+
+    /// Writes the names that objects have besides those that were written below `written` directories, with the
+    /// directories they are in. An entry that was written before is replaced by its later one.
+    pub(super) fn other_names(&mut self, written: &[Vec<u8>]) -> Result<()> {
+        self.links.retain(|_, linked| linked.written < linked.all);
+        if self.links.is_empty() {
+            return Ok(());
+        }
+        let attr = self.union.getattr(NodeId::ROOT).map_err(failed)?;
+        let mut above = vec![Above {
+            node: NodeId::ROOT,
+            path: b"./".to_vec(),
+            attr,
+            written: true,
+        }];
+        self.other_names_in(&mut above, b"", written)
+    }
+
+    fn other_names_in(
+        &mut self,
+        above: &mut Vec<Above>,
+        path: &[u8],
+        written: &[Vec<u8>],
+    ) -> Result<()> {
+        let Some(dir) = above.last().map(|above| above.node) else {
+            return Ok(());
+        };
+        for name in self.names(dir, path)? {
+            let path = [path, &name].concat();
+            let found = self
+                .union
+                .lookup(dir, &name)
+                .map_err(failed)
+                .at_entry(&path)?;
+            let Some(entry) = found else { continue };
+            let (node, attr) = (entry.node, entry.attr);
+            let done = if attr.kind() == Kind::Dir {
+                let path = [&path[..], b"/"].concat();
+                if written.contains(&path) {
+                    Ok(())
+                } else {
+                    above.push(Above {
+                        node,
+                        path: path.clone(),
+                        attr,
+                        written: false,
+                    });
+                    let done = self.other_names_in(above, &path, written);
+                    above.pop();
+                    done
+                }
+            } else if attr.nlink > 1 && self.links.contains_key(&attr.ino) {
+                self.way_to(above)
+                    .and_then(|()| self.entry(node, &path, &attr).at_entry(&path))
+            } else {
+                Ok(())
+            };
+            self.union.forget(node, 1);
+            done?;
+        }
+        Ok(())
+    }
+
+    /// Writes the directories that lead to an entry.
+    fn way_to(&mut self, above: &mut [Above]) -> Result<()> {
+        for dir in above.iter_mut().filter(|dir| !dir.written) {
+            let entry = self.described(dir.node, &dir.path, What::Dir, &dir.attr)?;
+            self.write(&entry)?;
+            dir.written = true;
+        }
+        Ok(())
+    }
+
+    /// Everything in a directory; `path` is empty or ends with a slash.
+    fn below(&mut self, dir: NodeId, path: &[u8]) -> Result<()> {
+        for name in self.names(dir, path)? {
+            let path = [path, &name].concat();
+            let found = self
+                .union
+                .lookup(dir, &name)
+                .map_err(failed)
+                .at_entry(&path)?;
+            // It may have been removed meanwhile, by a mount of the same upper.
+            let Some(entry) = found else { continue };
+            let done = check_name(&path, &name)
+                .and_then(|()| self.entry(entry.node, &path, &entry.attr).at_entry(&path));
+            self.union.forget(entry.node, 1);
+            done?;
+        }
+        Ok(())
+    }
+
+    /// The names in a directory, sorted.
+    fn names(&self, dir: NodeId, path: &[u8]) -> Result<Vec<Name>> {
+        let mut names: Vec<Name> = Vec::new();
+        self.union
+            .readdir(dir, 0, |entry| {
+                if !matches!(&entry.name[..], b"." | b"..") {
+                    names.push(Name::clone(&entry.name));
+                }
+                true
+            })
+            .map_err(failed)
+            .at_entry(path)?;
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    fn entry(&mut self, node: NodeId, path: &[u8], attr: &Attr) -> Result<()> {
+        let what = match attr.kind() {
+            Kind::Dir => {
+                let path = [path, b"/"].concat();
+                let entry = self.described(node, &path, What::Dir, attr)?;
+                self.write(&entry)?;
+                return self.below(node, &path);
+            }
+            Kind::File => What::File(attr.size),
+            Kind::Symlink => What::Symlink(self.union.readlink(node).map_err(failed)?),
+            Kind::Fifo => What::Fifo,
+            Kind::Socket => What::Socket,
+            Kind::Char => What::Char(attr.rdev),
+            Kind::Block => What::Block(attr.rdev),
+        };
+        if attr.nlink > 1 {
+            if let Some(linked) = self.links.get_mut(&attr.ino) {
+                linked.written += 1;
+                let first = What::HardLink(linked.first.clone());
+                let mut entry = self.described(node, path, first, attr)?;
+                entry.xattrs = Vec::new();
+                return self.write(&entry);
+            }
+            let linked = Linked {
+                first: path.to_vec(),
+                written: 1,
+                all: attr.nlink,
+            };
+            self.links.insert(attr.ino, linked);
+        }
+        let entry = self.described(node, path, what, attr)?;
+        match entry.what {
+            What::File(size) if size > 0 => {
+                self.archive.entries += 1;
+                let mut content = NodeContent {
+                    union: self.union,
+                    node,
+                };
+                self.archive.tar.file(&entry, size, &mut content)
+            }
+            _ => self.write(&entry),
+        }
+    }
+
+    fn described(&self, node: NodeId, path: &[u8], what: What, attr: &Attr) -> Result<Entry> {
+        Ok(Entry {
+            path: path.to_vec(),
+            what,
+            mode: attr.mode & 0o7777,
+            uid: attr.uid,
+            gid: attr.gid,
+            mtime: self.options.times.of(attr.mtime),
+            xattrs: self.xattrs(node).map_err(failed).at_entry(path)?,
+        })
+    }
+
+    fn xattrs(&self, node: NodeId) -> crate::union::Result<Vec<Xattr>> {
+        let mut xattrs = Vec::new();
+        let list = self.union.listxattr(node)?;
+        for name in list
+            .split(|byte| *byte == 0)
+            .filter(|name| !name.is_empty())
+        {
+            if is_kept(name) {
+                xattrs.push((name.to_vec(), self.union.getxattr(node, name)?));
+            }
+        }
+        Ok(sorted(xattrs))
+    }
+
+    fn write(&mut self, entry: &Entry) -> Result<()> {
+        self.archive.entries += 1;
+        self.archive.tar.entry(entry)
+    }
+}
+
+/// A directory on the way to an entry.
+struct Above {
+    node: NodeId,
+    path: Vec<u8>,
+    attr: Attr,
+    written: bool,
+}
+
+fn failed(err: crate::union::Error) -> Error {
+    Error::io(
+        "the merged tree cannot be read",
+        io::Error::from(err.errno()),
+    )
+}
+
+/// Only the end is no data: for disks that cannot say where holes are.
+fn all_data(offset: u64, size: u64) -> Option<(u64, u64)> {
+    (offset < size).then_some((offset, size))
+}
+
+/// The next data, by two calls that say where data and where a hole begins.
+fn next_data(
+    offset: u64,
+    size: u64,
+    seek: impl Fn(u64, bool) -> rustix::io::Result<u64>,
+) -> io::Result<Option<(u64, u64)>> {
+    match seek(offset, false) {
+        Ok(begin) if begin >= size => Ok(None),
+        Ok(begin) => match seek(begin, true) {
+            Ok(end) => Ok(Some((begin, end.min(size)))),
+            Err(Errno::NXIO) => Ok(Some((begin, size))),
+            Err(errno) => Err(errno.into()),
+        },
+        Err(Errno::NXIO) => Ok(None),
+        Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(all_data(offset, size)),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// The bytes of an open file.
+pub(super) struct FdContent<'a>(pub(super) &'a OwnedFd);
+
+impl Content for FdContent<'_> {
+    fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut done = 0;
+        while done < buffer.len() {
+            match rustix::io::pread(self.0, &mut buffer[done..], offset + done as u64) {
+                Ok(0) => break,
+                Ok(len) => done += len,
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        Ok(done)
+    }
+
+    fn next_data(&mut self, offset: u64, size: u64) -> io::Result<Option<(u64, u64)>> {
+        next_data(offset, size, |at, hole| {
+            let position = match hole {
+                true => SeekFrom::Hole(at),
+                false => SeekFrom::Data(at),
+            };
+            rustix::fs::seek(self.0, position)
+        })
+    }
+}
+
+/// The bytes of a file of a union.
+struct NodeContent<'a> {
+    union: &'a Union,
+    node: NodeId,
+}
+
+impl Content for NodeContent<'_> {
+    fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.union.read(self.node, offset, buffer);
+        read.map_err(|err| err.errno().into())
+    }
+
+    fn next_data(&mut self, offset: u64, size: u64) -> io::Result<Option<(u64, u64)>> {
+        next_data(offset, size, |at, hole| {
+            self.union
+                .seek(self.node, at, hole)
+                .map_err(|err| err.errno())
+        })
+    }
+}

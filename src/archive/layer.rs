@@ -1,0 +1,234 @@
+//! A layer blob into a directory: decompressed, extracted, hashed and verified in one pass.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use super::apply::Applier;
+use super::pipe::{PipeReader, SourceError, Sourced, pipe, source};
+use super::read::{End, TarReader};
+use super::{
+    Compression, Digest, Error, Limits, Ownership, Progress, Result, Whiteouts, beneath, empty,
+};
+
+/// What is known of a blob beforehand. What is known is verified.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Expect {
+    /// Digest of the blob as it is stored.
+    pub digest: Option<Digest>,
+    /// Digest of the tar in it.
+    pub diff_id: Option<Digest>,
+    /// Bytes of the blob as it is stored.
+    pub compressed_size: Option<u64>,
+    /// Bytes of the tar in it.
+    pub size: Option<u64>,
+}
+
+/// How a layer is unpacked.
+#[derive(Clone, Copy)]
+pub struct Unpack<'a> {
+    /// What is known of the blob.
+    pub expect: Expect,
+    /// How much it may ask for.
+    pub limits: Limits,
+    /// Whose the files will be.
+    pub ownership: Ownership,
+    /// How whiteouts are recorded.
+    pub whiteouts: Whiteouts,
+    /// A digest that either the blob or the tar in it must have.
+    pub either: Option<Digest>,
+    /// Where a copy of the blob goes: a compressed one as it is, a plain tar compressed with zstd.
+    pub keep: Option<&'a File>,
+    /// Who hears of the progress.
+    pub progress: &'a dyn Progress,
+}
+
+impl Default for Unpack<'_> {
+    fn default() -> Self {
+        Self {
+            expect: Expect::default(),
+            limits: Limits::default(),
+            ownership: Ownership::possible(),
+            whiteouts: Whiteouts::default(),
+            either: None,
+            keep: None,
+            progress: &(),
+        }
+    }
+}
+
+/// What a layer turned out to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unpacked {
+    /// Digest of the blob as it is stored.
+    pub digest: Digest,
+    /// Digest of the tar in it.
+    pub diff_id: Digest,
+    /// How the blob is compressed.
+    pub compression: Compression,
+    /// Bytes of the blob as it is stored.
+    pub compressed_size: u64,
+    /// Bytes of the tar.
+    pub size: u64,
+    /// Entries, whiteouts and opaque marks included.
+    pub entries: u64,
+    /// Bytes of content of all files.
+    pub content: u64,
+    /// The archive said what the root directory looks like; otherwise its owner, mode and times are the caller's.
+    pub has_root: bool,
+    /// Directories that no entry describes, made because something is in them, as paths from the root: see
+    /// [`Applier::implied`].
+    pub implied: Vec<Vec<u8>>,
+}
+
+/// Unpacks a layer into an empty directory that exists. When it fails, the directory is empty again, and looks as
+/// it did.
+///
+/// # Errors
+/// Whatever is wrong with the archive, the digests and sizes that are not as expected, and failures of the disk; each
+/// names the entry.
+///
+/// # Crash
+/// Killed meanwhile, the directory holds a part of the layer: it becomes a layer when the caller gives it its name.
+/// Nothing is synced: that is for the caller, once for all layers.
+pub fn unpack(blob: impl Read + Send, into: &Path, options: &Unpack<'_>) -> Result<Unpacked> {
+    let dir = beneath::Tree::open(into)?;
+    if !empty::is_empty(dir.root())? {
+        return Err(Error::refused(format!(
+            "'{}' is not empty; a layer is unpacked into a directory of its own",
+            into.display()
+        )));
+    }
+    let before = empty::Looks::of(dir.root())?;
+    let unpacked = verified(blob, into, options);
+    if unpacked.is_err() {
+        let cleared = empty::clear(dir.root()).and_then(|()| before.restore(dir.root()));
+        if let Err(err) = cleared {
+            log::warn!("what was unpacked into '{}' stays: {err}", into.display());
+        }
+    }
+    unpacked
+}
+
+/// One thread reads, hashes and decompresses, this one hashes what comes out of it and makes the files.
+fn verified(blob: impl Read + Send, into: &Path, options: &Unpack<'_>) -> Result<Unpacked> {
+    let mut limits = options.limits;
+    if let Some(size) = options.expect.size {
+        limits.bytes = limits.bytes.min(size);
+    }
+    let (decoded, tar) = pipe();
+    std::thread::scope(|scope| {
+        let source = scope.spawn(move || source(blob, decoded, options));
+        let extracted = extract(tar, into, options, limits);
+        // The pipe is closed by now: a source that still has something gives up.
+        let sourced = match source.join() {
+            Ok(sourced) => sourced,
+            Err(panic) => std::panic::resume_unwind(panic),
+        };
+        // A blob that cannot be read is the reason for an archive that ends early.
+        let sourced = match sourced {
+            Err(SourceError::Failed(err)) => return Err(err),
+            Err(SourceError::NobodyListens) => None,
+            Ok(sourced) => Some(sourced),
+        };
+        let extracted = extracted?;
+        let Some(sourced) = sourced else {
+            return Err(Error::malformed("the archive was not read to its end"));
+        };
+        finish(&sourced, extracted, options)
+    })
+}
+
+/// Puts together what both threads found, and compares it with what was expected.
+fn finish(sourced: &Sourced, extracted: Extracted, options: &Unpack<'_>) -> Result<Unpacked> {
+    let expect = &options.expect;
+    let unpacked = Unpacked {
+        digest: sourced.digest,
+        diff_id: match extracted.diff_id {
+            Some(diff_id) => diff_id,
+            // Of a plain tar both are the same.
+            None => sourced.digest,
+        },
+        compression: sourced.compression,
+        compressed_size: sourced.size,
+        size: extracted.size.unwrap_or(sourced.size),
+        entries: extracted.entries,
+        content: extracted.content,
+        has_root: extracted.has_root,
+        implied: extracted.implied,
+    };
+    let sizes = [
+        (
+            "size of the blob",
+            expect.compressed_size,
+            unpacked.compressed_size,
+        ),
+        ("size of the layer", expect.size, unpacked.size),
+    ];
+    for (what, expected, found) in sizes {
+        if let Some(expected) = expected.filter(|expected| *expected != found) {
+            return Err(Error::mismatch(what, expected, found));
+        }
+    }
+    let digests = [
+        ("digest of the blob", expect.digest, unpacked.digest),
+        ("diffID of the layer", expect.diff_id, unpacked.diff_id),
+    ];
+    for (what, expected, found) in digests {
+        if let Some(expected) = expected.filter(|expected| *expected != found) {
+            return Err(Error::mismatch(what, expected, found));
+        }
+    }
+    if let Some(either) = options.either
+        && either != unpacked.digest
+        && either != unpacked.diff_id
+    {
+        return Err(Error::mismatch("digest", either, unpacked.digest));
+    }
+    let is_verified = [expect.digest, expect.diff_id, options.either]
+        .iter()
+        .any(Option::is_some);
+    if extracted.end == End::Unmarked && !is_verified {
+        return Err(Error::malformed(
+            "the archive has no end mark: it may have been cut off; give its digest if it is meant to be so",
+        ));
+    }
+    Ok(unpacked)
+}
+
+/// What the thread found that makes the files.
+struct Extracted {
+    /// Digest and size of the tar; `None` where the other thread knows them.
+    diff_id: Option<Digest>,
+    size: Option<u64>,
+    entries: u64,
+    content: u64,
+    has_root: bool,
+    implied: Vec<Vec<u8>>,
+    end: End,
+}
+
+fn extract(
+    tar: PipeReader,
+    into: &Path,
+    options: &Unpack<'_>,
+    limits: Limits,
+) -> Result<Extracted> {
+    let mut applier = Applier::new(into, options.ownership, options.whiteouts)?;
+    let mut reader = TarReader::new(tar, limits);
+    while let Some(entry) = reader.next_entry()? {
+        applier.apply(&entry, &mut reader)?;
+    }
+    applier.finish()?;
+    let end = reader.end().unwrap_or(End::Unmarked);
+    let hashed = reader.into_inner().drain(limits.bytes)?;
+    Ok(Extracted {
+        diff_id: hashed.map(|(digest, _)| digest),
+        size: hashed.map(|(_, size)| size),
+        entries: applier.entries,
+        content: applier.content,
+        has_root: applier.has_root,
+        implied: applier.implied(),
+        end,
+    })
+}

@@ -1,0 +1,34 @@
+//! How much an archive may ask for. An archive comes from somebody else: none of its numbers is believed before it
+//! was compared with one of these.
+
+/// Bounds of what is accepted. Each can be raised on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of one layer after decompression (`--max-size`).
+    pub bytes: u64,
+    /// Headers of one layer, those of extended records included (`--max-entries`).
+    pub entries: u64,
+    /// Bytes of a path or of a link's target (`--max-path`).
+    pub path: usize,
+    /// Bytes of the extended records of one entry (`--max-pax`).
+    pub pax: usize,
+    /// Bytes of one JSON document (`--max-json`).
+    pub json: usize,
+    /// Pieces of data of one sparse file (`--max-extents`).
+    pub extents: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            bytes: 64 << 30,
+            entries: 10_000_000,
+            // PATH_MAX of Linux.
+            path: 4096,
+            pax: 1 << 20,
+            json: 8 << 20,
+            // 16 MiB of memory; a file of 4 GiB of which every other block is a hole.
+            extents: 1 << 20,
+        }
+    }
+}

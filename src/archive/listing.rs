@@ -1,0 +1,90 @@
+//! One directory of a layer, as what it says: entries, and marks of every form.
+
+use std::collections::BTreeSet;
+
+use super::error::{During as _, Result};
+use crate::layer::LowerDir;
+use crate::layer::dir::Name;
+use crate::layer::mark::{DirMarks, NameMeaning, WHITEOUT_XATTRS, dir_marks, meaning};
+use crate::layer::stat::Kind;
+
+/// What a directory of a layer holds. A name that is hidden and there as well is a directory that hides what lies below
+/// it, or something else that needs no whiteout.
+#[derive(Default)]
+pub(super) struct Listing {
+    /// It hides everything below it.
+    pub(super) opaque: bool,
+    /// Names that are hidden.
+    pub(super) whiteouts: BTreeSet<Name>,
+    /// Names that are there.
+    pub(super) entries: BTreeSet<Name>,
+    /// What its xattrs say.
+    pub(super) marks: DirMarks,
+}
+
+impl Listing {
+    /// Reads it; `plain_names` says that `.wh.` names are ordinary ones.
+    pub(super) fn read(dir: &LowerDir, plain_names: bool) -> Result<Self> {
+        let xattrs = dir.xattrs().during("open", b".")?;
+        let names = xattrs.list().during("listxattr", b".")?;
+        let marks = dir_marks(&names, |name| xattrs.get(name).unwrap_or_default());
+        let mut listing = Self {
+            opaque: marks.opaque,
+            marks,
+            ..Self::default()
+        };
+        let mut closer = Vec::new();
+        dir.for_each(|name, kind, _| {
+            let meant = match plain_names {
+                true => NameMeaning::Plain,
+                false => meaning(name),
+            };
+            match meant {
+                NameMeaning::Whiteout(hidden) => {
+                    listing.whiteouts.insert(Name::from(hidden));
+                }
+                NameMeaning::Opaque => listing.opaque = true,
+                NameMeaning::Leftover => {}
+                NameMeaning::Plain => {
+                    let may_be_mark = matches!(kind, None | Some(Kind::Char))
+                        || (marks.xattr_whiteouts && kind == Some(Kind::File));
+                    if may_be_mark {
+                        closer.push(Name::from(name));
+                    } else {
+                        listing.entries.insert(Name::from(name));
+                    }
+                }
+            }
+        })
+        .during("getdents", b".")?;
+        for name in closer {
+            let hides = hides(dir, &name, marks)?;
+            match hides {
+                true => listing.whiteouts.insert(name),
+                false => listing.entries.insert(name),
+            };
+        }
+        Ok(listing)
+    }
+}
+
+/// Whether what has the name is a mark in place of it.
+fn hides(dir: &LowerDir, name: &Name, marks: DirMarks) -> Result<bool> {
+    let stat = dir.stat_on_disk(name).during("stat", name)?;
+    if stat.is_whiteout_device() {
+        return Ok(true);
+    }
+    if marks.xattr_whiteouts && stat.kind() == Kind::File {
+        let xattrs = dir.xattrs_of(name).during("open", name)?;
+        for xattr in WHITEOUT_XATTRS {
+            if xattrs
+                .get_opt(xattr.as_bytes())
+                .during("getxattr", name)?
+                .is_some()
+            {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}

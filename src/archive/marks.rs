@@ -1,0 +1,128 @@
+//! Recording whiteouts and opaque marks of an archive in the directory of a layer.
+//!
+//! A `.wh.` file beside a name hides nothing of its own layer, so it can be written at once. A mark at the name itself can
+//! not share it with an entry of the layer: one that is there already hides what is below by itself, if it is a directory
+//! by being opaque; one that comes later replaces the mark (see `apply.rs`).
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use rustix::fs::{FileType, Mode, OFlags, XattrFlags, fsetxattr, mknodat, openat};
+use rustix::io::Errno;
+
+use super::Whiteouts;
+use super::error::{During as _, Result};
+use crate::layer::mark::{OPAQUE_FILE, whiteout_name};
+use crate::layer::stat::{Kind, Stat};
+use crate::layer::xattr::XattrPath;
+
+/// As the union makes them: nobody needs to read them.
+const MARK_MODE: Mode = Mode::RUSR.union(Mode::RGRP).union(Mode::ROTH);
+/// Where kernel overlayfs keeps its marks: the first that may be written.
+const NAMESPACES: [&str; 2] = ["trusted.overlay.", "user.overlay."];
+
+/// Writes marks of one form.
+pub(super) struct Marks {
+    form: Whiteouts,
+}
+
+impl Marks {
+    pub(super) fn new(form: Whiteouts) -> Self {
+        Self { form }
+    }
+
+    /// The layers below have no `hidden` in this directory.
+    pub(super) fn whiteout(&self, dir: &Arc<OwnedFd>, hidden: &[u8]) -> Result<()> {
+        if self.form == Whiteouts::Wh
+            && let Some(name) = whiteout_name(hidden)
+        {
+            return mark_file(dir, &name);
+        }
+        match Stat::of_entry(dir, hidden) {
+            Err(Errno::NOENT) => mark_in_place(dir, hidden),
+            Ok(stat) if stat.kind() == Kind::Dir => {
+                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let inner = openat(dir, hidden, flags, Mode::empty()).during("open", hidden)?;
+                make_opaque(&Arc::new(inner), self.form)
+            }
+            // It hides them by itself, or is the same mark.
+            Ok(_) => Ok(()),
+            Err(errno) => Err(errno).during("stat", hidden),
+        }
+    }
+
+    /// The layers below have nothing at all in this directory.
+    pub(super) fn opaque(&self, dir: &Arc<OwnedFd>) -> Result<()> {
+        make_opaque(dir, self.form)
+    }
+}
+
+/// A file that is a mark by its name.
+fn mark_file(dir: &OwnedFd, name: &[u8]) -> Result<()> {
+    match mknodat(dir, name, FileType::RegularFile, MARK_MODE, 0) {
+        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Err(errno) => Err(errno).during("create whiteout", name),
+    }
+}
+
+/// Hides a name, which nothing has, by something of that name: a 0/0 device, or an empty file with an xattr where the
+/// directory says that there are such files.
+fn mark_in_place(dir: &Arc<OwnedFd>, hidden: &[u8]) -> Result<()> {
+    match mknodat(dir, hidden, FileType::CharacterDevice, Mode::empty(), 0) {
+        Err(Errno::PERM | Errno::OPNOTSUPP | Errno::INVAL) => {}
+        other => return other.during("mknod whiteout", hidden),
+    }
+    // A directory that is opaque by an xattr hides the name anyway, and has no room for the other meaning.
+    match opaque_xattr(dir)?.as_deref() {
+        Some(b"y") => return Ok(()),
+        Some(b"x") => {}
+        _ => set_overlay_xattr(dir, "opaque", b"x")?,
+    }
+    mark_file(dir, hidden)?;
+    let file = openat(
+        dir,
+        hidden,
+        OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .during("open", hidden)?;
+    set_overlay_xattr(&file, "whiteout", b"y")
+}
+
+/// Makes a directory hide everything below it.
+fn make_opaque(dir: &Arc<OwnedFd>, form: Whiteouts) -> Result<()> {
+    // Where the xattr says that there are whiteouts in the directory, it has no room for the other meaning.
+    if form == Whiteouts::Wh || opaque_xattr(dir)?.as_deref() == Some(b"x") {
+        return mark_file(dir, OPAQUE_FILE);
+    }
+    match set_overlay_xattr(dir, "opaque", b"y") {
+        Err(_) => mark_file(dir, OPAQUE_FILE),
+        Ok(()) => Ok(()),
+    }
+}
+
+fn opaque_xattr(dir: &Arc<OwnedFd>) -> Result<Option<Vec<u8>>> {
+    let xattrs = XattrPath::of_fd(Arc::clone(dir));
+    for namespace in NAMESPACES {
+        let name = format!("{namespace}opaque");
+        if let Some(value) = xattrs
+            .get_opt(name.as_bytes())
+            .during("getxattr", name.as_bytes())?
+        {
+            return Ok(Some(value));
+        }
+    }
+    Ok(None)
+}
+
+fn set_overlay_xattr(fd: &OwnedFd, name: &str, value: &[u8]) -> Result<()> {
+    let mut refused = Ok(());
+    for namespace in NAMESPACES {
+        let name = format!("{namespace}{name}");
+        match fsetxattr(fd, &name, value, XattrFlags::empty()) {
+            Ok(()) => return Ok(()),
+            Err(errno) => refused = Err(errno).during("setxattr", name.as_bytes()),
+        }
+    }
+    refused
+}

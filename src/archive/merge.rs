@@ -1,0 +1,242 @@
+//! A layer that was unpacked onto a tree: whiteouts take away, entries replace, directories merge.
+//!
+//! In a tree, xattrs are what they are called: that names of an overlay are stored under others is for layers.
+//!
+//! Everything moves by rename, so the layer has to be on the disk of the tree. Both are gone through by descriptors; no
+//! symlink is followed in either.
+//!
+//! # Crash
+//! Killed meanwhile, a part of the layer is on the tree, and the rest where it was unpacked.
+
+use std::collections::HashSet;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use rustix::fs::{
+    AtFlags, Gid, Mode, OFlags, Uid, XattrFlags, fchmod, fchown, fsetxattr, futimens, mkdirat,
+    openat, renameat, unlinkat,
+};
+use rustix::io::Errno;
+
+use super::empty::clear;
+use super::error::{AtEntry as _, During as _, Result};
+use super::listing::Listing;
+use crate::layer::LowerDir;
+use crate::layer::dir::Name;
+use crate::layer::record::{Record, Records};
+use crate::layer::stat::{Kind, Stat};
+use crate::layer::upper::{SetTime, UpperObject, timestamps};
+use crate::layer::xattr::XattrPath;
+use crate::layer::xattr_name::{is_internal, seen};
+
+const DIRECTORY: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
+/// What says something about the layer, not about the directory.
+const MARKS: [&[u8]; 2] = [b"trusted.overlay.", b"user.overlay."];
+
+/// Moves a layer onto a tree.
+pub(super) struct Merger<'a> {
+    /// Directories of the layer that no entry describes.
+    pub(super) implied: &'a HashSet<Vec<u8>>,
+    /// A name in the tree's root that is not part of it.
+    pub(super) spared: Option<&'a [u8]>,
+}
+
+impl Merger<'_> {
+    /// Moves `layer` onto `tree`.
+    pub(super) fn merge(&self, layer: &LowerDir, tree: &OwnedFd, has_root: bool) -> Result<()> {
+        let before = Stat::of_fd(tree).during("stat", b".")?;
+        let looks = on_disk(layer)?;
+        self.directory(layer, tree, b"", false)?;
+        if has_root {
+            return describe(layer, &looks, tree);
+        }
+        if layer.records().is_some() {
+            self.record_root(tree)?;
+        }
+        keep_mtime(tree, &before)
+    }
+
+    /// The tree keeps owners in xattrs from now on, as the layer does.
+    fn record_root(&self, tree: &OwnedFd) -> Result<()> {
+        let root = Arc::new(tree.try_clone().during("dup", b".")?);
+        if Records::of_root(&root).is_none() {
+            let stat = Stat::of_fd(&root).during("stat", b".")?;
+            let records = Records::new(crate::layer::record::RecordForm::User, stat.perm());
+            UpperObject::new(root, Some(records))
+                .record(&Record::of(&stat))
+                .during("setxattr", b".")?;
+        }
+        Ok(())
+    }
+
+    fn directory(&self, from: &LowerDir, to: &OwnedFd, path: &[u8], hides: bool) -> Result<()> {
+        let listing = Listing::read(from, false).at_entry(path)?;
+        if listing.opaque || hides {
+            self.empty(to, path).at_entry(path)?;
+        }
+        for name in listing.whiteouts.difference(&listing.entries) {
+            remove(to, name).at_entry(&join(path, name))?;
+        }
+        for name in &listing.entries {
+            let hides = listing.whiteouts.contains(name);
+            let path = join(path, name);
+            self.entry(from, to, name, &path, hides).at_entry(&path)?;
+        }
+        Ok(())
+    }
+
+    fn empty(&self, to: &OwnedFd, path: &[u8]) -> Result<()> {
+        let Some(spared) = self.spared.filter(|_| path.is_empty()) else {
+            return clear(to);
+        };
+        let mut names = Vec::new();
+        let dir = openat(to, ".", DIRECTORY, Mode::empty()).during("open", b".")?;
+        for entry in rustix::fs::Dir::read_from(&dir).during("getdents", b".")? {
+            let entry = entry.during("getdents", b".")?;
+            names.push(entry.file_name().to_bytes().to_vec());
+        }
+        for name in names {
+            if name != spared && name != b"." && name != b".." {
+                remove(to, &name)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn entry(
+        &self,
+        from: &LowerDir,
+        to: &OwnedFd,
+        name: &Name,
+        path: &[u8],
+        hides: bool,
+    ) -> Result<()> {
+        let there = match Stat::of_entry(to, &name[..]) {
+            Ok(stat) => Some(stat),
+            Err(Errno::NOENT) => None,
+            Err(errno) => return Err(errno).during("stat", name),
+        };
+        let was_dir = there.is_some_and(|stat| stat.kind() == Kind::Dir);
+        if from.stat_on_disk(name).during("stat", name)?.kind() != Kind::Dir {
+            if was_dir {
+                remove(to, name)?;
+            }
+            bare_xattrs(from, name)?;
+            let dir = from.fd().during("open", b".")?;
+            return renameat(&*dir, &name[..], to, &name[..]).during("rename", name);
+        }
+        if !was_dir {
+            if there.is_some() {
+                remove(to, name)?;
+            }
+            mkdirat(to, &name[..], Mode::RWXU).during("mkdir", name)?;
+        }
+        let inner = openat(to, &name[..], DIRECTORY, Mode::empty()).during("open", name)?;
+        let child = from.child(name);
+        // Its time changes when entries are moved out of it.
+        let looks = on_disk(&child)?;
+        self.directory(&child, &inner, path, hides)?;
+        match there {
+            // The archive said nothing about it, so it stays as it is.
+            Some(stat) if was_dir && self.implied.contains(path) => keep_mtime(&inner, &stat),
+            _ => describe(&child, &looks, &inner),
+        }
+    }
+}
+
+fn join(path: &[u8], name: &[u8]) -> Vec<u8> {
+    match path {
+        b"" => name.to_vec(),
+        _ => [path, b"/", name].concat(),
+    }
+}
+
+fn keep_mtime(dir: &OwnedFd, stat: &Stat) -> Result<()> {
+    let times = timestamps(SetTime::Keep, SetTime::At(stat.mtime));
+    futimens(dir, &times).during("utimensat", b".")
+}
+
+fn on_disk(dir: &LowerDir) -> Result<Stat> {
+    let fd = dir.fd().during("open", b".")?;
+    Stat::of_fd(&fd).during("stat", b".")
+}
+
+/// Gives a directory the attributes of another, which looked like `stat`.
+fn describe(from: &LowerDir, stat: &Stat, to: &OwnedFd) -> Result<()> {
+    let fd = from.fd().during("open", b".")?;
+    let is = Stat::of_fd(to).during("stat", b".")?;
+    if (is.uid, is.gid) != (stat.uid, stat.gid) {
+        let (uid, gid) = (Uid::from_raw(stat.uid), Gid::from_raw(stat.gid));
+        fchown(to, Some(uid), Some(gid)).during("chown", b".")?;
+    }
+    copy_xattrs(&XattrPath::of_fd(fd), to, from.records().is_some())?;
+    fchmod(to, Mode::from_raw_mode(stat.perm())).during("chmod", b".")?;
+    keep_mtime(to, stat)
+}
+
+fn copy_xattrs(from: &XattrPath, to: &OwnedFd, recorded: bool) -> Result<()> {
+    let list = from.list().during("listxattr", b".")?;
+    let mut wanted = Vec::new();
+    for stored in list.split(|byte| *byte == 0).filter(|name| counts(name)) {
+        let name = match seen(stored) {
+            Some(seen) if !recorded => seen.name.into_owned(),
+            Some(_) => stored.to_vec(),
+            None if MARKS.iter().any(|prefix| stored.starts_with(prefix)) => continue,
+            None => stored.to_vec(),
+        };
+        wanted.push((name, from.get(stored).during("getxattr", stored)?));
+    }
+    let object = UpperObject::new(Arc::new(to.try_clone().during("dup", b".")?), None);
+    let old = object.xattrs().list().during("listxattr", b".")?;
+    for name in old.split(|byte| *byte == 0).filter(|name| counts(name)) {
+        if !is_internal(name) && !wanted.iter().any(|(wanted, _)| wanted == name) {
+            object.remove_xattr(name).during("removexattr", name)?;
+        }
+    }
+    for (name, value) in wanted {
+        fsetxattr(to, &name[..], &value, XattrFlags::empty()).during("setxattr", &name)?;
+    }
+    Ok(())
+}
+
+/// Not what this machine's security module says.
+fn counts(name: &[u8]) -> bool {
+    !name.is_empty() && name != b"security.selinux"
+}
+
+/// In a layer, names that mean something to a union are stored under others; in a tree they are what they are.
+fn bare_xattrs(dir: &LowerDir, name: &Name) -> Result<()> {
+    if dir.records().is_some() {
+        return Ok(());
+    }
+    let list = dir.xattrs_of(name).and_then(|xattrs| xattrs.list());
+    let list = list.during("listxattr", name)?;
+    for stored in list.split(|byte| *byte == 0).filter(|name| counts(name)) {
+        let Some(seen) = seen(stored).filter(|seen| *seen.name != *stored) else {
+            continue;
+        };
+        let fd = Arc::new(dir.pin_entry(name).during("open", name)?);
+        let object = UpperObject::new(fd, None);
+        let value = object.xattrs().get(stored).during("getxattr", stored)?;
+        object
+            .set_xattr(&seen.name, &value, XattrFlags::empty())
+            .and_then(|()| object.remove_xattr(stored))
+            .during("setxattr", &seen.name)?;
+    }
+    Ok(())
+}
+
+/// Removes whatever has a name; that nothing has it is fine.
+fn remove(dir: &OwnedFd, name: &[u8]) -> Result<()> {
+    match unlinkat(dir, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => return Ok(()),
+        Err(Errno::ISDIR | Errno::PERM) => {}
+        Err(errno) => return Err(errno).during("unlink", name),
+    }
+    let inner = openat(dir, name, DIRECTORY, Mode::empty()).during("open", name)?;
+    clear(&inner)?;
+    unlinkat(dir, name, AtFlags::REMOVEDIR).during("rmdir", name)
+}

@@ -1,0 +1,308 @@
+//! The way of a blob from where it is stored to the tar reader, over two threads.
+//!
+//! The first reads, hashes, keeps a copy and decompresses. The second hashes the tar that comes out of it, and makes the
+//! files; it reads from the buffers of the first without copying. A few buffers go round between them, so that memory is
+//! bounded and neither waits for the other for long.
+
+use std::fs::File;
+use std::io::{self, BufRead, Read, Write};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+
+use super::compression::{Compression, Decoder, Encoder, PEEK};
+use super::digest::{Digest, Hasher};
+use super::error::{Error, Result};
+use super::layer::Unpack;
+
+/// Bytes of a buffer, and how many go round.
+const BUFFER: usize = 256 * 1024;
+const BUFFERS: usize = 6;
+
+/// What passes: a piece of the tar, or why there is no more.
+enum Piece {
+    /// A buffer, and how many bytes of it count.
+    Bytes(Box<[u8]>, usize),
+    /// The blob is read to its end; whether the tar is to be hashed was said before.
+    End,
+    Failed,
+}
+
+/// Where the first thread puts the tar.
+pub(super) struct PipeWriter {
+    full: SyncSender<(Piece, bool)>,
+    empty: Receiver<Box<[u8]>>,
+}
+
+/// Where the second thread finds it.
+pub(super) struct PipeReader {
+    full: Receiver<(Piece, bool)>,
+    empty: Sender<Box<[u8]>>,
+    buffer: Box<[u8]>,
+    at: usize,
+    end: usize,
+    done: bool,
+    /// Hashes a tar that is not the blob itself.
+    hasher: Option<Hasher>,
+}
+
+/// Both ends.
+pub(super) fn pipe() -> (PipeWriter, PipeReader) {
+    let (full, filled) = sync_channel(BUFFERS);
+    let (empty, emptied) = channel();
+    for _ in 0..BUFFERS {
+        // The other end is here: this cannot fail.
+        if empty.send(vec![0; BUFFER].into_boxed_slice()).is_err() {
+            break;
+        }
+    }
+    let reader = PipeReader {
+        full: filled,
+        empty,
+        buffer: Box::default(),
+        at: 0,
+        end: 0,
+        done: false,
+        hasher: None,
+    };
+    let writer = PipeWriter {
+        full,
+        empty: emptied,
+    };
+    (writer, reader)
+}
+
+impl PipeReader {
+    /// Reads what is left, and gives digest and size of all that was read, unless it is the blob itself.
+    pub(super) fn drain(mut self, most: u64) -> Result<Option<(Digest, u64)>> {
+        let mut left = 0u64;
+        loop {
+            let len = match self.fill_buf() {
+                Ok(bytes) => bytes.len(),
+                Err(err) => return Err(Error::io("cannot read the archive", err)),
+            };
+            if len == 0 {
+                return Ok(self.hasher.map(Hasher::finish));
+            }
+            self.consume(len);
+            left += len as u64;
+            if left > most {
+                let what = format!("more than {most} bytes follow the end of the archive");
+                return Err(Error::limit(what, "--max-size"));
+            }
+        }
+    }
+}
+
+impl Read for PipeReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let bytes = self.fill_buf()?;
+        let len = bytes.len().min(buffer.len());
+        buffer[..len].copy_from_slice(&bytes[..len]);
+        self.consume(len);
+        Ok(len)
+    }
+}
+
+impl BufRead for PipeReader {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.at == self.end && !self.done {
+            let used = std::mem::take(&mut self.buffer);
+            if !used.is_empty() && self.empty.send(used).is_err() {
+                log::debug!("the blob has been read");
+            }
+            (self.at, self.end) = (0, 0);
+            match self.full.recv() {
+                Ok((Piece::Bytes(buffer, len), hash)) => {
+                    if hash {
+                        self.hasher
+                            .get_or_insert_with(Hasher::default)
+                            .update(&buffer[..len]);
+                    }
+                    (self.buffer, self.end) = (buffer, len);
+                }
+                Ok((Piece::End, hash)) => {
+                    if hash {
+                        self.hasher.get_or_insert_with(Hasher::default);
+                    }
+                    self.done = true;
+                }
+                Ok((Piece::Failed, _)) | Err(_) => {
+                    self.done = true;
+                    return Err(io::Error::other("the blob cannot be read"));
+                }
+            }
+        }
+        Ok(&self.buffer[self.at..self.end])
+    }
+
+    fn consume(&mut self, len: usize) {
+        self.at = (self.at + len).min(self.end);
+    }
+}
+
+/// What the first thread found.
+pub(super) struct Sourced {
+    pub(super) digest: Digest,
+    pub(super) size: u64,
+    pub(super) compression: Compression,
+}
+
+/// Why the first thread stopped early.
+pub(super) enum SourceError {
+    /// The blob cannot be read, decompressed or kept.
+    Failed(Error),
+    /// The second thread has given up; it knows why.
+    NobodyListens,
+}
+
+impl From<Error> for SourceError {
+    fn from(err: Error) -> Self {
+        Self::Failed(err)
+    }
+}
+
+/// Reads a blob to its end.
+pub(super) fn source(
+    blob: impl Read,
+    out: PipeWriter,
+    options: &Unpack<'_>,
+) -> std::result::Result<Sourced, SourceError> {
+    let sourced = read_blob(blob, &out, options);
+    let end = match &sourced {
+        Ok(_) => Piece::End,
+        Err(_) => Piece::Failed,
+    };
+    let hash = matches!(&sourced, Ok(sourced) if sourced.compression != Compression::None);
+    if out.full.send((end, hash)).is_err() && sourced.is_ok() {
+        return Err(SourceError::NobodyListens);
+    }
+    sourced
+}
+
+fn read_blob(
+    blob: impl Read,
+    out: &PipeWriter,
+    options: &Unpack<'_>,
+) -> std::result::Result<Sourced, SourceError> {
+    let stored = Stored {
+        blob,
+        hasher: Hasher::default(),
+        kept: options.keep.map(|file| Kept::Undecided(file, Vec::new())),
+        most: options.expect.compressed_size,
+        options,
+    };
+    let (mut decoder, compression) = Decoder::new(stored).map_err(unreadable)?;
+    let hash = compression != Compression::None;
+    loop {
+        let Ok(mut buffer) = out.empty.recv() else {
+            return Err(SourceError::NobodyListens);
+        };
+        let mut len = 0;
+        while len < buffer.len() {
+            match decoder.read(&mut buffer[len..]) {
+                Ok(0) => break,
+                Ok(step) => len += step,
+                Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
+                Err(err) => return Err(unreadable(err).into()),
+            }
+        }
+        if len == 0 {
+            break;
+        }
+        if out.full.send((Piece::Bytes(buffer, len), hash)).is_err() {
+            return Err(SourceError::NobodyListens);
+        }
+    }
+    let stored = decoder.finish().map_err(unreadable)?;
+    if let Some(kept) = stored.kept {
+        kept.finish()
+            .map_err(|err| Error::io("cannot keep the blob", err))?;
+    }
+    let (digest, size) = stored.hasher.finish();
+    Ok(Sourced {
+        digest,
+        size,
+        compression,
+    })
+}
+
+fn unreadable(err: io::Error) -> Error {
+    match err.kind() {
+        io::ErrorKind::UnexpectedEof => {
+            Error::malformed("the compressed blob is cut off; fetch it again")
+        }
+        io::ErrorKind::Unsupported => Error::malformed(err.to_string()),
+        _ => Error::io("cannot read the blob", err),
+    }
+}
+
+/// The blob as it is stored: hashed, kept and counted while it is read.
+struct Stored<'a, R> {
+    blob: R,
+    hasher: Hasher,
+    kept: Option<Kept<'a>>,
+    /// Its size, where that is known: more is not read.
+    most: Option<u64>,
+    options: &'a Unpack<'a>,
+}
+
+/// The copy of a blob.
+enum Kept<'a> {
+    /// As long as its first bytes do not say what it is.
+    Undecided(&'a File, Vec<u8>),
+    /// As it is.
+    AsItIs(&'a File),
+    /// Compressed.
+    Packed(Box<Encoder<&'a File>>),
+}
+
+impl Kept<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Packed(encoder) => encoder.write_all(bytes),
+            Self::AsItIs(file) => file.write_all(bytes),
+            Self::Undecided(_, start) => {
+                start.extend_from_slice(bytes);
+                match start.len() {
+                    0..PEEK => Ok(()),
+                    _ => self.decide(),
+                }
+            }
+        }
+    }
+
+    fn decide(&mut self) -> io::Result<()> {
+        if let Self::Undecided(file, start) = self {
+            let file: &File = file;
+            let start = std::mem::take(start);
+            *self = match Compression::of(&start) {
+                Compression::None => Self::Packed(Box::new(Encoder::new(file, Compression::Zstd)?)),
+                Compression::Gzip | Compression::Zstd => Self::AsItIs(file),
+            };
+            self.write(&start)?;
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> io::Result<()> {
+        self.decide()?;
+        match self {
+            Self::Packed(encoder) => encoder.finish().map(drop),
+            Self::AsItIs(_) | Self::Undecided(..) => Ok(()),
+        }
+    }
+}
+
+impl<R: Read> Read for Stored<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let len = self.blob.read(buffer)?;
+        self.hasher.update(&buffer[..len]);
+        if self.most.is_some_and(|most| self.hasher.len() > most) {
+            return Err(io::Error::other("it is longer than expected"));
+        }
+        if let Some(kept) = &mut self.kept {
+            kept.write(&buffer[..len])?;
+        }
+        self.options.progress.bytes(len as u64);
+        Ok(len)
+    }
+}

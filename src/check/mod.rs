@@ -1,0 +1,13 @@
+//! Layers that nobody has mounted: their marks rewritten in another form, and what is wrong with them found and mended.
+//!
+//! * [`convert`](mod@convert): every whiteout and opaque mark of a layer in the form `wh` or `char`;
+//! * [`inspect`]: one pass over an upper with the lowers below it, that finds what a crash, another program or a copy left;
+//! * [`report`]: what was found, for people and for programs.
+
+pub mod convert;
+pub mod inspect;
+mod marks;
+pub mod report;
+mod users;
+
+pub use users::users_of;

@@ -1,0 +1,280 @@
+//! Mounting what is in a store: `container mount`, and `mount` with `--image`, `--overlay2` and `--podman`.
+//!
+//! The daemon inherits locks on the container's directory and its volumes and keeps them until it ends, so that nobody removes the container
+//! under it. The catalog is closed before: a process that forks must not hold it open.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::args::MountArgs;
+use super::bind;
+use super::container::DriverArg;
+use super::exit::{Failure, print};
+use super::mount::{self, Request};
+use super::options::{Dialect, Options};
+use super::store_args::StoreArgs;
+use crate::store::catalog::containers::{BindSource, Container, Driver};
+use crate::store::container::{NewContainer, in_use, status_word};
+use crate::store::mount::{Status, mounts, resolve, source_of};
+use crate::store::{Store, foreign, lock};
+use crate::sys::daemon;
+
+/// `container mount`.
+#[derive(Debug, Args)]
+pub struct MountContainerArgs {
+    /// Name or id
+    #[arg(value_name = "CONTAINER")]
+    pub container: String,
+
+    /// Refuse every change
+    #[arg(long)]
+    pub read_only: bool,
+
+    /// Mount options, separated by commas; 'unionmount mount --help' lists them all
+    #[arg(short = 'o', long = "options", value_name = "OPTIONS")]
+    pub options: Vec<OsString>,
+
+    /// Stay in the foreground
+    #[arg(short, long)]
+    pub foreground: bool,
+
+    /// Append the daemon's log to this file
+    #[arg(long, value_name = "FILE")]
+    pub log_file: Option<PathBuf>,
+}
+
+/// What `mount` takes besides directories.
+#[derive(Clone, Debug, Default, Args)]
+pub struct MountSourceArgs {
+    /// Mount an image of the store, in a container that `umount` removes
+    #[arg(long, value_name = "IMAGE", conflicts_with_all = ["lowers", "upper", "work", "overlay2", "podman"])]
+    pub image: Option<String>,
+
+    /// With --image: the container stays when it is unmounted
+    #[arg(long, requires = "image")]
+    pub keep: bool,
+
+    /// Mount a layer of docker's overlay2 directory with all below it, read-only
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["lowers", "upper", "work", "podman"])]
+    pub overlay2: Option<PathBuf>,
+
+    /// Mount a container, image or layer of a podman store, read-only
+    #[arg(long, value_name = "ID", conflicts_with_all = ["lowers", "upper", "work"])]
+    pub podman: Option<String>,
+
+    /// With --podman: the store [default: graphroot of storage.conf]
+    #[arg(long = "store", value_name = "DIR", requires = "podman")]
+    pub podman_store: Option<PathBuf>,
+
+    /// With --image: which store.
+    #[command(flatten)]
+    pub root: StoreArgs,
+}
+
+impl MountSourceArgs {
+    /// Whether the layers come from a store.
+    #[must_use]
+    pub fn is_given(&self) -> bool {
+        self.image.is_some() || self.overlay2.is_some() || self.podman.is_some()
+    }
+}
+
+/// Carries out `mount` with a store.
+///
+/// # Errors
+/// There is no such image or layer, and those of mounting.
+pub fn mount(mut args: MountArgs) -> Result<(), Failure> {
+    let from = std::mem::take(&mut args.from);
+    if let Some(image) = &from.image {
+        return image_at(&from, image, args);
+    }
+    let union = match (&from.overlay2, &from.podman) {
+        (Some(dir), _) => foreign::overlay2(dir)?,
+        (None, Some(word)) => foreign::podman(word, from.podman_store.as_deref())?,
+        (None, None) => return mount::run(Request::from_args(args)?),
+    };
+    args.lowers = union.lowers;
+    args.read_only = true;
+    mount::run(Request::from_args(args)?)
+}
+
+fn image_at(from: &MountSourceArgs, image: &str, args: MountArgs) -> Result<(), Failure> {
+    close_inherited()?;
+    // FUSE or nothing: a copy has no place of its own that could be chosen.
+    let driver = DriverArg::Fuse.choose()?;
+    let mountpoint = args.mountpoint.canonicalize().map_err(|error| {
+        Failure::Operation(format!(
+            "mountpoint '{}': {error}; name a directory that exists",
+            args.mountpoint.display()
+        ))
+    })?;
+    let mut binds = Vec::new();
+    for text in &args.volumes {
+        binds.push(bind::from_volume(&text.to_string_lossy())?);
+    }
+    let mut store = Store::open(from.root.root.as_deref())?;
+    let container = store.create_container(&NewContainer {
+        image: image.to_owned(),
+        name: None,
+        binds,
+        driver,
+        temporary: !from.keep,
+        mountpoint: Some(mountpoint.clone()),
+    })?;
+    let wanted = Wanted {
+        options: &args.options,
+        read_only: args.read_only,
+        foreground: args.foreground || (args.debug && args.log_file.is_none()),
+        debug: args.debug,
+        log_file: args.log_file.clone(),
+        mountpoint: Some(mountpoint),
+        announce: false,
+    };
+    let root = store.paths().root().to_owned();
+    let mounted = serve(store, &container, &wanted);
+    // Only a mount that could not be made comes back.
+    if mounted.is_err() && !from.keep {
+        let mut store = Store::open(Some(&root))?;
+        store.remove_container(&container.id, true)?;
+    }
+    mounted
+}
+
+/// Carries out `container mount`.
+///
+/// # Errors
+/// There is no such container, it is mounted elsewhere, and those of mounting.
+pub fn run(store: &StoreArgs, args: &MountContainerArgs) -> Result<(), Failure> {
+    close_inherited()?;
+    let store = Store::open(store.root.as_deref())?;
+    let container = resolve(store.db(), &args.container)?;
+    match store.status(&container, &mounts()?)? {
+        Status::Idle => {}
+        Status::Mounted(path) | Status::Copied(path) => return print_path(&path),
+        Status::Dead(path) => {
+            return Err(Failure::Operation(format!(
+                "the daemon of container {} was killed; run 'unionmount container umount --force {}' first (mounted on '{}')",
+                container.name,
+                container.name,
+                path.display()
+            )));
+        }
+        status @ Status::Elsewhere => {
+            return Err(Failure::Operation(format!(
+                "container {} is {}; it may be mounted in another mount namespace: unmount it there",
+                container.name,
+                status_word(&status)
+            )));
+        }
+    }
+    let wanted = Wanted {
+        options: &args.options,
+        read_only: args.read_only,
+        foreground: args.foreground,
+        debug: false,
+        log_file: args.log_file.clone(),
+        mountpoint: None,
+        announce: true,
+    };
+    serve(store, &container, &wanted)
+}
+
+/// How a container is to be mounted.
+struct Wanted<'a> {
+    options: &'a [OsString],
+    read_only: bool,
+    foreground: bool,
+    debug: bool,
+    log_file: Option<PathBuf>,
+    /// `None`: in its own directory.
+    mountpoint: Option<PathBuf>,
+    /// Print where.
+    announce: bool,
+}
+
+/// Mounts a container. Returns as [`mount::run`] does.
+fn serve(mut store: Store, container: &Container, wanted: &Wanted<'_>) -> Result<(), Failure> {
+    if container.driver == Driver::Vfs {
+        return print_path(&store.paths().merged(&container.id));
+    }
+    let mut options = Options::new(Dialect::Strict);
+    for text in wanted.options {
+        options.add(text)?;
+    }
+    if !options.config.lowers.is_empty()
+        || options.config.upper.is_some()
+        || options.config.work.is_some()
+    {
+        return Err(Failure::Usage(
+            "lowerdir, upperdir and workdir are the container's own; leave these options out"
+                .to_owned(),
+        ));
+    }
+    let dir = store.paths().container(&container.id);
+    let mut used = vec![lock::share(&dir)?.ok_or_else(|| in_use(container))?];
+    let union = store.union_of(container)?;
+    for (bind, source) in store.binds_of(&container.id)? {
+        if matches!(bind.source, BindSource::Volume(_)) {
+            used.push(lock::share(&source)?.ok_or_else(|| in_use(container))?);
+        }
+    }
+    let mountpoint = match &wanted.mountpoint {
+        Some(path) => path.clone(),
+        None => store.paths().merged(&container.id),
+    };
+    match &wanted.mountpoint {
+        Some(path) => store.note_mountpoint(&container.id, path)?,
+        None => store.forget_mountpoint(&container.id)?,
+    }
+    let source = source_of(store.paths(), &container.id);
+    drop(store);
+    let mut config = options.config;
+    config.lowers = union.lowers;
+    config.upper = union.upper;
+    config.work = union.work;
+    config.volumes.extend(union.volumes);
+
+    config.xattr_permissions = config.xattr_permissions.or(union.xattr_permissions);
+    config.read_only |= wanted.read_only;
+    let mut settings = options.settings;
+    if settings.subtype.is_empty() {
+        "unionmount".clone_into(&mut settings.subtype);
+    }
+    if settings.fsname.is_empty() {
+        settings.fsname = source;
+    }
+    settings.announce = wanted
+        .announce
+        .then(|| mountpoint.to_string_lossy().into_owned());
+    settings.mountpoint = mountpoint;
+    settings.foreground = wanted.foreground;
+    settings.log_file.clone_from(&wanted.log_file);
+    let mounted = mount::serve(Request {
+        config,
+        settings,
+        debug: options.debug || wanted.debug,
+        fake: false,
+        warnings: options.warnings,
+        without_effect: options.without_effect,
+    });
+    // The daemon has it until it ends.
+    drop(used);
+    mounted
+}
+
+fn print_path(path: &Path) -> Result<(), Failure> {
+    use std::os::unix::ffi::OsStrExt as _;
+    let mut line = path.as_os_str().as_bytes().to_vec();
+    line.push(b'\n');
+    print(&line)
+}
+
+fn close_inherited() -> Result<(), Failure> {
+    daemon::close_inherited(None).map_err(|error| {
+        Failure::Operation(format!(
+            "cannot close inherited descriptors: {error}; let the sandbox permit close_range(2)"
+        ))
+    })
+}

@@ -1,0 +1,132 @@
+//! Progress on a terminal: a bar for each layer with bytes, speed and time left. Elsewhere a line for each layer, when it is
+//! complete.
+
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::archive::Progress;
+use crate::store::load::Watch;
+
+/// A bar of a layer under way.
+const BAR: &str = "{prefix}: {wide_bar:.cyan/blue} {bytes}/{total_bytes} {bytes_per_sec} eta {eta}";
+/// A layer that is complete, or was stored already.
+const DONE: &str = "{prefix}: {msg}";
+/// Bytes without a known end.
+const COUNTER: &str = "{prefix}: {bytes} {bytes_per_sec}";
+/// How often the terminal is written to.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Shows how far layers are, on standard error.
+pub struct Bars {
+    bars: Option<MultiProgress>,
+    quiet: bool,
+}
+
+impl Bars {
+    /// On a terminal bars, else lines; nothing with `quiet`.
+    #[must_use]
+    pub fn new(quiet: bool) -> Self {
+        let on_terminal = std::io::stderr().is_terminal() && !quiet;
+        Self {
+            bars: on_terminal
+                .then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr())),
+            quiet,
+        }
+    }
+
+    fn bar(&self, prefix: &str, bytes: u64) -> Option<ProgressBar> {
+        let bar = self.bars.as_ref()?.add(ProgressBar::new(bytes));
+        bar.set_prefix(prefix.to_owned());
+        bar.set_style(style(BAR));
+        Some(bar)
+    }
+
+    fn say(&self, layer: &str, what: &str) {
+        match &self.bars {
+            Some(bars) => {
+                let bar = bars.add(ProgressBar::new(0));
+                bar.set_style(style(DONE));
+                bar.set_prefix(layer.to_owned());
+                bar.finish_with_message(what.to_owned());
+            }
+            None if !self.quiet => eprintln!("{layer}: {what}"),
+            None => {}
+        }
+    }
+
+    /// Counts bytes whose end is not known.
+    #[must_use]
+    pub fn counter(&self, what: &str) -> Box<dyn Progress> {
+        match &self.bars {
+            Some(bars) => {
+                let bar = bars.add(ProgressBar::no_length());
+                bar.set_prefix(what.to_owned());
+                bar.set_style(style(COUNTER));
+                bar.enable_steady_tick(TICK);
+                Box::new(Counter(bar))
+            }
+            None => Box::new(()),
+        }
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
+impl Watch for Bars {
+    fn begins(&self, layer: &str, bytes: u64) -> Box<dyn Progress + '_> {
+        Box::new(Layer {
+            bars: self,
+            layer: layer.to_owned(),
+            bar: self.bar(layer, bytes),
+        })
+    }
+
+    fn exists(&self, layer: &str) {
+        self.say(layer, "already exists");
+    }
+}
+
+struct Layer<'a> {
+    bars: &'a Bars,
+    layer: String,
+    bar: Option<ProgressBar>,
+}
+
+impl Progress for Layer<'_> {
+    fn bytes(&self, count: u64) {
+        if let Some(bar) = &self.bar {
+            bar.inc(count);
+        }
+    }
+}
+
+impl Drop for Layer<'_> {
+    fn drop(&mut self) {
+        match &self.bar {
+            Some(bar) if bar.length().is_none_or(|length| bar.position() >= length) => {
+                bar.set_style(style(DONE));
+                bar.finish_with_message("unpacked");
+            }
+            Some(bar) => bar.abandon(),
+            None => self.bars.say(&self.layer, "unpacked"),
+        }
+    }
+}
+
+struct Counter(ProgressBar);
+
+impl Progress for Counter {
+    fn bytes(&self, count: u64) {
+        self.0.inc(count);
+    }
+}
+
+impl Drop for Counter {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}

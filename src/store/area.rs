@@ -1,0 +1,125 @@
+//! Work under way: a directory in `tmp/` that is locked for as long as its owner lives.
+//!
+//! Things are built in an area and renamed to their place. A crash leaves the area, unlocked; the next command that
+//! collects garbage, or `system prune`, takes it away. Whoever makes an area locks it and then looks whether it is still
+//! there: a collector that came between the two is waited for, and another area is made.
+
+use std::fs::{self, File};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+
+use super::error::{Doing, Result};
+use super::ids::random_id;
+use super::paths::{PRIVATE, Paths};
+use super::remove::remove_tree;
+
+/// A locked directory of our own, removed when dropped.
+#[derive(Debug)]
+pub struct Area {
+    dir: PathBuf,
+    _lock: File,
+}
+
+impl Area {
+    /// Makes one.
+    ///
+    /// # Errors
+    /// Those of mkdir(2) and flock(2).
+    pub fn new(paths: &Paths) -> Result<Self> {
+        loop {
+            let dir = paths.tmp().join(random_id()?);
+            fs::DirBuilder::new()
+                .mode(PRIVATE)
+                .create(&dir)
+                .doing("mkdir", &dir)?;
+            let Ok(lock) = File::open(&dir) else {
+                continue;
+            };
+            flock(&lock, FlockOperation::LockExclusive).doing("flock", &dir)?;
+            let same = |meta: &fs::Metadata, other: &fs::Metadata| {
+                (meta.dev(), meta.ino()) == (other.dev(), other.ino())
+            };
+            let locked = lock.metadata().doing("fstat", &dir)?;
+            if fs::metadata(&dir).is_ok_and(|there| same(&there, &locked)) {
+                return Ok(Self { dir, _lock: lock });
+            }
+        }
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Gives the lock back and leaves everything as it is.
+    pub fn leave(mut self) {
+        self.dir = PathBuf::new();
+    }
+
+    /// A place in it.
+    #[must_use]
+    pub fn join(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+}
+
+impl Drop for Area {
+    fn drop(&mut self) {
+        if self.dir.as_os_str().is_empty() {
+            return;
+        }
+        if let Err(error) = remove_tree(&self.dir) {
+            log::warn!("{error}; 'unionmount system prune' removes the rest");
+        }
+    }
+}
+
+/// The areas whose owners have ended, locked so that nobody else takes them.
+///
+/// # Errors
+/// `tmp/` cannot be read.
+pub fn abandoned(paths: &Paths) -> Result<Vec<Area>> {
+    let tmp = paths.tmp();
+    let mut found = Vec::new();
+    for entry in fs::read_dir(&tmp).doing("read", &tmp)? {
+        let dir = entry.doing("read", &tmp)?.path();
+        let lock = match File::open(&dir) {
+            Ok(lock) => lock,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error).doing("open", &dir),
+        };
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => found.push(Area { dir, _lock: lock }),
+            Err(Errno::WOULDBLOCK) => {}
+            Err(errno) => return Err(errno).doing("flock", &dir),
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn an_area_is_ours_while_it_lives_and_gone_afterwards() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths::new(dir.path().to_owned());
+        paths.create().unwrap();
+        let area = Area::new(&paths).unwrap();
+        fs::create_dir_all(area.join("a/b")).unwrap();
+        let left = paths.tmp().join("left");
+        fs::create_dir(&left).unwrap();
+        let found = abandoned(&paths).unwrap();
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].dir(), left);
+        drop(found);
+        drop(area);
+        assert_eq!(fs::read_dir(paths.tmp()).unwrap().count(), 0);
+    }
+}

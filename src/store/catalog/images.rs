@@ -1,0 +1,347 @@
+//! Images, their manifests and their names.
+
+use rusqlite::{Connection, OptionalExtension, Row, Transaction};
+
+use super::{exists, is_plain, strings};
+use crate::store::error::{Result, StoreError};
+use crate::store::reference::{LOCAL, Reference};
+
+/// An image: its configuration, whose digest is its id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    /// Digest of the configuration, `sha256:..`.
+    pub id: String,
+    /// The configuration, byte for byte.
+    pub config: Vec<u8>,
+    /// When it was made, by its own account, in seconds since 1970.
+    pub created: Option<i64>,
+    /// When it was stored, in seconds since 1970.
+    pub loaded: i64,
+}
+
+/// A manifest of an image: the same image may have come with layers compressed in several ways.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Manifest {
+    /// Digest of the document, `sha256:..`.
+    pub digest: String,
+    /// The image it describes.
+    pub image: String,
+    /// Its media type.
+    pub media_type: String,
+    /// The document, byte for byte.
+    pub document: Vec<u8>,
+}
+
+fn image(row: &Row<'_>) -> rusqlite::Result<Image> {
+    Ok(Image {
+        id: row.get(0)?,
+        config: row.get(1)?,
+        created: row.get(2)?,
+        loaded: row.get(3)?,
+    })
+}
+
+fn manifest(row: &Row<'_>) -> rusqlite::Result<Manifest> {
+    Ok(Manifest {
+        digest: row.get(0)?,
+        image: row.get(1)?,
+        media_type: row.get(2)?,
+        document: row.get(3)?,
+    })
+}
+
+fn reference(row: &Row<'_>) -> rusqlite::Result<Reference> {
+    Ok(Reference {
+        repository: row.get(0)?,
+        tag: row.get(1)?,
+    })
+}
+
+const MANIFEST: &str = "SELECT digest, image, media_type, document FROM manifests";
+
+/// What a user's word for an image found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The image's id.
+    pub image: String,
+    /// The manifest that is meant.
+    pub manifest: String,
+    /// The name, when it was one.
+    pub name: Option<Reference>,
+}
+
+/// Finds an image by name, by id or its unique beginning, or by the digest of a manifest.
+///
+/// # Errors
+/// There is none, or several ids begin so.
+pub fn resolve(db: &Connection, word: &str) -> Result<Found> {
+    if let Ok(name) = Reference::parse(word) {
+        let local = Reference {
+            repository: format!("{LOCAL}{}", name.repository),
+            tag: name.tag.clone(),
+        };
+        for name in [name, local] {
+            if let Some(manifest) = named(db, &name)? {
+                return Ok(Found {
+                    image: manifest.image,
+                    manifest: manifest.digest,
+                    name: Some(name),
+                });
+            }
+        }
+    }
+    let hex = word.strip_prefix("sha256:").unwrap_or(word);
+    if hex.bytes().all(|byte| byte.is_ascii_hexdigit()) && is_plain(hex) {
+        let pattern = format!("sha256:{hex}*");
+        let found = strings(
+            db,
+            "SELECT id FROM images WHERE id GLOB ? LIMIT 2",
+            [&pattern],
+        )?;
+        match found.as_slice() {
+            [image] => {
+                return Ok(Found {
+                    manifest: latest_manifest(db, image)?.digest,
+                    image: image.clone(),
+                    name: None,
+                });
+            }
+            [] => {}
+            _ => {
+                return Err(StoreError::new(
+                    format!("several images begin with '{word}'"),
+                    "give more digits of the one that is meant",
+                ));
+            }
+        }
+        let sql = format!("{MANIFEST} WHERE digest = ?");
+        let found = db
+            .query_row(&sql, [format!("sha256:{hex}")], manifest)
+            .optional()?;
+        if let Some(found) = found {
+            return Ok(Found {
+                image: found.image,
+                manifest: found.digest,
+                name: None,
+            });
+        }
+    }
+    Err(StoreError::new(
+        format!("there is no image '{}'", word.escape_debug()),
+        "see 'unionmount image ls', or load it with 'unionmount image load'",
+    ))
+}
+
+/// The manifest that a name stands for.
+///
+/// # Errors
+/// Those of the catalog, as everywhere here.
+pub fn named(db: &Connection, name: &Reference) -> Result<Option<Manifest>> {
+    let mut statement = db.prepare_cached(
+        "SELECT digest, image, media_type, document FROM manifests
+         JOIN names ON names.manifest = manifests.digest WHERE repository = ? AND tag = ?",
+    )?;
+    let found = statement.query_row((&name.repository, &name.tag), manifest);
+    Ok(found.optional()?)
+}
+
+/// The manifest that an image came with last.
+///
+/// # Errors
+/// Those of the catalog; it has none.
+pub fn latest_manifest(db: &Connection, image: &str) -> Result<Manifest> {
+    let mut statement = db.prepare_cached(&format!(
+        "{MANIFEST} WHERE image = ? ORDER BY position DESC LIMIT 1"
+    ))?;
+    Ok(statement.query_row([image], manifest)?)
+}
+
+/// One manifest by its digest.
+///
+/// # Errors
+/// Those of the catalog; there is none.
+pub fn manifest_by_digest(db: &Connection, digest: &str) -> Result<Manifest> {
+    let mut statement = db.prepare_cached(&format!("{MANIFEST} WHERE digest = ?"))?;
+    Ok(statement.query_row([digest], manifest)?)
+}
+
+/// An image by its id.
+///
+/// # Errors
+/// Those of the catalog.
+pub fn find(db: &Connection, id: &str) -> Result<Option<Image>> {
+    let mut statement =
+        db.prepare_cached("SELECT id, config, created, loaded FROM images WHERE id = ?")?;
+    Ok(statement.query_row([id], image).optional()?)
+}
+
+/// All images, the newest first.
+///
+/// # Errors
+/// Those of the catalog.
+pub fn all(db: &Connection) -> Result<Vec<Image>> {
+    let mut statement = db.prepare_cached(
+        "SELECT id, config, created, loaded FROM images ORDER BY created DESC, loaded DESC, id",
+    )?;
+    let rows = statement.query_map([], image)?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// The names of an image.
+///
+/// # Errors
+/// Those of the catalog.
+pub fn names_of(db: &Connection, image: &str) -> Result<Vec<Reference>> {
+    let mut statement = db.prepare_cached(
+        "SELECT repository, tag FROM names JOIN manifests ON names.manifest = manifests.digest
+         WHERE image = ? ORDER BY repository, tag",
+    )?;
+    let rows = statement.query_map([image], reference)?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// The digests of an image's manifests that have a name, with the repository.
+///
+/// # Errors
+/// Those of the catalog.
+pub fn repo_digests(db: &Connection, image: &str) -> Result<Vec<String>> {
+    strings(
+        db,
+        "SELECT DISTINCT repository || '@' || digest FROM names
+         JOIN manifests ON names.manifest = manifests.digest WHERE image = ? ORDER BY 1",
+        [image],
+    )
+}
+
+/// Records an image with its layers, oldest first, and a manifest with its archives, oldest first. What is there already stays; the manifest becomes
+/// the latest one.
+///
+/// # Errors
+/// Those of the catalog; a layer or an archive is not there.
+pub fn insert(
+    db: &Transaction<'_>,
+    image: &Image,
+    layers: &[String],
+    manifest: &Manifest,
+    blobs: &[String],
+) -> Result<()> {
+    if find(db, &image.id)?.is_none() {
+        db.execute(
+            "INSERT INTO images VALUES (?, ?, ?, ?)",
+            (&image.id, &image.config, image.created, image.loaded),
+        )?;
+        let mut statement = db.prepare_cached("INSERT INTO image_layers VALUES (?, ?, ?)")?;
+        for (position, diff_id) in (0_i64..).zip(layers) {
+            statement.execute((&image.id, position, diff_id))?;
+        }
+    }
+    let position: i64 = db.query_row(
+        "SELECT coalesce(max(position), 0) + 1 FROM manifests",
+        [],
+        |row| row.get(0),
+    )?;
+    let known = db.execute(
+        "UPDATE manifests SET position = ? WHERE digest = ?",
+        (position, &manifest.digest),
+    )?;
+    if known == 0 {
+        db.execute(
+            "INSERT INTO manifests VALUES (?, ?, ?, ?, ?)",
+            (
+                &manifest.digest,
+                &manifest.image,
+                &manifest.media_type,
+                &manifest.document,
+                position,
+            ),
+        )?;
+        let mut statement = db.prepare_cached("INSERT INTO manifest_blobs VALUES (?, ?, ?)")?;
+        for (position, digest) in (0_i64..).zip(blobs) {
+            statement.execute((&manifest.digest, position, digest))?;
+        }
+    }
+    Ok(())
+}
+
+/// Gives a name to a manifest; whoever had it loses it.
+///
+/// # Errors
+/// Those of the catalog.
+pub fn name(db: &Transaction<'_>, name: &Reference, manifest: &str) -> Result<()> {
+    db.execute(
+        "INSERT INTO names VALUES (?, ?, ?)
+         ON CONFLICT (repository, tag) DO UPDATE SET manifest = excluded.manifest",
+        (&name.repository, &name.tag, manifest),
+    )?;
+    forget_superseded(db)
+}
+
+/// Manifests without a name, of images that have another one with a name or a later one, are of no use any more.
+fn forget_superseded(db: &Transaction<'_>) -> Result<()> {
+    db.execute(
+        "DELETE FROM manifests AS m
+         WHERE digest NOT IN (SELECT manifest FROM names)
+         AND EXISTS (SELECT 1 FROM manifests o WHERE o.image = m.image AND o.digest <> m.digest
+             AND (o.digest IN (SELECT manifest FROM names) OR o.position > m.position))",
+        [],
+    )?;
+    Ok(())
+}
+
+/// Takes a name away.
+///
+/// # Errors
+/// Those of the catalog.
+pub fn unname(db: &Transaction<'_>, name: &Reference) -> Result<()> {
+    db.execute(
+        "DELETE FROM names WHERE repository = ? AND tag = ?",
+        (&name.repository, &name.tag),
+    )?;
+    Ok(())
+}
+
+/// Forgets an image with its names and manifests. Its layers stay for whoever else has them.
+///
+/// # Errors
+/// Those of the catalog.
+pub fn delete(db: &Transaction<'_>, id: &str) -> Result<()> {
+    db.execute(
+        "DELETE FROM names WHERE manifest IN (SELECT digest FROM manifests WHERE image = ?)",
+        [id],
+    )?;
+    db.execute("DELETE FROM images WHERE id = ?", [id])?;
+    Ok(())
+}
+
+/// Ids of images without a name.
+///
+/// # Errors
+/// Those of the catalog.
+pub fn dangling(db: &Connection) -> Result<Vec<String>> {
+    strings(
+        db,
+        "SELECT id FROM images WHERE id NOT IN
+         (SELECT image FROM manifests JOIN names ON names.manifest = manifests.digest) ORDER BY id",
+        [],
+    )
+}
+
+/// Whether a container was made from an image.
+///
+/// # Errors
+/// Those of the catalog.
+pub fn is_used(db: &Connection, id: &str) -> Result<bool> {
+    exists(db, "SELECT 1 FROM containers WHERE image = ?", [id])
+}
+
+/// Names or short ids of the images that have a layer.
+///
+/// # Errors
+/// Those of the catalog.
+pub fn with_layer(db: &Connection, diff_id: &str) -> Result<Vec<String>> {
+    strings(
+        db,
+        "SELECT DISTINCT image FROM image_layers WHERE diff_id = ? ORDER BY image",
+        [diff_id],
+    )
+}

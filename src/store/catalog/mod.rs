@@ -1,0 +1,308 @@
+//! The catalog: what refers to what. One SQLite file, which any number of commands use at a time.
+//!
+//! Every change is one transaction that begins by taking the write lock (`BEGIN IMMEDIATE`), so that whoever
+//! changes something has seen the state that is changed. Files follow these rules, in which a crash between two steps
+//! leaves nothing but something unreferenced:
+//!
+//! * what is new is built in an area (`area.rs`), renamed to its place *inside* the transaction, and then committed:
+//!   killed before the commit, it lies in its place without a row, where the next one that wants the place moves it away and
+//!   the collector (`gc.rs`) finds it;
+//! * what goes loses its row first; then, in a second transaction that has seen that no new row came meanwhile, it is
+//!   renamed into an area, and then it is deleted.
+//!
+//! Commits survive kill -9; after a power failure the last ones may be missing as a whole (`synchronous=NORMAL`).
+
+pub mod containers;
+pub mod images;
+pub mod layers;
+pub mod volumes;
+
+use std::os::unix::fs::OpenOptionsExt;
+use std::time::Duration;
+
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
+
+use super::error::{Doing, Result, StoreError};
+use super::paths::Paths;
+
+/// How long a command waits for another one's transaction.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// The form of the tables, kept in `user_version`.
+const VERSION: i64 = 1;
+
+const TABLES: &str = "
+CREATE TABLE layers (
+    diff_id TEXT PRIMARY KEY,
+    short TEXT NOT NULL UNIQUE,
+    size INTEGER NOT NULL,
+    tar_size INTEGER NOT NULL,
+    has_root INTEGER NOT NULL,
+    created INTEGER NOT NULL
+) STRICT;
+CREATE TABLE blobs (
+    digest TEXT PRIMARY KEY,
+    diff_id TEXT NOT NULL REFERENCES layers ON DELETE CASCADE,
+    size INTEGER NOT NULL,
+    compression TEXT NOT NULL,
+    stored_size INTEGER NOT NULL
+) STRICT;
+CREATE INDEX blobs_of_layer ON blobs (diff_id);
+CREATE TABLE images (
+    id TEXT PRIMARY KEY,
+    config BLOB NOT NULL,
+    created INTEGER,
+    loaded INTEGER NOT NULL
+) STRICT;
+CREATE TABLE image_layers (
+    image TEXT NOT NULL REFERENCES images ON DELETE CASCADE,
+    position INTEGER NOT NULL,
+    diff_id TEXT NOT NULL REFERENCES layers,
+    PRIMARY KEY (image, position)
+) STRICT;
+CREATE INDEX images_of_layer ON image_layers (diff_id);
+CREATE TABLE manifests (
+    digest TEXT PRIMARY KEY,
+    image TEXT NOT NULL REFERENCES images ON DELETE CASCADE,
+    media_type TEXT NOT NULL,
+    document BLOB NOT NULL,
+    position INTEGER NOT NULL
+) STRICT;
+CREATE INDEX manifests_of_image ON manifests (image);
+CREATE TABLE manifest_blobs (
+    manifest TEXT NOT NULL REFERENCES manifests ON DELETE CASCADE,
+    position INTEGER NOT NULL,
+    digest TEXT NOT NULL REFERENCES blobs,
+    PRIMARY KEY (manifest, position)
+) STRICT;
+CREATE INDEX manifests_of_blob ON manifest_blobs (digest);
+CREATE TABLE names (
+    repository TEXT NOT NULL,
+    tag TEXT NOT NULL,
+    manifest TEXT NOT NULL REFERENCES manifests,
+    PRIMARY KEY (repository, tag)
+) STRICT;
+CREATE INDEX names_of_manifest ON names (manifest);
+CREATE TABLE containers (
+    id TEXT PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    image TEXT NOT NULL,
+    image_name TEXT NOT NULL,
+    command TEXT NOT NULL,
+    created INTEGER NOT NULL,
+    driver TEXT NOT NULL,
+    temporary INTEGER NOT NULL,
+    mountpoint BLOB
+) STRICT;
+CREATE TABLE container_layers (
+    container TEXT NOT NULL REFERENCES containers ON DELETE CASCADE,
+    position INTEGER NOT NULL,
+    diff_id TEXT NOT NULL REFERENCES layers,
+    PRIMARY KEY (container, position)
+) STRICT;
+CREATE INDEX containers_of_layer ON container_layers (diff_id);
+CREATE TABLE volumes (
+    name TEXT PRIMARY KEY,
+    created INTEGER NOT NULL,
+    anonymous INTEGER NOT NULL
+) STRICT;
+CREATE TABLE doomed_volumes (name TEXT PRIMARY KEY) STRICT;
+CREATE TABLE binds (
+    container TEXT NOT NULL REFERENCES containers ON DELETE CASCADE,
+    position INTEGER NOT NULL,
+    volume TEXT REFERENCES volumes,
+    source BLOB,
+    target BLOB NOT NULL,
+    read_only INTEGER NOT NULL,
+    PRIMARY KEY (container, position),
+    CHECK ((volume IS NULL) <> (source IS NULL))
+) STRICT;
+CREATE INDEX binds_of_volume ON binds (volume);
+";
+
+/// The catalog, opened.
+#[derive(Debug)]
+pub struct Catalog {
+    connection: Connection,
+}
+
+impl Catalog {
+    /// Opens the catalog of a store, and makes it when there is none.
+    ///
+    /// # Errors
+    /// It cannot be opened or made, it is damaged, or a later version of this program made it.
+    pub fn open(paths: &Paths) -> Result<Self> {
+        let file = paths.catalog();
+        // SQLite would make it with the umask's mode; the other files of the catalog take this one's.
+        std::fs::OpenOptions::new()
+            .read(true)
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .open(&file)
+            .doing("open", &file)?;
+        let connection = Connection::open(&file)?;
+        connection.busy_timeout(PATIENCE)?;
+        connection.pragma_update(None, "journal_mode", "wal")?;
+        connection.pragma_update(None, "synchronous", "normal")?;
+        connection.pragma_update(None, "foreign_keys", true)?;
+        let mut catalog = Self { connection };
+        match catalog.version()? {
+            VERSION => {}
+            0 => catalog.make_tables()?,
+            later => {
+                return Err(StoreError::new(
+                    format!("the store '{}' has version {later}", paths.root().display()),
+                    "use the newer unionmount that made it, or another --root",
+                ));
+            }
+        }
+        Ok(catalog)
+    }
+
+    fn version(&self) -> Result<i64> {
+        let get = |row: &rusqlite::Row<'_>| row.get(0);
+        Ok(self.connection.query_row("PRAGMA user_version", [], get)?)
+    }
+
+    fn make_tables(&mut self) -> Result<()> {
+        self.change(|db| {
+            // Another command may have made them meanwhile.
+            let version: i64 = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+            if version == 0 {
+                db.execute_batch(TABLES)?;
+                db.pragma_update(None, "user_version", VERSION)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// For reading. Several reads that must agree belong into [`Catalog::view`].
+    #[must_use]
+    pub fn read(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// Several reads of one state.
+    ///
+    /// # Errors
+    /// Those of `look`, and of the catalog.
+    pub fn view<T>(&mut self, look: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+        let transaction = self
+            .connection
+            .transaction_with_behavior(TransactionBehavior::Deferred)?;
+        look(&transaction)
+    }
+
+    /// One change: all of it or nothing. Nobody else changes anything while `change` runs.
+    ///
+    /// # Errors
+    /// Those of `change`, which undo it, and of the catalog.
+    pub fn change<T>(&mut self, change: impl FnOnce(&Transaction<'_>) -> Result<T>) -> Result<T> {
+        let transaction = self
+            .connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let result = change(&transaction)?;
+        transaction.commit()?;
+        Ok(result)
+    }
+
+    /// What SQLite finds wrong with the file itself; nothing when it is sound.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn damages(&self) -> Result<Vec<String>> {
+        let mut statement = self.connection.prepare("PRAGMA integrity_check")?;
+        let found = statement.query_map([], |row| row.get::<_, String>(0))?;
+        let mut damages: Vec<String> = found.collect::<rusqlite::Result<_>>()?;
+        damages.retain(|line| line != "ok");
+        let mut statement = self.connection.prepare("PRAGMA foreign_key_check")?;
+        let found = statement.query_map([], |row| {
+            Ok(format!(
+                "a row of {} refers to a row of {} that is not there",
+                row.get::<_, String>(0)?,
+                row.get::<_, String>(2)?
+            ))
+        })?;
+        for line in found {
+            damages.push(line?);
+        }
+        Ok(damages)
+    }
+}
+
+/// Sizes and counts are positive in Rust and signed in SQLite.
+pub(super) fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// The other way round.
+pub(super) fn unsigned(value: i64) -> u64 {
+    u64::try_from(value).unwrap_or(0)
+}
+
+/// All rows of a query of one column of text.
+pub(super) fn strings(
+    db: &Connection,
+    sql: &str,
+    parameters: impl rusqlite::Params,
+) -> Result<Vec<String>> {
+    let mut statement = db.prepare_cached(sql)?;
+    let rows = statement.query_map(parameters, |row| row.get(0))?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// Whether a query has a row.
+pub(super) fn exists(
+    db: &Connection,
+    sql: &str,
+    parameters: impl rusqlite::Params,
+) -> Result<bool> {
+    let mut statement = db.prepare_cached(sql)?;
+    Ok(statement
+        .query_row(parameters, |_| Ok(()))
+        .optional()?
+        .is_some())
+}
+
+/// Text for a GLOB pattern that stands for itself at the beginning of a column: only characters of ids and names.
+pub(super) fn is_plain(text: &str) -> bool {
+    !text.is_empty()
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-' | b':'))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_catalog_is_made_once_and_refuses_what_it_does_not_know() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths::new(dir.path().to_owned());
+        Catalog::open(&paths).unwrap();
+        let mut catalog = Catalog::open(&paths).unwrap();
+        assert!(catalog.damages().unwrap().is_empty());
+        let failed: Result<()> = catalog.change(|db| {
+            db.execute("INSERT INTO volumes VALUES ('v', 1, 0)", [])?;
+            Err(StoreError::new("no", "none"))
+        });
+        assert!(failed.is_err());
+        assert!(!exists(catalog.read(), "SELECT 1 FROM volumes", []).unwrap());
+        catalog
+            .connection
+            .pragma_update(None, "user_version", VERSION + 1)
+            .unwrap();
+        drop(catalog);
+        let message = Catalog::open(&paths).unwrap_err().to_string();
+        assert!(message.contains("newer unionmount"), "{message}");
+        std::fs::write(
+            paths.catalog(),
+            "this is no database, however long it may be",
+        )
+        .unwrap();
+        let message = Catalog::open(&paths).unwrap_err().to_string();
+        assert!(message.contains("backup"), "{message}");
+    }
+}

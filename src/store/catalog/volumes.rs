@@ -1,0 +1,128 @@
+//! Volumes: directories that outlive containers.
+
+use rusqlite::{Connection, OptionalExtension, Row, Transaction};
+
+use super::{is_plain, strings};
+use crate::store::error::{Result, StoreError};
+
+/// A volume.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Volume {
+    /// Its name.
+    pub name: String,
+    /// When it was made, in seconds since 1970.
+    pub created: i64,
+    /// Nobody gave it a name: `prune` takes it.
+    pub anonymous: bool,
+}
+
+fn volume(row: &Row<'_>) -> rusqlite::Result<Volume> {
+    Ok(Volume {
+        name: row.get(0)?,
+        created: row.get(1)?,
+        anonymous: row.get(2)?,
+    })
+}
+
+const VOLUME: &str = "SELECT name, created, anonymous FROM volumes";
+
+/// A volume by its whole name.
+///
+/// # Errors
+/// Those of the catalog, as everywhere here.
+pub fn find(db: &Connection, name: &str) -> Result<Option<Volume>> {
+    let mut statement = db.prepare_cached(&format!("{VOLUME} WHERE name = ?"))?;
+    Ok(statement.query_row([name], volume).optional()?)
+}
+
+/// Finds a volume by name or its unique beginning.
+///
+/// # Errors
+/// There is none, or several names begin so.
+pub fn resolve(db: &Connection, word: &str) -> Result<Volume> {
+    if let Some(found) = find(db, word)? {
+        return Ok(found);
+    }
+    let mut found = Vec::new();
+    if is_plain(word) {
+        let mut statement =
+            db.prepare_cached(&format!("{VOLUME} WHERE name GLOB ? || '*' LIMIT 2"))?;
+        for row in statement.query_map([word], volume)? {
+            found.push(row?);
+        }
+    }
+    match (found.pop(), found.pop()) {
+        (Some(only), None) => Ok(only),
+        (None, _) => Err(StoreError::new(
+            format!("there is no volume '{}'", word.escape_debug()),
+            "see 'unionmount volume ls'",
+        )),
+        _ => Err(StoreError::new(
+            format!("several volumes begin with '{word}'"),
+            "give more of the one that is meant",
+        )),
+    }
+}
+
+/// All volumes by name.
+///
+/// # Errors
+/// Those of the catalog.
+pub fn all(db: &Connection) -> Result<Vec<Volume>> {
+    let mut statement = db.prepare_cached(&format!("{VOLUME} ORDER BY name"))?;
+    let rows = statement.query_map([], volume)?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// Records a volume.
+///
+/// # Errors
+/// Those of the catalog; it is there already.
+pub fn insert(db: &Transaction<'_>, volume: &Volume) -> Result<()> {
+    db.execute(
+        "INSERT INTO volumes VALUES (?, ?, ?)",
+        (&volume.name, volume.created, volume.anonymous),
+    )?;
+    Ok(())
+}
+
+/// Forgets a volume, and remembers that its directory is to go: one that nobody knows and nobody doomed may be what is left
+/// of a lost catalog.
+///
+/// # Errors
+/// Those of the catalog; a container uses it.
+pub fn delete(db: &Transaction<'_>, name: &str) -> Result<()> {
+    db.execute("DELETE FROM volumes WHERE name = ?", [name])?;
+    db.execute("INSERT OR IGNORE INTO doomed_volumes VALUES (?)", [name])?;
+    Ok(())
+}
+
+/// Whether a volume's directory is to go.
+///
+/// # Errors
+/// Those of the catalog.
+pub fn is_doomed(db: &Connection, name: &str) -> Result<bool> {
+    super::exists(db, "SELECT 1 FROM doomed_volumes WHERE name = ?", [name])
+}
+
+/// The directory is gone, or in use again.
+///
+/// # Errors
+/// Those of the catalog.
+pub fn undoom(db: &Transaction<'_>, name: &str) -> Result<()> {
+    db.execute("DELETE FROM doomed_volumes WHERE name = ?", [name])?;
+    Ok(())
+}
+
+/// The names of the containers that use a volume.
+///
+/// # Errors
+/// Those of the catalog.
+pub fn users(db: &Connection, name: &str) -> Result<Vec<String>> {
+    strings(
+        db,
+        "SELECT DISTINCT containers.name FROM binds JOIN containers ON container = containers.id
+         WHERE volume = ? ORDER BY 1",
+        [name],
+    )
+}

@@ -1,0 +1,437 @@
+//! `system check`: does the disk have what the catalog says, and nothing else?
+//!
+//! Repairs only take away what nobody refers to, correct numbers, and unpack layers again from their archives. They are made
+//! one by one; killed between two, the next check finds the rest.
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::Store;
+use super::area::{Area, abandoned};
+use super::catalog::containers::{self, Driver};
+use super::catalog::images;
+use super::catalog::layers::{self, Blob, Layer};
+use super::catalog::volumes::{self, Volume};
+use super::error::{Doing, Result};
+use super::gc::take;
+use super::paths::PRIVATE;
+use super::size::measure;
+use super::{compare, time};
+use crate::archive::digest::HashingWriter;
+use crate::archive::{Compression, Digest, Expect, Limits, Unpack, Unpacked, unpack};
+
+/// Something that is not as it should be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Finding {
+    /// What, in one line.
+    pub what: String,
+    /// It was put right.
+    pub repaired: bool,
+    /// What to do when it was not.
+    pub cure: String,
+}
+
+/// How thorough a check is, and whether it puts things right.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CheckOptions {
+    /// Read every archive, verify its digests, and compare each layer with it, entry by entry.
+    pub deep: bool,
+    /// Put right what can be.
+    pub repair: bool,
+}
+
+/// What a check found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Report {
+    /// Layers that were looked at.
+    pub layers: usize,
+    /// Images that were looked at.
+    pub images: usize,
+    /// Containers that were looked at.
+    pub containers: usize,
+    /// Volumes that were looked at.
+    pub volumes: usize,
+    /// What is not as it should be.
+    pub findings: Vec<Finding>,
+}
+
+impl Report {
+    /// Whether something is still wrong.
+    #[must_use]
+    pub fn is_bad(&self) -> bool {
+        self.findings.iter().any(|finding| !finding.repaired)
+    }
+
+    fn add(&mut self, what: String, repaired: bool, cure: &str) {
+        self.findings.push(Finding {
+            what,
+            repaired,
+            cure: cure.to_owned(),
+        });
+    }
+}
+
+const REPAIR: &str = "run 'unionmount system check --repair'";
+const RELOAD: &str = "remove the images that have it (unionmount layer ls) and load them again";
+
+impl Store {
+    /// Checks the store.
+    ///
+    /// # Errors
+    /// The catalog or a directory cannot be read at all.
+    pub fn check(&mut self, options: CheckOptions) -> Result<Report> {
+        let mut report = Report::default();
+        for damage in self.catalog.damages()? {
+            report.add(
+                format!("the catalog: {damage}"),
+                false,
+                "restore catalog.sqlite from a backup, or move the store away and load the images again",
+            );
+        }
+        self.check_leftovers(options, &mut report)?;
+        for layer in layers::all(self.db())? {
+            report.layers += 1;
+            self.check_layer(&layer, options, &mut report)?;
+        }
+        self.check_images(options, &mut report)?;
+        self.check_containers(options, &mut report)?;
+        self.check_volumes(options, &mut report)?;
+        Ok(report)
+    }
+
+    fn check_leftovers(&mut self, options: CheckOptions, report: &mut Report) -> Result<()> {
+        let areas = abandoned(&self.paths)?;
+        let names: Vec<String> = areas
+            .iter()
+            .map(|area| area.dir().display().to_string())
+            .collect();
+        if options.repair {
+            drop(areas);
+        } else {
+            // They stay: only their locks are given back.
+            areas.into_iter().for_each(Area::leave);
+        }
+        for name in names {
+            report.add(
+                format!("a command that died left '{name}'"),
+                options.repair,
+                "run 'unionmount system prune', or 'unionmount system check --repair'",
+            );
+        }
+        let orphans = self.orphans()?;
+        if options.repair && !orphans.is_empty() {
+            self.adopt_volumes(&orphans)?;
+            self.collect_leftovers()?;
+        }
+        for orphan in orphans {
+            let still_there = self.orphans()?.contains(&orphan);
+            report.add(
+                format!("'{}' is not in the catalog", orphan.display()),
+                options.repair && !still_there,
+                REPAIR,
+            );
+        }
+        Ok(())
+    }
+
+    /// Volumes with content that nobody removed come back into the catalog.
+    fn adopt_volumes(&mut self, orphans: &[std::path::PathBuf]) -> Result<()> {
+        let paths = self.paths.clone();
+        self.catalog.change(|db| {
+            for orphan in orphans {
+                if let Ok(name) = orphan.strip_prefix(paths.volumes())
+                    && paths.is_lost_volume(db, orphan)?
+                {
+                    let name = name.to_string_lossy().into_owned();
+                    if volumes::find(db, &name)?.is_none() {
+                        volumes::insert(
+                            db,
+                            &Volume {
+                                name,
+                                created: time::now(),
+                                anonymous: false,
+                            },
+                        )?;
+                    }
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn check_layer(
+        &mut self,
+        layer: &Layer,
+        options: CheckOptions,
+        report: &mut Report,
+    ) -> Result<()> {
+        let name = &layer.short;
+        let tree = self.paths.layer_tree(name);
+        let blobs = layers::blobs_of(self.db(), &layer.diff_id)?;
+        let mut sound = Vec::new();
+        for blob in blobs {
+            match self.check_blob(layer, &blob, options.deep)? {
+                None => sound.push(blob),
+                Some(what) => report.add(format!("layer {name}: {what}"), false, RELOAD),
+            }
+        }
+        if !tree.is_dir() {
+            let repaired = options.repair && self.unpack_again(layer, &sound)?;
+            report.add(
+                format!(
+                    "layer {name}: its directory '{}' is missing",
+                    tree.display()
+                ),
+                repaired,
+                if sound.is_empty() { RELOAD } else { REPAIR },
+            );
+            return Ok(());
+        }
+        if options.deep
+            && let Some(blob) = sound.first()
+            && let Some(difference) = self.compare_with(layer, blob)?
+        {
+            let repaired = options.repair && self.unpack_again(layer, &sound)?;
+            report.add(
+                format!("layer {name}: its directory is not what its archive holds: {difference}"),
+                repaired,
+                REPAIR,
+            );
+            return Ok(());
+        }
+        let size = measure(&tree)?.size;
+        if size != layer.size {
+            if options.repair {
+                self.catalog
+                    .change(|db| layers::set_size(db, &layer.diff_id, size))?;
+            }
+            report.add(
+                format!(
+                    "layer {name}: it has {size} bytes, the catalog says {}",
+                    layer.size
+                ),
+                options.repair,
+                "run 'unionmount system check --deep' to see what was changed",
+            );
+        }
+        Ok(())
+    }
+
+    /// What is wrong with an archive, if anything.
+    fn check_blob(&self, layer: &Layer, blob: &Blob, deep: bool) -> Result<Option<String>> {
+        let path = self.paths.layer(&layer.short).join(blob.file_name());
+        let shown = super::ids::short(&blob.digest);
+        let Ok(meta) = fs::metadata(&path) else {
+            return Ok(Some(format!("its archive {shown} is missing")));
+        };
+        if meta.len() != blob.stored_size {
+            return Ok(Some(format!(
+                "its archive {shown} has {} bytes, not {}",
+                meta.len(),
+                blob.stored_size
+            )));
+        }
+        if !deep {
+            return Ok(None);
+        }
+        let digest_of = |mut from: Box<dyn io::Read>| {
+            let mut hash = HashingWriter::new(io::sink());
+            io::copy(&mut from, &mut hash).map(|_| hash.finish().1.to_string())
+        };
+        let as_received = digest_of(self.open_blob(blob)?);
+        if as_received.as_ref().ok() != Some(&blob.digest) {
+            return Ok(Some(format!("its archive {shown} is damaged")));
+        }
+        if blob.compression != Compression::None {
+            let plain = digest_of(Box::new(self.open_plain(blob)?));
+            if plain.as_ref().ok() != Some(&layer.diff_id) {
+                return Ok(Some(format!("its archive {shown} holds another layer")));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Unpacks a layer from one of its archives.
+    fn unpack_into(
+        &self,
+        layer: &Layer,
+        blob: &Blob,
+        area: &Area,
+    ) -> Result<(std::path::PathBuf, Unpacked)> {
+        let tree = area.join("diff");
+        super::remove::remove_tree(&tree)?;
+        fs::DirBuilder::new()
+            .mode(0o755)
+            .create(&tree)
+            .doing("mkdir", &tree)?;
+        let path = self.blob_file(blob)?;
+        let options = Unpack {
+            expect: Expect {
+                diff_id: layer.diff_id.parse::<Digest>().ok(),
+                ..Expect::default()
+            },
+            limits: Limits {
+                // It was accepted once.
+                bytes: u64::MAX,
+                ..Limits::default()
+            },
+            ..Unpack::default()
+        };
+        let file = File::open(&path).doing("open", &path)?;
+        let unpacked = unpack(file, &tree, &options).map_err(|error| {
+            super::StoreError::new(format!("layer {}: {error}", layer.short), RELOAD)
+        })?;
+        Ok((tree, unpacked))
+    }
+
+    fn compare_with(&self, layer: &Layer, blob: &Blob) -> Result<Option<String>> {
+        let area = Area::new(&self.paths)?;
+        let (fresh, unpacked) = self.unpack_into(layer, blob, &area)?;
+        // What the archive does not describe is as it was made.
+        let mut implied: HashSet<Vec<u8>> = unpacked.implied.into_iter().collect();
+        if !unpacked.has_root {
+            implied.insert(Vec::new());
+        }
+        compare::first_difference(&fresh, &self.paths.layer_tree(&layer.short), &implied)
+    }
+
+    /// Puts a fresh copy in the place of a layer's tree; says whether that was possible.
+    fn unpack_again(&mut self, layer: &Layer, sound: &[Blob]) -> Result<bool> {
+        let Some(blob) = sound.first() else {
+            return Ok(false);
+        };
+        let area = Area::new(&self.paths)?;
+        let (fresh, _) = self.unpack_into(layer, blob, &area)?;
+        let size = measure(&fresh)?.size;
+        let dir = self.paths.layer(&layer.short);
+        let tree = self.paths.layer_tree(&layer.short);
+        self.catalog.change(|db| {
+            if !dir.is_dir() {
+                fs::DirBuilder::new()
+                    .mode(PRIVATE)
+                    .create(&dir)
+                    .doing("mkdir", &dir)?;
+            }
+            take(&tree, &area, "old")?;
+            fs::rename(&fresh, &tree).doing("rename", &fresh)?;
+            layers::set_size(db, &layer.diff_id, size)
+        })?;
+        Ok(true)
+    }
+
+    fn check_images(&mut self, options: CheckOptions, report: &mut Report) -> Result<()> {
+        for image in images::all(self.db())? {
+            report.images += 1;
+            let name = super::ids::short(&image.id).to_owned();
+            if Digest::of(&image.config).to_string() != image.id {
+                report.add(
+                    format!("image {name}: its configuration is damaged"),
+                    false,
+                    RELOAD,
+                );
+            }
+            let manifest = images::latest_manifest(self.db(), &image.id)?;
+            if Digest::of(&manifest.document).to_string() != manifest.digest {
+                report.add(
+                    format!("image {name}: its manifest is damaged"),
+                    false,
+                    RELOAD,
+                );
+            }
+            let file = self.paths.images().join(super::image::file_name(&image.id));
+            if fs::read(&file).ok().as_deref() != Some(&image.config) {
+                if options.repair {
+                    let area = Area::new(&self.paths)?;
+                    let built = area.join("config");
+                    fs::write(&built, &image.config).doing("write", &built)?;
+                    fs::rename(&built, &file).doing("rename", &built)?;
+                }
+                report.add(
+                    format!(
+                        "image {name}: '{}' is not its configuration",
+                        file.display()
+                    ),
+                    options.repair,
+                    REPAIR,
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn check_containers(&mut self, options: CheckOptions, report: &mut Report) -> Result<()> {
+        for container in containers::all(self.db())? {
+            report.containers += 1;
+            let dir = self.paths.container(&container.id);
+            let parts: &[&str] = match container.driver {
+                Driver::Fuse => &["upper", "work", "merged"],
+                Driver::Vfs => &["merged"],
+            };
+            for part in parts {
+                let path = dir.join(part);
+                if path.is_dir() || is_dead_mount(&path) {
+                    continue;
+                }
+                // An upper that is gone cannot be made up for.
+                let can = options.repair && *part != "upper" && container.driver == Driver::Fuse;
+                if can {
+                    fs::DirBuilder::new()
+                        .recursive(true)
+                        .mode(PRIVATE)
+                        .create(&path)
+                        .doing("mkdir", &path)?;
+                }
+                report.add(
+                    format!(
+                        "container {}: '{}' is missing",
+                        container.name,
+                        path.display()
+                    ),
+                    can,
+                    "remove the container (unionmount container rm)",
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn check_volumes(&mut self, options: CheckOptions, report: &mut Report) -> Result<()> {
+        for volume in volumes::all(self.db())? {
+            report.volumes += 1;
+            let data = self.paths.volume_data(&volume.name);
+            if data.is_dir() {
+                continue;
+            }
+            if options.repair {
+                fs::DirBuilder::new()
+                    .recursive(true)
+                    .mode(PRIVATE)
+                    .create(&data)
+                    .doing("mkdir", &data)?;
+            }
+            report.add(
+                format!(
+                    "volume {}: '{}' is missing; it is empty now",
+                    volume.name,
+                    data.display()
+                ),
+                options.repair,
+                "restore it from a backup, or remove the volume",
+            );
+        }
+        Ok(())
+    }
+}
+
+/// The mountpoint of a daemon that was killed is no directory to stat(2).
+fn is_dead_mount(path: &Path) -> bool {
+    fs::symlink_metadata(path)
+        .is_err_and(|error| error.raw_os_error() == Some(rustix::io::Errno::NOTCONN.raw_os_error()))
+}

@@ -1,0 +1,208 @@
+//! `container commit` and `container export`.
+//!
+//! The changes are packed by one thread and unpacked into a new layer by another, in one pass, so that the layer in the store is
+//! what its archive says. Then everything gets its place as with `image load`. A mounted container is read through
+//! a view of its own: what was closed is in the upper.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+
+use super::Store;
+use super::area::Area;
+use super::catalog::containers::{self, Container, Driver};
+use super::catalog::images;
+use super::catalog::layers::{self, Blob, blob_file};
+use super::documents::config::{Addition, extend};
+use super::error::{Doing, Result, StoreError};
+use super::load::{NewImage, Published, Ready};
+use super::lock;
+use super::paths::PRIVATE;
+use super::reference::Reference;
+use super::size::measure;
+use super::time;
+use super::vfs;
+use crate::archive::{Compression, Digest, Pack, Unpack, diff, export, unpack};
+use crate::union::Config;
+
+/// What a commit makes.
+#[derive(Clone, Debug, Default)]
+pub struct CommitOptions {
+    /// The name of the new image.
+    pub name: Option<Reference>,
+    /// Who made it.
+    pub author: String,
+    /// Why.
+    pub message: String,
+    /// Instructions as in a Dockerfile.
+    pub changes: Vec<String>,
+}
+
+/// What a container's tree is made of, for reading.
+pub struct View {
+    /// The layers and the changes.
+    pub config: Config,
+    /// Where changes of a copied tree were gathered.
+    _area: Option<Area>,
+}
+
+impl Store {
+    /// Opens a container's tree for reading, whatever its driver.
+    ///
+    /// # Errors
+    /// Those of the catalog and of the disk.
+    pub fn view(&self, container: &Container) -> Result<View> {
+        match container.driver {
+            Driver::Fuse => Ok(View {
+                config: self.view_of(container)?,
+                _area: None,
+            }),
+            Driver::Vfs => {
+                let area = Area::new(&self.paths)?;
+                let lowers = self.lowers_of_container(&container.id)?;
+                let tree = self.paths.merged(&container.id);
+                let config = vfs::changes_as_upper(&lowers, &tree, &area)?;
+                Ok(View {
+                    config,
+                    _area: Some(area),
+                })
+            }
+        }
+    }
+
+    /// Makes an image of a container: the layers of its image, and its changes as one more. Gives the new image's id.
+    ///
+    /// # Errors
+    /// There is no such container, its image was removed by force, a change is wrong, or the disk is full.
+    pub fn commit(&mut self, word: &str, options: &CommitOptions) -> Result<String> {
+        let container = containers::resolve(self.db(), word)?;
+        let _used = lock::share(&self.paths.container(&container.id))?
+            .ok_or_else(|| super::container::in_use(&container))?;
+        let base = images::find(self.db(), &container.image)?.ok_or_else(|| {
+            StoreError::new(
+                format!(
+                    "the image of container {} was removed by force",
+                    container.name
+                ),
+                "export the container instead (unionmount container export)",
+            )
+        })?;
+        let created = time::creation()?;
+        let area = Area::new(&self.paths)?;
+        let view = self.view(&container)?;
+        let ready = pack_changes(&view.config, &area)?;
+        let diff_id: Digest = ready
+            .blob
+            .diff_id
+            .parse()
+            .map_err(|_| super::documents::malformed("the new layer", "its digest is none"))?;
+        let config = extend(
+            &base.config,
+            &Addition {
+                diff_id,
+                created: &created,
+                author: &options.author,
+                message: &options.message,
+                created_by: "unionmount container commit",
+                changes: &options.changes,
+            },
+        )?;
+        let id = Digest::of(&config).to_string();
+        let stack = layers::of_container(self.db(), &container.id)?;
+        let mut layers: Vec<String> = stack.into_iter().map(|layer| layer.diff_id).collect();
+        layers.push(ready.blob.diff_id.clone());
+        let image = NewImage {
+            id: id.clone(),
+            config,
+            created: time::parse(&created),
+            layers,
+            manifest: None,
+            blobs: Vec::new(),
+            names: options.name.iter().cloned().collect(),
+        };
+        let mut ready = BTreeMap::from([(diff_id.to_string(), ready)]);
+        match self.publish(&area, &mut ready, &[image])? {
+            Published::Done => Ok(id),
+            // The container keeps its layers.
+            Published::Missing => Err(super::image::vanished(word)),
+        }
+    }
+
+    /// Writes what a container shows as one flat tar. Volumes are not in it, as with docker.
+    ///
+    /// # Errors
+    /// There is no such container, a name that no tar can hold, and failures of writing.
+    pub fn export(&self, word: &str, out: impl Write) -> Result<()> {
+        let container = containers::resolve(self.db(), word)?;
+        let _used = lock::share(&self.paths.container(&container.id))?
+            .ok_or_else(|| super::container::in_use(&container))?;
+        let view = self.view(&container)?;
+        export(&view.config, out, &Pack::default()).map_err(|error| cannot_pack(&error))?;
+        Ok(())
+    }
+}
+
+fn cannot_pack(error: &crate::archive::Error) -> StoreError {
+    StoreError::new(
+        format!("cannot pack the container: {error}"),
+        "make room where it is written to, or remove what cannot be packed",
+    )
+}
+
+/// Packs the changes and unpacks them as a layer.
+fn pack_changes(view: &Config, area: &Area) -> Result<Ready> {
+    let dir = area.join("layer");
+    fs::DirBuilder::new()
+        .mode(PRIVATE)
+        .create(&dir)
+        .doing("mkdir", &dir)?;
+    let tree = dir.join("diff");
+    fs::create_dir(&tree).doing("mkdir", &tree)?;
+    fs::set_permissions(&tree, fs::Permissions::from_mode(0o755)).doing("chmod", &tree)?;
+    let kept = dir.join("archive");
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(&kept)
+        .doing("create", &kept)?;
+    let upper = view.upper.clone().unwrap_or_default();
+    let (reader, writer) = std::io::pipe().doing("pipe", &dir)?;
+    let (packed, unpacked) = std::thread::scope(|scope| {
+        let packer = scope.spawn(|| diff(&upper, &view.lowers, writer, &Pack::default()));
+        let options = Unpack {
+            keep: Some(&file),
+            ..Unpack::default()
+        };
+        let unpacked = unpack(reader, &tree, &options);
+        (packer.join(), unpacked)
+    });
+    match packed {
+        Ok(packed) => packed.map_err(|error| cannot_pack(&error))?,
+        Err(_) => {
+            return Err(StoreError::new(
+                "packing the changes broke off",
+                "report this, it is a mistake in unionmount",
+            ));
+        }
+    };
+    let got = unpacked.map_err(|error| cannot_pack(&error))?;
+    let digest = got.digest.to_string();
+    let place = dir.join(blob_file(&digest));
+    fs::rename(&kept, &place).doing("rename", &kept)?;
+    Ok(Ready {
+        size: measure(&tree)?.size,
+        has_tree: true,
+        tar_size: got.size,
+        has_root: got.has_root,
+        blob: Blob {
+            digest,
+            diff_id: got.diff_id.to_string(),
+            size: got.compressed_size,
+            compression: Compression::None,
+            stored_size: file.metadata().doing("stat", &place)?.len(),
+        },
+        dir,
+    })
+}

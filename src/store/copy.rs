@@ -1,0 +1,297 @@
+//! Copying what a union shows into a directory: for new volumes, and for containers where there is no FUSE.
+//!
+//! The directory is itself opened as a union that has nothing but an upper, so that owners and devices are stored as the
+//! user at hand can store them, and read back so. Data are shared with the layers where the disk can do that (reflinks), never
+//! by hard links: a change of the copy must not change a layer. Killed meanwhile, the directory has a part of it; it is
+//! moved to its place when it is complete.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use rustix::fs::XattrFlags;
+use rustix::io::Errno;
+
+use super::error::{Result, StoreError};
+use super::mount::record_form;
+use crate::layer::stat::Kind;
+use crate::layer::upper::SetTime;
+use crate::union::{self, Attr, Caller, Config, Entry, New, NodeId, SetAttr, Union};
+
+/// Copies a directory of a union with everything in it, its own attributes included. `into` and `work` exist and are empty.
+///
+/// # Errors
+/// The disk is full, or cannot store what there is.
+pub fn copy_tree(source: &Union, from: NodeId, into: &Path, work: &Path) -> Result<()> {
+    let target = target(into, work)?;
+    let mut copy = Copy::new(source, &target);
+    let copied = copy.dir(from, NodeId::ROOT).and_then(|()| copy.root(from));
+    copied.map_err(|error| cannot(into, &error))
+}
+
+/// Copies the attributes of a union's root to a directory that exists and is empty.
+///
+/// # Errors
+/// The disk cannot store them.
+pub fn copy_root(source: &Config, into: &Path, work: &Path) -> Result<()> {
+    let (source, target) = (Union::open(source)?, target(into, work)?);
+    let copied = Copy::new(&source, &target).root(NodeId::ROOT);
+    copied.map_err(|error| cannot(into, &error))
+}
+
+/// A directory as a union of its own.
+fn target(into: &Path, work: &Path) -> Result<Union> {
+    Ok(Union::open(&Config {
+        upper: Some(into.to_owned()),
+        work: Some(work.to_owned()),
+        volatile: true,
+        xattr_permissions: record_form(),
+        ..Config::default()
+    })?)
+}
+
+fn cannot(into: &Path, error: &union::Error) -> StoreError {
+    StoreError::new(
+        format!("cannot copy into '{}': {error}", into.display()),
+        "make room on the disk, or use a disk that can store owners and xattrs",
+    )
+}
+
+/// Finds a directory of a union by its absolute path. Symlinks are followed within the union, as a container would follow
+/// them. `None` when there is none.
+///
+/// # Errors
+/// The disk cannot be read, or symlinks lead in a circle.
+pub fn find_dir(source: &Union, path: &Path) -> Result<Option<NodeId>> {
+    /// As many as the kernel follows.
+    const MOST_LINKS: usize = 40;
+    let unreadable = |error: union::Error| {
+        StoreError::new(
+            format!("cannot read '{}' of the image: {error}", path.display()),
+            "run 'unionmount system check'",
+        )
+    };
+    let mut left: Vec<Vec<u8>> = parts(path.as_os_str().as_encoded_bytes());
+    let mut way = vec![NodeId::ROOT];
+    let mut links = 0;
+    while let Some(name) = left.pop() {
+        if name == b".." {
+            if way.len() > 1 {
+                way.pop();
+            }
+            continue;
+        }
+        let here = way.last().copied().unwrap_or(NodeId::ROOT);
+        let Some(entry) = source.lookup(here, &name).map_err(unreadable)? else {
+            return Ok(None);
+        };
+        match entry.attr.kind() {
+            Kind::Dir => way.push(entry.node),
+            Kind::Symlink if links < MOST_LINKS => {
+                links += 1;
+                let target = source.readlink(entry.node).map_err(unreadable)?;
+                if target.starts_with(b"/") {
+                    way.truncate(1);
+                }
+                left.extend(parts(&target));
+            }
+            _ => return Ok(None),
+        }
+    }
+    Ok(way.last().copied())
+}
+
+/// The parts of a path, the last one first.
+fn parts(path: &[u8]) -> Vec<Vec<u8>> {
+    let parts = path.split(|byte| *byte == b'/');
+    let mut parts: Vec<Vec<u8>> = parts
+        .filter(|part| !part.is_empty() && *part != b".")
+        .map(<[u8]>::to_vec)
+        .collect();
+    parts.reverse();
+    parts
+}
+
+/// A copy under way.
+pub(super) struct Copy<'a> {
+    source: &'a Union,
+    target: &'a Union,
+    /// What was made of files with several names.
+    linked: HashMap<u64, NodeId>,
+}
+
+impl<'a> Copy<'a> {
+    pub(super) fn new(source: &'a Union, target: &'a Union) -> Self {
+        Self {
+            source,
+            target,
+            linked: HashMap::new(),
+        }
+    }
+
+    /// The attributes of a directory for the root of the target.
+    fn root(&self, from: NodeId) -> union::Result<()> {
+        let attr = self.source.getattr(from)?;
+        self.dress(from, NodeId::ROOT, &attr)
+    }
+
+    /// Copies what is in a directory.
+    fn dir(&mut self, from: NodeId, to: NodeId) -> union::Result<()> {
+        let mut names = Vec::new();
+        self.source.readdir(from, 0, |entry| {
+            if !matches!(&*entry.name, b"." | b"..") {
+                names.push(entry.name.clone());
+            }
+            true
+        })?;
+        for name in names {
+            let Some(entry) = self.source.lookup(from, &name)? else {
+                continue;
+            };
+            self.entry(&entry, to, &name)?;
+            self.source.forget(entry.node, 1);
+        }
+        Ok(())
+    }
+
+    /// Copies an entry with everything in it to a name that is free.
+    pub(super) fn entry(&mut self, entry: &Entry, to: NodeId, name: &[u8]) -> union::Result<()> {
+        let attr = &entry.attr;
+        let kind = attr.kind();
+        let has_names = kind != Kind::Dir && attr.nlink > 1;
+        if has_names && let Some(made) = self.linked.get(&attr.ino) {
+            let linked = self.target.link(*made, to, name)?;
+            self.target.forget(linked.node, 1);
+            return Ok(());
+        }
+        let target;
+        let new = match kind {
+            Kind::Dir => New::Dir { mode: attr.mode },
+            Kind::Symlink => {
+                target = self.source.readlink(entry.node)?;
+                New::Symlink { target: &target }
+            }
+            kind => New::Node {
+                kind,
+                mode: attr.mode,
+                rdev: attr.rdev,
+            },
+        };
+        let caller = Caller {
+            uid: attr.uid,
+            gid: attr.gid,
+            ..Caller::default()
+        };
+        let made = self.target.make(to, name, &new, &caller)?;
+        match kind {
+            Kind::Dir => self.dir(entry.node, made.node)?,
+            Kind::File => self.target.fill_from(made.node, self.source, entry.node)?,
+            _ => {}
+        }
+        self.dress(entry.node, made.node, attr)?;
+        if has_names {
+            self.linked.insert(attr.ino, made.node);
+        } else {
+            self.target.forget(made.node, 1);
+        }
+        Ok(())
+    }
+
+    /// Owner and mode, which clear capabilities, then xattrs, and the times last.
+    pub(super) fn dress(&self, from: NodeId, to: NodeId, attr: &Attr) -> union::Result<()> {
+        self.target.setattr(
+            to,
+            &SetAttr {
+                uid: Some(attr.uid),
+                gid: Some(attr.gid),
+                mode: (attr.kind() != Kind::Symlink).then_some(attr.mode),
+                ..SetAttr::default()
+            },
+        )?;
+        let names = self.source.listxattr(from)?;
+        for name in names
+            .split(|byte| *byte == 0)
+            .filter(|name| !name.is_empty())
+        {
+            let value = match self.source.getxattr(from, name) {
+                Err(error) if error.errno() == Errno::NODATA => continue,
+                value => value?,
+            };
+            match self.target.setxattr(to, name, &value, XattrFlags::empty()) {
+                // `trusted.` and `security.` names, for an ordinary user; and disks without ACLs.
+                Err(error)
+                    if matches!(
+                        error.errno(),
+                        Errno::PERM | Errno::OPNOTSUPP | Errno::ACCESS
+                    ) =>
+                {
+                    log::debug!("xattr {} is not copied: {error}", name.escape_ascii());
+                }
+                result => result?,
+            }
+        }
+        let times = SetAttr {
+            atime: SetTime::At(attr.atime),
+            mtime: SetTime::At(attr.mtime),
+            ..SetAttr::default()
+        };
+        self.target.setattr(to, &times).map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::os::unix::fs::{MetadataExt, symlink};
+
+    use super::*;
+
+    #[test]
+    fn a_merged_tree_is_copied() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        for name in ["new/d", "old/d/e", "into", "work"] {
+            std::fs::create_dir_all(at(name)).unwrap();
+        }
+        std::fs::write(at("old/d/f"), "old").unwrap();
+        std::fs::write(at("old/d/gone"), "x").unwrap();
+        std::fs::write(at("new/d/.wh.gone"), "").unwrap();
+        std::fs::hard_link(at("old/d/f"), at("old/d/e/again")).unwrap();
+        symlink("d/e", at("old/way")).unwrap();
+        symlink("/way/../e", at("old/round")).unwrap();
+        symlink("loop", at("old/loop")).unwrap();
+        let source = Union::open(&Config {
+            lowers: vec![at("new"), at("old")],
+            ..Config::default()
+        })
+        .unwrap();
+        copy_tree(&source, NodeId::ROOT, &at("into"), &at("work")).unwrap();
+        assert_eq!(std::fs::read_to_string(at("into/d/f")).unwrap(), "old");
+        assert!(!at("into/d/gone").exists() && !at("into/d/.wh.gone").exists());
+        let (one, two) = (
+            at("into/d/f").metadata().unwrap(),
+            at("into/d/e/again").metadata().unwrap(),
+        );
+        assert_eq!((one.ino(), one.nlink()), (two.ino(), 2));
+        assert_ne!(one.ino(), at("old/d/f").metadata().unwrap().ino());
+        assert_eq!(
+            one.mtime_nsec(),
+            at("old/d/f").metadata().unwrap().mtime_nsec()
+        );
+        assert_eq!(
+            std::fs::read_link(at("into/way")).unwrap(),
+            Path::new("d/e")
+        );
+
+        let found = find_dir(&source, Path::new("/way")).unwrap();
+        assert_eq!(found, find_dir(&source, Path::new("/d/../d/e/")).unwrap());
+        assert_eq!(found, find_dir(&source, Path::new("/round")).unwrap());
+        assert!(found.is_some());
+        for missing in ["/none", "/d/f", "/loop"] {
+            assert_eq!(
+                find_dir(&source, Path::new(missing)).unwrap(),
+                None,
+                "{missing}"
+            );
+        }
+    }
+}

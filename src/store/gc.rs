@@ -1,0 +1,224 @@
+//! Taking away what nobody refers to.
+//!
+//! Rows go first, in one transaction (see [`catalog`](super::catalog)). Then each directory whose row is gone is moved into
+//! an area, in a transaction that sees that no new row came meanwhile, and deleted there. Killed between any two steps,
+//! directories without rows stay: the next collection finds them, as it finds the areas of commands that died.
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, Transaction};
+
+use super::Store;
+use super::area::{Area, abandoned};
+use super::catalog::layers::{self, Layer};
+use super::catalog::{Catalog, containers, images, strings};
+use super::error::{Doing, Result};
+use super::lock::is_locked;
+use super::size::measure;
+use super::volume::{data_of, is_empty};
+
+/// What was taken away.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Collected {
+    /// Layers, by diffID.
+    pub layers: Vec<String>,
+    /// Directories that no row knew, and areas of commands that died.
+    pub leftovers: usize,
+    /// Bytes on the disk that were freed.
+    pub freed: u64,
+}
+
+impl Collected {
+    /// Adds up two collections.
+    pub fn add(&mut self, other: Self) {
+        self.layers.extend(other.layers);
+        self.leftovers += other.leftovers;
+        self.freed = self.freed.saturating_add(other.freed);
+    }
+}
+
+impl Store {
+    /// Forgets the layers and archives that nobody has any more, and deletes them.
+    ///
+    /// # Errors
+    /// Those of the catalog and of the disk.
+    pub fn collect_layers(&mut self) -> Result<Collected> {
+        let gone = self.catalog.change(layers::forget_unreferenced)?;
+        self.delete_layers(&gone)
+    }
+
+    fn delete_layers(&mut self, gone: &[Layer]) -> Result<Collected> {
+        let mut collected = Collected::default();
+        if gone.is_empty() {
+            return Ok(collected);
+        }
+        let area = Area::new(&self.paths)?;
+        for layer in gone {
+            let place = self.paths.layer(&layer.short);
+            let taken = self.catalog.change(|db| {
+                let is_back = layers::shorts(db)?.contains(&layer.short);
+                if is_back {
+                    return Ok(None);
+                }
+                take(&place, &area, &layer.short)
+            })?;
+            if let Some(taken) = taken {
+                collected.freed += measure(&taken)?.disk;
+                collected.layers.push(layer.diff_id.clone());
+            }
+        }
+        Ok(collected)
+    }
+
+    /// Deletes everything in the store's directories that no row of the catalog knows, and what commands left that died.
+    /// Nothing that a living command works on is touched.
+    ///
+    /// # Errors
+    /// Those of the catalog and of the disk.
+    pub fn collect_leftovers(&mut self) -> Result<Collected> {
+        let mut collected = Collected::default();
+        for area in abandoned(&self.paths)? {
+            collected.leftovers += 1;
+            collected.freed += measure(area.dir())?.disk;
+        }
+        let orphans = self.orphans()?;
+        if orphans.is_empty() {
+            return Ok(collected);
+        }
+        let area = Area::new(&self.paths)?;
+        for (number, orphan) in orphans.iter().enumerate() {
+            if is_locked(orphan)? {
+                // Somebody still has it mounted or is about to.
+                continue;
+            }
+            let paths = &self.paths;
+            let taken = self.catalog.change(|db| {
+                if !paths.is_orphan(db, orphan)? || paths.is_lost_volume(db, orphan)? {
+                    return Ok(None);
+                }
+                take(orphan, &area, &number.to_string())
+            })?;
+            if let Some(taken) = taken {
+                collected.leftovers += 1;
+                collected.freed += measure(&taken)?.disk;
+            }
+        }
+        Ok(collected)
+    }
+
+    /// What lies in the store's directories without a row.
+    ///
+    /// # Errors
+    /// Those of the catalog and of the disk.
+    pub fn orphans(&mut self) -> Result<Vec<PathBuf>> {
+        let mut found = Vec::new();
+        let known = known(&self.catalog)?;
+        for dir in self.paths.kinds() {
+            for entry in fs::read_dir(&dir).doing("read", &dir)? {
+                let path = entry.doing("read", &dir)?.path();
+                if !known.contains(
+                    &path
+                        .strip_prefix(self.paths.root())
+                        .unwrap_or(&path)
+                        .to_owned(),
+                ) {
+                    found.push(path);
+                }
+            }
+        }
+        // Archives in the directories of layers.
+        for layer in layers::all(self.catalog.read())? {
+            let dir = self.paths.layer(&layer.short);
+            let Ok(listed) = fs::read_dir(&dir) else {
+                continue;
+            };
+            let blobs = layers::blobs_of(self.catalog.read(), &layer.diff_id)?;
+            for entry in listed {
+                let entry = entry.doing("read", &dir)?;
+                let name = entry.file_name();
+                let is_known =
+                    name == "diff" || blobs.iter().any(|blob| *blob.file_name() == *name);
+                if !is_known {
+                    found.push(entry.path());
+                }
+            }
+        }
+        found.sort();
+        Ok(found)
+    }
+}
+
+/// Moves something into an area, where it is deleted when the area goes; `None` when it was not there.
+pub(super) fn take(from: &Path, area: &Area, name: &str) -> Result<Option<PathBuf>> {
+    let to = area.join(&format!("gone-{name}"));
+    match fs::rename(from, &to) {
+        Ok(()) => Ok(Some(to)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).doing("rename", from),
+    }
+}
+
+/// The directories and files that rows stand for, from the root of the store.
+fn known(catalog: &Catalog) -> Result<HashSet<PathBuf>> {
+    let db = catalog.read();
+    let mut known = HashSet::new();
+    for short in layers::shorts(db)? {
+        known.insert(Path::new("layers").join(short));
+    }
+    for image in images::all(db)? {
+        known.insert(Path::new("images").join(super::image::file_name(&image.id)));
+    }
+    for container in containers::all(db)? {
+        known.insert(Path::new("containers").join(container.id));
+    }
+    for volume in super::catalog::volumes::all(db)? {
+        known.insert(Path::new("volumes").join(volume.name));
+    }
+    Ok(known)
+}
+
+impl super::paths::Paths {
+    /// The directories whose entries have rows.
+    fn kinds(&self) -> [PathBuf; 4] {
+        [
+            self.layers(),
+            self.images(),
+            self.containers(),
+            self.volumes(),
+        ]
+    }
+
+    /// Whether a directory is a volume with content that no command removed: what is left when a catalog was lost.
+    pub(super) fn is_lost_volume(&self, db: &Connection, path: &Path) -> Result<bool> {
+        let Ok(name) = path.strip_prefix(self.volumes()) else {
+            return Ok(false);
+        };
+        let name = name.to_string_lossy();
+        Ok(!is_empty(&data_of(path))? && !super::catalog::volumes::is_doomed(db, &name)?)
+    }
+
+    /// Whether something still has no row.
+    fn is_orphan(&self, db: &Transaction<'_>, path: &Path) -> Result<bool> {
+        let inside = path.strip_prefix(self.root()).unwrap_or(path);
+        let mut parts = inside.iter().map(|part| part.to_string_lossy());
+        let kind = parts.next().unwrap_or_default();
+        let name = parts.next().unwrap_or_default();
+        let file = parts.next();
+        Ok(match (&*kind, file) {
+            ("layers", None) => !layers::shorts(db)?.contains(&name.into_owned()),
+            ("layers", Some(file)) => {
+                let digest = format!("sha256:{}", file.strip_prefix("blob-").unwrap_or_default());
+                layers::find_blob(db, &digest)?.is_none() && file != "diff"
+            }
+            ("images", _) => {
+                let ids = strings(db, "SELECT id FROM images", [])?;
+                !ids.iter().any(|id| super::image::file_name(id) == name)
+            }
+            ("containers", _) => containers::find(db, &name)?.is_none(),
+            ("volumes", _) => super::catalog::volumes::find(db, &name)?.is_none(),
+            _ => false,
+        })
+    }
+}

@@ -1,0 +1,211 @@
+//! From a container, or layers, to the configuration of a union.
+
+use std::path::{Path, PathBuf};
+
+use rusqlite::Connection;
+
+use super::Store;
+use super::catalog::containers::{self, Bind, BindSource, Container};
+use super::catalog::layers;
+use super::error::{Result, StoreError};
+use super::paths::Paths;
+use crate::archive::Ownership;
+use crate::fuse::mountinfo::{self, Mount};
+use crate::union::Config;
+use crate::union::config::{RecordForm, Volume};
+
+/// What is mounted in a container's own directory, unless another place is named.
+const MERGED: &str = "merged";
+
+/// How a container is used at the moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// Nobody has it mounted.
+    Idle,
+    /// It is mounted here.
+    Mounted(PathBuf),
+    /// Its daemon was killed; the mount is dead.
+    Dead(PathBuf),
+    /// It is mounted where this process cannot see it, or another command works on it.
+    Elsewhere,
+    /// Its tree is a copy: there is nothing to mount.
+    Copied(PathBuf),
+}
+
+impl Paths {
+    /// The writable layer of a container.
+    #[must_use]
+    pub fn upper(&self, id: &str) -> PathBuf {
+        self.container(id).join("upper")
+    }
+
+    /// Where a container is mounted, or where its copy is.
+    #[must_use]
+    pub fn merged(&self, id: &str) -> PathBuf {
+        self.container(id).join(MERGED)
+    }
+}
+
+/// The form in which owners are kept where this process cannot store them.
+#[must_use]
+pub fn record_form() -> Option<RecordForm> {
+    match Ownership::possible() {
+        Ownership::Real => None,
+        Ownership::Recorded => Some(RecordForm::User),
+    }
+}
+
+impl Store {
+    /// The trees of a container's layers, newest first.
+    ///
+    /// # Errors
+    /// Those of the catalog.
+    pub fn lowers_of_container(&self, id: &str) -> Result<Vec<PathBuf>> {
+        trees(&self.paths, layers::of_container(self.db(), id)?)
+    }
+
+    /// The trees of an image's layers, newest first.
+    ///
+    /// # Errors
+    /// Those of the catalog.
+    pub fn lowers_of_image(&self, id: &str) -> Result<Vec<PathBuf>> {
+        trees(&self.paths, layers::of_image(self.db(), id)?)
+    }
+
+    /// The union of a container, to be mounted writable.
+    ///
+    /// # Errors
+    /// Those of the catalog; a bind's source is not there.
+    pub fn union_of(&self, container: &Container) -> Result<Config> {
+        let id = &container.id;
+        Ok(Config {
+            lowers: self.lowers_of_container(id)?,
+            upper: Some(self.paths.upper(id)),
+            work: Some(self.paths.container(id).join("work")),
+            xattr_permissions: record_form(),
+            volumes: self
+                .binds_of(id)?
+                .into_iter()
+                .map(|(bind, source)| Volume {
+                    source,
+                    target: bind.target,
+                    read_only: bind.read_only,
+                })
+                .collect(),
+            ..Config::default()
+        })
+    }
+
+    /// The same for reading only, without volumes: it may be mounted meanwhile.
+    ///
+    /// # Errors
+    /// Those of the catalog.
+    pub fn view_of(&self, container: &Container) -> Result<Config> {
+        Ok(Config {
+            lowers: self.lowers_of_container(&container.id)?,
+            upper: Some(self.paths.upper(&container.id)),
+            read_only: true,
+            ..Config::default()
+        })
+    }
+
+    /// What is shown inside a container, with the directories of volumes.
+    ///
+    /// # Errors
+    /// Those of the catalog.
+    pub fn binds_of(&self, id: &str) -> Result<Vec<(Bind, PathBuf)>> {
+        let binds = containers::binds_of(self.db(), id)?;
+        Ok(binds
+            .into_iter()
+            .map(|bind| {
+                let source = match &bind.source {
+                    BindSource::Volume(name) => self.paths.volume_data(name),
+                    BindSource::Directory(path) => path.clone(),
+                };
+                (bind, source)
+            })
+            .collect())
+    }
+
+    /// How a container is used. `mounts` are those of this process.
+    ///
+    /// # Errors
+    /// Its directory cannot be opened.
+    pub fn status(&self, container: &Container, mounts: &[Mount]) -> Result<Status> {
+        let merged = self.paths.merged(&container.id);
+        if container.driver == containers::Driver::Vfs {
+            return Ok(Status::Copied(merged));
+        }
+        let in_use = super::lock::is_locked(&self.paths.container(&container.id))?;
+        let place = container.mountpoint.as_deref().unwrap_or(&merged);
+        let is_here = [place, &merged]
+            .into_iter()
+            .find(|place| mountinfo::at(mounts, place).is_some_and(Mount::is_ours));
+        Ok(match (is_here, in_use) {
+            (Some(place), true) => Status::Mounted(place.to_owned()),
+            (Some(place), false) => Status::Dead(place.to_owned()),
+            (None, true) => Status::Elsewhere,
+            (None, false) => Status::Idle,
+        })
+    }
+}
+
+/// The mounts of this process.
+///
+/// # Errors
+/// `/proc` is not mounted.
+pub fn mounts() -> Result<Vec<Mount>> {
+    mountinfo::read().map_err(|error| {
+        StoreError::new(
+            format!("cannot read /proc/self/mountinfo: {error}"),
+            "mount proc on /proc",
+        )
+    })
+}
+
+fn trees(paths: &Paths, oldest_first: Vec<layers::Layer>) -> Result<Vec<PathBuf>> {
+    if oldest_first.is_empty() {
+        return Err(StoreError::new(
+            "the image has no layers",
+            "nothing can be mounted of it; images need at least one layer",
+        ));
+    }
+    Ok(oldest_first
+        .iter()
+        .rev()
+        .map(|layer| paths.layer_tree(&layer.short))
+        .collect())
+}
+
+/// The source that a container's mount shows in `/proc/mounts`: its directory, by which `umount` finds the store again.
+/// Characters that would end it there are not shown.
+#[must_use]
+pub fn source_of(paths: &Paths, id: &str) -> String {
+    let path = paths.container(id).to_string_lossy().into_owned();
+    if path
+        .chars()
+        .any(|c| c == ',' || c == '\\' || c.is_control())
+    {
+        return format!("unionmount:{id}");
+    }
+    path
+}
+
+/// The store and the container that a mount's source names.
+#[must_use]
+pub fn container_of_source(source: &str) -> Option<(PathBuf, String)> {
+    let path = Path::new(source);
+    let id = path.file_name()?.to_str()?;
+    let containers = path.parent()?;
+    let is_id = id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    (is_id && path.is_absolute() && containers.file_name()? == "containers")
+        .then_some((containers.parent()?.to_owned(), id.to_owned()))
+}
+
+/// A container by name or id.
+///
+/// # Errors
+/// There is none.
+pub fn resolve(db: &Connection, word: &str) -> Result<Container> {
+    containers::resolve(db, word)
+}

@@ -1,0 +1,203 @@
+//! Where everything of a store is.
+//!
+//! ```text
+//! ROOT/                       0700
+//!   catalog.sqlite            what refers to what: the truth (catalog.rs)
+//!   layers/SHORT/diff         a layer's tree, with its whiteouts as `.wh.` files
+//!   layers/SHORT/blob-DIGEST  the archives it came in, as received; plain tars are kept compressed
+//!   images/ID                 an image's configuration, for people; the catalog has it too
+//!   containers/ID/upper,work,merged
+//!   volumes/NAME/_data
+//!   tmp/RANDOM                work under way: locked by its living owner (area.rs)
+//! ```
+
+use std::fs;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use super::error::{Doing, Result, StoreError};
+
+/// The environment variable that names the root.
+pub const ROOT_VARIABLE: &str = "UNIONMOUNT_ROOT";
+/// Where the store of root is.
+const SYSTEM_ROOT: &str = "/var/lib/unionmount";
+/// Its name among an ordinary user's data.
+const NAME: &str = "unionmount";
+/// The file of the catalog.
+const CATALOG: &str = "catalog.sqlite";
+/// The mode of the root and of every directory that the store makes for itself.
+pub const PRIVATE: u32 = 0o700;
+
+/// The places in a store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Paths {
+    root: PathBuf,
+}
+
+impl Paths {
+    /// The places below a root, which need not exist.
+    #[must_use]
+    pub fn new(root: PathBuf) -> Self {
+        Self { root }
+    }
+
+    /// The root itself.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The catalog's file.
+    #[must_use]
+    pub fn catalog(&self) -> PathBuf {
+        self.root.join(CATALOG)
+    }
+
+    /// The directory of all layers.
+    #[must_use]
+    pub fn layers(&self) -> PathBuf {
+        self.root.join("layers")
+    }
+
+    /// The directory of one layer.
+    #[must_use]
+    pub fn layer(&self, short: &str) -> PathBuf {
+        self.layers().join(short)
+    }
+
+    /// The tree of one layer.
+    #[must_use]
+    pub fn layer_tree(&self, short: &str) -> PathBuf {
+        self.layer(short).join("diff")
+    }
+
+    /// The directory of images' configurations.
+    #[must_use]
+    pub fn images(&self) -> PathBuf {
+        self.root.join("images")
+    }
+
+    /// The directory of all containers.
+    #[must_use]
+    pub fn containers(&self) -> PathBuf {
+        self.root.join("containers")
+    }
+
+    /// The directory of one container.
+    #[must_use]
+    pub fn container(&self, id: &str) -> PathBuf {
+        self.containers().join(id)
+    }
+
+    /// The directory of all volumes.
+    #[must_use]
+    pub fn volumes(&self) -> PathBuf {
+        self.root.join("volumes")
+    }
+
+    /// The content of one volume.
+    #[must_use]
+    pub fn volume_data(&self, name: &str) -> PathBuf {
+        self.volumes().join(name).join("_data")
+    }
+
+    /// Where work under way is.
+    #[must_use]
+    pub fn tmp(&self) -> PathBuf {
+        self.root.join("tmp")
+    }
+
+    /// Whether a store is there, and belongs to this user.
+    #[must_use]
+    pub fn is_ours(&self) -> bool {
+        let own = rustix::process::geteuid().as_raw();
+        let belongs = |path: &Path| fs::symlink_metadata(path).is_ok_and(|meta| meta.uid() == own);
+        belongs(&self.root) && belongs(&self.catalog())
+    }
+
+    /// Makes what is missing, all of it private. Killed meanwhile, the next command makes the rest.
+    ///
+    /// # Errors
+    /// A directory cannot be made, or the root belongs to somebody else.
+    pub fn create(&self) -> Result<()> {
+        let mut private = fs::DirBuilder::new();
+        private.recursive(true).mode(PRIVATE);
+        for dir in [
+            self.layers(),
+            self.images(),
+            self.containers(),
+            self.volumes(),
+            self.tmp(),
+        ] {
+            if !dir.is_dir() {
+                private.create(&dir).doing("mkdir", &dir)?;
+            }
+        }
+        let meta = fs::metadata(&self.root).doing("stat", &self.root)?;
+        let own = rustix::process::geteuid().as_raw();
+        if meta.uid() != own {
+            return Err(StoreError::new(
+                format!(
+                    "the store '{}' belongs to user {}",
+                    self.root.display(),
+                    meta.uid()
+                ),
+                "run as that user, or use a --root of your own",
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// The root that a command works on: the one given, else `UNIONMOUNT_ROOT`, else the user's own place.
+///
+/// # Errors
+/// None of them is known (no HOME), or the current directory is gone.
+pub fn locate(given: Option<&Path>) -> Result<Paths> {
+    let from_variable = std::env::var_os(ROOT_VARIABLE).filter(|value| !value.is_empty());
+    let root = match (given, from_variable) {
+        (Some(given), _) => given.to_owned(),
+        (None, Some(value)) => PathBuf::from(value),
+        (None, None) if rustix::process::geteuid().is_root() => PathBuf::from(SYSTEM_ROOT),
+        (None, None) => user_data()?.join(NAME),
+    };
+    let absolute = std::path::absolute(&root).doing("resolve", &root)?;
+    // Layers are found by the same path from wherever a mount is made.
+    Ok(Paths::new(absolute.canonicalize().unwrap_or(absolute)))
+}
+
+/// `$XDG_DATA_HOME`, by default `~/.local/share` (XDG Base Directory Specification).
+fn user_data() -> Result<PathBuf> {
+    let absolute = |name: &str| {
+        let value = PathBuf::from(std::env::var_os(name)?);
+        value.is_absolute().then_some(value)
+    };
+    absolute("XDG_DATA_HOME")
+        .or_else(|| absolute("HOME").map(|home| home.join(".local/share")))
+        .ok_or_else(|| {
+            StoreError::new(
+                "neither XDG_DATA_HOME nor HOME is set",
+                "name the store with --root DIR or UNIONMOUNT_ROOT",
+            )
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_store_is_private() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = locate(Some(&dir.path().join("a/store"))).unwrap();
+        paths.create().unwrap();
+        paths.create().unwrap();
+        for place in [paths.root(), &paths.layers(), &paths.tmp()] {
+            let mode = fs::metadata(place).unwrap().permissions().mode();
+            assert_eq!(mode & 0o7777, PRIVATE, "{}", place.display());
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! A look at every entry of an upper together with what lies below it: what does nothing, and what leads nowhere.
+//!
+//! It works on a union that was opened read-only, by the rules that a mount goes by, so that it cannot disagree with one.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use rustix::fs::XattrFlags;
+
+use super::Union;
+use super::copyup::restore_times;
+use super::error::{During, Result};
+use super::identity::{decode_origin, of_lower};
+use super::inode::DirState;
+use super::stack::Redirect;
+use crate::layer::UpperDir;
+use crate::layer::dir::{Dir, LayerNo, Name, UPPER};
+use crate::layer::mark::{
+    Mark, OPAQUE_FILE, REDIRECT_XATTRS, TRUSTED_PREFIX, USER_PREFIX, whiteout_name,
+};
+use crate::layer::record::{RECORD_XATTRS, Record};
+use crate::layer::stat::Kind;
+
+/// Something about one entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Oddity {
+    /// A whiteout of the upper that hides nothing.
+    IdleWhiteout(Mark),
+    /// A directory of a layer whose lower part, this path or name, is not there.
+    DanglingRedirect(LayerNo, Name),
+    /// An xattr of the upper that remembers an `st_ino` for another object, for one that is not there, or oddly.
+    DanglingOrigin(Vec<u8>),
+    /// An xattr of the upper that keeps owner and mode and cannot be read.
+    OddRecord(&'static [u8]),
+}
+
+/// An entry, by the names that lead to it, and what is odd about it.
+pub type Found = (Vec<Name>, Oddity);
+
+impl Union {
+    /// Goes through the whole merged tree. What a directory cannot tell, because its disk does not let it be read, is an
+    /// error.
+    pub fn audit(&self) -> Result<Vec<Found>> {
+        let mut found = Vec::new();
+        let mut origins = Vec::new();
+        let mut todo = vec![(Arc::clone(&self.root), Vec::new())];
+        while let Some((inode, path)) = todo.pop() {
+            let mut directories = Vec::new();
+            if let Some(mut state) = inode.lock_dir() {
+                self.load(&mut state)?;
+                self.audit_dir(&state, &path, &mut found, &mut origins, &mut directories)?;
+            }
+            for name in directories {
+                if let Some(child) = self.child(&inode, &name)? {
+                    todo.push((child.inode, below(&path, &name)));
+                }
+            }
+        }
+        if !origins.is_empty() {
+            let numbers = self.numbers_of_lowers()?;
+            let gone = |origin: &(Vec<Name>, Vec<u8>, u64)| !numbers.contains(&origin.2);
+            for (path, xattr, _) in origins.into_iter().filter(gone) {
+                found.push((path, Oddity::DanglingOrigin(xattr)));
+            }
+        }
+        Ok(found)
+    }
+
+    fn audit_dir(
+        &self,
+        state: &DirState,
+        path: &[Name],
+        found: &mut Vec<Found>,
+        origins: &mut Vec<(Vec<Name>, Vec<u8>, u64)>,
+        directories: &mut Vec<Name>,
+    ) -> Result<()> {
+        let mut numbers = HashSet::new();
+        for (name, slot) in state.listing.iter().flat_map(|listing| listing.all()) {
+            let covered = slot
+                .upper
+                .as_ref()
+                .is_some_and(|upper| upper.kind != Kind::Dir);
+            if let Some(mark) = slot.mark
+                && (slot.lower.is_none() || covered)
+            {
+                found.push((below(path, name), Oddity::IdleWhiteout(mark)));
+            }
+            let lower = slot
+                .lower
+                .as_ref()
+                .and_then(|lower| lower.redirect.as_ref());
+            for redirect in slot.upper_redirect.iter().chain(lower) {
+                self.audit_redirect(state, redirect, &below(path, name), found)?;
+            }
+            if slot.kind() == Some(Kind::Dir) {
+                directories.push(Arc::clone(name));
+            }
+            if let (Some(entry), Some(dir)) = (&slot.upper, &state.upper) {
+                numbers.insert(entry.ino);
+                audit_xattrs(dir, name, entry.ino, &below(path, name), found, origins)?;
+            }
+        }
+        if let Some(dir) = &state.upper {
+            audit_children(dir, path, &numbers, found)?;
+        }
+        Ok(())
+    }
+
+    fn audit_redirect(
+        &self,
+        state: &DirState,
+        redirect: &Redirect,
+        path: &[Name],
+        found: &mut Vec<Found>,
+    ) -> Result<()> {
+        if self.follow_redirect(state, redirect)?.is_empty() {
+            let target = Arc::clone(&redirect.target);
+            let oddity = Oddity::DanglingRedirect(redirect.layer, target);
+            found.push((path.to_vec(), oddity));
+        }
+        Ok(())
+    }
+
+    /// The `st_ino` of everything that the lower layers hold, shown or not.
+    fn numbers_of_lowers(&self) -> Result<HashSet<u64>> {
+        let mut numbers = HashSet::new();
+        for root in &self.lowers {
+            let mut todo = vec![root.clone()];
+            while let Some(dir) = todo.pop() {
+                let mut directories = Vec::new();
+                dir.for_each(|name, kind, ino| {
+                    numbers.insert(of_lower(dir.layer(), self.lowers.len(), ino));
+                    if kind.is_none_or(|kind| kind == Kind::Dir) {
+                        directories.push(Name::from(name));
+                    }
+                })
+                .during("getdents", b".")?;
+                for name in directories {
+                    if dir.stat_entry(&name).during("stat", &name)?.kind() == Kind::Dir {
+                        todo.push(dir.child(&name));
+                    }
+                }
+            }
+        }
+        Ok(numbers)
+    }
+}
+
+fn below(path: &[Name], name: &Name) -> Vec<Name> {
+    let mut path = path.to_vec();
+    path.push(Arc::clone(name));
+    path
+}
+
+fn audit_xattrs(
+    dir: &UpperDir,
+    name: &Name,
+    ino: u64,
+    path: &[Name],
+    found: &mut Vec<Found>,
+    origins: &mut Vec<(Vec<Name>, Vec<u8>, u64)>,
+) -> Result<()> {
+    let xattrs = dir.xattrs_of(name).during("open directory", name)?;
+    let list = xattrs.list().during("listxattr", name)?;
+    for xattr in list.split(|byte| *byte == 0) {
+        if is_own(xattr, b"origin") {
+            let value = xattrs.get_opt(xattr).during("getxattr", name)?;
+            match decode_origin(&value.unwrap_or_default(), ino) {
+                Some(number) => origins.push((path.to_vec(), xattr.to_vec(), number)),
+                None => found.push((path.to_vec(), Oddity::DanglingOrigin(xattr.to_vec()))),
+            }
+        }
+        if let Some(record) = RECORD_XATTRS.iter().find(|record| **record == xattr) {
+            let value = xattrs.get_opt(record).during("getxattr", name)?;
+            if value.is_some_and(|value| Record::parse(&value).is_none()) {
+                found.push((path.to_vec(), Oddity::OddRecord(record)));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What a directory remembers of entries that cannot carry xattrs, and of which some are not in it any more.
+fn audit_children(
+    dir: &UpperDir,
+    path: &[Name],
+    numbers: &HashSet<u64>,
+    found: &mut Vec<Found>,
+) -> Result<()> {
+    let list = dir.xattrs().and_then(|xattrs| xattrs.list());
+    for xattr in list.during("listxattr", b".")?.split(|byte| *byte == 0) {
+        let number = xattr
+            .strip_prefix(USER_PREFIX.as_bytes())
+            .and_then(|rest| rest.strip_prefix(b"child."))
+            .map(|hex| u64::from_str_radix(&String::from_utf8_lossy(hex), 16));
+        if number.is_some_and(|number| number.map_or(true, |number| !numbers.contains(&number))) {
+            found.push((path.to_vec(), Oddity::DanglingOrigin(xattr.to_vec())));
+        }
+    }
+    Ok(())
+}
+
+fn is_own(xattr: &[u8], name: &[u8]) -> bool {
+    [TRUSTED_PREFIX, USER_PREFIX]
+        .iter()
+        .any(|prefix| xattr.strip_prefix(prefix.as_bytes()) == Some(name))
+}
+
+/// Mends one oddity in the upper whose root is given; `false` for those of lower layers, which nobody writes to.
+///
+/// Times of directories are put back. Each is one call, or two of which the first leaves what a reader sees as it is: a directory whose redirect leads
+/// nowhere is opaque before the redirect goes.
+/// Errors: what the disk answers.
+pub fn mend(root: &UpperDir, (path, oddity): &Found) -> rustix::io::Result<bool> {
+    let Some((name, parents)) = path.split_last() else {
+        // The root itself: only xattrs of it can be odd.
+        if let Oddity::DanglingOrigin(xattr) = oddity {
+            root.this()?.remove_xattr(xattr)?;
+        }
+        return Ok(true);
+    };
+    let dir = parents
+        .iter()
+        .fold(root.clone(), |dir, name| dir.child(name));
+    match oddity {
+        Oddity::DanglingRedirect(layer, _) if *layer != UPPER => return Ok(false),
+        Oddity::DanglingRedirect(..) => {
+            let inner = dir.child(name);
+            let before = inner.stat()?;
+            make_opaque(root, &inner)?;
+            restore_times(&inner, &before);
+            let this = inner.this()?;
+            for xattr in REDIRECT_XATTRS {
+                match this.remove_xattr(xattr.as_bytes()) {
+                    Ok(()) | Err(rustix::io::Errno::NODATA) => {}
+                    Err(errno) => return Err(errno),
+                }
+            }
+        }
+        Oddity::IdleWhiteout(mark) => {
+            let before = dir.stat()?;
+            match (mark, whiteout_name(name)) {
+                (Mark::InPlace, _) => dir.unlink(name)?,
+                (Mark::Beside, Some(mark)) => dir.unlink(&mark)?,
+                (Mark::Beside, None) => {}
+            }
+            restore_times(&dir, &before);
+        }
+        // What a directory remembers of its entries stands on itself.
+        Oddity::DanglingOrigin(xattr) if !is_own(xattr, b"origin") => {
+            dir.child(name).this()?.remove_xattr(xattr)?;
+        }
+        Oddity::DanglingOrigin(xattr) => dir.remove_xattr(name, xattr)?,
+        Oddity::OddRecord(xattr) => dir.remove_xattr(name, xattr)?,
+    }
+    Ok(true)
+}
+
+/// In the form of the redirect's own xattr namespace, or as a file where xattrs are none of the upper's marks.
+fn make_opaque(root: &UpperDir, dir: &UpperDir) -> rustix::io::Result<()> {
+    let has = |dir: &Dir, xattr: &str| {
+        let found = dir
+            .xattrs()
+            .and_then(|xattrs| xattrs.get_opt(xattr.as_bytes()));
+        matches!(found, Ok(Some(_)))
+    };
+    let [trusted, user] = REDIRECT_XATTRS.map(|xattr| has(dir, xattr));
+    if super::has_device_marks(root) {
+        let xattr: &[u8] = if user && !trusted {
+            b"user.overlay.opaque"
+        } else {
+            b"trusted.overlay.opaque"
+        };
+        return dir.this()?.set_xattr(xattr, b"y", XattrFlags::empty());
+    }
+    match dir.mknod(OPAQUE_FILE, Kind::File, 0o444, 0) {
+        Err(rustix::io::Errno::EXIST) => Ok(()),
+        other => other,
+    }
+}

@@ -1,0 +1,33 @@
+//! Layers as archives: what hostile ones do, what other programs make of the same bytes, and the commands.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::cast_sign_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    missing_docs,
+    unreachable_pub
+)]
+
+#[path = "archive/build.rs"]
+mod build;
+#[path = "archive/commands.rs"]
+mod commands;
+#[path = "archive/fuzzed.rs"]
+mod fuzzed;
+#[path = "archive/greedy.rs"]
+mod greedy;
+#[path = "archive/hostile.rs"]
+mod hostile;
+#[path = "archive/owners.rs"]
+mod owners;
+#[path = "archive/readers.rs"]
+mod readers;
+#[path = "archive/survey.rs"]
+mod survey;
+#[path = "archive/unpacking.rs"]
+mod unpacking;
+#[path = "archive/written.rs"]
+mod written;

@@ -1,0 +1,205 @@
+//! Whose the files are: for root, for an ordinary user, and in a user namespace.
+
+use std::os::unix::fs::MetadataExt as _;
+use std::process::{Command, Output};
+
+use unionmount::archive::{Ownership, Pack, Unpack, diff, unpack};
+use unionmount::layer::stat::Kind;
+use unionmount::union::{Config, NodeId, Union};
+
+use super::build::{Place, Tar, head};
+use super::commands::binary;
+use super::survey::{assert_same, survey};
+
+fn rich() -> Vec<u8> {
+    let mut null = head("dev/null", b'3', 0).mode(0o666);
+    null.device = (1, 3);
+    let mut zero = head("dev/zero", b'3', 0);
+    zero.device = (0, 0);
+    let mut su = head("bin/su", b'0', 3).mode(0o4755);
+    su.gid = super::build::octal(42, 8);
+    Tar::new()
+        .head(head("./", b'5', 0).mode(0o755))
+        .dir("bin/")
+        .pax(&[(
+            "SCHILY.xattr.security.capability",
+            b"\x01\0\0\x02\0\x20\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
+        )])
+        .head(su)
+        .data(b"su\n")
+        .hard_link("bin/sudo", "bin/su")
+        .dir("dev/")
+        .head(null)
+        .head(zero)
+        .head(head("dev/pipe", b'6', 0).mode(0o600))
+        .head(head("tmp/", b'5', 0).mode(0o1777))
+        .symlink("link", "bin/su")
+        .head(head("secret", b'0', 0).mode(0))
+        .end()
+}
+
+/// What the union shows of a path.
+fn shown(union: &Union, path: &str) -> (Kind, u32, u32, u32, u64, u32) {
+    let mut node = NodeId::ROOT;
+    for name in path.split('/') {
+        node = union.lookup(node, name.as_bytes()).unwrap().unwrap().node;
+    }
+    let attr = union.getattr(node).unwrap();
+    (
+        attr.kind(),
+        attr.mode & 0o7777,
+        attr.uid,
+        attr.gid,
+        attr.rdev,
+        attr.nlink,
+    )
+}
+
+fn check_shown(layer: &std::path::Path) {
+    let config = Config {
+        lowers: vec![layer.to_owned()],
+        ..Config::default()
+    };
+    let union = Union::open(&config).unwrap();
+    let null = rustix::fs::makedev(1, 3);
+    for (path, want) in [
+        ("bin/su", (Kind::File, 0o4755, 0, 42, 0, 2)),
+        ("dev", (Kind::Dir, 0o755, 0, 0, 0, 1)),
+        ("dev/null", (Kind::Char, 0o666, 0, 0, null, 1)),
+        ("dev/zero", (Kind::Char, 0o644, 0, 0, 0, 1)),
+        ("dev/pipe", (Kind::Fifo, 0o600, 0, 0, 0, 1)),
+        ("tmp", (Kind::Dir, 0o1777, 0, 0, 0, 1)),
+        ("secret", (Kind::File, 0, 0, 0, 0, 1)),
+    ] {
+        assert_eq!(shown(&union, path), want, "{path}");
+    }
+    let bin = union.lookup(NodeId::ROOT, b"bin").unwrap().unwrap().node;
+    let su = union.lookup(bin, b"su").unwrap().unwrap().node;
+    assert_eq!(
+        union.getxattr(su, b"security.capability").unwrap().len(),
+        20
+    );
+}
+
+#[test]
+fn recorded_owners_are_shown_and_written_as_real_ones() {
+    let tar = rich();
+    let mut tars = Vec::new();
+    for ownership in [Ownership::Real, Ownership::Recorded] {
+        let place = Place::new();
+        let options = Unpack {
+            ownership,
+            ..Unpack::default()
+        };
+        unpack(&tar[..], &place.target(), &options).unwrap();
+        check_shown(&place.target());
+        let mut again = Vec::new();
+        diff(&place.target(), &[], &mut again, &Pack::default()).unwrap();
+        tars.push(again);
+        if ownership == Ownership::Recorded {
+            for (name, object) in survey(&place.target()) {
+                assert!(matches!(object.kind, '-' | 'd' | 'l'), "{name}");
+                assert_eq!(object.mode & 0o6000, 0, "{name}");
+            }
+        }
+    }
+    assert!(tars[0] == tars[1], "one layer, two archives");
+}
+
+fn run(command: &mut Command) -> Output {
+    command.output().unwrap()
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn an_ordinary_user_unpacks_a_root_file_system() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    // The build directory may be where others cannot go.
+    let dir = tempfile::tempdir().unwrap();
+    let copy = dir.path().join("unionmount");
+    std::fs::copy(binary(), &copy).unwrap();
+    std::fs::write(dir.path().join("layer.tar"), rich()).unwrap();
+    let home = dir.path().join("home");
+    std::fs::create_dir(&home).unwrap();
+    std::os::unix::fs::chown(&home, Some(12345), Some(12345)).unwrap();
+    std::fs::set_permissions(
+        dir.path(),
+        std::os::unix::fs::PermissionsExt::from_mode(0o755),
+    )
+    .unwrap();
+    let user = || {
+        let mut command = Command::new("setpriv");
+        command
+            .args(["--reuid=12345", "--regid=12345", "--clear-groups"])
+            .arg(&copy);
+        command
+    };
+    let layer = home.join("layer");
+    let output = run(user()
+        .args(["layer", "apply"])
+        .arg(dir.path().join("layer.tar"))
+        .arg(&layer));
+    assert!(output.status.success(), "{}", said(&output));
+    assert_eq!(layer.join("bin/su").metadata().unwrap().uid(), 12345);
+    let by_user = run(user().args(["layer", "diff", "--upper"]).arg(&layer));
+    assert!(by_user.status.success(), "{}", said(&by_user));
+    let place = Place::new();
+    unpack(&rich()[..], &place.target(), &Unpack::default()).unwrap();
+    let mut by_root = Vec::new();
+    diff(&place.target(), &[], &mut by_root, &Pack::default()).unwrap();
+    // A symlink cannot carry a record: it belongs to the user.
+    let place = Place::new();
+    unpack(&by_user.stdout[..], &place.target(), &Unpack::default()).unwrap();
+    let mut seen = survey(&place.target());
+    assert_eq!(seen["link"].owner, (12345, 12345));
+    seen.get_mut("link").unwrap().owner = (0, 0);
+    let place = Place::new();
+    unpack(&by_root[..], &place.target(), &Unpack::default()).unwrap();
+    assert_same(&survey(&place.target()), &seen, "as a user");
+}
+
+/// CVE-2023-0386, CVE-2021-3493: a user namespace must not get files of owners that it does not have.
+#[test]
+fn a_user_namespace_refuses_owners_that_it_does_not_map() {
+    let ready = Command::new("unshare")
+        .args(["-U", "--map-users=0:0:10", "--map-groups=0:0:10", "true"])
+        .output();
+    let with_ids = ready.is_ok_and(|output| output.status.success());
+    if !with_ids {
+        eprintln!("skipped: unshare cannot map ids here");
+        return;
+    }
+    let place = Place::new();
+    let mut su = head("bin/su", b'0', 0).mode(0o4755);
+    su.uid = super::build::octal(70000, 8);
+    std::fs::write(place.at("su.tar"), Tar::new().head(su).end()).unwrap();
+    std::fs::write(place.at("dev.tar"), rich().as_slice()).unwrap();
+    let apply = |tar: &str, dir: &str| {
+        let mut command = Command::new("unshare");
+        command
+            .args(["-U", "--map-users=0:0:60", "--map-groups=0:0:60"])
+            .arg(binary());
+        run(command
+            .args(["layer", "apply"])
+            .arg(place.at(tar))
+            .arg(place.at(dir)))
+    };
+    let output = apply("su.tar", "new");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        said(&output).contains("entry 'bin/su': owner 70000:0 is not mapped"),
+        "{}",
+        said(&output)
+    );
+    assert!(!place.at("new").exists());
+    // Devices cannot be made there: they are recorded.
+    let output = apply("dev.tar", "layer");
+    assert!(output.status.success(), "{}", said(&output));
+    check_shown(&place.at("layer"));
+    assert!(place.at("layer/dev/null").metadata().unwrap().is_file());
+}

@@ -1,0 +1,8 @@
+//! Any bytes as a layer: they are read without end or panic, and what was read is the same when it is written again.
+
+#![no_main]
+
+#[path = "../archive.rs"]
+mod archive;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| archive::check(bytes));

@@ -1,0 +1,184 @@
+//! What POSIX and Linux promise of files, step by step on a mount and on its disk: both must answer alike.
+//!
+//! The steps are `tests/posix/steps.py`: what clears setuid, setgid and capabilities, ACLs and whom they let in, locks,
+//! and the calls that no other suite makes. They start from files of a lower layer, and from new files; what they leave
+//! is compared once more after a remount. File handles have a test of their own.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use common::transport::usual;
+use common::{Stack, shell};
+
+/// What FUSE's part of the kernel decides by itself, before we are asked: lines of these beginnings are left out.
+const KERNELS_OWN: [&str; 8] = [
+    // chown(2) of neither owner nor group takes no bits away.
+    "chown-nothing-",
+    // FALLOC_FL_COLLAPSE_RANGE and FALLOC_FL_INSERT_RANGE do not reach us, and what comes after them has another size.
+    "fallocate 8 ",
+    "fallocate 16 ",
+    "fallocate 17 ",
+    "fallocate 32 ",
+    "fallocate 64 ",
+    "fallocate 5 ",
+    "fallocate 128 ",
+];
+
+/// What fuser does not carry (see the README): the group that keeps setgid, O_TMPFILE.
+fn is_left_out(line: &str) -> bool {
+    let known = |beginning: &&str| line.contains(*beginning);
+    KERNELS_OWN.iter().any(known) || (usual() == "fuser" && line.contains("-2767 "))
+}
+
+fn steps(action: &str, section: &str, dir: &Path) -> String {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/posix/steps.py");
+    let output = Command::new("python3")
+        .arg("-B")
+        .arg(script)
+        .args([action, section])
+        .arg(dir)
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{action} {section}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn assert_alike(what: &str, disk: &str, mount: &str) {
+    let differ: Vec<_> = disk
+        .lines()
+        .zip(mount.lines())
+        .filter(|(disk, mount)| disk != mount && !is_left_out(disk))
+        .take(20)
+        .map(|(disk, mount)| format!("disk:  {disk}\nmount: {mount}"))
+        .collect();
+    assert!(differ.is_empty(), "{what}:\n{}", differ.join("\n"));
+    assert_eq!(disk.lines().count(), mount.lines().count(), "{what}");
+    assert!(!disk.is_empty(), "{what}");
+}
+
+/// A directory on the same disk, open to everybody.
+fn plain(stack: &Stack) -> PathBuf {
+    let plain = stack.dir.path().join("plain");
+    fs::create_dir(&plain).unwrap();
+    plain
+}
+
+fn open_to_all(path: &Path) {
+    fs::set_permissions(path, fs::Permissions::from_mode(0o777)).unwrap();
+}
+
+/// Takes the steps of a section on the disk and on a mount of it, from lower files and from new ones.
+fn compare(section: &str) {
+    for from_lower in [true, false] {
+        // Hundreds of copies need not each be on the disk.
+        let stack = Stack::new(1).option("volatile");
+        let plain = plain(&stack);
+        let merged = stack.merged();
+        for path in [&plain, &stack.upper(), &stack.lower(0).to_path_buf()] {
+            open_to_all(path);
+        }
+        steps("prepare", section, &plain);
+        if from_lower {
+            steps("prepare", section, stack.lower(0));
+        }
+        let mount = stack.mount();
+        if !from_lower {
+            steps("prepare", section, &merged);
+        }
+        let on_disk = steps("run", section, &plain);
+        let on_mount = steps("run", section, &merged);
+        let origin = if from_lower { "lower" } else { "new" };
+        assert_alike(&format!("{section}, {origin} files"), &on_disk, &on_mount);
+        mount.unmount();
+        stack.assert_work_is_empty();
+        let mount = stack.mount();
+        assert_alike(
+            &format!("{section}, {origin} files, remounted"),
+            &steps("describe", section, &plain),
+            &steps("describe", section, &merged),
+        );
+        mount.unmount();
+    }
+}
+
+#[test]
+fn setuid_setgid_and_capabilities_go_and_stay_as_on_the_disk() {
+    need_fuse!();
+    compare("setid");
+}
+
+#[test]
+fn acls_let_in_and_inherit_as_on_the_disk() {
+    need_fuse!();
+    compare("acl");
+}
+
+#[test]
+fn locks_exclude_as_on_the_disk() {
+    need_fuse!();
+    compare("locks");
+}
+
+#[test]
+fn the_other_calls_answer_as_on_the_disk() {
+    need_fuse!();
+    if usual() == "fuser" {
+        return eprintln!("skipped: fuser has no O_TMPFILE");
+    }
+    compare("calls");
+}
+
+#[test]
+fn a_handle_opens_what_it_was_made_of_or_nothing() {
+    need_fuse!();
+    let stack = Stack::new(1);
+    stack.file(0, "d/e/lower", "lower");
+    stack.file(0, "d/changes", "old");
+    let mount = stack.mount();
+    shell(&mount.at, "mkdir n; echo -n new >n/new; ln n/new n/other");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/posix/handles.py");
+    let handles = |action: &str| {
+        shell(
+            stack.merged(),
+            &format!("exec python3 -B {} {action} . ../handles", script.display()),
+        )
+    };
+    handles("make");
+    let all = "d/changes old\nd/e/lower lower\nn/new new\nn/other new\n";
+    assert_eq!(handles("open"), all);
+    // What was copied up, moved or linked is the same object; a removed one is gone.
+    let held = fs::File::open(mount.path("n/new")).unwrap();
+    shell(
+        &mount.at,
+        "echo -n newer >d/changes; mv d/e/lower n/moved; rm n/new",
+    );
+    let changed = "d/changes newer\nd/e/lower lower\nn/new new\nn/other new\n";
+    assert_eq!(handles("open"), changed);
+    drop(held);
+    shell(&mount.at, "rm n/other");
+    let removed = "d/changes newer\nd/e/lower lower\nn/new ESTALE\nn/other ESTALE\n";
+    assert_eq!(handles("open"), removed);
+    // The kernel may have forgotten what nobody uses.
+    shell("/", "echo 2 >/proc/sys/vm/drop_caches");
+    for (now, before) in handles("open").lines().zip(removed.lines()) {
+        let (name, _) = before.split_once(' ').unwrap();
+        assert!(now == before || now == format!("{name} ESTALE"), "{now}");
+    }
+    mount.unmount();
+    // A handle of one mount means nothing on the next.
+    let mount = stack.mount();
+    for line in handles("open").lines() {
+        assert!(line.ends_with(" ESTALE"), "{line}");
+    }
+    mount.unmount();
+}

@@ -1,0 +1,149 @@
+//! Stores of other engines, and ordinary users.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use crate::common::{self, read, shell};
+use crate::env::{Env, assert_same, have, survey, without_links};
+use crate::make::{Image, Pack, rich_layers, write_tar};
+use crate::need_fuse;
+
+fn overlay2_layer(store: &Path, id: &str, short: &str, lower: &str) {
+    fs::create_dir_all(store.join(id).join("diff")).unwrap();
+    fs::create_dir_all(store.join("l")).unwrap();
+    fs::write(store.join(id).join("link"), short).unwrap();
+    symlink(format!("../{id}/diff"), store.join("l").join(short)).unwrap();
+    if !lower.is_empty() {
+        fs::write(store.join(id).join("lower"), lower).unwrap();
+    }
+}
+
+#[test]
+fn a_layer_of_dockers_directory_is_mounted() {
+    need_fuse!();
+    let env = Env::new();
+    let store = env.at("overlay2");
+    overlay2_layer(&store, "aaaa", "AAA", "");
+    overlay2_layer(&store, "bbbb", "BBB", "l/AAA");
+    fs::write(store.join("aaaa/diff/old"), "old").unwrap();
+    fs::write(store.join("aaaa/diff/gone"), "gone").unwrap();
+    fs::write(store.join("bbbb/diff/new"), "new").unwrap();
+    // docker's whiteouts are devices.
+    shell(&store, "mknod bbbb/diff/gone c 0 0");
+    fs::create_dir(env.at("m")).unwrap();
+    env.ok(&["mount", "--overlay2", "overlay2/bbbb", "m"]);
+    assert_eq!(common::names(env.at("m")), ["new", "old"]);
+    assert!(fs::write(env.at("m/x"), "x").is_err());
+    env.ok(&["umount", "m"]);
+    let said = env.fails(&["mount", "--overlay2", "overlay2", "m"]);
+    assert!(said.contains("no layer of an overlay2 directory"), "{said}");
+}
+
+#[test]
+fn a_podman_store_is_mounted_without_podman() {
+    need_fuse!();
+    if !have("podman") {
+        return;
+    }
+    let env = Env::new();
+    let image = Image::new(rich_layers(), Pack::Gzip);
+    write_tar(&image.layout("localhost/rich:1"), &env.at("in.tar"));
+    let podman = "podman --root $PWD/pr --runroot $PWD/prr --storage-driver overlay";
+    shell(env.dir.path(), &format!("{podman} load -q -i in.tar"));
+    fs::create_dir(env.at("m")).unwrap();
+    for word in ["rich:1", "localhost/rich:1", &image.id()[7..19]] {
+        env.ok(&["mount", "--podman", word, "--store", "pr", "m"]);
+        assert_eq!(read(env.at("m/tree/new")), "new tree", "{word}");
+        assert!(!env.at("m/bin/other").exists());
+        env.ok(&["umount", "m"]);
+    }
+    let at = shell(env.dir.path(), &format!("{podman} image mount rich:1"));
+    let theirs = without_links(&survey(Path::new(at.trim_end())));
+    env.ok(&["mount", "--podman", "rich:1", "--store", "pr", "m"]);
+    let ours = without_links(&survey(&env.at("m")));
+    env.ok(&["umount", "m"]);
+    shell(env.dir.path(), &format!("{podman} image umount rich:1"));
+    assert_same(&theirs, &ours, "podman image mount");
+    // Our own store shows the same.
+    env.ok(&["image", "load", "-q", "in.tar"]);
+    env.ok(&["mount", "--image", "rich:1", "m"]);
+    assert_same(&theirs, &without_links(&survey(&env.at("m"))), "our store");
+    env.ok(&["umount", "m"]);
+    shell(
+        env.dir.path(),
+        &format!("{podman} rmi -f rich:1; rm -rf pr prr"),
+    );
+}
+
+/// What an ordinary user does with an image; `$B` is the program.
+const LIFE: &str = r#"
+set -eu
+trap 'cd /; fusermount3 -uq "$D"/root/containers/*/merged 2>/dev/null || true' EXIT
+export UNIONMOUNT_ROOT=$D/root
+$B image load -q in.tar
+$B container create --name box -v data:/data rich:1 >/dev/null
+m=$($B container mount box)
+test "$(stat -c '%u:%g %a' $m/etc/gone $m/opaque $m/data/seed)" = "0:0 644
+0:0 1777
+5:6 644"
+test "$(stat -c '%F %t:%T' $m/null)" = "character special file 1:3"
+cp $m/etc/gone $m/etc/mine; rm $m/etc/old; chmod 4755 $m/bin/ping; chown 7:8 $m/zeros; mkdir $m/closed; chmod 0 $m/closed
+before=$(cd $m; find . -path ./closed -prune -o -printf '%P %y %m %U:%G %s %T@ %n\n' | sort)
+$B container diff box
+$B container commit box mine:1 >/dev/null
+$B container umount box
+$B container create --name again -v data:/data mine:1 >/dev/null
+m=$($B container mount again)
+test "$(cd $m; find . -path ./closed -prune -o -printf '%P %y %m %U:%G %s %T@ %n\n' | sort)" = "$before"
+$B container rm -f box again
+$B image save mine:1 -o out.tar
+$B system check --deep
+$B image rm mine:1 rich:1; $B volume rm data; $B system prune --force
+test -z "$(ls root/layers root/containers root/tmp root/volumes | grep -v :)"
+"#;
+
+#[test]
+fn an_ordinary_user_has_a_store_too() {
+    need_fuse!();
+    const USER: &str = "64125";
+    let user: u32 = USER.parse().unwrap();
+    let dir = tempfile::Builder::new()
+        .prefix("unionmount-user.")
+        .tempdir_in("/var/tmp")
+        .unwrap();
+    std::os::unix::fs::chown(dir.path(), Some(user), Some(user)).unwrap();
+    fs::copy(common::binary(), dir.path().join("unionmount")).unwrap();
+    let image = Image::new(rich_layers(), Pack::Gzip);
+    write_tar(&image.layout("rich:1"), &dir.path().join("in.tar"));
+    let device = fs::metadata("/dev/fuse").unwrap();
+    if std::os::unix::fs::PermissionsExt::mode(&device.permissions()) & 0o6 != 0o6
+        || !have("fusermount3")
+    {
+        eprintln!("skipped: ordinary users cannot open /dev/fuse here");
+        return;
+    }
+    let output = std::process::Command::new("setpriv")
+        .args([
+            "--reuid",
+            USER,
+            "--regid",
+            USER,
+            "--clear-groups",
+            "bash",
+            "-c",
+            LIFE,
+        ])
+        .current_dir(dir.path())
+        .env("D", dir.path())
+        .env("HOME", dir.path())
+        .env("B", dir.path().join("unionmount"))
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
