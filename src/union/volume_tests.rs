@@ -735,7 +735,7 @@ fn a_removal_that_fails_removes_nothing() {
     let set = |limit| rustix::process::setrlimit(rustix::process::Resource::Nofile, limit).unwrap();
     set(rustix::process::Rlimit {
         current: Some(0),
-        ..limit.clone()
+        ..limit
     });
     let removed = union.rmdir(data, b"d");
     let moved = union.rename(data, b"from", data, b"e", RenameMode::Replace);
