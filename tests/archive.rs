@@ -27,6 +27,8 @@ mod owners;
 mod readers;
 #[path = "archive/survey.rs"]
 mod survey;
+#[path = "archive/trees.rs"]
+mod trees;
 #[path = "archive/unpacking.rs"]
 mod unpacking;
 #[path = "archive/written.rs"]
