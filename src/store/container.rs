@@ -20,7 +20,7 @@ use super::error::{Doing, Result, StoreError};
 use super::gc::take;
 use super::ids::{name_for, random_id};
 use super::lock;
-use super::mount::{Status, source_of};
+use super::mount::{Status, record_form, source_of};
 use super::paths::PRIVATE;
 use super::size::measure;
 use super::time;
@@ -120,7 +120,13 @@ impl Store {
             Driver::Vfs => {
                 let (union, work) = (Union::open(&image_union)?, area.join("work"));
                 private(&work)?;
-                copy_tree(&union, NodeId::ROOT, &built.join("merged"), &work)?;
+                copy_tree(
+                    &union,
+                    NodeId::ROOT,
+                    &built.join("merged"),
+                    &work,
+                    record_form(),
+                )?;
             }
         }
         let mut container = Container {

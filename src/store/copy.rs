@@ -13,16 +13,24 @@ use rustix::io::Errno;
 
 use super::error::{Result, StoreError};
 use super::mount::record_form;
+use crate::layer::record::RecordForm;
 use crate::layer::stat::Kind;
 use crate::layer::upper::SetTime;
 use crate::union::{self, Attr, Caller, Config, Entry, New, NodeId, SetAttr, Union};
 
 /// Copies a directory of a union with everything in it, its own attributes included. `into` and `work` exist and are empty.
+/// `records` says how owners and types are kept; without, an ordinary user's copy is the user's, without devices.
 ///
 /// # Errors
 /// The disk is full, or cannot store what there is.
-pub fn copy_tree(source: &Union, from: NodeId, into: &Path, work: &Path) -> Result<()> {
-    let target = target(into, work)?;
+pub fn copy_tree(
+    source: &Union,
+    from: NodeId,
+    into: &Path,
+    work: &Path,
+    records: Option<RecordForm>,
+) -> Result<()> {
+    let target = target(into, work, records)?;
     let mut copy = Copy::new(source, &target);
     let copied = copy.dir(from, NodeId::ROOT).and_then(|()| copy.root(from));
     copied.map_err(|error| cannot(into, &error))
@@ -33,18 +41,18 @@ pub fn copy_tree(source: &Union, from: NodeId, into: &Path, work: &Path) -> Resu
 /// # Errors
 /// The disk cannot store them.
 pub fn copy_root(source: &Config, into: &Path, work: &Path) -> Result<()> {
-    let (source, target) = (Union::open(source)?, target(into, work)?);
+    let (source, target) = (Union::open(source)?, target(into, work, record_form())?);
     let copied = Copy::new(&source, &target).root(NodeId::ROOT);
     copied.map_err(|error| cannot(into, &error))
 }
 
 /// A directory as a union of its own.
-fn target(into: &Path, work: &Path) -> Result<Union> {
+fn target(into: &Path, work: &Path, records: Option<RecordForm>) -> Result<Union> {
     Ok(Union::open(&Config {
         upper: Some(into.to_owned()),
         work: Some(work.to_owned()),
         volatile: true,
-        xattr_permissions: record_form(),
+        xattr_permissions: records,
         ..Config::default()
     })?)
 }
@@ -109,6 +117,11 @@ fn parts(path: &[u8]) -> Vec<Vec<u8>> {
         .collect();
     parts.reverse();
     parts
+}
+
+/// Whether an ordinary user has no right to do that.
+fn may_not(error: &union::Error) -> bool {
+    error.errno() == Errno::PERM && !rustix::process::geteuid().is_root()
 }
 
 /// A copy under way.
@@ -181,7 +194,13 @@ impl<'a> Copy<'a> {
             gid: attr.gid,
             ..Caller::default()
         };
-        let made = self.target.make(to, name, &new, &caller)?;
+        let made = match self.target.make(to, name, &new, &caller) {
+            Err(error) if matches!(kind, Kind::Char | Kind::Block) && may_not(&error) => {
+                log::warn!("device {} is left out: {error}", name.escape_ascii());
+                return Ok(());
+            }
+            made => made?,
+        };
         match kind {
             Kind::Dir => self.dir(entry.node, made.node)?,
             Kind::File => self.target.fill_from(made.node, self.source, entry.node)?,
@@ -198,15 +217,22 @@ impl<'a> Copy<'a> {
 
     /// Owner and mode, which clear capabilities, then xattrs, and the times last.
     pub(super) fn dress(&self, from: NodeId, to: NodeId, attr: &Attr) -> union::Result<()> {
-        self.target.setattr(
-            to,
-            &SetAttr {
-                uid: Some(attr.uid),
-                gid: Some(attr.gid),
-                mode: (attr.kind() != Kind::Symlink).then_some(attr.mode),
+        let owner = SetAttr {
+            uid: Some(attr.uid),
+            gid: Some(attr.gid),
+            ..SetAttr::default()
+        };
+        match self.target.setattr(to, &owner) {
+            Err(error) if may_not(&error) => log::debug!("an owner is not copied: {error}"),
+            set => set.map(drop)?,
+        }
+        if attr.kind() != Kind::Symlink {
+            let mode = SetAttr {
+                mode: Some(attr.mode),
                 ..SetAttr::default()
-            },
-        )?;
+            };
+            self.target.setattr(to, &mode)?;
+        }
         let names = self.source.listxattr(from)?;
         for name in names
             .split(|byte| *byte == 0)
@@ -264,7 +290,7 @@ mod tests {
             ..Config::default()
         })
         .unwrap();
-        copy_tree(&source, NodeId::ROOT, &at("into"), &at("work")).unwrap();
+        copy_tree(&source, NodeId::ROOT, &at("into"), &at("work"), None).unwrap();
         assert_eq!(std::fs::read_to_string(at("into/d/f")).unwrap(), "old");
         assert!(!at("into/d/gone").exists() && !at("into/d/.wh.gone").exists());
         let (one, two) = (

@@ -203,7 +203,7 @@ impl Store {
                 .create(dir)
                 .doing("mkdir", dir)?;
         }
-        copy_tree(&union, dir, &copy, &work)?;
+        copy_tree(&union, dir, &copy, &work, None)?;
         self.catalog.change(|db| {
             // Nobody begins to use it in the middle of a transaction of ours, and nobody who uses it loses its directory.
             let in_use = lock::exclude(&data)?.is_none();
