@@ -19,7 +19,7 @@ cd "$(dirname "$(dirname "$SELF")")"
 
 # What takes seconds comes first.
 stage() { printf '\n== %d s: %s\n' "$SECONDS" "$*"; }
-run_tests() { cargo test --locked --profile checked "$@"; }
+run_tests() { cargo test --locked --profile checked --no-fail-fast "$@"; }
 over() {
 	local transport=$1
 	shift
