@@ -54,6 +54,14 @@ fn seen(stack: &Stack) -> String {
     tree
 }
 
+fn without_times_of_directories(seen: &str) -> String {
+    let line = |line: &str| match line.split(' ').collect::<Vec<_>>()[..] {
+        [name, "d", mode, _, size] => format!("{name} d {mode} {size}\n"),
+        _ => format!("{line}\n"),
+    };
+    seen.lines().map(line).collect()
+}
+
 /// Marks of each form that a layer has: `.wh.` files, devices, opaque xattrs.
 fn forms(layer: &Path) -> (usize, usize, usize) {
     let count = |script: &str| shell(layer, script).trim().parse().unwrap();
@@ -121,7 +129,12 @@ fn a_killed_conversion_shows_the_same_tree_and_goes_on() {
         interrupted += u32::from(running.0.try_wait().unwrap().is_none());
         running.0.kill().unwrap();
         running.0.wait().unwrap();
-        assert_eq!(seen(&stack), before, "killed on the way to {to}");
+        // What it was in shows the time of the conversion until that is finished.
+        assert_eq!(
+            without_times_of_directories(&seen(&stack)),
+            without_times_of_directories(&before),
+            "killed on the way to {to}"
+        );
         // Half the times it is taken to its end, half the times turned round.
         if round % 4 < 2 {
             convert(to, &layer);

@@ -6,8 +6,8 @@
 //! either or both: a reader of all forms (this program) sees the same tree at every moment. Kernel overlayfs, which
 //! reads one form only, has to wait until the conversion was run again to its end; it finds what is left by itself.
 //! The root says that `.wh.` names are ordinary ones as the last step towards `char`, and takes it back as the first
-//! step towards `wh`. The times of a directory are put back when it is done: killed before, its mtime is that of the
-//! conversion.
+//! step towards `wh`. The times of a directory are remembered in an xattr before anything in it changes, and put back
+//! when it is done: killed before, its mtime is that of the conversion, until that was run again to its end.
 
 use std::path::{Path, PathBuf};
 
@@ -20,7 +20,7 @@ use crate::layer::dir::Name;
 use crate::layer::mark::{
     OPAQUE_FILE, TRUSTED_PREFIX, USER_PREFIX, WH_META_PREFIX, WH_PREFIX, whiteout_name,
 };
-use crate::layer::stat::Kind;
+use crate::layer::stat::{Kind, Time};
 use crate::layer::upper::SetTime;
 use crate::layer::{FdCache, UpperDir};
 use crate::union::config::SetupError;
@@ -134,6 +134,7 @@ fn run(root: &UpperDir, to: Form) -> Step<Converted> {
     };
     let mut job = Job {
         to,
+        times: format!("{}times", at("setxattr", top, own_prefix(root))?),
         plain_names: plain_names && to == Form::Char,
         opaque: format!("{namespace}overlay.opaque"),
         done: Converted::default(),
@@ -155,8 +156,45 @@ fn run(root: &UpperDir, to: Form) -> Step<Converted> {
     Ok(job.done)
 }
 
+/// Times of a directory, as they are put back.
+struct Times {
+    atime: Time,
+    mtime: Time,
+    /// They are from before a conversion that was interrupted.
+    interrupted: bool,
+}
+
+impl Times {
+    fn value(&self) -> Vec<u8> {
+        let Self { atime, mtime, .. } = self;
+        format!(
+            "{}.{}:{}.{}",
+            atime.secs, atime.nanos, mtime.secs, mtime.nanos
+        )
+        .into_bytes()
+    }
+
+    fn parse(value: &[u8]) -> Option<Self> {
+        let time = |text: &str| {
+            let (secs, nanos) = text.split_once('.')?;
+            Some(Time {
+                secs: secs.parse().ok()?,
+                nanos: nanos.parse().ok()?,
+            })
+        };
+        let (atime, mtime) = std::str::from_utf8(value).ok()?.split_once(':')?;
+        Some(Self {
+            atime: time(atime)?,
+            mtime: time(mtime)?,
+            interrupted: true,
+        })
+    }
+}
+
 struct Job {
     to: Form,
+    /// The xattr that remembers a directory's times.
+    times: String,
     plain_names: bool,
     /// The xattr that makes a directory opaque.
     opaque: String,
@@ -166,17 +204,45 @@ struct Job {
 impl Job {
     /// Rewrites the marks of one directory and gives the directories in it.
     fn directory(&mut self, dir: &UpperDir) -> rustix::io::Result<Vec<Name>> {
-        let before = dir.stat()?;
         let marks = Marks::read(dir, self.plain_names)?;
+        let times = self.remember_times(dir, &marks)?;
         let changed = match self.to {
             Form::Wh => self.write_files(dir, &marks)?,
             Form::Char => self.write_devices(dir, &marks)?,
         };
-        if changed {
+        if changed || times.interrupted {
             dir.this()?
-                .utimens(SetTime::At(before.atime), SetTime::At(before.mtime))?;
+                .utimens(SetTime::At(times.atime), SetTime::At(times.mtime))?;
         }
-        Ok(marks.directories)
+        match dir.this()?.remove_xattr(self.times.as_bytes()) {
+            Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(marks.directories),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// The times of a directory before it is changed: those that an interrupted conversion left, or those it has, which
+    /// are then left for the next one.
+    fn remember_times(&self, dir: &UpperDir, marks: &Marks) -> rustix::io::Result<Times> {
+        let left = dir.xattrs()?.get_opt(self.times.as_bytes())?;
+        if let Some(times) = left.as_deref().and_then(Times::parse) {
+            return Ok(times);
+        }
+        let stat = dir.stat()?;
+        let times = Times {
+            atime: stat.atime,
+            mtime: stat.mtime,
+            interrupted: false,
+        };
+        if marks.any() {
+            let value = times.value();
+            let set = dir
+                .this()?
+                .set_xattr(self.times.as_bytes(), &value, XattrFlags::empty());
+            if let Err(errno) = set {
+                log::debug!("the times of a directory are not remembered: {errno}");
+            }
+        }
+        Ok(times)
     }
 
     fn write_files(&mut self, dir: &UpperDir, marks: &Marks) -> rustix::io::Result<bool> {

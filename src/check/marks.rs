@@ -33,6 +33,20 @@ pub(super) struct Marks {
 }
 
 impl Marks {
+    /// Whether there is a mark of any form, or a leftover.
+    pub(super) fn any(&self) -> bool {
+        let names = [
+            &self.beside,
+            &self.devices,
+            &self.xattr_files,
+            &self.leftovers,
+        ];
+        let xattrs = [&self.opaque_xattrs, &self.announcing_xattrs];
+        self.opaque_file
+            || names.iter().any(|names| !names.is_empty())
+            || xattrs.iter().any(|xattrs| !xattrs.is_empty())
+    }
+
     /// Reads a directory. Where `plain_names` holds, `.wh.` names are ordinary entries.
     pub(super) fn read(dir: &Dir, plain_names: bool) -> Result<Self> {
         let mut marks = Self::default();
