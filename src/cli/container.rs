@@ -120,7 +120,7 @@ pub struct CreateArgs {
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
 
-    /// Show a volume or directory in it: type=volume|bind,source=..,target=DIR[,readonly][,volume-nocopy]
+    /// Show a volume or directory in it: type=volume|bind,source=..,target=DIR; add ,readonly or ,volume-nocopy
     #[arg(long, value_name = "MOUNT")]
     pub mount: Vec<String>,
 
@@ -184,7 +184,7 @@ pub struct CommitArgs {
     #[arg(value_name = "CONTAINER")]
     pub container: String,
 
-    /// The name of the new image, REPOSITORY[:TAG]
+    /// The name of the new image, REPOSITORY or REPOSITORY:TAG
     #[arg(value_name = "IMAGE")]
     pub image: Option<String>,
 

@@ -151,7 +151,7 @@ pub struct TagArgs {
     #[arg(value_name = "IMAGE")]
     pub image: String,
 
-    /// The new name, REPOSITORY[:TAG]
+    /// The new name, REPOSITORY or REPOSITORY:TAG
     #[arg(value_name = "NAME")]
     pub name: String,
 }

@@ -450,7 +450,7 @@ fn packed_json(packed: &Packed) -> serde_json::Value {
 /// Prints a document and a line feed.
 ///
 /// # Errors
-/// As [`print`].
+/// As [`print()`].
 pub fn print_json(value: &serde_json::Value) -> Result<(), Failure> {
     print(format!("{value:#}\n").as_bytes())
 }
