@@ -369,11 +369,12 @@ stress() {
 		fi
 		mapfile -t after < <(held)
 		say "stress-ng over $transport: ${#stressors[@]} stressors; descriptors, KiB and threads before: ${before[*]}, after: ${after[*]}"
-		# A thread keeps a buffer and a descriptor of its own.
+		# A thread keeps a descriptor of its own, and a buffer for the largest request,
+		# which takes memory from the first large request on: also of threads that were there.
 		threads=$((after[2] > before[2] ? after[2] - before[2] : 0))
 		allowed=$((before[0] + threads + 16))
 		[ "${after[0]}" -le $allowed ] || failed "stress-ng over $transport: descriptors went from ${before[0]} to ${after[0]}"
-		allowed=$((before[1] + threads * 1200 + 24576))
+		allowed=$((before[1] + after[2] * 1200 + 24576))
 		[ "${after[1]}" -le $allowed ] || failed "stress-ng over $transport: memory went from ${before[1]} to ${after[1]} KiB"
 		find "$T/m/tmp" -mindepth 1 -delete
 		no_union "stress-ng over $transport"
