@@ -8,6 +8,7 @@ mod common;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use common::{Stack, binary, shell};
 
@@ -80,6 +81,28 @@ impl Drop for Unmounted<'_> {
         let done = Command::new("umount").arg(self.0).status();
         if !done.is_ok_and(|status| status.success()) {
             Command::new("umount").arg("-l").arg(self.0).status().ok();
+        }
+        self.wait_for_its_daemon();
+    }
+}
+
+impl Unmounted<'_> {
+    /// umount(8) does not wait for the inner daemon, which keeps the outer mount busy until it has ended.
+    fn wait_for_its_daemon(&self) {
+        let outer = self.0.parent().unwrap();
+        let holds_it = |process: &Path| {
+            let descriptors = fs::read_dir(process.join("fd")).into_iter().flatten();
+            descriptors
+                .flatten()
+                .any(|fd| fs::read_link(fd.path()).is_ok_and(|target| target.starts_with(outer)))
+        };
+        let limit = Instant::now() + Duration::from_secs(10);
+        while Instant::now() < limit {
+            let mut processes = fs::read_dir("/proc").unwrap().flatten();
+            if !processes.any(|process| holds_it(&process.path())) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(5));
         }
     }
 }

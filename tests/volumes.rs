@@ -171,14 +171,13 @@ rm -rf *
     );
     let option = format!("volume={}:/data:ro", other.dir.path().join("vol").display());
     let other = other.option(&option);
-    let shown = {
-        let mount = other.mount();
-        assert_ne!(mount.path("data").metadata().unwrap().ino(), 0);
-        shell(
-            &mount.at,
-            "stat -f -c %b data; touch x; if touch data/x 2>/dev/null; then exit 1; fi",
-        )
-    };
+    let mount = other.mount();
+    assert_ne!(mount.path("data").metadata().unwrap().ino(), 0);
+    let shown = shell(
+        &mount.at,
+        "stat -f -c %b data; touch x; if touch data/x 2>/dev/null; then exit 1; fi",
+    );
+    mount.unmount();
     shell(other.dir.path(), "umount vol");
     assert_eq!(shown, "1280\n");
 }

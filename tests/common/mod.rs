@@ -316,10 +316,15 @@ impl Mount {
     pub fn kill(self) {
         let pid = rustix::process::Pid::from_raw(self.pid.unwrap()).unwrap();
         rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
-        let start = Instant::now();
-        while alive(self.pid.unwrap()) && start.elapsed() < Duration::from_secs(10) {
-            std::thread::sleep(Duration::from_millis(2));
-        }
+        wait_for_the_end(self.pid.unwrap());
+    }
+}
+
+/// Waits for a process to end: what it has open stays busy until then.
+fn wait_for_the_end(pid: i32) {
+    let start = Instant::now();
+    while alive(pid) && start.elapsed() < Duration::from_secs(10) {
+        std::thread::sleep(Duration::from_millis(2));
     }
 }
 
@@ -340,7 +345,13 @@ impl Drop for Mount {
             transport::abort(connection);
         }
         // After `unmount` there is nothing left to detach, which is fine.
-        let _detached = rustix::mount::unmount(&self.at, rustix::mount::UnmountFlags::DETACH);
+        let detached = rustix::mount::unmount(&self.at, rustix::mount::UnmountFlags::DETACH);
+        // What the test does next with the directories must not meet the daemon on its way out.
+        if let (Ok(()), Some(pid)) = (detached, self.pid)
+            && !std::thread::panicking()
+        {
+            wait_for_the_end(pid);
+        }
     }
 }
 

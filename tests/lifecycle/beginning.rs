@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::process::{Command, Output};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::guard::{Limit, Load, bounded, on, on_each, stack};
 use crate::common::transport::{connection, own_transports, uring_is_here};
@@ -27,26 +29,30 @@ fn the_command_ends_when_the_mount_works() {
             stack.file(0, "f", "f");
             let status = stack.try_mount().status;
             // At once, before anything else is looked at.
-            let serving = threads_of_daemon(&stack);
+            let mount = crate::common::Mount::found(stack.merged());
+            let pid = mount.pid.unwrap();
+            let serving = threads(pid);
             let content = fs::read_to_string(stack.merged().join("f"));
+            limit.watch(&mount);
             assert_eq!(status.code(), Some(0));
             assert_eq!(content.unwrap(), "f", "round {round}");
-            let named = |start: &str| {
-                serving
-                    .iter()
-                    .filter(|name| name.starts_with(start))
-                    .count()
+            // The threads that serve are there at once; a new one has its maker's name until it gives itself its own.
+            let named = |start: &str| threads(pid).iter().any(|name| name.starts_with(start));
+            let wait_for = |start: &str| {
+                assert!(serving.len() > 1, "{serving:?}");
+                let limit = Instant::now() + Duration::from_secs(5);
+                while !named(start) {
+                    assert!(Instant::now() < limit, "{start}: {:?}", threads(pid));
+                    thread::sleep(Duration::from_millis(5));
+                }
             };
             match transport {
-                "dev" => assert!(named("unionmount-dev") > 0, "{serving:?}"),
-                "uring" => assert!(named("unionmount-0") > 0, "{serving:?}"),
+                "dev" => wait_for("unionmount-dev"),
+                "uring" => wait_for("unionmount-0"),
                 // It starts its threads when it likes; the kernel keeps the requests meanwhile.
                 _ => {}
             }
-            let mount = crate::common::Mount::found(stack.merged());
-            limit.watch(&mount);
             // In a session of its own, with no terminal and no directory of its parent's.
-            let pid = mount.pid.unwrap();
             let stat = read(format!("/proc/{pid}/stat"));
             let fields: Vec<_> = stat
                 .rsplit_once(')')
@@ -62,14 +68,6 @@ fn the_command_ends_when_the_mount_works() {
             mount.unmount();
         }
     });
-}
-
-fn threads_of_daemon(stack: &Stack) -> Vec<String> {
-    let mount = crate::common::Mount::found(stack.merged());
-    let threads = threads(mount.pid.unwrap());
-    // It stays mounted: this was only a look.
-    std::mem::forget(mount);
-    threads
 }
 
 /// Mounts under limits of prlimit(1).
