@@ -1,6 +1,6 @@
 //! `unionmount image`: loading, showing, naming, removing and saving images.
 
-use std::io::{BufWriter, IsTerminal};
+use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -10,6 +10,7 @@ use super::exit::{Failure, print};
 use super::listing::{
     InspectArgs, ListArgs, Listing, document, id, print_inspected, shortened, value,
 };
+use super::output::Output;
 use super::progress::Bars;
 use super::store_args::{LimitArgs, StoreArgs, for_each};
 use super::units;
@@ -17,7 +18,7 @@ use crate::archive::Compression;
 use crate::store::load::LoadOptions;
 use crate::store::platform::Platform;
 use crate::store::reference::Reference;
-use crate::store::save::{Format, SaveOptions, create_beside, finish_beside};
+use crate::store::save::{Format, SaveOptions};
 use crate::store::time;
 
 const EXAMPLES: &str = "\
@@ -179,7 +180,7 @@ pub struct SaveArgs {
     #[arg(value_name = "IMAGE", required = true)]
     pub images: Vec<String>,
 
-    /// Write into this file, which appears when it is complete [default: standard output]
+    /// Write into this file, which appears when it is complete [default: -, standard output]
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
 
@@ -397,11 +398,7 @@ fn remove(store: &StoreArgs, args: &RmArgs) -> Result<(), Failure> {
 }
 
 fn save(store: &StoreArgs, args: &SaveArgs) -> Result<(), Failure> {
-    if args.output.is_none() && std::io::stdout().is_terminal() {
-        return Err(Failure::Usage(
-            "standard output is a terminal; name a file with -o FILE, or pipe the archive into a command".to_owned(),
-        ));
-    }
+    let output = Output::new(args.output.as_deref())?;
     let mut store = store.open()?;
     let bars = Bars::new(false);
     let counter = bars.counter("saving");
@@ -417,30 +414,5 @@ fn save(store: &StoreArgs, args: &SaveArgs) -> Result<(), Failure> {
         }),
         progress: &*counter,
     };
-    match &args.output {
-        None => {
-            let mut out = BufWriter::new(std::io::stdout().lock());
-            store.save(&args.images, &mut out, &options)?;
-            flush(out)
-        }
-        Some(path) => {
-            let (file, partial) = create_beside(path)?;
-            let mut out = BufWriter::new(file);
-            let saved = store.save(&args.images, &mut out, &options);
-            let saved = saved.and_then(|()| {
-                std::io::Write::flush(&mut out)
-                    .map_err(|error| crate::store::StoreError::io("write", path, &error))
-            });
-            Ok(finish_beside(&partial, path, saved)?)
-        }
-    }
-}
-
-/// Writes what is left in a buffer before standard output.
-pub(super) fn flush(mut out: impl std::io::Write) -> Result<(), Failure> {
-    out.flush().map_err(|error| {
-        Failure::Operation(format!(
-            "cannot write to standard output: {error}; check where it is redirected to"
-        ))
-    })
+    output.write(|out| Ok(store.save(&args.images, out, &options)?))
 }
