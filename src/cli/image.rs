@@ -7,14 +7,15 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 
 use super::exit::{Failure, print};
+use super::limit_args::{LimitArgs, size};
 use super::listing::{
     InspectArgs, ListArgs, Listing, document, id, print_inspected, shortened, value,
 };
 use super::output::Output;
 use super::progress::Bars;
-use super::store_args::{LimitArgs, StoreArgs, for_each};
+use super::store_args::{StoreArgs, for_each};
 use super::units;
-use crate::archive::Compression;
+use crate::archive::{Compression, Limits};
 use crate::store::load::LoadOptions;
 use crate::store::platform::Platform;
 use crate::store::reference::Reference;
@@ -100,7 +101,11 @@ pub struct LoadArgs {
     #[arg(long)]
     pub json: bool,
 
-    /// Limits.
+    /// Most bytes of a JSON document
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "8M", help_heading = "Limits")]
+    pub max_json: u64,
+
+    /// The other limits.
     #[command(flatten)]
     pub limits: LimitArgs,
 }
@@ -249,7 +254,10 @@ fn load(store: &StoreArgs, args: &LoadArgs) -> Result<(), Failure> {
     let options = LoadOptions {
         platform: args.platform.as_deref().map(Platform::parse).transpose()?,
         name: args.name.as_deref().map(Reference::parse).transpose()?,
-        limits: args.limits.limits(),
+        limits: Limits {
+            json: usize::try_from(args.max_json).unwrap_or(usize::MAX),
+            ..args.limits.limits()
+        },
     };
     let mut store = store.open()?;
     let bars = Bars::new(args.quiet || args.json);

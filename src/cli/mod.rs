@@ -20,6 +20,7 @@ pub mod image;
 pub mod interrupt;
 pub mod layer;
 pub mod layer_list;
+pub mod limit_args;
 pub mod listing;
 pub mod logging;
 pub mod manual;
