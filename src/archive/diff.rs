@@ -12,15 +12,16 @@ use std::collections::HashMap;
 use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Mode, OFlags, flistxattr};
 use rustix::io::Errno;
 
 use super::entry::{Entry, What, Xattr};
 use super::error::{AtEntry as _, During as _, Error, Result};
 use super::export::{Exporter, FdContent, Links, NodeContent, at_path, open_union};
 use super::listing::Listing;
-use super::pack::{Archive, Pack, Packed, check_name, is_kept, sorted};
+use super::pack::{Archive, Pack, Packed, check_name, is_kept, packed, sorted};
 use crate::layer::dir::Name;
 use crate::layer::mark::{
     DirMarks, METACOPY_XATTRS, NAME_MAX, OPAQUE_FILE, REDIRECT_XATTRS, TRUSTED_PREFIX, USER_PREFIX,
@@ -34,6 +35,8 @@ use crate::union::{Config, DEVICE_XATTR, Union, reads_plain_names};
 
 /// Descriptors that stay open while a tree is walked.
 const DESCRIPTORS: usize = 64;
+/// So many bytes of names of xattrs are read without asking how many there are.
+const USUAL_NAMES: usize = 256;
 
 /// Writes the changes in `upper` as a layer. `lowers`, newest first, are only needed (and only read) where a renamed
 /// directory, or a file without its bytes, refers to them.
@@ -53,26 +56,28 @@ pub fn diff(
             errno,
         )
     })?;
-    let root = LowerDir::root(1, fd, &FdCache::new(DESCRIPTORS));
-    let mut differ = Differ {
-        archive: Archive::new(out, options)?,
-        options,
-        links: HashMap::new(),
-        plain_names: reads_plain_names(&root),
-        upper,
-        lowers,
-        expanded: None,
-    };
-    let stat = root.stat().during("stat", b".")?;
-    differ.directory(&root, b"./", &stat, false)?;
-    differ.other_names()?;
-    // The root is no change.
-    differ.archive.entries = differ.archive.entries.saturating_sub(1);
-    differ.archive.finish()
+    packed(out, options, |archive| {
+        let root = LowerDir::root(1, fd, &FdCache::new(DESCRIPTORS));
+        let mut differ = Differ {
+            archive,
+            options,
+            links: HashMap::new(),
+            plain_names: reads_plain_names(&root),
+            upper,
+            lowers,
+            expanded: None,
+        };
+        let stat = root.stat().during("stat", b".")?;
+        differ.directory(&root, b"./", &stat, false)?;
+        differ.other_names()?;
+        // The root is no change.
+        archive.entries = archive.entries.saturating_sub(1);
+        Ok(())
+    })
 }
 
-struct Differ<'a, W: Write> {
-    archive: Archive<'a, W>,
+struct Differ<'a> {
+    archive: &'a mut Archive,
     options: &'a Pack<'a>,
     /// The first name of each object that has several: device and inode number.
     links: HashMap<(u64, u64), Vec<u8>>,
@@ -114,21 +119,17 @@ impl Expanded {
     }
 }
 
-impl<W: Write> Differ<'_, W> {
+impl Differ<'_> {
     /// A directory and all below it; `path` ends with a slash. `hidden` says that its own whiteout lies beside it.
     fn directory(&mut self, dir: &LowerDir, path: &[u8], stat: &Stat, hidden: bool) -> Result<()> {
         let xattrs = dir.xattrs().during("open", path)?;
-        let entry = self.described(path, What::Dir, stat, &xattrs)?;
+        let names = xattrs.list().during("listxattr", path)?;
+        let entry = self.described(path, What::Dir, stat, &xattrs, &names)?;
         self.write(&entry)?;
-        let mut redirect = None;
-        for name in REDIRECT_XATTRS {
-            let value = xattrs.get_opt(name.as_bytes()).during("getxattr", path)?;
-            redirect = redirect.or(value);
-        }
-        if redirect.is_some() {
+        if has_one(&names, &REDIRECT_XATTRS) {
             return self.expand(path);
         }
-        let listing = Listing::read(dir, self.plain_names).at_entry(path)?;
+        let listing = Listing::of(dir, &xattrs, &names, self.plain_names).at_entry(path)?;
         let below = if path == b"./" { b"" } else { path };
         if listing.opaque || hidden {
             self.mark(below, OPAQUE_FILE)?;
@@ -168,7 +169,17 @@ impl<W: Write> Differ<'_, W> {
         }
         self.refuse_mark_names(path, name)?;
         let xattrs = dir.xattrs_of(name).during("open", name)?;
-        let is_device = marks.impure && stat.kind() == Kind::File && own_device(&xattrs)?;
+        // What is read anyway is asked through its descriptor, which costs no way through /proc.
+        let file = match stat.kind() {
+            Kind::File if stat.size > 0 => Some(dir.open_entry(name).during("open", name)?),
+            _ => None,
+        };
+        let names = match &file {
+            Some(file) => names_of(file),
+            None => xattrs.list(),
+        };
+        let names = names.during("listxattr", name)?;
+        let is_device = marks.impure && stat.kind() == Kind::File && own_device(&names);
         let what = match stat.kind() {
             _ if is_device => What::Char(0),
             Kind::File | Kind::Dir => What::File(stat.size),
@@ -178,7 +189,7 @@ impl<W: Write> Differ<'_, W> {
             Kind::Char => What::Char(stat.rdev),
             Kind::Block => What::Block(stat.rdev),
         };
-        let mut entry = self.described(path, what, &stat, &xattrs)?;
+        let mut entry = self.described(path, what, &stat, &xattrs, &names)?;
         if stat.nlink > 1 {
             match self.links.entry((stat.dev, stat.ino)) {
                 std::collections::hash_map::Entry::Occupied(first) => {
@@ -191,8 +202,8 @@ impl<W: Write> Differ<'_, W> {
                 }
             }
         }
-        match entry.what {
-            What::File(size) if size > 0 && is_metacopy(&stat, marks, &xattrs)? => {
+        match (&entry.what, file) {
+            (&What::File(size), Some(_)) if is_metacopy(&stat, marks, &names) => {
                 if self.lowers.is_empty() {
                     return Err(Error::refused(
                         "it has its attributes only (metacopy), and its bytes are in a lower layer; name the lower layers with --lower",
@@ -205,8 +216,7 @@ impl<W: Write> Differ<'_, W> {
                     tar.file(&entry, size, &mut NodeContent { union, node })
                 })
             }
-            What::File(size) if size > 0 => {
-                let file = dir.open_entry(name).during("open", name)?;
+            (&What::File(size), Some(file)) => {
                 self.archive.entries += 1;
                 self.archive.tar.file(&entry, size, &mut FdContent(&file))
             }
@@ -222,7 +232,14 @@ impl<W: Write> Differ<'_, W> {
     }
 
     /// An entry with the attributes that the disk, or a record, says.
-    fn described(&self, path: &[u8], what: What, stat: &Stat, xattrs: &XattrPath) -> Result<Entry> {
+    fn described(
+        &self,
+        path: &[u8],
+        what: What,
+        stat: &Stat,
+        xattrs: &XattrPath,
+        names: &[u8],
+    ) -> Result<Entry> {
         Ok(Entry {
             path: path.to_vec(),
             what,
@@ -230,7 +247,7 @@ impl<W: Write> Differ<'_, W> {
             uid: stat.uid,
             gid: stat.gid,
             mtime: self.options.times.of(stat.mtime),
-            xattrs: shown_xattrs(xattrs).at_entry(path)?,
+            xattrs: shown_xattrs(xattrs, names).at_entry(path)?,
         })
     }
 
@@ -265,7 +282,7 @@ impl<W: Write> Differ<'_, W> {
         let expanded = Expanded::of(&mut self.expanded, self.upper, self.lowers)?;
         expanded.paths.push(path.to_vec());
         let (union, links) = (&expanded.union, &mut expanded.links);
-        Exporter::new(union, &mut self.archive, self.options, links).below_path(path)
+        Exporter::new(union, self.archive, self.options, links).below_path(path)
     }
 
     /// Files in renamed directories may have names elsewhere: those are changes then, too. Looks at the whole tree, but
@@ -275,39 +292,48 @@ impl<W: Write> Differ<'_, W> {
             return Ok(());
         };
         let (union, links) = (&expanded.union, &mut expanded.links);
-        Exporter::new(union, &mut self.archive, self.options, links).other_names(&expanded.paths)
+        Exporter::new(union, self.archive, self.options, links).other_names(&expanded.paths)
     }
 }
 
 /// Whether a file has its attributes only, as the union finds out: one that has as many blocks as it needs is not looked
 /// at, unless its directory holds copies.
-fn is_metacopy(stat: &Stat, marks: &DirMarks, xattrs: &XattrPath) -> Result<bool> {
-    if stat.blocks * 512 >= stat.size && !marks.impure {
-        return Ok(false);
-    }
-    xattrs
-        .any(|name| METACOPY_XATTRS.iter().any(|xattr| xattr.as_bytes() == name))
-        .during("listxattr", b".")
+fn is_metacopy(stat: &Stat, marks: &DirMarks, names: &[u8]) -> bool {
+    (stat.blocks * 512 < stat.size || marks.impure) && has_one(names, &METACOPY_XATTRS)
 }
 
-fn own_device(xattrs: &XattrPath) -> Result<bool> {
-    for prefix in [TRUSTED_PREFIX, USER_PREFIX] {
-        let name = format!("{prefix}{DEVICE_XATTR}");
-        let found = xattrs
-            .get_opt(name.as_bytes())
-            .during("getxattr", name.as_bytes())?;
-        if found.is_some() {
-            return Ok(true);
+/// The names of the xattrs of an open file, as [`XattrPath::list`] gives them.
+fn names_of(file: &OwnedFd) -> rustix::io::Result<Vec<u8>> {
+    let mut names = [0; USUAL_NAMES];
+    match flistxattr(file, &mut names) {
+        Ok(len) => Ok(names[..len].to_vec()),
+        Err(Errno::OPNOTSUPP) => Ok(Vec::new()),
+        Err(Errno::RANGE) => {
+            XattrPath::of_fd(Arc::new(file.try_clone().map_err(|_| Errno::MFILE)?)).list()
         }
+        Err(errno) => Err(errno),
     }
-    Ok(false)
+}
+
+/// Whether one of the names, each of which ends by a NUL, is one of those.
+fn has_one(names: &[u8], wanted: &[&str]) -> bool {
+    names
+        .split(|byte| *byte == 0)
+        .any(|name| wanted.iter().any(|wanted| wanted.as_bytes() == name))
+}
+
+fn own_device(names: &[u8]) -> bool {
+    names.split(|byte| *byte == 0).any(|name| {
+        [TRUSTED_PREFIX, USER_PREFIX]
+            .iter()
+            .any(|prefix| name.strip_prefix(prefix.as_bytes()) == Some(DEVICE_XATTR.as_bytes()))
+    })
 }
 
 /// The xattrs of an object of a layer as the merged view shows them, without bookkeeping.
-fn shown_xattrs(path: &XattrPath) -> Result<Vec<Xattr>> {
-    let list = path.list().during("listxattr", b".")?;
+fn shown_xattrs(path: &XattrPath, names: &[u8]) -> Result<Vec<Xattr>> {
     let mut shown: Vec<Xattr> = Vec::new();
-    for stored in list
+    for stored in names
         .split(|byte| *byte == 0)
         .filter(|name| !name.is_empty())
     {

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use super::entry::{Entry, What, Xattr};
 use super::error::{AtEntry as _, Error, Result};
-use super::pack::{Archive, Pack, Packed, check_name, is_kept, sorted};
+use super::pack::{Archive, Pack, Packed, check_name, is_kept, packed, sorted};
 use super::write::Content;
 use crate::layer::dir::Name;
 use crate::layer::stat::Kind;
@@ -26,11 +26,12 @@ pub fn export(union: &Config, out: impl Write, options: &Pack<'_>) -> Result<Pac
         ..union.clone()
     };
     let union = open_union(&config)?;
-    let mut archive = Archive::new(out, options)?;
-    let mut links = Links::new();
-    Exporter::new(&union, &mut archive, options, &mut links).all()?;
-    archive.entries = archive.entries.saturating_sub(1);
-    archive.finish()
+    packed(out, options, |archive| {
+        Exporter::new(&union, archive, options, &mut Links::new()).all()?;
+        // The root is no entry of its own.
+        archive.entries = archive.entries.saturating_sub(1);
+        Ok(())
+    })
 }
 
 pub(super) fn open_union(config: &Config) -> Result<Union> {
@@ -74,17 +75,17 @@ pub(super) struct Linked {
 }
 
 /// Writes what a union shows.
-pub(super) struct Exporter<'a, 'o, W: Write> {
+pub(super) struct Exporter<'a> {
     union: &'a Union,
-    archive: &'a mut Archive<'o, W>,
+    archive: &'a mut Archive,
     options: &'a Pack<'a>,
     links: &'a mut Links,
 }
 
-impl<'a, 'o, W: Write> Exporter<'a, 'o, W> {
+impl<'a> Exporter<'a> {
     pub(super) fn new(
         union: &'a Union,
-        archive: &'a mut Archive<'o, W>,
+        archive: &'a mut Archive,
         options: &'a Pack<'a>,
         links: &'a mut Links,
     ) -> Self {

@@ -7,6 +7,7 @@ use crate::layer::LowerDir;
 use crate::layer::dir::Name;
 use crate::layer::mark::{DirMarks, NameMeaning, WHITEOUT_XATTRS, dir_marks, meaning};
 use crate::layer::stat::Kind;
+use crate::layer::xattr::XattrPath;
 
 /// What a directory of a layer holds. A name that is hidden and there as well is a directory that hides what lies below
 /// it, or something else that needs no whiteout.
@@ -27,7 +28,17 @@ impl Listing {
     pub(super) fn read(dir: &LowerDir, plain_names: bool) -> Result<Self> {
         let xattrs = dir.xattrs().during("open", b".")?;
         let names = xattrs.list().during("listxattr", b".")?;
-        let marks = dir_marks(&names, |name| xattrs.get(name).unwrap_or_default());
+        Self::of(dir, &xattrs, &names, plain_names)
+    }
+
+    /// The same where the names of its xattrs are known.
+    pub(super) fn of(
+        dir: &LowerDir,
+        xattrs: &XattrPath,
+        names: &[u8],
+        plain_names: bool,
+    ) -> Result<Self> {
+        let marks = dir_marks(names, |name| xattrs.get(name).unwrap_or_default());
         let mut listing = Self {
             opaque: marks.opaque,
             marks,

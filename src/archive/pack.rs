@@ -1,6 +1,10 @@
 //! What both kinds of written archives share: how they are made, where the bytes go, which times and xattrs they have.
+//!
+//! Two threads make an archive: one reads the disk and writes the tar into buffers, a few of which go round, the other hashes,
+//! compresses and writes what is in them.
 
-use std::io::{BufWriter, Write};
+use std::io::{self, Write};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
 use super::Progress;
 use super::compression::{Compression, Encoder};
@@ -11,8 +15,9 @@ use super::write::TarWriter;
 use crate::layer::mark::WH_PREFIX;
 use crate::layer::stat::Time;
 
-/// Bytes that are collected before they are hashed and compressed.
+/// Bytes that are collected before they are hashed and compressed, and how many such buffers there may be.
 const BUFFER: usize = 256 * 1024;
+const BUFFERS: usize = 4;
 
 /// Which times the entries of an archive get.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -73,26 +78,93 @@ pub struct Packed {
 }
 
 /// An archive that is being written.
-pub(super) struct Archive<'a, W: Write> {
-    pub(super) tar: TarWriter<BufWriter<Stream<'a, W>>>,
+pub(super) struct Archive {
+    pub(super) tar: TarWriter<Ahead>,
     pub(super) entries: u64,
 }
 
-impl<'a, W: Write> Archive<'a, W> {
-    pub(super) fn new(out: W, options: &Pack<'a>) -> Result<Self> {
-        let stream = Stream::new(out, options).map_err(|err| Error::io("cannot compress", err))?;
-        Ok(Self {
-            tar: TarWriter::new(BufWriter::with_capacity(BUFFER, stream)),
-            entries: 0,
-        })
+/// Has an archive made by `make`, in a thread of its own, and puts it where it belongs.
+///
+/// # Errors
+/// Those of `make`, of compressing and of writing.
+pub(super) fn packed(
+    out: impl Write,
+    options: &Pack<'_>,
+    make: impl FnOnce(&mut Archive) -> Result<()> + Send,
+) -> Result<Packed> {
+    let mut stream = Stream::new(out, options).map_err(|err| Error::io("cannot compress", err))?;
+    let unwritten = |err| Error::io("cannot write the archive", err);
+    let (full, filled) = sync_channel(BUFFERS);
+    let (used, empty) = channel();
+    std::thread::scope(|scope| {
+        let maker = scope.spawn(move || {
+            let mut archive = Archive {
+                tar: TarWriter::new(Ahead {
+                    buffer: Vec::with_capacity(BUFFER),
+                    full,
+                    empty,
+                }),
+                entries: 0,
+            };
+            make(&mut archive)?;
+            let entries = archive.entries;
+            let mut last = archive.tar.finish()?;
+            last.flush().map_err(unwritten)?;
+            Ok(entries)
+        });
+        let written = write_all(filled, &used, &mut stream);
+        // Nobody takes buffers any more: a maker that still has something gives up.
+        let made = match maker.join() {
+            Ok(made) => made,
+            Err(panic) => std::panic::resume_unwind(panic),
+        };
+        written.map_err(unwritten)?;
+        stream.finish(made?).map_err(unwritten)
+    })
+}
+
+/// Writes what comes, to its end, and gives the buffers back.
+fn write_all(
+    filled: Receiver<Vec<u8>>,
+    used: &Sender<Vec<u8>>,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    for mut buffer in filled {
+        out.write_all(&buffer)?;
+        buffer.clear();
+        if used.send(buffer).is_err() {
+            log::trace!("the archive has been made");
+        }
+    }
+    Ok(())
+}
+
+/// Where the tar is written: into buffers, ahead of what is done with them.
+pub(super) struct Ahead {
+    buffer: Vec<u8>,
+    full: SyncSender<Vec<u8>>,
+    empty: Receiver<Vec<u8>>,
+}
+
+impl Write for Ahead {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.buffer.len() >= BUFFER {
+            self.flush()?;
+        }
+        let len = bytes.len().min(BUFFER - self.buffer.len());
+        self.buffer.extend_from_slice(&bytes[..len]);
+        Ok(len)
     }
 
-    pub(super) fn finish(self) -> Result<Packed> {
-        let stream = self.tar.finish()?.into_inner();
-        let stream =
-            stream.map_err(|err| Error::io("cannot write the archive", err.into_error()))?;
-        let packed = stream.finish(self.entries);
-        packed.map_err(|err| Error::io("cannot write the archive", err))
+    fn flush(&mut self) -> io::Result<()> {
+        let next = self.empty.try_recv();
+        let next = next.unwrap_or_else(|_| Vec::with_capacity(BUFFER));
+        let full = std::mem::replace(&mut self.buffer, next);
+        let sent = full.is_empty() || self.full.send(full).is_ok();
+        match sent {
+            true => Ok(()),
+            false => Err(io::ErrorKind::BrokenPipe.into()),
+        }
     }
 }
 

@@ -196,7 +196,9 @@ impl Records {
     #[must_use]
     pub fn of_root(root: &Arc<OwnedFd>) -> Option<Arc<Self>> {
         let xattrs = XattrPath::of_fd(Arc::clone(root));
-        let has = |name| matches!(xattrs.get_opt(name), Ok(Some(_)));
+        // One call for a layer without records, as most are.
+        let names = xattrs.list().unwrap_or_default();
+        let has = |name: &[u8]| names.split(|byte| *byte == 0).any(|listed| listed == name);
         let (form, old) = if has(USER) {
             (RecordForm::User, has(OLD_USER))
         } else if has(PRIVILEGED) {
