@@ -226,6 +226,7 @@ fn serve(mut store: Store, container: &Container, wanted: &Wanted<'_>) -> Result
     };
     match &wanted.mountpoint {
         Some(path) => store.note_mountpoint(&container.id, path)?,
+        None if container.mountpoint.is_none() => {}
         None => store.forget_mountpoint(&container.id)?,
     }
     let source = source_of(store.paths(), &container.id);
