@@ -74,7 +74,8 @@
 //! dashmap (inode tables), clap with clap_mangen and clap_complete (arguments, manual page, completions), strsim (the
 //! nearest option name), rusqlite with its own SQLite (the store's catalog: several processes, transactions),
 //! time (RFC 3339), toml (podman's storage.conf), log and env_logger, tar (the fields of a tar header), flate2 with zlib-rs and zstd
-//! (compression), sha2 (digests), serde and serde_json (documents), indicatif (progress bars); tempfile and proptest for
+//! (compression), sha2 (digests), serde and serde_json (documents; why not
+//! oci-spec, `store/documents` says), indicatif (progress bars); tempfile and proptest for
 //! tests.
 
 pub mod archive;

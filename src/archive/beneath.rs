@@ -24,7 +24,8 @@ use crate::layer::xattr::XattrPath;
 
 /// Directories that stay open: an archive lists a directory after another, so a few are enough.
 const OPEN: usize = 24;
-/// How missing parents are made (image-spec does not say; all engines do so).
+/// How missing parents are made, for the caller, root where it is an engine's layer: contracts/oci-layers.md says 0755,
+/// image-spec does not say, containerd and docker do so.
 const PARENT_MODE: u32 = 0o755;
 
 pub(super) const DIRECTORY: OFlags = OFlags::RDONLY

@@ -13,7 +13,7 @@ use super::pack::{Archive, Pack, Packed, check_name, is_kept, packed, sorted};
 use super::write::Content;
 use crate::layer::dir::Name;
 use crate::layer::stat::Kind;
-use crate::union::{Attr, Config, NodeId, Union};
+use crate::union::{self, Attr, Config, NodeId, Union};
 
 /// Writes everything that a union shows as one flat archive. Nothing is mounted; an upper is only read.
 ///
@@ -138,12 +138,9 @@ impl<'a> Exporter<'a> {
         };
         for name in self.names(dir, path)? {
             let path = [path, &name].concat();
-            let found = self
-                .union
-                .lookup(dir, &name)
-                .map_err(failed)
-                .at_entry(&path)?;
-            let Some(entry) = found else { continue };
+            let Some(entry) = self.look_up(dir, &name, &path)? else {
+                continue;
+            };
             let (node, attr) = (entry.node, entry.attr);
             let done = if attr.kind() == Kind::Dir {
                 let path = [&path[..], b"/"].concat();
@@ -186,19 +183,20 @@ impl<'a> Exporter<'a> {
     fn below(&mut self, dir: NodeId, path: &[u8]) -> Result<()> {
         for name in self.names(dir, path)? {
             let path = [path, &name].concat();
-            let found = self
-                .union
-                .lookup(dir, &name)
-                .map_err(failed)
-                .at_entry(&path)?;
-            // It may have been removed meanwhile, by a mount of the same upper.
-            let Some(entry) = found else { continue };
+            let Some(entry) = self.look_up(dir, &name, &path)? else {
+                continue;
+            };
             let done = check_name(&path, &name)
                 .and_then(|()| self.entry(entry.node, &path, &entry.attr).at_entry(&path));
             self.union.forget(entry.node, 1);
             done?;
         }
         Ok(())
+    }
+
+    /// What has a name; `None` when it was removed meanwhile, by a mount of the same upper.
+    fn look_up(&self, dir: NodeId, name: &[u8], path: &[u8]) -> Result<Option<union::Entry>> {
+        self.union.lookup(dir, name).map_err(failed).at_entry(path)
     }
 
     /// The names in a directory, sorted.

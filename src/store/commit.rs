@@ -5,25 +5,21 @@
 //! a view of its own: what was closed is in the upper.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 
 use super::Store;
 use super::area::Area;
 use super::catalog::containers::{self, Container, Driver};
 use super::catalog::images;
-use super::catalog::layers::{self, Blob, blob_file};
+use super::catalog::layers;
 use super::documents::config::{Addition, extend};
 use super::error::{Doing, Result, StoreError};
-use super::load::{NewImage, Published, Ready};
+use super::load::{Making, NewImage, Published, Ready};
 use super::lock;
-use super::paths::PRIVATE;
 use super::reference::Reference;
-use super::size::measure;
 use super::time;
 use super::vfs;
-use crate::archive::{Compression, Digest, Pack, Unpack, diff, export, unpack};
+use crate::archive::{Digest, Pack, Unpack, diff, export, unpack};
 use crate::union::Config;
 
 /// What a commit makes.
@@ -152,30 +148,18 @@ fn cannot_pack(error: &crate::archive::Error) -> StoreError {
 
 /// Packs the changes and unpacks them as a layer.
 fn pack_changes(view: &Config, area: &Area) -> Result<Ready> {
-    let dir = area.join("layer");
-    fs::DirBuilder::new()
-        .mode(PRIVATE)
-        .create(&dir)
-        .doing("mkdir", &dir)?;
-    let tree = dir.join("diff");
-    fs::create_dir(&tree).doing("mkdir", &tree)?;
-    fs::set_permissions(&tree, fs::Permissions::from_mode(0o755)).doing("chmod", &tree)?;
-    let kept = dir.join("archive");
-    let file = File::options()
-        .read(true)
-        .write(true)
-        .create_new(true)
-        .open(&kept)
-        .doing("create", &kept)?;
+    let making = Making::begin(area, "layer", true)?;
+    let tree = making.tree().unwrap_or(making.dir());
+    let (_, file) = making.kept();
     let upper = view.upper.clone().unwrap_or_default();
-    let (reader, writer) = std::io::pipe().doing("pipe", &dir)?;
+    let (reader, writer) = std::io::pipe().doing("pipe", making.dir())?;
     let (packed, unpacked) = std::thread::scope(|scope| {
         let packer = scope.spawn(|| diff(&upper, &view.lowers, writer, &Pack::default()));
         let options = Unpack {
-            keep: Some(&file),
+            keep: Some(file),
             ..Unpack::default()
         };
-        let unpacked = unpack(reader, &tree, &options);
+        let unpacked = unpack(reader, tree, &options);
         (packer.join(), unpacked)
     });
     match packed {
@@ -188,21 +172,5 @@ fn pack_changes(view: &Config, area: &Area) -> Result<Ready> {
         }
     };
     let got = unpacked.map_err(|error| cannot_pack(&error))?;
-    let digest = got.digest.to_string();
-    let place = dir.join(blob_file(&digest));
-    fs::rename(&kept, &place).doing("rename", &kept)?;
-    Ok(Ready {
-        size: measure(&tree)?.size,
-        has_tree: true,
-        tar_size: got.size,
-        has_root: got.has_root,
-        blob: Blob {
-            digest,
-            diff_id: got.diff_id.to_string(),
-            size: got.compressed_size,
-            compression: Compression::None,
-            stored_size: file.metadata().doing("stat", &place)?.len(),
-        },
-        dir,
-    })
+    making.end(&got)
 }

@@ -73,7 +73,8 @@ impl Store {
             check_name(name, "container")?;
         }
         let mut requests = new.binds.clone();
-        if !new.temporary {
+        // In a copy, what an image declares as a volume is a part of the copy.
+        if !new.temporary && new.driver == Driver::Fuse {
             for target in config.volumes() {
                 let target = PathBuf::from(target);
                 if target.is_absolute() && !requests.iter().any(|bind| bind.target == target) {
@@ -89,7 +90,7 @@ impl Store {
         if new.driver == Driver::Vfs && !requests.is_empty() {
             return Err(StoreError::new(
                 "volumes cannot be shown with the driver vfs",
-                "use --driver fuse, or an image and a container without volumes",
+                "use --driver fuse, or leave -v and --mount out and copy files into the container",
             ));
         }
         let image_union = Config {

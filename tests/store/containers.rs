@@ -284,6 +284,30 @@ fn many_layers_are_mounted_fast() {
 fn without_fuse_the_tree_is_copied() {
     let env = Env::new();
     rich(&env);
+    // What is shown elsewhere is not copied, and that is said; what an image declares as a volume is a part of the copy.
+    let said = env.fails(&[
+        "container",
+        "create",
+        "--driver=vfs",
+        "-v",
+        "v:/v",
+        "rich:1",
+    ]);
+    assert!(said.contains("--driver fuse"), "{said}");
+    let declares = json!({"config": {"Volumes": {"/d": {}}}});
+    let image = Image::with(small_layers(2), Pack::Gzip, declares);
+    write_dir(&image.layout("declares:1"), &env.at("declares"));
+    env.ok(&["image", "load", "-q", "declares"]);
+    env.ok(&[
+        "container",
+        "create",
+        "--driver=vfs",
+        "--name=d",
+        "declares:1",
+    ]);
+    assert_eq!(fs::read(env.mount("d").join("d/same")).unwrap(), b"f1");
+    assert_eq!(env.ok(&["volume", "ls", "-q"]), "");
+    env.ok(&["container", "rm", "d"]);
     env.ok(&[
         "container",
         "create",

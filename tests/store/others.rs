@@ -70,6 +70,49 @@ fn a_podman_store_is_mounted_without_podman() {
     env.ok(&["mount", "--image", "rich:1", "m"]);
     assert_same(&theirs, &as_podman(&survey(&env.at("m"))), "our store");
     env.ok(&["umount", "m"]);
+    // Changes that we write as a layer, alone and as the last one of an image, are read by podman.
+    env.ok(&["container", "create", "--name", "box", "rich:1"]);
+    let merged = env.mount("box");
+    shell(
+        &merged,
+        "rm -r etc/gone bin/tool; echo more >> etc/conf; mkdir -m 700 fresh; echo x > fresh/f; ln fresh/f fresh/g
+         ln -s /no fresh/link; setfattr -n user.mark -v y fresh; rm -r opaque; mkdir opaque; chown 7:8 fresh/f",
+    );
+    let ours = as_podman(&survey(&merged));
+    env.ok(&["container", "umount", "box"]);
+    let upper = env.ok(&[
+        "container",
+        "inspect",
+        "-f",
+        "{{.GraphDriver.Data.UpperDir}}",
+        "box",
+    ]);
+    env.ok(&[
+        "layer",
+        "diff",
+        "--upper",
+        upper.trim_end(),
+        "-o",
+        "diff.tar",
+    ]);
+    env.ok(&["container", "commit", "box", "localhost/mine:1"]);
+    env.ok(&["image", "save", "mine:1", "-o", "mine.tar"]);
+    shell(
+        env.dir.path(),
+        &format!("{podman} load -q -i mine.tar; {podman} import -q diff.tar localhost/diff:1"),
+    );
+    let at = shell(env.dir.path(), &format!("{podman} image mount mine:1"));
+    let theirs = as_podman(&survey(Path::new(at.trim_end())));
+    assert_same(&theirs, &ours, "podman's view of our layer");
+    let at = shell(env.dir.path(), &format!("{podman} image mount diff:1"));
+    let alone = Path::new(at.trim_end());
+    assert_eq!(common::names(alone.join("fresh")), ["f", "g", "link"]);
+    // Where nothing is below, podman shows a whiteout as the device that it makes of it.
+    let gone = fs::symlink_metadata(alone.join("etc/gone"))
+        .map(|meta| std::os::unix::fs::FileTypeExt::is_char_device(&meta.file_type()));
+    assert!(gone.unwrap_or(true));
+    assert_eq!(common::names(alone.join("etc"))[0], "conf");
+    shell(env.dir.path(), &format!("{podman} image umount -a"));
     shell(
         env.dir.path(),
         &format!("{podman} rmi -f rich:1; rm -rf pr prr"),

@@ -3,21 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rusqlite::Connection;
 
 use super::super::area::Area;
-use super::super::catalog::layers::{self, Blob, blob_file};
+use super::super::catalog::layers;
 use super::super::error::{Doing, Result, StoreError};
-use super::super::paths::PRIVATE;
-use super::super::size::measure;
 use super::super::source::Source;
 use super::Watch;
 use super::plan::{Plan, PlannedLayer};
+use super::ready::{Making, Ready};
 use crate::archive::compression::{Decoder, Encoder};
 use crate::archive::digest::{HashingReader, HashingWriter};
 use crate::archive::{Compression, Digest, Expect, Limits, Progress, Unpack, Unpacked, unpack};
@@ -25,27 +23,8 @@ use crate::sync::lock;
 
 /// Layers that are unpacked at a time, at most: more would not make a disk faster, and each takes memory.
 const MOST_WORKERS: usize = 4;
-/// The mode of a layer's root directory, unless its archive says one.
-const ROOT_MODE: u32 = 0o755;
 /// Bytes copied at a time.
 const BUFFER: usize = 256 * 1024;
-
-/// A layer, or another archive of a stored layer, that is complete in the area.
-#[derive(Clone, Debug)]
-pub(in crate::store) struct Ready {
-    /// The directory with the archive, and with the tree as `diff` unless the layer is stored already.
-    pub(in crate::store) dir: PathBuf,
-    /// It has a tree.
-    pub(in crate::store) has_tree: bool,
-    /// Docker's size of the tree.
-    pub(in crate::store) size: u64,
-    /// Bytes of the uncompressed tar.
-    pub(in crate::store) tar_size: u64,
-    /// The archive says what the root directory looks like.
-    pub(in crate::store) has_root: bool,
-    /// The archive.
-    pub(in crate::store) blob: Blob,
-}
 
 /// What has to be done.
 #[derive(Clone, Debug)]
@@ -226,21 +205,8 @@ impl Work<'_> {
 
     fn one(&self, number: usize, size: u64, job: &Job) -> Result<Ready> {
         let layer = &job.layer;
-        let dir = self.area.join(&format!("layer-{number}"));
-        // An earlier attempt may have had the number.
-        super::super::remove::remove_tree(&dir)?;
-        fs::DirBuilder::new()
-            .mode(PRIVATE)
-            .create(&dir)
-            .doing("mkdir", &dir)?;
+        let making = Making::begin(self.area, &format!("layer-{number}"), job.unpack)?;
         let progress = self.watch.begins(&layer.diff_id.short(), size);
-        let kept = dir.join("archive");
-        let file = File::options()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .open(&kept)
-            .doing("create", &kept)?;
         let reader = self.source.require(&layer.member)?.reader;
         let expect = Expect {
             digest: layer.blob.map(|(digest, _)| digest),
@@ -254,43 +220,22 @@ impl Work<'_> {
                 "nothing was loaded; make the image again, or fetch it again",
             )
         };
-        let (got, docker_size) = if job.unpack {
-            let tree = dir.join("diff");
-            fs::create_dir(&tree).doing("mkdir", &tree)?;
-            fs::set_permissions(&tree, fs::Permissions::from_mode(ROOT_MODE))
-                .doing("chmod", &tree)?;
-            let options = Unpack {
-                expect,
-                limits: *self.limits,
-                keep: Some(&file),
-                progress: &*progress,
-                ..Unpack::default()
-            };
-            let got = unpack(reader, &tree, &options).map_err(wrong)?;
-            (got, measure(&tree)?.size)
-        } else {
-            (keep(reader, &file, &expect, &*progress, &kept)?, 0)
+        let (kept, file) = making.kept();
+        let got = match making.tree() {
+            Some(tree) => {
+                let options = Unpack {
+                    expect,
+                    limits: *self.limits,
+                    keep: Some(file),
+                    progress: &*progress,
+                    ..Unpack::default()
+                };
+                unpack(reader, tree, &options).map_err(wrong)?
+            }
+            None => keep(reader, file, &expect, &*progress, kept)?,
         };
         check_compression(layer, got.compression)?;
-        // By its name: a plain one was replaced by itself compressed.
-        let stored_size = fs::metadata(&kept).doing("stat", &kept)?.len();
-        let digest = got.digest.to_string();
-        let place = dir.join(blob_file(&digest));
-        fs::rename(&kept, &place).doing("rename", &kept)?;
-        Ok(Ready {
-            dir,
-            has_tree: job.unpack,
-            size: docker_size,
-            tar_size: got.size,
-            has_root: got.has_root,
-            blob: Blob {
-                digest,
-                diff_id: got.diff_id.to_string(),
-                size: got.compressed_size,
-                compression: got.compression,
-                stored_size,
-            },
-        })
+        making.end(&got)
     }
 }
 

@@ -8,6 +8,7 @@
 mod fetch;
 mod plan;
 mod publish;
+mod ready;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -19,9 +20,9 @@ use super::platform::Platform;
 use super::reference::Reference;
 use super::source::Source;
 use crate::archive::{Limits, Progress};
-pub(super) use fetch::Ready;
 use plan::Plan;
 pub(super) use publish::{NewImage, Published, manifest_document};
+pub(super) use ready::{Making, Ready};
 
 /// How often a load begins again because others removed layers meanwhile.
 const ATTEMPTS: u32 = 5;

@@ -16,8 +16,8 @@ use super::super::gc::take;
 use super::super::image::file_name;
 use super::super::reference::Reference;
 use super::super::time;
-use super::fetch::Ready;
 use super::plan::OWN_MANIFEST;
+use super::ready::Ready;
 use crate::archive::Digest;
 use crate::archive::durable::{sync_disk_of, sync_names_in};
 
