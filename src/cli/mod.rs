@@ -105,6 +105,11 @@ fn with_subcommand(arguments: Vec<OsString>) -> Result<(), Failure> {
         {
             exit::print(help.render().to_string().as_bytes())
         }
+        Err(err) if err.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            Err(Failure::Usage(format!(
+                "what to do is missing; see 'unionmount {name} --help'"
+            )))
+        }
         Err(err) => Err(Failure::Usage(format!(
             "{}; see 'unionmount {name} --help'",
             args::one_line(&err)

@@ -1,10 +1,11 @@
 //! What all commands on the store have in common.
 
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
 use clap::Args;
 
-use super::exit::Failure;
+use super::exit::{Failure, print};
 use super::logging;
 use crate::store::{Store, StoreError};
 
@@ -31,6 +32,26 @@ impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         Self::Operation(error.to_string())
     }
+}
+
+/// Asks on the terminal whether `what` may be removed.
+///
+/// # Errors
+/// There is no terminal, or it cannot be read.
+pub fn confirm(what: &str) -> Result<bool, Failure> {
+    if !std::io::stdin().is_terminal() {
+        return Err(Failure::Usage(
+            "there is no terminal to ask whether it may be removed; add --force".to_owned(),
+        ));
+    }
+    print(
+        format!("This will remove {what}.\nAre you sure you want to continue? [y/N] ").as_bytes(),
+    )?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer).map_err(|error| {
+        Failure::Operation(format!("cannot read the answer: {error}; use --force"))
+    })?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
 /// Does something for each of several words; the first failure is told at the end, after all were tried.

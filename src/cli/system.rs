@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::exit::{Failure, print};
 use super::listing::{ListArgs, Listing, document, id, shortened, value};
-use super::store_args::StoreArgs;
+use super::store_args::{StoreArgs, confirm};
 use super::{system_info, units};
 use crate::store::check::CheckOptions;
 use crate::store::time;
@@ -289,12 +289,6 @@ fn prune(store: &StoreArgs, args: &PruneArgs) -> Result<(), Failure> {
 
 /// Asks on a terminal; elsewhere there is nobody to ask.
 fn confirmed(args: &PruneArgs) -> Result<bool, Failure> {
-    use std::io::IsTerminal as _;
-    if !std::io::stdin().is_terminal() {
-        return Err(Failure::Usage(
-            "there is no terminal to ask whether it may be removed; add --force".to_owned(),
-        ));
-    }
     let images = if args.all {
         "all images without a container"
     } else {
@@ -305,17 +299,9 @@ fn confirmed(args: &PruneArgs) -> Result<bool, Failure> {
     } else {
         ""
     };
-    print(
-        format!(
-            "This will remove {images}{volumes}, temporary containers that are not mounted, and what killed commands left.\nAre you sure you want to continue? [y/N] "
-        )
-        .as_bytes(),
-    )?;
-    let mut answer = String::new();
-    std::io::stdin().read_line(&mut answer).map_err(|error| {
-        Failure::Operation(format!("cannot read the answer: {error}; use --force"))
-    })?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+    confirm(&format!(
+        "{images}{volumes}, temporary containers that are not mounted, and what killed commands left"
+    ))
 }
 
 fn check(store: &StoreArgs, args: &CheckArgs) -> Result<(), Failure> {

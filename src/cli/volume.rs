@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::exit::{Failure, print};
 use super::listing::{InspectArgs, ListArgs, Listing, document, print_inspected, value};
-use super::store_args::{StoreArgs, for_each};
+use super::store_args::{StoreArgs, confirm, for_each};
 use super::units;
 
 const EXAMPLES: &str = "\
@@ -63,6 +63,10 @@ pub enum VolumeCommand {
         #[arg(short, long)]
         all: bool,
 
+        /// Do not ask
+        #[arg(short, long)]
+        force: bool,
+
         /// Print one JSON document
         #[arg(long)]
         json: bool,
@@ -115,7 +119,14 @@ pub fn run(args: &VolumeArgs) -> Result<(), Failure> {
             let name = store.remove_volume(word)?;
             print(format!("{name}\n").as_bytes())
         }),
-        VolumeCommand::Prune { all, json } => {
+        VolumeCommand::Prune { all, force, json } => {
+            let what = match all {
+                true => "all volumes that no container uses, with their data",
+                false => "all volumes without a name that no container uses, with their data",
+            };
+            if !force && !json && !confirm(what)? {
+                return Ok(());
+            }
             let (names, freed) = store.prune_volumes(*all)?;
             if *json {
                 let report = json!({"VolumesDeleted": names, "SpaceReclaimed": freed});

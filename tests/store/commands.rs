@@ -131,6 +131,13 @@ fn tables_and_templates() {
         assert!(!info[key].is_null(), "{key}");
     }
     for command in ["image", "container", "volume", "system"] {
+        let alone = env.run(&[command]);
+        let said = String::from_utf8(alone.stderr).unwrap();
+        assert_eq!(alone.status.code(), Some(2));
+        assert!(
+            said.contains("what to do is missing") && said.lines().count() == 1,
+            "{said}"
+        );
         assert!(
             env.ok(&[command, "--help"]).contains("Examples:"),
             "{command}"

@@ -101,13 +101,16 @@ fn a_volume_is_filled_shared_and_stays() {
     env.ok(&["volume", "rm", "data"]);
     assert!(!place.exists());
     assert_eq!(env.ok(&["volume", "ls", "-q"]), "other\n");
-    env.ok(&["volume", "prune"]);
+    // Data are not thrown away without being asked for.
+    let unasked = env.run(&["volume", "prune", "--all"]);
+    assert_eq!(unasked.status.code(), Some(2));
+    env.ok(&["volume", "prune", "--force"]);
     assert_eq!(
         env.ok(&["volume", "ls", "-q"]),
         "other\n",
         "only those without a name"
     );
-    env.ok(&["volume", "prune", "--all"]);
+    env.ok(&["volume", "prune", "--all", "-f"]);
     assert_eq!(env.ok(&["volume", "ls"]), "DRIVER    VOLUME NAME\n");
     env.is_sound();
 }
