@@ -32,7 +32,7 @@ use super::shared::Shared;
 use super::workers::Workers;
 use crate::layer::stat::Kind;
 use crate::layer::upper::SetTime;
-use crate::union::{Caller, Entry, New, NodeId, RenameMode, Result, SetAttr, Union};
+use crate::union::{Belief, Caller, Entry, New, NodeId, RenameMode, Result, SetAttr, Union};
 
 /// A copy-up of more bytes than this is done by a thread of its own.
 const QUICK_COPY: u64 = 256 * 1024;
@@ -61,7 +61,7 @@ impl Adapter {
             shared: Arc::new(Shared {
                 union,
                 ids: NodeIds::new(),
-                writeback: false,
+                writeback: AtomicBool::new(false),
             }),
             settings,
             agreed: Agreed::default(),
@@ -73,6 +73,11 @@ impl Adapter {
     /// To be set when the session begins.
     pub(super) fn serving(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.serving)
+    }
+
+    /// What requests work on.
+    pub(super) fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.shared)
     }
 
     pub(super) fn union(&self) -> &Union {
@@ -87,14 +92,14 @@ impl Adapter {
         send_entry(&self.shared, self.agreed, reply, entry);
     }
 
-    pub(super) fn attr_lifetime(&self, wire: Wire, shared: bool) -> Duration {
-        attr_lifetime(self.agreed, wire, shared)
+    pub(super) fn attr_lifetime(&self, wire: Wire, belief: Belief) -> Duration {
+        attr_lifetime(self.agreed, wire, belief)
     }
 
     /// How long an entry of a listing holds: fuser has one lifetime for its name and its attributes.
-    pub(super) fn listed_lifetime(&self, wire: Wire, shared: bool) -> Duration {
-        self.attr_lifetime(wire, shared)
-            .min(self.agreed.name_lifetime(shared))
+    pub(super) fn listed_lifetime(&self, wire: Wire, belief: Belief) -> Duration {
+        self.attr_lifetime(wire, belief)
+            .min(self.agreed.name_lifetime(belief))
     }
 
     fn make(
@@ -134,17 +139,17 @@ impl Adapter {
 fn send_entry(shared: &Shared, agreed: Agreed, reply: ReplyEntry, entry: &Entry) {
     let wire = shared.ids.tell(entry);
     reply.entry_with_ttls(
-        &attr_lifetime(agreed, wire, entry.attr.shared),
-        &agreed.name_lifetime(entry.attr.shared),
+        &attr_lifetime(agreed, wire, entry.attr.belief),
+        &agreed.name_lifetime(entry.attr.belief),
         &attr(&entry.attr, wire.id),
         generation(entry),
     );
 }
 
 /// How long attributes hold that are sent with a node id.
-fn attr_lifetime(agreed: Agreed, wire: Wire, shared: bool) -> Duration {
+fn attr_lifetime(agreed: Agreed, wire: Wire, belief: Belief) -> Duration {
     if wire.is_st_ino {
-        agreed.attr_lifetime(shared)
+        agreed.attr_lifetime(belief)
     } else {
         Duration::ZERO
     }
@@ -165,9 +170,8 @@ impl Filesystem for Adapter {
     fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> io::Result<()> {
         self.agreed = negotiate(config, &self.shared.union, &self.settings, Road::Fuser);
         log::debug!("agreed: {:?}", self.agreed);
-        if let Some(shared) = Arc::get_mut(&mut self.shared) {
-            shared.writeback = self.agreed.writeback;
-        }
+        let writeback = &self.shared.writeback;
+        writeback.store(self.agreed.writeback, Ordering::Relaxed);
         if self.agreed.writeback {
             self.shared.union.leave_mtime_to_kernel();
         }
@@ -195,13 +199,13 @@ impl Filesystem for Adapter {
             || {
                 let parent = self.node(parent)?;
                 let found = self.union().lookup(parent, name.as_bytes())?;
-                Ok(found.ok_or_else(|| self.union().is_shared(parent)))
+                Ok(found.ok_or_else(|| self.union().belief_in_names(parent)))
             },
             |reply, found| match found {
                 Ok(entry) => self.send_entry(reply, &entry),
                 // Node 0 with a lifetime: the kernel remembers that there is nothing.
-                Err(shared) => {
-                    let lifetime = self.agreed.name_lifetime(shared);
+                Err(belief) => {
+                    let lifetime = self.agreed.name_lifetime(belief);
                     reply.entry(&lifetime, &absent(), Generation(0));
                 }
             },
@@ -225,7 +229,7 @@ impl Filesystem for Adapter {
             reply,
             || self.union().getattr(self.node(ino)?),
             |reply, value| {
-                let lifetime = self.agreed.attr_lifetime(value.shared);
+                let lifetime = self.agreed.attr_lifetime(value.belief);
                 reply.attr(&lifetime, &attr(&value, value.ino));
             },
         );
@@ -275,7 +279,7 @@ impl Filesystem for Adapter {
                     shared.union.setattr(node, &set)
                 },
                 |reply, value| {
-                    let lifetime = agreed.attr_lifetime(value.shared);
+                    let lifetime = agreed.attr_lifetime(value.belief);
                     reply.attr(&lifetime, &attr(&value, value.ino));
                 },
             );
@@ -693,7 +697,7 @@ impl Filesystem for Adapter {
             |reply, entry| {
                 let wire = self.shared.ids.tell(&entry);
                 reply.created(
-                    &self.attr_lifetime(wire, entry.attr.shared),
+                    &self.attr_lifetime(wire, entry.attr.belief),
                     &attr(&entry.attr, wire.id),
                     generation(&entry),
                     FileHandle(0),

@@ -1,31 +1,45 @@
-//! Tells the kernel what it should not believe any more: names that somebody changed in the layers.
+//! Tells the kernel what it should not believe any more: what somebody changed in the layers.
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::thread::Builder;
 
 use rustix::io::Errno;
 
-use super::init::Agreed;
 use super::proto::notify::Notification;
-use crate::union::{Change, Union};
+use crate::union::{Change, NodeId, Union};
 
-/// Starts telling, where there is anything to tell: a thread of its own, since the kernel locks the directory for it and
-/// may have to wait for a request there.
+/// Starts telling, where there is anything to tell: a thread that hears of changes, and one that tells them, since the
+/// kernel locks the directory for that and may have to wait for a request there. `wire` gives the number that the kernel
+/// knows a node by; `expires`: it knows names that are only to be looked up again.
 ///
 /// # Errors
-/// EAGAIN when the thread cannot be made.
-pub(super) fn start(union: &Union, agreed: Agreed, device: OwnedFd) -> io::Result<()> {
+/// EAGAIN when a thread cannot be made.
+pub(super) fn start(
+    union: &Arc<Union>,
+    device: OwnedFd,
+    expires: bool,
+    wire: impl Fn(NodeId) -> Option<u64> + Send + 'static,
+) -> io::Result<()> {
     let Some(changes) = union.changes() else {
         return Ok(());
     };
+    let following = Arc::clone(union);
+    Builder::new()
+        .name("unionmount-ears".into())
+        .spawn(move || following.follow())?;
     Builder::new()
         .name("unionmount-news".into())
         .spawn(move || {
             let mut message = Vec::new();
             for change in changes {
                 message.clear();
-                notification(&change, agreed).encode(&mut message);
+                // What it does not know it need not forget.
+                let Some(notification) = notification(&change, expires, &wire) else {
+                    continue;
+                };
+                notification.encode(&mut message);
                 match rustix::io::write(&device, &message) {
                     // ENOENT: the kernel does not know the name; ENOTEMPTY, EBUSY: something is mounted there or below.
                     Ok(_) | Err(Errno::NOENT | Errno::NOTEMPTY | Errno::BUSY | Errno::NOTDIR) => {}
@@ -37,15 +51,37 @@ pub(super) fn start(union: &Union, agreed: Agreed, device: OwnedFd) -> io::Resul
         .map(drop)
 }
 
-fn notification(change: &Change, agreed: Agreed) -> Notification<'_> {
-    let (parent, name) = (change.parent.0, &*change.name);
-    match change.child {
-        Some(child) if change.gone => Notification::Delete {
-            parent,
-            child: child.0,
+fn notification<'a>(
+    change: &'a Change,
+    expires: bool,
+    wire: impl Fn(NodeId) -> Option<u64>,
+) -> Option<Notification<'a>> {
+    Some(match change {
+        Change::Node(node) => Notification::InvalInode {
+            node: wire(*node)?,
+            offset: 0,
+            len: 0,
+        },
+        Change::Below { parent, name } => Notification::InvalEntry {
+            parent: wire(*parent)?,
             name,
         },
-        _ if agreed.expires => Notification::ExpireEntry { parent, name },
-        _ => Notification::InvalEntry { parent, name },
-    }
+        Change::Name {
+            parent,
+            name,
+            gone,
+            child,
+        } => {
+            let parent = wire(*parent)?;
+            match child.and_then(wire) {
+                Some(child) if *gone => Notification::Delete {
+                    parent,
+                    child,
+                    name,
+                },
+                _ if expires => Notification::ExpireEntry { parent, name },
+                _ => Notification::InvalEntry { parent, name },
+            }
+        }
+    })
 }

@@ -1,6 +1,7 @@
 //! The union with its node ids on the wire: what a request needs that is worked on by another thread.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use fuser::{INodeNo, OpenFlags, WriteFlags};
 
@@ -13,7 +14,7 @@ pub(super) struct Shared {
     pub(super) union: Arc<Union>,
     pub(super) ids: NodeIds,
     /// The kernel gathers writes and keeps the times of the files.
-    pub(super) writeback: bool,
+    pub(super) writeback: AtomicBool,
 }
 
 impl Shared {
@@ -23,6 +24,12 @@ impl Shared {
             Some(node) => Ok(node),
             None => Err(Error::rule(rustix::io::Errno::STALE)),
         }
+    }
+
+    /// The number that the kernel knows a node by; `None` when it does not know it.
+    pub(super) fn wire(&self, node: NodeId) -> Option<u64> {
+        let st_ino = self.union.st_ino(node)?;
+        self.ids.known(node, st_ino)
     }
 
     /// Writes, and clears setuid and setgid if the kernel says so. `open` are the flags of the program's own descriptor.
@@ -38,7 +45,7 @@ impl Shared {
         if flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID) {
             self.union.clear_setid(node, &|_| true)?;
         }
-        if self.writeback && flags.contains(WriteFlags::FUSE_WRITE_CACHE) {
+        if self.writeback.load(Ordering::Relaxed) && flags.contains(WriteFlags::FUSE_WRITE_CACHE) {
             self.union.write_back(node, offset, data)
         } else if flags.contains(WriteFlags::FUSE_WRITE_CACHE) {
             self.union.write_mapped(node, offset, data)

@@ -25,7 +25,7 @@ pub enum CacheMode {
     /// Nobody but this mount changes the layers: everything may be cached for ever.
     #[default]
     Static,
-    /// Somebody edits a layer while it is mounted: changes are seen within a second.
+    /// Somebody edits a lower layer while it is mounted: changes are seen within a second.
     Auto,
 }
 

@@ -14,7 +14,7 @@ use super::Union;
 use super::copyup::{READ_WRITE, fallocate_flags};
 use super::error::{During, Result, refuse};
 use super::inode::{FileNode, FileState, Inode, NodeId, Real};
-use crate::layer::stat::{Kind, Stat};
+use crate::layer::stat::{Birth, Kind, Stat};
 use crate::layer::upper::{SetTime, timestamps};
 use crate::layer::xattr::proc_path;
 use crate::sync::lock;
@@ -69,7 +69,15 @@ impl Union {
                 if write {
                     return refuse(Errno::BADF);
                 }
-                file.data.get_or_open(|| dir.open_entry(name))
+                file.data.get_or_open(|| {
+                    let fd = dir.open_entry(name)?;
+                    let known = inode.birth != Birth::UNKNOWN;
+                    if known && !Stat::of_fd(&fd)?.birth().agrees(inode.birth) {
+                        // Somebody put another file in its place.
+                        return Err(Errno::STALE);
+                    }
+                    Ok(fd)
+                })
             }
             Real::Upper { .. } | Real::Orphan(_) if inode.volume.is_some() => {
                 self.open_in_volume(inode, file, &state, write)

@@ -153,7 +153,7 @@ pub const OPTIONS: &[Spec] = &[
     spec("noxattrs", "[=0|1]", Effect::NoXattrs, "neither offer nor use extended attributes"),
     spec("whiteout", "=wh|char|auto", Effect::Whiteout, "form in which deletions are stored: .wh. files, 0/0 devices, or as the upper has them"),
     spec("redirect_dir", "=on|off", Effect::RedirectDir, "rename lower directories by a redirect (fast) or by a copy (default, for engines that read the upper)"),
-    spec("cache", "=static|auto", Effect::Cache, "auto: changes made to the layers behind the mount's back show within a second"),
+    spec("cache", "=static|auto", Effect::Cache, "auto: changes made to the lower layers behind the mount's back show within a second"),
     spec("timeout", "=SECONDS", Effect::Timeout, "how long the kernel may cache names and attributes (default: for ever)"),
     spec("threads", "=N", Effect::Threads, "threads that serve requests, on io_uring for each CPU (default: by number of CPUs); more while long requests keep them"),
     spec("threaded", "=0|1", Effect::Threaded, "threaded=0 is threads=1"),

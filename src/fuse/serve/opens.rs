@@ -19,7 +19,7 @@ use crate::fuse::proto::reply::Body;
 use crate::fuse::proto::wire::{OpenOut, fopen};
 use crate::sync::lock;
 use crate::sys::device;
-use crate::union::{Entry, NodeId, Result};
+use crate::union::{Belief, Entry, NodeId, Result};
 
 /// An inode that is open.
 #[derive(Debug)]
@@ -148,11 +148,11 @@ fn forget_content(connection: &OwnedFd, node: NodeId) {
 
 impl Server {
     /// How long the kernel may believe a node's attributes.
-    pub(super) fn attr_lifetime(&self, node: NodeId, shared: bool) -> Duration {
+    pub(super) fn attr_lifetime(&self, node: NodeId, belief: Belief) -> Duration {
         if self.opens.changes_unseen(node) {
             Duration::ZERO
         } else {
-            self.agreed.attr_lifetime(shared)
+            self.agreed.attr_lifetime(belief)
         }
     }
 
