@@ -13,7 +13,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::transport::usual;
+use common::transport::{transports, usual};
 use common::{Stack, shell};
 
 /// What FUSE's part of the kernel decides by itself, before we are asked: lines of these beginnings are left out.
@@ -181,4 +181,33 @@ fn a_handle_opens_what_it_was_made_of_or_nothing() {
         assert!(line.ends_with(" ESTALE"), "{line}");
     }
     mount.unmount();
+}
+
+/// Whoever looks at the mode alone, as execve(2) does, must not see the one from before a write by somebody else.
+#[test]
+fn a_cleared_mode_is_not_believed_any_more() {
+    need_fuse!();
+    for transport in transports() {
+        for writeback in ["writeback=0", "writeback=1"] {
+            let stack = Stack::new(1)
+                .option(&format!("transport={transport}"))
+                .option(writeback);
+            let names = ["written", "longer", "copied"];
+            for name in names {
+                let program = stack.file(0, name, "#!/bin/sh\nid -u\n");
+                fs::set_permissions(&program, fs::Permissions::from_mode(0o6777)).unwrap();
+            }
+            let mount = stack.mount();
+            let before = names.map(|name| format!("stat -c %a {name}")).join(";");
+            assert_eq!(shell(&mount.at, &before), "6777\n".repeat(3));
+            let change = "import os
+os.setgroups([]); os.setgid(1234); os.setuid(1234)
+open('written', 'a').write('true')
+os.posix_fallocate(os.open('longer', 2), 0, 4096)
+os.copy_file_range(os.open('written', 0), os.open('copied', 2), 5)";
+            // stat(1) asks for no more than it prints.
+            let after = shell(&mount.at, &format!("python3 -c \"{change}\"; {before}"));
+            assert_eq!(after, "777\n".repeat(3), "{transport}, {writeback}");
+        }
+    }
 }

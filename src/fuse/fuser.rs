@@ -9,8 +9,8 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use fuser::{
@@ -62,6 +62,7 @@ impl Adapter {
                 union,
                 ids: NodeIds::new(),
                 writeback: AtomicBool::new(false),
+                connection: OnceLock::new(),
             }),
             settings,
             agreed: Agreed::default(),
@@ -758,7 +759,7 @@ impl Filesystem for Adapter {
                 || {
                     let node = shared.node(ino)?;
                     if drop_setid {
-                        shared.union.clear_setid(node, &|_| true)?;
+                        shared.clear_setid(node)?;
                     }
                     shared
                         .union
@@ -816,7 +817,7 @@ impl Filesystem for Adapter {
                 || {
                     let (from, to) = (shared.node(ino_in)?, shared.node(ino_out)?);
                     if drop_setid {
-                        shared.union.clear_setid(to, &|_| true)?;
+                        shared.clear_setid(to)?;
                     }
                     // The reply has 32 bits for the length.
                     let len = usize::try_from(len).unwrap_or(usize::MAX).min(1 << 30);

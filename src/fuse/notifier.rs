@@ -1,7 +1,7 @@
 //! Tells the kernel what it should not believe any more: what somebody changed in the layers.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::thread::Builder;
 
@@ -49,6 +49,33 @@ pub(super) fn start(
             }
         })
         .map(drop)
+}
+
+/// Takes back a node's attributes and cached data, before anybody reads or writes beside them. The kernel has no other
+/// open of it, so nothing of it is being read that this would wait for.
+pub(super) fn forget_content(connection: impl AsFd, node: NodeId) {
+    tell(connection, node.0, 0);
+}
+
+/// Takes back the attributes of the node that is `wire` to the kernel. It takes no lock for that, and so may be told while
+/// a request is answered.
+pub(super) fn forget_attributes(connection: impl AsFd, wire: u64) {
+    tell(connection, wire, -1);
+}
+
+fn tell(connection: impl AsFd, node: u64, offset: i64) {
+    let mut message = Vec::new();
+    Notification::InvalInode {
+        node,
+        offset,
+        len: 0,
+    }
+    .encode(&mut message);
+    match rustix::io::write(connection, &message) {
+        // ENOENT: a new file, which is told with the same reply.
+        Ok(_) | Err(Errno::NOENT | Errno::NODEV | Errno::CONNABORTED) => {}
+        Err(errno) => log::warn!("take back what is cached of a file: {errno}"),
+    }
 }
 
 fn notification<'a>(

@@ -150,7 +150,10 @@ impl Plan {
             let shared = adapter.shared();
             let session = ManuallyDrop::new(open_session(adapter, &settings.mountpoint, config)?);
             let news = session.as_fd().try_clone_to_owned();
+            let connection = session.as_fd().try_clone_to_owned();
             return self.serve(move || {
+                let connection = connection?;
+                shared.connection.get_or_init(|| connection);
                 let union = Arc::clone(&shared.union);
                 notifier::start(&union, news?, false, move |node| shared.wire(node))?;
                 serving.store(true, Ordering::Release);

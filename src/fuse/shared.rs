@@ -1,11 +1,13 @@
 //! The union with its node ids on the wire: what a request needs that is worked on by another thread.
 
-use std::sync::Arc;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use fuser::{INodeNo, OpenFlags, WriteFlags};
 
 use super::node_ids::NodeIds;
+use super::notifier;
 use crate::union::{Error, NodeId, Result, Union};
 
 /// What requests work on, wherever they are worked on.
@@ -15,6 +17,8 @@ pub(super) struct Shared {
     pub(super) ids: NodeIds,
     /// The kernel gathers writes and keeps the times of the files.
     pub(super) writeback: AtomicBool,
+    /// Where the kernel is told what it should not believe any more; known once the mount is made.
+    pub(super) connection: OnceLock<OwnedFd>,
 }
 
 impl Shared {
@@ -32,6 +36,17 @@ impl Shared {
         self.ids.known(node, st_ino)
     }
 
+    /// Takes setuid and setgid from a file; the kernel goes on believing the old mode until it is told.
+    pub(super) fn clear_setid(&self, node: NodeId) -> Result<()> {
+        let cleared = self.union.clear_setid(node, &|_| true)?;
+        if let (true, Some(connection), Some(wire)) =
+            (cleared, self.connection.get(), self.wire(node))
+        {
+            notifier::forget_attributes(connection, wire);
+        }
+        Ok(())
+    }
+
     /// Writes, and clears setuid and setgid if the kernel says so. `open` are the flags of the program's own descriptor.
     pub(super) fn write(
         &self,
@@ -43,7 +58,7 @@ impl Shared {
     ) -> Result<()> {
         let node = self.node(ino)?;
         if flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID) {
-            self.union.clear_setid(node, &|_| true)?;
+            self.clear_setid(node)?;
         }
         if self.writeback.load(Ordering::Relaxed) && flags.contains(WriteFlags::FUSE_WRITE_CACHE) {
             self.union.write_back(node, offset, data)

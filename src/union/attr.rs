@@ -286,9 +286,9 @@ impl Union {
     /// Clears setuid, setgid of a program (a file that its group may execute), and setgid of other files whose group
     /// (as seen) whoever changes them does not belong to, as the kernel does when somebody without CAP_FSETID changes
     /// the content (`setattr_should_drop_suidgid`).
-    pub(super) fn drop_setid(&self, inode: &Inode, belongs: &dyn Fn(u32) -> bool) -> Result<()> {
+    pub(super) fn drop_setid(&self, inode: &Inode, belongs: &dyn Fn(u32) -> bool) -> Result<bool> {
         let Some(state) = inode.lock_file() else {
-            return Ok(());
+            return Ok(false);
         };
         let stat = self.stat_of(inode, &state)?;
         let perm = stat.perm();
@@ -297,11 +297,12 @@ impl Union {
             kept &= !S_ISGID;
         }
         if kept == perm {
-            return Ok(());
+            return Ok(false);
         }
         self.object_of(inode, &state)?
             .chmod(kept)
-            .during("chmod", b".")
+            .during("chmod", b".")?;
+        Ok(true)
     }
 
     /// Owner before mode, since changing the owner clears setuid and setgid; times last, since all else changes them.
