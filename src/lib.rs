@@ -50,7 +50,7 @@
 //!   (`fuse/watch.rs`); on io_uring each thread has an entry of its own, so that it keeps back one request at most.
 //! * **Identity.** `st_ino` is a function of the origin: the layer, counted from the oldest, and the inode there. A copy
 //!   remembers it in an xattr, and directories that hold such copies are marked *impure*, so that others are listed
-//!   without asking each name. Node ids come from a counter and are never reused.
+//!   without asking each name. Node ids come from a counter and are never given to another object.
 //! * **Hard links** of a layer are one inode with all the names that are visible, found by an index of the layer that is
 //!   made when the first such file is met; a copy-up publishes all of them, and a list in the work directory lets the next
 //!   mount finish what a crash interrupted.

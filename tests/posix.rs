@@ -138,9 +138,59 @@ fn the_other_calls_answer_as_on_the_disk() {
     compare("calls");
 }
 
+/// Who drops the kernel's caches makes it forget the files of other tests, too.
+static CACHES: std::sync::Mutex<()> = std::sync::Mutex::new(());
+
+/// With `nfs_export=on` a handle is good for as long as its file, whatever the kernel forgets.
+#[test]
+fn a_handle_of_an_exported_mount_outlives_the_kernels_caches() {
+    need_fuse!();
+    let _caches = CACHES.lock();
+    for transport in common::transport::transports() {
+        let stack = Stack::new(1)
+            .option("nfs_export=on")
+            .option(&format!("transport={transport}"));
+        stack.file(0, "d/e/lower", "lower");
+        stack.file(0, "d/changes", "old");
+        stack.file(0, "d/removed", "old");
+        let mount = stack.mount();
+        shell(&mount.at, "mkdir n; echo -n new >n/new; ln n/new n/other");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/posix/handles.py");
+        let handles = |action: &str| {
+            shell(
+                stack.merged(),
+                &format!("exec python3 -B {} {action} . ../handles", script.display()),
+            )
+        };
+        let forget = || shell("/", "sync; echo 2 >/proc/sys/vm/drop_caches; sleep 0.1");
+        handles("make");
+        forget();
+        let all = "d/changes old\nd/e/lower lower\nd/removed old\nn/new new\nn/other new\n";
+        assert_eq!(handles("open"), all, "{transport}");
+        forget();
+        shell(
+            &mount.at,
+            "echo -n newer >d/changes; mv d/e/lower n/moved; mv n d/e/n2; rm d/removed d/e/n2/new; echo >d/new",
+        );
+        forget();
+        let changed =
+            "d/changes newer\nd/e/lower lower\nd/removed ESTALE\nn/new new\nn/other new\n";
+        assert_eq!(handles("open"), changed, "{transport}");
+        shell(&mount.at, "rm -r d");
+        forget();
+        let gone: String = changed
+            .lines()
+            .map(|line| format!("{} ESTALE\n", line.split(' ').next().unwrap()))
+            .collect();
+        assert_eq!(handles("open"), gone, "{transport}");
+        mount.unmount();
+    }
+}
+
 #[test]
 fn a_handle_opens_what_it_was_made_of_or_nothing() {
     need_fuse!();
+    let _caches = CACHES.lock();
     let stack = Stack::new(1);
     stack.file(0, "d/e/lower", "lower");
     stack.file(0, "d/changes", "old");

@@ -198,7 +198,11 @@ impl Filesystem for Adapter {
             "lookup",
             reply,
             || {
-                let parent = self.node(parent)?;
+                let parent = match (self.node(parent), name.as_bytes()) {
+                    // By a handle: the kernel may have forgotten it.
+                    (Err(stale), b".") => self.union().forgotten(parent.0).ok_or(stale)?,
+                    (known, _) => known?,
+                };
                 let found = self.union().lookup(parent, name.as_bytes())?;
                 Ok(found.ok_or_else(|| self.union().belief_in_names(parent)))
             },

@@ -70,6 +70,8 @@ pub struct Config {
     pub whiteout: WhiteoutForm,
     /// Rename lower directories by a redirect xattr (as kernel overlayfs stores it) instead of copying them up.
     pub redirect_dir: bool,
+    /// What the transport has forgotten can be found by its node id all the same: for file servers.
+    pub nfs_export: bool,
     /// Nothing is ever synced to disk: for containers that are thrown away after a crash.
     pub volatile: bool,
     /// Owner mapping; empty means the ids are seen as they are stored.

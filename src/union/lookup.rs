@@ -85,6 +85,7 @@ impl Union {
                 .map(|link| link.place.clone())
                 .collect(),
         };
+        self.note_forgotten(&inode);
         drop(inode);
         if let Some(live) = &self.live {
             live.forget(node);
@@ -430,7 +431,7 @@ impl Union {
         kind: Kind,
         node: Node,
     ) -> Arc<Inode> {
-        let id = self.table.fresh_id();
+        let id = self.id_for(st_ino, kind, birth);
         if let Node::Dir(dir) = &node {
             crate::sync::lock(&dir.state).id = Some(id);
         }

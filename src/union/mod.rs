@@ -88,6 +88,7 @@ pub(crate) use open::{FORM_XATTR, KERNEL_ROOT_XATTRS, has_device_marks};
 
 use config::CacheMode;
 use error::refuse;
+use export::Notes;
 use hardlink::LinkIndex;
 use identity::of_lower;
 use idmap::IdMaps;
@@ -136,6 +137,8 @@ pub struct Union {
     cache: CacheMode,
     /// Layers are edited, and that was said.
     live: Option<Arc<Live>>,
+    /// Nodes that were forgotten, where they can be asked for again.
+    notes: Option<Notes>,
     /// Owner and group that the daemon's own creations get on disk.
     daemon: (u32, u32),
     table: Table,

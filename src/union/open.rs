@@ -10,6 +10,7 @@ use rustix::process::{Resource, getrlimit};
 
 use super::attach::open_sources;
 use super::config::{CacheMode, Config, SetupError, WhiteoutForm};
+use super::export::Notes;
 use super::hardlink::finish_publications;
 use super::idmap::IdMaps;
 use super::inode::{DirNode, DirState, Inode, Node, NodeId};
@@ -149,6 +150,7 @@ impl Union {
                 config.cache
             },
             live,
+            notes: config.nfs_export.then(Notes::default),
             daemon,
             table,
             shared: DashMap::new(),
