@@ -26,7 +26,8 @@
 //!   upper, and a whole union, written as such.
 //! * [`layer`]: one directory of a layer: opening beneath it, its marks on disk, what it can do. Lower layers are
 //!   read-only by type.
-//! * [`sys`]: the few system calls that rustix does not wrap, and the only unsafe code. [`sync`]: locks.
+//! * [`sys`]: the few system calls that rustix does not wrap, and the only unsafe code. [`sync`]: locks. [`undo`]: what an interrupted
+//!   command takes back.
 //!
 //! # How the union works
 //!
@@ -87,4 +88,5 @@ pub mod layer;
 pub mod store;
 pub mod sync;
 pub mod sys;
+pub mod undo;
 pub mod union;

@@ -21,6 +21,8 @@ mod fuzzed;
 mod greedy;
 #[path = "archive/hostile.rs"]
 mod hostile;
+#[path = "archive/interrupted.rs"]
+mod interrupted;
 #[path = "archive/owners.rs"]
 mod owners;
 #[path = "archive/readers.rs"]

@@ -31,6 +31,8 @@ pub(super) const DIRECTORY: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);
+/// The kernel takes no path of so many bytes at once (limits.h).
+const PATH_MAX: usize = 4096;
 const RESOLVE: ResolveFlags = ResolveFlags::BENEATH
     .union(ResolveFlags::NO_SYMLINKS)
     .union(ResolveFlags::NO_MAGICLINKS);
@@ -188,18 +190,27 @@ impl Tree {
         path: &Inside,
         parents: &mut dyn Parents,
     ) -> Result<Arc<OwnedFd>> {
-        if let Some(fd) = self.find(path) {
-            return Ok(fd);
-        }
-        let fd = match (self.resolve(path), path.split()) {
-            (Ok(fd), _) => Arc::new(fd),
-            (Err(Errno::NOENT | Errno::NOTDIR), Some((parent, name))) => {
-                let above = self.directory(&parent, parents)?;
-                self.make_parent(&above, path, name, parents)?
+        let mut missing = Vec::new();
+        let mut at = path.clone();
+        let mut fd = loop {
+            if let Some(fd) = self.find(&at) {
+                break fd;
             }
-            (Err(errno), _) => return Err(on_the_way(path, errno)),
+            match (self.resolve(&at), at.split()) {
+                (Ok(fd), _) => break self.remember(&at, Arc::new(fd))?,
+                (Err(Errno::NOENT | Errno::NOTDIR), Some((parent, _))) => {
+                    missing.push(std::mem::replace(&mut at, parent));
+                }
+                (Err(errno), _) => return Err(on_the_way(&at, errno)),
+            }
         };
-        self.remember(path, fd)
+        while let Some(next) = missing.pop() {
+            if let Some((_, name)) = next.split() {
+                let made = self.make_parent(&fd, &next, name, parents)?;
+                fd = self.remember(&next, made)?;
+            }
+        }
+        Ok(fd)
     }
 
     /// A directory that exists; nothing is made.
@@ -253,7 +264,7 @@ impl Tree {
         if path.0.is_empty() {
             return self.root.try_clone().map_err(|_| Errno::MFILE);
         }
-        if self.has_openat2 {
+        if self.has_openat2 && path.0.len() < PATH_MAX {
             match openat2(&self.root, &path.0[..], DIRECTORY, Mode::empty(), RESOLVE) {
                 // Older kernels, and sandboxes that do not know the call.
                 Err(Errno::NOSYS | Errno::PERM) => self.has_openat2 = false,

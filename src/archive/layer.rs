@@ -103,6 +103,7 @@ pub fn unpack(blob: impl Read + Send, into: &Path, options: &Unpack<'_>) -> Resu
     let before = empty::Looks::of(dir.root())?;
     let unpacked = verified(blob, into, options);
     if unpacked.is_err() {
+        let _whole = crate::undo::hold();
         let cleared = empty::clear(dir.root()).and_then(|()| before.restore(dir.root()));
         if let Err(err) = cleared {
             log::warn!("what was unpacked into '{}' stays: {err}", into.display());

@@ -31,6 +31,7 @@ mod mounts;
 pub mod pack;
 mod pipe;
 pub mod read;
+pub mod staged;
 pub mod target;
 pub mod write;
 

@@ -7,23 +7,26 @@
 //! A layer is on the disk before it takes the directory's place, and so is its name when [`apply`] returns; a layer is on
 //! the disk before it is moved onto a tree, and so is the tree at the end.
 //!
-//! Killed before that, a directory `.NAME.unionmount-PID` stays beside it (or in it, where it is a mount point) and can be
-//! removed; killed while the layer is moved onto a tree, a part of it is there. A power failure leaves the same: the
-//! directory as it was or the whole layer, and of a tree, every file as it was or whole.
+//! Killed before that, a directory `.NAME.unionmount-PID` stays beside it (or in it, where it is a mount point), which the next
+//! one removes that applies a layer there; killed while the layer is moved onto a tree, a part of it is there. A power failure
+//! leaves the same: the directory as it was or the whole layer, and of a tree, every file as it was or whole.
+//!
+//! Interrupted (see [`undo`]), nothing stays; moving onto a tree is not interrupted.
 
 use std::collections::HashSet;
-use std::ffi::OsString;
 use std::fs;
 use std::io::Read;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::Path;
 
 use super::durable::{sync_disk_of, sync_names_in};
 use super::error::{Error, Result};
 use super::layer::{Unpack, Unpacked, unpack};
 use super::limits::{Limits, TREE_DEPTH};
+use super::staged::{Staged, sweep};
 use super::{beneath, empty, merge, mounts};
 use crate::layer::{FdCache, LowerDir};
+use crate::undo::{self, Undo};
 
 /// Descriptors that stay open while a layer is moved.
 const DESCRIPTORS: usize = 64;
@@ -60,6 +63,7 @@ pub fn apply(
         Some(_) => dir.canonicalize().map_err(|e| failed("resolve", e))?,
         None => dir.to_owned(),
     };
+    sweep(&real);
     let filled = exists.is_some() && !empty::is_empty(beneath::Tree::open(&real)?.root())?;
     match onto {
         Onto::Layer if filled => Err(Error::refused(format!(
@@ -82,29 +86,43 @@ fn as_layer(
     let staged = match Staged::beside(dir) {
         Ok(staged) => staged,
         // A mount point cannot be replaced: in place then. What was unpacked goes again when it fails.
-        Err(_) if exists.is_some() => {
-            let unpacked = unpack(blob, dir, options)?;
-            sync_disk(dir)?;
-            return Ok(unpacked);
-        }
+        Err(_) if exists.is_some() => return in_place(blob, dir, options),
         Err(err) => return Err(err),
     };
     let mode = exists.map_or(0o755, |meta| meta.mode() & 0o7777);
     let shape = || {
         if let Some(meta) = exists {
-            std::os::unix::fs::lchown(&staged.path, Some(meta.uid()), Some(meta.gid()))?;
+            std::os::unix::fs::lchown(staged.path(), Some(meta.uid()), Some(meta.gid()))?;
         }
-        fs::set_permissions(&staged.path, fs::Permissions::from_mode(mode))
+        fs::set_permissions(staged.path(), fs::Permissions::from_mode(mode))
     };
-    shape().map_err(|err| Error::io(format!("chmod '{}'", staged.path.display()), err))?;
-    let unpacked = unpack(blob, &staged.path, options)?;
-    sync_disk(&staged.path)?;
-    fs::rename(&staged.path, dir)
+    shape().map_err(|err| Error::io(format!("chmod '{}'", staged.path().display()), err))?;
+    let unpacked = unpack(blob, staged.path(), options)?;
+    sync_disk(staged.path())?;
+    let whole = undo::hold();
+    fs::rename(staged.path(), dir)
         .map_err(|err| Error::io(format!("rename to '{}'", dir.display()), err))?;
     staged.became_something_else();
+    whole.to_the_end();
     let above = dir.parent().unwrap_or(Path::new(""));
     sync_names_in(above)
         .map_err(|err| Error::io(format!("it is there, but fsync '{}'", above.display()), err))?;
+    Ok(unpacked)
+}
+
+/// The directory is the layer, and stays where it is.
+fn in_place(blob: impl Read + Send, dir: &Path, options: &Unpack<'_>) -> Result<Unpacked> {
+    let root = beneath::Tree::open(dir)?.root().clone();
+    let before = empty::Looks::of(&root)?;
+    let interrupted = Undo::new(move || {
+        empty::clear(&root)
+            .and_then(|()| before.restore(&root))
+            .map_err(|err| err.to_string())
+    });
+    let unpacked = unpack(blob, dir, options)?;
+    undo::hold().to_the_end();
+    drop(interrupted);
+    sync_disk(dir)?;
     Ok(unpacked)
 }
 
@@ -119,10 +137,17 @@ fn onto_tree(
     exists: bool,
     options: &Unpack<'_>,
 ) -> Result<Unpacked> {
+    let mut interrupted = None;
     if !exists {
         fs::create_dir(dir).map_err(|err| Error::io(format!("mkdir '{}'", dir.display()), err))?;
+        let dir = dir.to_owned();
+        interrupted = Some(Undo::new(move || {
+            fs::remove_dir(&dir).map_err(|err| format!("'{}': {err}", dir.display()))
+        }));
     }
     let done = staged_onto_tree(blob, dir, options);
+    let _whole = undo::hold();
+    drop(interrupted);
     if done.is_err()
         && !exists
         && let Err(err) = fs::remove_dir(dir)
@@ -137,14 +162,14 @@ fn staged_onto_tree(blob: impl Read + Send, dir: &Path, options: &Unpack<'_>) ->
         Ok(staged) => (staged, None),
         Err(_) => {
             let staged = Staged::within(dir)?;
-            let name = staged.path.file_name().map(std::ffi::OsStr::to_owned);
+            let name = staged.path().file_name().map(std::ffi::OsStr::to_owned);
             (staged, name)
         }
     };
     // Where owners and modes are recorded, everything has the mode of the root on the disk.
     let mode = fs::metadata(dir).map(|meta| meta.mode() & 0o777 | 0o700);
-    mode.and_then(|mode| fs::set_permissions(&staged.path, fs::Permissions::from_mode(mode)))
-        .map_err(|err| Error::io(format!("chmod '{}'", staged.path.display()), err))?;
+    mode.and_then(|mode| fs::set_permissions(staged.path(), fs::Permissions::from_mode(mode)))
+        .map_err(|err| Error::io(format!("chmod '{}'", staged.path().display()), err))?;
     let options = Unpack {
         whiteouts: super::Whiteouts::Wh,
         limits: Limits {
@@ -153,10 +178,10 @@ fn staged_onto_tree(blob: impl Read + Send, dir: &Path, options: &Unpack<'_>) ->
         },
         ..*options
     };
-    let unpacked = unpack(blob, &staged.path, &options)?;
+    let unpacked = unpack(blob, staged.path(), &options)?;
     // A file must have its data before it takes the place of another.
-    sync_disk(&staged.path)?;
-    let layer = beneath::Tree::open(&staged.path)?;
+    sync_disk(staged.path())?;
+    let layer = beneath::Tree::open(staged.path())?;
     let root = layer.root().try_clone();
     let root = root.map_err(|err| Error::io("dup", err))?;
     let layer = LowerDir::root(1, root, &FdCache::new(DESCRIPTORS));
@@ -167,65 +192,8 @@ fn staged_onto_tree(blob: impl Read + Send, dir: &Path, options: &Unpack<'_>) ->
     };
     mounts::refuse_changes(&layer, &mounts::below(dir))?;
     let tree = beneath::Tree::open(dir)?;
+    undo::hold().to_the_end();
     merger.merge(&layer, tree.root(), unpacked.has_root)?;
     sync_disk(dir)?;
     Ok(unpacked)
-}
-
-/// A directory of our own that goes away again.
-struct Staged {
-    path: PathBuf,
-}
-
-impl Staged {
-    /// Beside another one, on the same disk.
-    fn beside(dir: &Path) -> Result<Self> {
-        let above = match dir.parent() {
-            Some(above) if above.as_os_str().is_empty() => Path::new("."),
-            Some(above) => above,
-            None => return Err(Error::refused("there is nothing beside the root")),
-        };
-        let device = |path: &Path| fs::metadata(path).map(|meta| meta.dev()).ok();
-        if device(dir).is_some_and(|disk| Some(disk) != device(above)) {
-            return Err(Error::refused("it is a mount point"));
-        }
-        Self::make(above, dir)
-    }
-
-    /// In another one.
-    fn within(dir: &Path) -> Result<Self> {
-        Self::make(dir, dir)
-    }
-
-    fn make(above: &Path, dir: &Path) -> Result<Self> {
-        let mut name = OsString::from(".");
-        name.push(dir.file_name().unwrap_or_default());
-        // A name of 255 bytes has no room for more.
-        if name.len() > 200 {
-            name = OsString::from(".layer");
-        }
-        name.push(format!(".unionmount-{}", std::process::id()));
-        let path = above.join(name);
-        match fs::DirBuilder::new().mode(0o700).create(&path) {
-            Ok(()) => Ok(Self { path }),
-            Err(err) => Err(Error::io(format!("mkdir '{}'", path.display()), err)),
-        }
-    }
-
-    /// It was renamed.
-    fn became_something_else(self) {
-        std::mem::forget(self);
-    }
-}
-
-impl Drop for Staged {
-    fn drop(&mut self) {
-        let removed = beneath::Tree::open(&self.path)
-            .and_then(|tree| empty::clear(tree.root()))
-            .map_err(|err| err.to_string())
-            .and_then(|()| fs::remove_dir(&self.path).map_err(|err| err.to_string()));
-        if let Err(err) = removed {
-            log::warn!("'{}' stays: {err}", self.path.display());
-        }
-    }
 }

@@ -116,6 +116,26 @@ pub enum Command {
     Completions(CompletionsArgs),
 }
 
+impl Command {
+    /// Whether Ctrl-C takes back what it has begun. Those that become a daemon answer by unmounting, and `convert` and `check`
+    /// go on where they were when they are run again.
+    #[must_use]
+    pub fn is_interruptible(&self) -> bool {
+        match self {
+            Self::Container(args) => {
+                !matches!(args.command, super::container::ContainerCommand::Mount(_))
+            }
+            Self::Layer(_) | Self::Image(_) | Self::Volume(_) | Self::System(_) => true,
+            Self::Mount(_)
+            | Self::Umount(_)
+            | Self::Convert(_)
+            | Self::Check(_)
+            | Self::Man(_)
+            | Self::Completions(_) => false,
+        }
+    }
+}
+
 /// `unionmount mount`.
 #[derive(Debug, Args)]
 #[command(override_usage = MOUNT_USAGE)]

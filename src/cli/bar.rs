@@ -6,12 +6,16 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::archive::Progress;
+use crate::undo::Undo;
 
 /// How often a bar is drawn.
 const TICK: Duration = Duration::from_millis(120);
 
 /// A bar with bytes, speed and time left, on standard error and only where that is a terminal.
-pub struct Bar(ProgressBar);
+pub struct Bar {
+    bar: ProgressBar,
+    _interrupted: Undo,
+}
 
 impl Bar {
     /// A bar for `len` bytes, or 0 when nobody knows how many it will be.
@@ -33,17 +37,25 @@ impl Bar {
         if !bar.is_hidden() {
             bar.enable_steady_tick(TICK);
         }
-        Self(bar)
+        let shown = bar.clone();
+        let interrupted = Undo::new(move || {
+            shown.finish_and_clear();
+            Ok(())
+        });
+        Self {
+            bar,
+            _interrupted: interrupted,
+        }
     }
 
     /// Takes it away.
     pub fn finish(&self) {
-        self.0.finish_and_clear();
+        self.bar.finish_and_clear();
     }
 }
 
 impl Progress for Bar {
     fn bytes(&self, count: u64) {
-        self.0.inc(count);
+        self.bar.inc(count);
     }
 }

@@ -1,6 +1,5 @@
 //! `unionmount container`: writable layers over images. Making, mounting, comparing, committing, removing.
 
-use std::io::{BufWriter, IsTerminal};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -12,6 +11,7 @@ use super::exit::{Failure, complain, print};
 use super::listing::{
     InspectArgs, ListArgs, Listing, SHORT_COMMAND, document, id, print_inspected, shortened,
 };
+use super::output::Output;
 use super::store_args::{StoreArgs, for_each};
 use super::{bind, container_mount, privilege, umount, units};
 use crate::store::catalog::containers::{Container, Driver};
@@ -20,8 +20,7 @@ use crate::store::commit::CommitOptions;
 use crate::store::container::{NewContainer, in_use, status_word};
 use crate::store::mount::{Status, container_of_source, mounts, resolve};
 use crate::store::reference::Reference;
-use crate::store::save::{create_beside, finish_beside};
-use crate::store::{Store, StoreError, paths, time};
+use crate::store::{Store, paths, time};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -212,7 +211,7 @@ pub struct ExportArgs {
     #[arg(value_name = "CONTAINER")]
     pub container: String,
 
-    /// Write into this file, which appears when it is complete [default: standard output]
+    /// Write into this file, which appears when it is complete [default: -, standard output]
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
 }
@@ -471,28 +470,9 @@ fn commit(store: &StoreArgs, args: CommitArgs) -> Result<(), Failure> {
 }
 
 fn export(store: &StoreArgs, args: &ExportArgs) -> Result<(), Failure> {
-    if args.output.is_none() && std::io::stdout().is_terminal() {
-        return Err(Failure::Usage(
-            "standard output is a terminal; name a file with -o FILE, or pipe the archive into a command".to_owned(),
-        ));
-    }
+    let output = Output::new(args.output.as_deref())?;
     let store = store.open()?;
-    match &args.output {
-        None => {
-            let mut out = BufWriter::new(std::io::stdout().lock());
-            store.export(&args.container, &mut out)?;
-            super::image::flush(out)
-        }
-        Some(path) => {
-            let (file, partial) = create_beside(path)?;
-            let mut out = BufWriter::new(file);
-            let written = store.export(&args.container, &mut out).and_then(|()| {
-                std::io::Write::flush(&mut out)
-                    .map_err(|error| StoreError::io("write", path, &error))
-            });
-            Ok(finish_beside(&partial, path, written)?)
-        }
-    }
+    output.write(|out| Ok(store.export(&args.container, out)?))
 }
 
 fn remove(store: &mut Store, word: &str, args: &RmArgs) -> Result<(), Failure> {

@@ -5,6 +5,8 @@
 //! | 0 | done |
 //! | 1 | the operation failed |
 //! | 2 | the command line is wrong |
+//!
+//! A command that was interrupted ends by the signal (see [`super::interrupt`]), which a shell shows as 130, 143 or 129.
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -62,6 +64,8 @@ impl From<SetupError> for Failure {
 /// Reports the end of a command and gives its exit code.
 #[must_use]
 pub fn report(result: Result<(), Failure>) -> ExitCode {
+    // Who was interrupted has nothing more to say, and who ends by himself is not interrupted any more.
+    crate::undo::hold().to_the_end();
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

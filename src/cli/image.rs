@@ -1,23 +1,25 @@
 //! `unionmount image`: loading, showing, naming, removing and saving images.
 
-use std::io::{BufWriter, IsTerminal};
+use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 
 use super::exit::{Failure, print};
+use super::limit_args::{LimitArgs, size};
 use super::listing::{
     InspectArgs, ListArgs, Listing, document, id, print_inspected, shortened, value,
 };
+use super::output::Output;
 use super::progress::Bars;
-use super::store_args::{LimitArgs, StoreArgs, for_each};
+use super::store_args::{StoreArgs, for_each};
 use super::units;
-use crate::archive::Compression;
+use crate::archive::{Compression, Limits};
 use crate::store::load::LoadOptions;
 use crate::store::platform::Platform;
 use crate::store::reference::Reference;
-use crate::store::save::{Format, SaveOptions, create_beside, finish_beside};
+use crate::store::save::{Format, SaveOptions};
 use crate::store::time;
 
 const EXAMPLES: &str = "\
@@ -99,7 +101,11 @@ pub struct LoadArgs {
     #[arg(long)]
     pub json: bool,
 
-    /// Limits.
+    /// Most bytes of a JSON document
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "8M", help_heading = "Limits")]
+    pub max_json: u64,
+
+    /// The other limits.
     #[command(flatten)]
     pub limits: LimitArgs,
 }
@@ -179,7 +185,7 @@ pub struct SaveArgs {
     #[arg(value_name = "IMAGE", required = true)]
     pub images: Vec<String>,
 
-    /// Write into this file, which appears when it is complete [default: standard output]
+    /// Write into this file, which appears when it is complete [default: -, standard output]
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
 
@@ -248,7 +254,10 @@ fn load(store: &StoreArgs, args: &LoadArgs) -> Result<(), Failure> {
     let options = LoadOptions {
         platform: args.platform.as_deref().map(Platform::parse).transpose()?,
         name: args.name.as_deref().map(Reference::parse).transpose()?,
-        limits: args.limits.limits(),
+        limits: Limits {
+            json: usize::try_from(args.max_json).unwrap_or(usize::MAX),
+            ..args.limits.limits()
+        },
     };
     let mut store = store.open()?;
     let bars = Bars::new(args.quiet || args.json);
@@ -397,11 +406,7 @@ fn remove(store: &StoreArgs, args: &RmArgs) -> Result<(), Failure> {
 }
 
 fn save(store: &StoreArgs, args: &SaveArgs) -> Result<(), Failure> {
-    if args.output.is_none() && std::io::stdout().is_terminal() {
-        return Err(Failure::Usage(
-            "standard output is a terminal; name a file with -o FILE, or pipe the archive into a command".to_owned(),
-        ));
-    }
+    let output = Output::new(args.output.as_deref())?;
     let mut store = store.open()?;
     let bars = Bars::new(false);
     let counter = bars.counter("saving");
@@ -417,30 +422,5 @@ fn save(store: &StoreArgs, args: &SaveArgs) -> Result<(), Failure> {
         }),
         progress: &*counter,
     };
-    match &args.output {
-        None => {
-            let mut out = BufWriter::new(std::io::stdout().lock());
-            store.save(&args.images, &mut out, &options)?;
-            flush(out)
-        }
-        Some(path) => {
-            let (file, partial) = create_beside(path)?;
-            let mut out = BufWriter::new(file);
-            let saved = store.save(&args.images, &mut out, &options);
-            let saved = saved.and_then(|()| {
-                std::io::Write::flush(&mut out)
-                    .map_err(|error| crate::store::StoreError::io("write", path, &error))
-            });
-            Ok(finish_beside(&partial, path, saved)?)
-        }
-    }
-}
-
-/// Writes what is left in a buffer before standard output.
-pub(super) fn flush(mut out: impl std::io::Write) -> Result<(), Failure> {
-    out.flush().map_err(|error| {
-        Failure::Operation(format!(
-            "cannot write to standard output: {error}; check where it is redirected to"
-        ))
-    })
+    output.write(|out| Ok(store.save(&args.images, out, &options)?))
 }

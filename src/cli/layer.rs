@@ -1,20 +1,20 @@
 //! `unionmount layer`: layers outside a store, as archives and as directories.
 
 use std::fs::File;
-use std::io::{BufWriter, ErrorKind, IsTerminal as _, Read, Write};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io::{ErrorKind, IsTerminal as _, Read};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::bar::Bar;
 use super::exit::{Failure, print};
+use super::limit_args::LimitArgs;
+use super::output::Output;
 use super::{logging, shown};
-use crate::archive::durable::sync_names_in;
 use crate::archive::target::{Onto, apply as apply_layer};
 use crate::archive::{
-    Compression, Digest, Expect, Limits, Ownership, Pack, Packed, Times, Unpack, Unpacked,
-    Whiteouts, diff as write_diff,
+    Compression, Digest, Expect, Ownership, Pack, Packed, Times, Unpack, Unpacked, Whiteouts,
+    diff as write_diff,
 };
 use crate::layer::stat::Time;
 
@@ -33,9 +33,6 @@ Examples:
   unionmount layer diff --upper changes --compress gzip -o changes.tar.gz --json
   unionmount layer diff --upper changes | tar -tv
   SOURCE_DATE_EPOCH=0 unionmount layer diff --upper changes -o changes.tar";
-
-/// How many names a file under way may find taken, by killed commands or by somebody who means harm.
-const ATTEMPTS: u32 = 100;
 
 /// `unionmount layer`.
 #[derive(Debug, Args)]
@@ -109,60 +106,6 @@ impl From<CompressArg> for Compression {
             CompressArg::None => Self::None,
             CompressArg::Gzip => Self::Gzip,
             CompressArg::Zstd => Self::Zstd,
-        }
-    }
-}
-
-/// How much an archive may ask for.
-#[derive(Debug, Args)]
-pub struct LimitArgs {
-    /// Most bytes of a layer after decompression
-    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "64G", help_heading = "Limits")]
-    pub max_size: u64,
-    /// Most headers of a layer
-    #[arg(
-        long,
-        value_name = "COUNT",
-        default_value_t = Limits::default().entries,
-        help_heading = "Limits"
-    )]
-    pub max_entries: u64,
-    /// Most bytes of a path
-    #[arg(
-        long,
-        value_name = "BYTES",
-        default_value_t = Limits::default().path,
-        help_heading = "Limits"
-    )]
-    pub max_path: usize,
-    /// Most bytes of the extended header of an entry
-    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "1M", help_heading = "Limits")]
-    pub max_pax: u64,
-    /// Most pieces of data of a sparse file
-    #[arg(
-        long,
-        value_name = "COUNT",
-        default_value_t = Limits::default().extents,
-        help_heading = "Limits"
-    )]
-    pub max_extents: usize,
-    /// Take names that begin with / from the layer's root (as nix writes them) instead of refusing them
-    #[arg(long, help_heading = "Limits")]
-    pub absolute_names: bool,
-}
-
-impl LimitArgs {
-    /// As the archive room takes them.
-    #[must_use]
-    pub fn limits(&self) -> Limits {
-        Limits {
-            bytes: self.max_size,
-            entries: self.max_entries,
-            path: self.max_path,
-            pax: usize::try_from(self.max_pax).unwrap_or(usize::MAX),
-            extents: self.max_extents,
-            absolute: self.absolute_names,
-            ..Limits::default()
         }
     }
 }
@@ -310,16 +253,18 @@ fn open_archive(path: &Path) -> Result<File, Failure> {
 }
 
 fn diff(args: &DiffArgs) -> Result<(), Failure> {
-    let output = args
-        .output
-        .as_deref()
-        .filter(|path| *path != Path::new("-"));
-    if args.json && output.is_none() {
+    if args.json
+        && args
+            .output
+            .as_deref()
+            .is_none_or(|path| path == Path::new("-"))
+    {
         return Err(Failure::Usage(
             "--json prints to standard output, where the archive goes; name a file for it with --output"
                 .to_owned(),
         ));
     }
+    let output = Output::new(args.output.as_deref())?;
     let times = times(args.mtime)?;
     let bar = Bar::new(0, "writing");
     let options = Pack {
@@ -327,44 +272,19 @@ fn diff(args: &DiffArgs) -> Result<(), Failure> {
         times,
         progress: &bar,
     };
-    let failed = |err: &dyn std::fmt::Display| {
-        Failure::Operation(format!(
-            "cannot write the changes in {} as a layer: {err}",
-            shown(&args.upper)
-        ))
-    };
-    let Some(path) = output else {
-        if std::io::stdout().is_terminal() {
-            return Err(Failure::Usage(
-                "an archive is not written to a terminal; name a file with --output, or use a pipe"
-                    .to_owned(),
-            ));
-        }
-        let written = write_diff(
-            &args.upper,
-            &args.lowers,
-            std::io::stdout().lock(),
-            &options,
-        );
+    let packed = output.write(|out| {
+        let written = write_diff(&args.upper, &args.lowers, out, &options);
         bar.finish();
-        return written.map(drop).map_err(|err| failed(&err));
-    };
-    // Beside its place until it is complete: what is there under the name is then always a whole archive.
-    let staged = StagedFile::new(path).map_err(|err| {
-        Failure::Operation(format!(
-            "cannot write {}: {err}; name a file in a directory that exists and can be written",
-            shown(path)
-        ))
+        written.map_err(|err| {
+            Failure::Operation(format!(
+                "cannot write the changes in {} as a layer: {err}",
+                shown(&args.upper)
+            ))
+        })
     })?;
-    let written = write_diff(
-        &args.upper,
-        &args.lowers,
-        BufWriter::new(&staged.file),
-        &options,
-    );
-    bar.finish();
-    let packed = written.map_err(|err| failed(&err))?;
-    staged.publish().map_err(|err| failed(&err))?;
+    let Some(path) = output.file() else {
+        return Ok(());
+    };
     if args.json {
         return print_json(&packed_json(&packed));
     }
@@ -404,25 +324,6 @@ pub fn times(mtime: Option<i64>) -> Result<Times, Failure> {
         })
 }
 
-/// A number of bytes, with a suffix K, M, G or T.
-///
-/// # Errors
-/// What is accepted.
-pub fn size(text: &str) -> Result<u64, String> {
-    let (digits, shift) = match text.as_bytes().last().map(u8::to_ascii_uppercase) {
-        Some(b'K') => (&text[..text.len() - 1], 10),
-        Some(b'M') => (&text[..text.len() - 1], 20),
-        Some(b'G') => (&text[..text.len() - 1], 30),
-        Some(b'T') => (&text[..text.len() - 1], 40),
-        _ => (text, 0),
-    };
-    digits
-        .parse::<u64>()
-        .ok()
-        .and_then(|number| number.checked_mul(1 << shift))
-        .ok_or_else(|| "a number of bytes such as 4096, 512M or 64G".to_owned())
-}
-
 /// What `layer apply --json` prints.
 fn unpacked_json(unpacked: &Unpacked) -> serde_json::Value {
     serde_json::json!({
@@ -453,106 +354,4 @@ fn packed_json(packed: &Packed) -> serde_json::Value {
 /// As [`print()`].
 pub fn print_json(value: &serde_json::Value) -> Result<(), Failure> {
     print(format!("{value:#}\n").as_bytes())
-}
-
-/// A file that gets its name when it is complete. Killed before, it stays as `.NAME.unionmount-PID`. After a power failure
-/// the name leads to the old file or to the whole new one.
-struct StagedFile {
-    file: File,
-    staged: PathBuf,
-    path: PathBuf,
-}
-
-impl StagedFile {
-    fn new(path: &Path) -> std::io::Result<Self> {
-        // Devices, pipes and descriptors in /proc are written to, not replaced.
-        let special = std::fs::metadata(path).is_ok_and(|meta| !meta.is_file());
-        let (file, staged) = match path.file_name() {
-            Some(name) if !special => Self::beside(path, name)?,
-            _ => {
-                let file = File::options().write(true).open(path)?;
-                (file, path.to_owned())
-            }
-        };
-        Ok(Self {
-            file,
-            staged,
-            path: path.to_owned(),
-        })
-    }
-
-    /// A new file beside its place: whatever others have put there under its name is neither followed nor written.
-    fn beside(path: &Path, name: &std::ffi::OsStr) -> std::io::Result<(File, PathBuf)> {
-        let mut number = 0;
-        loop {
-            let mut hidden = std::ffi::OsString::from(".");
-            hidden.push(name);
-            hidden.push(format!(".unionmount-{}", std::process::id()));
-            if number > 0 {
-                hidden.push(format!("-{number}"));
-            }
-            let staged = path.with_file_name(hidden);
-            let made = File::options()
-                .write(true)
-                .create_new(true)
-                .mode(0o666)
-                .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed())
-                .open(&staged);
-            match made {
-                Err(err) if err.kind() == ErrorKind::AlreadyExists && number < ATTEMPTS => {
-                    number += 1;
-                }
-                other => return Ok((other?, staged)),
-            }
-        }
-    }
-
-    fn publish(mut self) -> std::io::Result<()> {
-        self.file.flush()?;
-        if self.staged != self.path {
-            self.file.sync_all()?;
-            std::fs::rename(&self.staged, &self.path)?;
-            self.staged.clone_from(&self.path);
-            sync_names_in(self.path.parent().unwrap_or(Path::new("")))?;
-        }
-        Ok(())
-    }
-}
-
-impl Drop for StagedFile {
-    fn drop(&mut self) {
-        if self.staged != self.path
-            && let Err(err) = std::fs::remove_file(&self.staged)
-        {
-            log::warn!("{} stays: {err}", shown(&self.staged));
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    #[test]
-    fn sizes_have_suffixes() {
-        for (text, want) in [
-            ("0", Some(0)),
-            ("4096", Some(4096)),
-            ("1k", Some(1024)),
-            ("3M", Some(3 << 20)),
-            ("64G", Some(64 << 30)),
-            ("2T", Some(2 << 40)),
-            ("", None),
-            ("G", None),
-            ("-1", None),
-            ("1.5G", None),
-            ("99999999999T", None),
-            ("1ß", None),
-        ] {
-            assert_eq!(size(text).ok(), want, "{text}");
-        }
-        assert_eq!(size("64G").unwrap(), Limits::default().bytes);
-        assert_eq!(size("1M").unwrap(), Limits::default().pax as u64);
-    }
 }

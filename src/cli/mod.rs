@@ -17,14 +17,17 @@ pub mod convert;
 pub mod exit;
 pub mod holders;
 pub mod image;
+pub mod interrupt;
 pub mod layer;
 pub mod layer_list;
+pub mod limit_args;
 pub mod listing;
 pub mod logging;
 pub mod manual;
 pub mod mount;
 mod nearest;
 pub mod options;
+pub mod output;
 pub mod preflight;
 pub mod privilege;
 pub mod progress;
@@ -77,7 +80,11 @@ fn with_subcommand(arguments: Vec<OsString>) -> Result<(), Failure> {
     let parsed = args::command()
         .try_get_matches_from(whole)
         .and_then(|matches| Cli::from_arg_matches(&matches));
-    match parsed.map(|cli| cli.command) {
+    let command = parsed.map(|cli| cli.command);
+    if command.as_ref().is_ok_and(Command::is_interruptible) {
+        interrupt::watch()?;
+    }
+    match command {
         Ok(Command::Mount(args)) if args.from.is_given() => container_mount::mount(args),
         Ok(Command::Mount(args)) => mount::run(mount::Request::from_args(args)?),
         Ok(Command::Umount(args)) => umount::run(&args),

@@ -2,12 +2,14 @@
 //! complete.
 
 use std::io::IsTerminal;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::archive::Progress;
 use crate::store::load::Watch;
+use crate::undo::{self, Undo};
 
 /// A bar of a layer under way.
 const BAR: &str = "{prefix}: {wide_bar:.cyan/blue} {bytes}/{total_bytes} {bytes_per_sec} eta {eta}";
@@ -22,6 +24,7 @@ const TICK: Duration = Duration::from_millis(100);
 pub struct Bars {
     bars: Option<MultiProgress>,
     quiet: bool,
+    _interrupted: Option<Undo>,
 }
 
 impl Bars {
@@ -29,10 +32,20 @@ impl Bars {
     #[must_use]
     pub fn new(quiet: bool) -> Self {
         let on_terminal = std::io::stderr().is_terminal() && !quiet;
+        let bars =
+            on_terminal.then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr()));
+        let shown = bars.clone();
+        let interrupted = shown.map(|bars| {
+            Undo::new(move || {
+                let cleared = bars.clear().map_err(|error| format!("the bars: {error}"));
+                bars.set_draw_target(ProgressDrawTarget::hidden());
+                cleared
+            })
+        });
         Self {
-            bars: on_terminal
-                .then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr())),
+            bars,
             quiet,
+            _interrupted: interrupted,
         }
     }
 
@@ -44,6 +57,7 @@ impl Bars {
     }
 
     fn say(&self, layer: &str, what: &str) {
+        let _whole = undo::hold();
         match &self.bars {
             Some(bars) => {
                 let bar = bars.add(ProgressBar::new(0));
@@ -82,6 +96,7 @@ impl Watch for Bars {
             bars: self,
             layer: layer.to_owned(),
             bar: self.bar(layer, bytes),
+            left: AtomicU64::new(bytes),
         })
     }
 
@@ -94,10 +109,16 @@ struct Layer<'a> {
     bars: &'a Bars,
     layer: String,
     bar: Option<ProgressBar>,
+    /// Bytes that were not read yet: what is dropped before its end is not unpacked.
+    left: AtomicU64,
 }
 
 impl Progress for Layer<'_> {
     fn bytes(&self, count: u64) {
+        let less = |left: u64| Some(left.saturating_sub(count));
+        let order = Ordering::Relaxed;
+        // It always gives a value.
+        let _before = self.left.fetch_update(order, order, less);
         if let Some(bar) = &self.bar {
             bar.inc(count);
         }
@@ -106,13 +127,14 @@ impl Progress for Layer<'_> {
 
 impl Drop for Layer<'_> {
     fn drop(&mut self) {
-        match &self.bar {
-            Some(bar) if bar.length().is_none_or(|length| bar.position() >= length) => {
+        match (&self.bar, self.left.load(Ordering::Relaxed)) {
+            (Some(bar), 0) => {
                 bar.set_style(style(DONE));
                 bar.finish_with_message("unpacked");
             }
-            Some(bar) => bar.abandon(),
-            None => self.bars.say(&self.layer, "unpacked"),
+            (Some(bar), _) => bar.abandon(),
+            (None, 0) => self.bars.say(&self.layer, "unpacked"),
+            (None, _) => {}
         }
     }
 }

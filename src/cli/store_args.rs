@@ -6,7 +6,6 @@ use clap::Args;
 
 use super::exit::Failure;
 use super::logging;
-use crate::archive::Limits;
 use crate::store::{Store, StoreError};
 
 /// Which store.
@@ -15,36 +14,6 @@ pub struct StoreArgs {
     /// The store [default: $UNIONMOUNT_ROOT, else /var/lib/unionmount as root, else ~/.local/share/unionmount]
     #[arg(long, value_name = "DIR", global = true)]
     pub root: Option<PathBuf>,
-}
-
-/// How much an archive may ask for.
-#[derive(Clone, Debug, Default, Args)]
-pub struct LimitArgs {
-    /// Most bytes of a layer after decompression [default: 64 GiB]
-    #[arg(long, value_name = "BYTES")]
-    pub max_size: Option<u64>,
-
-    /// Most entries of a layer [default: 10000000]
-    #[arg(long, value_name = "COUNT")]
-    pub max_entries: Option<u64>,
-
-    /// Most bytes of a JSON document [default: 8 MiB]
-    #[arg(long, value_name = "BYTES")]
-    pub max_json: Option<usize>,
-}
-
-impl LimitArgs {
-    /// The limits, with the defaults for those not given.
-    #[must_use]
-    pub fn limits(&self) -> Limits {
-        let default = Limits::default();
-        Limits {
-            bytes: self.max_size.unwrap_or(default.bytes),
-            entries: self.max_entries.unwrap_or(default.entries),
-            json: self.max_json.unwrap_or(default.json),
-            ..default
-        }
-    }
 }
 
 impl StoreArgs {

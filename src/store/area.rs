@@ -2,7 +2,8 @@
 //!
 //! Things are built in an area and renamed to their place. A crash leaves the area, unlocked; the next command that
 //! collects garbage, or `system prune`, takes it away. Whoever makes an area locks it and then looks whether it is still
-//! there: a collector that came between the two is waited for, and another area is made.
+//! there: a collector that came between the two is waited for, and another area is made. A command that is interrupted takes its
+//! areas away (see [`undo`]).
 
 use std::fs::{self, File};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
@@ -15,12 +16,14 @@ use super::error::{Doing, Result};
 use super::ids::random_id;
 use super::paths::{PRIVATE, Paths};
 use super::remove::remove_tree;
+use crate::undo::{self, Undo};
 
 /// A locked directory of our own, removed when dropped.
 #[derive(Debug)]
 pub struct Area {
     dir: PathBuf,
     _lock: File,
+    undo: Option<Undo>,
 }
 
 impl Area {
@@ -44,7 +47,14 @@ impl Area {
             };
             let locked = lock.metadata().doing("fstat", &dir)?;
             if fs::metadata(&dir).is_ok_and(|there| same(&there, &locked)) {
-                return Ok(Self { dir, _lock: lock });
+                let place = dir.clone();
+                let undo =
+                    Undo::new(move || remove_tree(&place).map_err(|error| error.to_string()));
+                return Ok(Self {
+                    dir,
+                    _lock: lock,
+                    undo: Some(undo),
+                });
             }
         }
     }
@@ -57,6 +67,7 @@ impl Area {
 
     /// Gives the lock back and leaves everything as it is.
     pub fn leave(mut self) {
+        self.undo = None;
         self.dir = PathBuf::new();
     }
 
@@ -72,6 +83,7 @@ impl Drop for Area {
         if self.dir.as_os_str().is_empty() {
             return;
         }
+        let _whole = undo::hold();
         if let Err(error) = remove_tree(&self.dir) {
             log::warn!("{error}; 'unionmount system prune' removes the rest");
         }
@@ -93,7 +105,11 @@ pub fn abandoned(paths: &Paths) -> Result<Vec<Area>> {
             Err(error) => return Err(error).doing("open", &dir),
         };
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => found.push(Area { dir, _lock: lock }),
+            Ok(()) => found.push(Area {
+                dir,
+                _lock: lock,
+                undo: None,
+            }),
             Err(Errno::WOULDBLOCK) => {}
             Err(errno) => return Err(errno).doing("flock", &dir),
         }

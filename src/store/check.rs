@@ -278,11 +278,7 @@ impl Store {
                 diff_id: layer.diff_id.parse::<Digest>().ok(),
                 ..Expect::default()
             },
-            limits: Limits {
-                // It was accepted once.
-                bytes: u64::MAX,
-                ..Limits::default()
-            },
+            limits: Limits::accepted_before(),
             ..Unpack::default()
         };
         let file = File::open(&path).doing("open", &path)?;

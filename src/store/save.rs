@@ -5,9 +5,9 @@
 //! other digests, and the image another manifest; configuration and diffIDs stay.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde_json::json;
 use tar::{Builder, EntryType, Header};
@@ -369,32 +369,4 @@ impl Read for Watched<'_> {
         self.progress.bytes(u64::try_from(len).unwrap_or(0));
         Ok(len)
     }
-}
-
-/// Opens the file that an archive is written into: it appears under its name when it is complete.
-///
-/// # Errors
-/// It cannot be made.
-pub fn create_beside(path: &Path) -> Result<(File, PathBuf)> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let partial = path.with_file_name(format!(
-        ".{name}.{}",
-        rustix::process::getpid().as_raw_nonzero()
-    ));
-    let file = File::create(&partial).doing("create", path)?;
-    Ok((file, partial))
-}
-
-/// Gives the complete archive its name, or takes the incomplete one away.
-///
-/// # Errors
-/// `result`, and those of rename(2).
-pub fn finish_beside(partial: &Path, path: &Path, result: Result<()>) -> Result<()> {
-    let renamed = result.and_then(|()| fs::rename(partial, path).doing("rename", path));
-    if renamed.is_err()
-        && let Err(error) = fs::remove_file(partial)
-    {
-        log::debug!("remove {}: {error}", partial.display());
-    }
-    renamed
 }

@@ -1,7 +1,9 @@
-//! The signals that end a daemon.
+//! The signals that end a daemon, or interrupt a command.
 
 use std::io;
 use std::mem::MaybeUninit;
+
+const ALL: [i32; 3] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP];
 
 /// SIGTERM, SIGINT and SIGHUP, blocked in every thread that is started after [`Termination::block`].
 #[derive(Clone, Copy)]
@@ -19,12 +21,24 @@ impl Termination {
     /// # Errors
     /// Those of pthread_sigmask(3).
     pub fn block() -> io::Result<Self> {
+        Self::block_these(|_| true)
+    }
+
+    /// The same without those that whoever started the process had it ignore: `nohup`, a shell's background jobs.
+    ///
+    /// # Errors
+    /// As [`Termination::block`].
+    pub fn block_unless_ignored() -> io::Result<Self> {
+        Self::block_these(|signal| !is_ignored(signal))
+    }
+
+    fn block_these(wanted: impl Fn(i32) -> bool) -> io::Result<Self> {
         let mut set = MaybeUninit::uninit();
         // SAFETY: sigemptyset initialises the set before anything reads it; the other calls get a valid set
         // and valid signal numbers.
         let (set, result) = unsafe {
             libc::sigemptyset(set.as_mut_ptr());
-            for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
+            for signal in ALL.into_iter().filter(|signal| wanted(*signal)) {
                 libc::sigaddset(set.as_mut_ptr(), signal);
             }
             let set = set.assume_init();
@@ -49,4 +63,35 @@ impl Termination {
             error => Err(io::Error::from_raw_os_error(error)),
         }
     }
+
+    /// Ends the process as the signal would have, so that whoever waits for it sees by what it ended.
+    pub fn die(&self, signal: i32) -> ! {
+        // SAFETY: the set was initialised by `block`; raise takes any number. Nobody has set a handler, so a signal
+        // that is not blocked ends the process.
+        unsafe {
+            libc::pthread_sigmask(libc::SIG_UNBLOCK, &self.0, std::ptr::null_mut());
+            libc::raise(signal);
+        }
+        super::daemon::exit_now(128 + signal)
+    }
+}
+
+/// The name of a signal that a [`Termination`] waits for.
+#[must_use]
+pub fn name(signal: i32) -> &'static str {
+    match signal {
+        libc::SIGTERM => "SIGTERM",
+        libc::SIGINT => "SIGINT",
+        _ => "SIGHUP",
+    }
+}
+
+fn is_ignored(signal: i32) -> bool {
+    let mut action = MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: without a new action, sigaction(2) only fills in the old one; zeroes are one as well.
+    let action = unsafe {
+        libc::sigaction(signal, std::ptr::null(), action.as_mut_ptr());
+        action.assume_init()
+    };
+    action.sa_sigaction == libc::SIG_IGN
 }

@@ -311,3 +311,47 @@ fn what_is_no_archive_is_refused() {
     }
     env.is_sound();
 }
+
+#[test]
+fn the_limits_that_messages_name_can_be_raised() {
+    let env = Env::new();
+    // Each layer is more than one option allows by default, or than the first of each pair does.
+    let deep = format!("{}end", "directory/".repeat(500));
+    let layer = Layer::new()
+        .file("/absolute", b"x", &PLAIN)
+        .file(&deep, b"x", &PLAIN)
+        .tar();
+    write_dir(
+        &Image::new(vec![layer], Pack::Gzip).layout("odd:1"),
+        &env.at("odd"),
+    );
+    let good = ["--absolute-names", "--max-path", "8192"];
+    let load = ["image", "load", "-q", "odd"];
+    for (args, option) in [
+        (&good[1..], "--absolute-names"),
+        (&good[..1], "--max-path"),
+        (&["--max-size", "1K"], "--max-size"),
+        (&["--max-entries", "1"], "--max-entries"),
+        (&["--max-pax", "10"], "--max-pax"),
+        (&["--max-json", "10"], "--max-json"),
+    ] {
+        let args = match args.len() {
+            2 if option != "--absolute-names" => [&good[..], args].concat(),
+            _ => args.to_vec(),
+        };
+        let said = env.fails(&[&load[..], &args].concat());
+        assert!(said.contains(option), "{option}: {said}");
+    }
+    env.ok(&[&load[..], &good].concat());
+    // What was accepted once is read again without a limit.
+    env.is_sound();
+    fs::remove_file(
+        env.json(&["layer", "ls", "--json"])[0]["Path"]
+            .as_str()
+            .map(|path| format!("{path}/absolute"))
+            .unwrap(),
+    )
+    .unwrap();
+    env.ok(&["system", "check", "--deep", "--repair"]);
+    env.is_sound();
+}

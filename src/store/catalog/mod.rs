@@ -201,6 +201,8 @@ impl Catalog {
         let transaction = self
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
+        // A command that is interrupted takes back what was not published.
+        let _whole = crate::undo::hold();
         let result = change(&transaction)?;
         transaction.commit()?;
         Ok(result)
