@@ -181,10 +181,9 @@ fn use_everything(at: &Path) {
         for path in ["d", "d/sub", "tree"] {
             names(at.join(path));
         }
-        for name in ["content", "tail", "up", "top"] {
-            read(at.join("d").join(name));
+        for name in ["content", "tail", "sub/deep", "up"] {
+            fs::metadata(at.join("d").join(name)).unwrap();
         }
-        fs::metadata(at.join("d/sub/deep")).unwrap();
         fs::read_link(at.join("d/symlink")).unwrap();
         assert!(!at.join("d/missing").exists());
     }
@@ -218,12 +217,21 @@ fn while_nothing_changes_the_kernel_answers_by_itself() {
             warm(&mount.at);
             use_everything(&mount.at);
         }
-        // Longer than what is not watched may be believed.
-        std::thread::sleep(Duration::from_millis(700));
-        let before = wakes(&mount);
+        // Longer than what is not watched may be believed, and until nobody is busy with what was made before.
+        let mut before = 0;
+        let limit = Instant::now() + Duration::from_secs(10);
+        loop {
+            std::thread::sleep(Duration::from_millis(700));
+            let now = wakes(&mount);
+            if now == before {
+                break;
+            }
+            assert!(Instant::now() < limit, "{option}: never idle");
+            before = now;
+        }
         use_everything(&mount.at);
         let more = wakes(&mount) - before;
-        assert!(more < 12, "{option}: {more} wakes for 240 looks");
+        assert!(more < 12, "{option}: {more} wakes for 180 looks");
         mount.unmount();
     }
 }

@@ -447,12 +447,28 @@ impl Filesystem for Adapter {
         });
     }
 
-    fn open(&self, _req: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+    fn open(&self, _req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
         if self.agreed.zero_message_open {
             reply.error(Errno::ENOSYS);
-        } else {
-            reply.opened(FileHandle(0), FopenFlags::empty());
+            return;
         }
+        answer(
+            "open",
+            reply,
+            || {
+                let node = self.node(ino)?;
+                if self.union().may_change_below() {
+                    // ESTALE for a file that was replaced in its layer: the kernel then looks its name up again.
+                    self.union().getattr(node)?;
+                }
+                Ok(self.agreed.keeps_cache && !self.union().is_shared(node))
+            },
+            |reply, keeps| {
+                let cached = FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_NOFLUSH;
+                let none = FopenFlags::empty();
+                reply.opened(FileHandle(0), if keeps { cached } else { none });
+            },
+        );
     }
 
     fn read(

@@ -130,7 +130,7 @@ const CAPABILITIES: &[Capability] = &[
     ask("dont_mask", InitFlags::FUSE_DONT_MASK, |_| true, "a default ACL takes the umask's place (acl(5)), which is decided here"),
     ask("export_support", InitFlags::FUSE_EXPORT_SUPPORT, |_| true, "lookup of . and .. by node id: open_by_handle_at(2), NFS export"),
     ask("async_dio", InitFlags::FUSE_ASYNC_DIO, |_| true, "several direct reads and writes of one file at a time"),
-    ask("no_open_support", InitFlags::FUSE_NO_OPEN_SUPPORT, |w| w.told && !w.passthrough, "no message at all for opening and closing a file"),
+    ask("no_open_support", InitFlags::FUSE_NO_OPEN_SUPPORT, |w| w.stable && !w.passthrough, "no message at all for opening and closing a file; of a layer that others edit the open finds out that the file is another one by now, and the kernel looks its name up again"),
     ask("no_opendir_support", InitFlags::FUSE_NO_OPENDIR_SUPPORT, |w| w.told, "nor a directory"),
     ask("has_ioctl_dir", InitFlags::FUSE_HAS_IOCTL_DIR, |w| w.own, "lsattr and chattr of directories"),
     ask("setxattr_ext", InitFlags::FUSE_SETXATTR_EXT, |w| w.own, "tells when an access ACL has to clear setgid"),

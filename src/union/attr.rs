@@ -105,8 +105,11 @@ impl Union {
                 self.dir_attr(inode, &state)
             }
             Node::File(file) => {
-                let state = lock(&file.state);
-                self.file_attr(inode, &state, stat)
+                let attr = self.file_attr(inode, &lock(&file.state), stat);
+                if matches!(&attr, Err(error) if error.errno() == Errno::STALE) {
+                    self.was_replaced(file);
+                }
+                attr
             }
         }
     }

@@ -201,6 +201,27 @@ fn another_file_of_the_same_name_is_another_node() {
 }
 
 #[test]
+fn a_file_is_found_again_before_anybody_heard_that_it_was_replaced() {
+    let stack = Stack::new();
+    stack.file("old/f", "one");
+    let edited = Edited::new(stack);
+    let f = find(&edited.union, "f").node;
+    // As an open does that the kernel has not been told of: ESTALE, and then the name once more.
+    fs::remove_file(edited.stack.at("old/f")).unwrap();
+    edited.stack.file("old/f", "two");
+    assert_eq!(errno(edited.union.getattr(f)), Errno::STALE);
+    let f2 = find(&edited.union, "f").node;
+    assert_ne!(f, f2);
+    assert_eq!(content(&edited.union, f2), "two");
+    // And by a lookup alone.
+    fs::remove_file(edited.stack.at("old/f")).unwrap();
+    edited.stack.file("old/f", "three");
+    let f3 = find(&edited.union, "f").node;
+    assert_ne!(f2, f3);
+    assert_eq!(content(&edited.union, f3), "three");
+}
+
+#[test]
 fn what_may_change_unheard_is_believed_for_a_while_only() {
     let stack = Stack::new();
     let f = stack.file("old/f", "f");

@@ -51,8 +51,15 @@ impl Union {
             b".." => self.lookup_parent(parent).map(Some),
             _ => {
                 let parent = self.table.get(parent)?;
-                let found = self.child(&parent, name)?;
-                found.map(|child| self.entry(&child)).transpose()
+                let look = || {
+                    let found = self.child(&parent, name)?;
+                    found.map(|child| self.entry(&child)).transpose()
+                };
+                match look() {
+                    // The file that was known was replaced just now: the name means another one.
+                    Err(error) if error.errno() == Errno::STALE && self.live.is_some() => look(),
+                    found => found,
+                }
             }
         }
     }
@@ -415,11 +422,12 @@ impl Union {
         self.new_inode_born(volume, birth, st_ino, kind, node)
     }
 
-    /// When a file of a lower layer was made, where somebody may put another one in its place.
+    /// When a file of a lower layer was made, where somebody may put another one in its place. Disks that are not this
+    /// machine's may say another time whenever they like: another union does after a copy-up.
     fn birth_below(&self, stat: &Stat) -> Birth {
-        match self.live {
-            Some(_) => stat.birth(),
-            None => Birth::UNKNOWN,
+        match &self.live {
+            Some(live) if live.trusted => stat.birth(),
+            _ => Birth::UNKNOWN,
         }
     }
 

@@ -4,18 +4,20 @@
 //! its layers' directories are others than before, which is looked at now and then. What then means the same as before
 //! keeps its inode. Directories whose stack is another one now get that, and are read again themselves.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::Union;
 use super::error::{During, Result};
-use super::inode::{DirState, Inode};
+use super::inode::{DirState, FileNode, Inode};
 use super::listing::{Listing, Slot, Stamp};
 use super::live::{Belief, Touched};
 use crate::layer::LowerDir;
 use crate::layer::dir::{Dir, Name};
 use crate::layer::stat::{Birth, Kind, Stat};
+use crate::sync::lock;
 
 /// How old a listing may be before its layers are looked at again, when nobody tells of changes.
 const RECHECK: Duration = Duration::from_millis(400);
@@ -126,6 +128,25 @@ impl Union {
             && let Err(error) = self.load(state)
         {
             log::debug!("look at a directory again: {error}");
+        }
+    }
+
+    /// Another file was met in the place of this one, before anybody told of it: its names are to be read again.
+    pub(super) fn was_replaced(&self, file: &FileNode) {
+        if self.live.is_none() {
+            return;
+        }
+        // Directories are locked before files.
+        let places: Vec<_> = {
+            let state = lock(&file.state);
+            state.links.iter().map(|link| link.place.clone()).collect()
+        };
+        for place in places {
+            if let Some(mut state) = place.parent.lock_dir()
+                && let Some(live) = &mut state.live
+            {
+                live.touch(Touched::Names(HashSet::from([place.name])));
+            }
         }
     }
 

@@ -147,6 +147,10 @@ impl Server {
         if self.agreed.zero_message_open {
             return refuse(Errno::NOSYS);
         }
+        if self.union.may_change_below() {
+            // ESTALE for a file that was replaced in its layer: the kernel then looks its name up again.
+            self.union.getattr(node)?;
+        }
         Ok(body.put(&self.opened(node))?)
     }
 
