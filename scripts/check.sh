@@ -35,13 +35,14 @@ first_lane() {
 	over dev --lib --bins --test abuse --test allocations --test capabilities --test cli --test crash \
 		--test fuzz --test invariants --test lifecycle --test losses --test model --test options \
 		--test passthrough --test protocol --test requests --test rootless -- --skip case_18
+	run_tests --test filesystems --test identities --test kernel_overlay --test kernel_stacks --test live \
+		--test posix --test stacked --test volumes
 }
 second_lane() {
 	over uring --test losses --test real_root --test abuse --test crash --test cli --test invariants \
 		--test options --test rootless
 	over uring --test model -- mount
-	run_tests --test archive --test check --test filesystems --test identities --test kernel_overlay \
-		--test kernel_stacks --test posix --test stacked --test store --test volumes
+	run_tests --test archive --test check --test store
 	over fuser --test cli --test invariants --test options
 	over fuser --test losses -- --skip case_18
 }

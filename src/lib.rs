@@ -51,10 +51,13 @@
 //!   (`fuse/watch.rs`); on io_uring each thread has an entry of its own, so that it keeps back one request at most.
 //! * **Identity.** `st_ino` is a function of the origin: the layer, counted from the oldest, and the inode there. A copy
 //!   remembers it in an xattr, and directories that hold such copies are marked *impure*, so that others are listed
-//!   without asking each name. Node ids come from a counter and are never reused.
+//!   without asking each name. Node ids come from a counter and are never given to another object.
 //! * **Hard links** of a layer are one inode with all the names that are visible, found by an index of the layer that is
 //!   made when the first such file is met; a copy-up publishes all of them, and a list in the work directory lets the next
 //!   mount finish what a crash interrupted.
+//! * **Layers that are edited** while they are mounted (`cache=auto`) have each directory watched that was read: one thread
+//!   hears of changes and reads again what they are about (`union/live.rs`, `union/renew.rs`), another tells the kernel what differs
+//!   (`fuse/notifier.rs`). What cannot be watched is looked at again, and believed for half a second.
 //! * **A volume** is a directory of the host that is shown inside the tree: no layers, no listing that is kept, no marks. All
 //!   is asked of its disk at each use, and what is told of it may not be believed for long.
 //! * **Owners, modes and types** may be kept in an xattr (`layer/record.rs`), for layers on disks that cannot store them; the

@@ -13,7 +13,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::transport::usual;
+use common::transport::{transports, usual};
 use common::{Stack, shell};
 
 /// What FUSE's part of the kernel decides by itself, before we are asked: lines of these beginnings are left out.
@@ -138,9 +138,59 @@ fn the_other_calls_answer_as_on_the_disk() {
     compare("calls");
 }
 
+/// Who drops the kernel's caches makes it forget the files of other tests, too.
+static CACHES: std::sync::Mutex<()> = std::sync::Mutex::new(());
+
+/// With `nfs_export=on` a handle is good for as long as its file, whatever the kernel forgets.
+#[test]
+fn a_handle_of_an_exported_mount_outlives_the_kernels_caches() {
+    need_fuse!();
+    let _caches = CACHES.lock();
+    for transport in common::transport::transports() {
+        let stack = Stack::new(1)
+            .option("nfs_export=on")
+            .option(&format!("transport={transport}"));
+        stack.file(0, "d/e/lower", "lower");
+        stack.file(0, "d/changes", "old");
+        stack.file(0, "d/removed", "old");
+        let mount = stack.mount();
+        shell(&mount.at, "mkdir n; echo -n new >n/new; ln n/new n/other");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/posix/handles.py");
+        let handles = |action: &str| {
+            shell(
+                stack.merged(),
+                &format!("exec python3 -B {} {action} . ../handles", script.display()),
+            )
+        };
+        let forget = || shell("/", "sync; echo 2 >/proc/sys/vm/drop_caches; sleep 0.1");
+        handles("make");
+        forget();
+        let all = "d/changes old\nd/e/lower lower\nd/removed old\nn/new new\nn/other new\n";
+        assert_eq!(handles("open"), all, "{transport}");
+        forget();
+        shell(
+            &mount.at,
+            "echo -n newer >d/changes; mv d/e/lower n/moved; mv n d/e/n2; rm d/removed d/e/n2/new; echo >d/new",
+        );
+        forget();
+        let changed =
+            "d/changes newer\nd/e/lower lower\nd/removed ESTALE\nn/new new\nn/other new\n";
+        assert_eq!(handles("open"), changed, "{transport}");
+        shell(&mount.at, "rm -r d");
+        forget();
+        let gone: String = changed
+            .lines()
+            .map(|line| format!("{} ESTALE\n", line.split(' ').next().unwrap()))
+            .collect();
+        assert_eq!(handles("open"), gone, "{transport}");
+        mount.unmount();
+    }
+}
+
 #[test]
 fn a_handle_opens_what_it_was_made_of_or_nothing() {
     need_fuse!();
+    let _caches = CACHES.lock();
     let stack = Stack::new(1);
     stack.file(0, "d/e/lower", "lower");
     stack.file(0, "d/changes", "old");
@@ -181,4 +231,33 @@ fn a_handle_opens_what_it_was_made_of_or_nothing() {
         assert!(line.ends_with(" ESTALE"), "{line}");
     }
     mount.unmount();
+}
+
+/// Whoever looks at the mode alone, as execve(2) does, must not see the one from before a write by somebody else.
+#[test]
+fn a_cleared_mode_is_not_believed_any_more() {
+    need_fuse!();
+    for transport in transports() {
+        for writeback in ["writeback=0", "writeback=1"] {
+            let stack = Stack::new(1)
+                .option(&format!("transport={transport}"))
+                .option(writeback);
+            let names = ["written", "longer", "copied"];
+            for name in names {
+                let program = stack.file(0, name, "#!/bin/sh\nid -u\n");
+                fs::set_permissions(&program, fs::Permissions::from_mode(0o6777)).unwrap();
+            }
+            let mount = stack.mount();
+            let before = names.map(|name| format!("stat -c %a {name}")).join(";");
+            assert_eq!(shell(&mount.at, &before), "6777\n".repeat(3));
+            let change = "import os
+os.setgroups([]); os.setgid(1234); os.setuid(1234)
+open('written', 'a').write('true')
+os.posix_fallocate(os.open('longer', 2), 0, 4096)
+os.copy_file_range(os.open('written', 0), os.open('copied', 2), 5)";
+            // stat(1) asks for no more than it prints.
+            let after = shell(&mount.at, &format!("python3 -c \"{change}\"; {before}"));
+            assert_eq!(after, "777\n".repeat(3), "{transport}, {writeback}");
+        }
+    }
 }

@@ -9,8 +9,8 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use fuser::{
@@ -32,7 +32,7 @@ use super::shared::Shared;
 use super::workers::Workers;
 use crate::layer::stat::Kind;
 use crate::layer::upper::SetTime;
-use crate::union::{Caller, Entry, New, NodeId, RenameMode, Result, SetAttr, Union};
+use crate::union::{Belief, Caller, Entry, New, NodeId, RenameMode, Result, SetAttr, Union};
 
 /// A copy-up of more bytes than this is done by a thread of its own.
 const QUICK_COPY: u64 = 256 * 1024;
@@ -61,7 +61,8 @@ impl Adapter {
             shared: Arc::new(Shared {
                 union,
                 ids: NodeIds::new(),
-                writeback: false,
+                writeback: AtomicBool::new(false),
+                connection: OnceLock::new(),
             }),
             settings,
             agreed: Agreed::default(),
@@ -73,6 +74,11 @@ impl Adapter {
     /// To be set when the session begins.
     pub(super) fn serving(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.serving)
+    }
+
+    /// What requests work on.
+    pub(super) fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.shared)
     }
 
     pub(super) fn union(&self) -> &Union {
@@ -87,14 +93,14 @@ impl Adapter {
         send_entry(&self.shared, self.agreed, reply, entry);
     }
 
-    pub(super) fn attr_lifetime(&self, wire: Wire, shared: bool) -> Duration {
-        attr_lifetime(self.agreed, wire, shared)
+    pub(super) fn attr_lifetime(&self, wire: Wire, belief: Belief) -> Duration {
+        attr_lifetime(self.agreed, wire, belief)
     }
 
     /// How long an entry of a listing holds: fuser has one lifetime for its name and its attributes.
-    pub(super) fn listed_lifetime(&self, wire: Wire, shared: bool) -> Duration {
-        self.attr_lifetime(wire, shared)
-            .min(self.agreed.name_lifetime(shared))
+    pub(super) fn listed_lifetime(&self, wire: Wire, belief: Belief) -> Duration {
+        self.attr_lifetime(wire, belief)
+            .min(self.agreed.name_lifetime(belief))
     }
 
     fn make(
@@ -134,17 +140,17 @@ impl Adapter {
 fn send_entry(shared: &Shared, agreed: Agreed, reply: ReplyEntry, entry: &Entry) {
     let wire = shared.ids.tell(entry);
     reply.entry_with_ttls(
-        &attr_lifetime(agreed, wire, entry.attr.shared),
-        &agreed.name_lifetime(entry.attr.shared),
+        &attr_lifetime(agreed, wire, entry.attr.belief),
+        &agreed.name_lifetime(entry.attr.belief),
         &attr(&entry.attr, wire.id),
         generation(entry),
     );
 }
 
 /// How long attributes hold that are sent with a node id.
-fn attr_lifetime(agreed: Agreed, wire: Wire, shared: bool) -> Duration {
+fn attr_lifetime(agreed: Agreed, wire: Wire, belief: Belief) -> Duration {
     if wire.is_st_ino {
-        agreed.attr_lifetime(shared)
+        agreed.attr_lifetime(belief)
     } else {
         Duration::ZERO
     }
@@ -165,9 +171,8 @@ impl Filesystem for Adapter {
     fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> io::Result<()> {
         self.agreed = negotiate(config, &self.shared.union, &self.settings, Road::Fuser);
         log::debug!("agreed: {:?}", self.agreed);
-        if let Some(shared) = Arc::get_mut(&mut self.shared) {
-            shared.writeback = self.agreed.writeback;
-        }
+        let writeback = &self.shared.writeback;
+        writeback.store(self.agreed.writeback, Ordering::Relaxed);
         if self.agreed.writeback {
             self.shared.union.leave_mtime_to_kernel();
         }
@@ -193,15 +198,19 @@ impl Filesystem for Adapter {
             "lookup",
             reply,
             || {
-                let parent = self.node(parent)?;
+                let parent = match (self.node(parent), name.as_bytes()) {
+                    // By a handle: the kernel may have forgotten it.
+                    (Err(stale), b".") => self.union().forgotten(parent.0).ok_or(stale)?,
+                    (known, _) => known?,
+                };
                 let found = self.union().lookup(parent, name.as_bytes())?;
-                Ok(found.ok_or_else(|| self.union().is_shared(parent)))
+                Ok(found.ok_or_else(|| self.union().belief_in_names(parent)))
             },
             |reply, found| match found {
                 Ok(entry) => self.send_entry(reply, &entry),
                 // Node 0 with a lifetime: the kernel remembers that there is nothing.
-                Err(shared) => {
-                    let lifetime = self.agreed.name_lifetime(shared);
+                Err(belief) => {
+                    let lifetime = self.agreed.name_lifetime(belief);
                     reply.entry(&lifetime, &absent(), Generation(0));
                 }
             },
@@ -225,7 +234,7 @@ impl Filesystem for Adapter {
             reply,
             || self.union().getattr(self.node(ino)?),
             |reply, value| {
-                let lifetime = self.agreed.attr_lifetime(value.shared);
+                let lifetime = self.agreed.attr_lifetime(value.belief);
                 reply.attr(&lifetime, &attr(&value, value.ino));
             },
         );
@@ -275,7 +284,7 @@ impl Filesystem for Adapter {
                     shared.union.setattr(node, &set)
                 },
                 |reply, value| {
-                    let lifetime = agreed.attr_lifetime(value.shared);
+                    let lifetime = agreed.attr_lifetime(value.belief);
                     reply.attr(&lifetime, &attr(&value, value.ino));
                 },
             );
@@ -438,12 +447,28 @@ impl Filesystem for Adapter {
         });
     }
 
-    fn open(&self, _req: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+    fn open(&self, _req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
         if self.agreed.zero_message_open {
             reply.error(Errno::ENOSYS);
-        } else {
-            reply.opened(FileHandle(0), FopenFlags::empty());
+            return;
         }
+        answer(
+            "open",
+            reply,
+            || {
+                let node = self.node(ino)?;
+                if self.union().may_change_below() {
+                    // ESTALE for a file that was replaced in its layer: the kernel then looks its name up again.
+                    self.union().getattr(node)?;
+                }
+                Ok(self.agreed.keeps_cache && !self.union().is_shared(node))
+            },
+            |reply, keeps| {
+                let cached = FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_NOFLUSH;
+                let none = FopenFlags::empty();
+                reply.opened(FileHandle(0), if keeps { cached } else { none });
+            },
+        );
     }
 
     fn read(
@@ -693,7 +718,7 @@ impl Filesystem for Adapter {
             |reply, entry| {
                 let wire = self.shared.ids.tell(&entry);
                 reply.created(
-                    &self.attr_lifetime(wire, entry.attr.shared),
+                    &self.attr_lifetime(wire, entry.attr.belief),
                     &attr(&entry.attr, wire.id),
                     generation(&entry),
                     FileHandle(0),
@@ -754,7 +779,7 @@ impl Filesystem for Adapter {
                 || {
                     let node = shared.node(ino)?;
                     if drop_setid {
-                        shared.union.clear_setid(node, &|_| true)?;
+                        shared.clear_setid(node)?;
                     }
                     shared
                         .union
@@ -812,7 +837,7 @@ impl Filesystem for Adapter {
                 || {
                     let (from, to) = (shared.node(ino_in)?, shared.node(ino_out)?);
                     if drop_setid {
-                        shared.union.clear_setid(to, &|_| true)?;
+                        shared.clear_setid(to)?;
                     }
                     // The reply has 32 bits for the length.
                     let len = usize::try_from(len).unwrap_or(usize::MAX).min(1 << 30);

@@ -5,13 +5,14 @@ use std::time::Duration;
 use fuser::{InitFlags, KernelConfig};
 
 use super::settings::{Io, Settings};
-use crate::union::Union;
+use crate::union::{Belief, Union};
 
 /// Largest write and read request, in bytes: what the kernel takes at most by default (`max_pages_limit`).
 pub(super) const MAX_WRITE: u32 = 1 << 20;
 /// How long the kernel may cache what nobody but this mount changes, in seconds: a year.
 const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
-/// How long it may cache what somebody edits below: with the union's own checks, changes show within a second.
+/// How long it may cache what somebody edits below without being heard: with the union's own checks, changes show within
+/// a second.
 const EDITED: Duration = Duration::from_millis(500);
 /// How long it may cache attributes in a volume, which others change without telling.
 const SHARED: Duration = Duration::from_millis(50);
@@ -49,20 +50,20 @@ pub struct Agreed {
 impl Agreed {
     /// How long a name may be believed, or that there is none. In a volume somebody else may change it at any time: it
     /// is asked for again at each use, which tells of changed attributes and content as well.
-    pub fn name_lifetime(&self, shared: bool) -> Duration {
-        if shared {
-            Duration::ZERO
-        } else {
-            self.lifetime
+    pub fn name_lifetime(&self, belief: Belief) -> Duration {
+        match belief {
+            Belief::Kept => self.lifetime,
+            Belief::Checked => self.lifetime.min(EDITED),
+            Belief::Shared => Duration::ZERO,
         }
     }
 
     /// How long attributes may be believed. In a volume as long as it takes to read a file on in small pieces.
-    pub fn attr_lifetime(&self, shared: bool) -> Duration {
-        if shared {
-            self.lifetime.min(SHARED)
-        } else {
-            self.lifetime
+    pub fn attr_lifetime(&self, belief: Belief) -> Duration {
+        match belief {
+            Belief::Kept => self.lifetime,
+            Belief::Checked => self.lifetime.min(EDITED),
+            Belief::Shared => self.lifetime.min(SHARED),
         }
     }
 }
@@ -72,6 +73,8 @@ impl Agreed {
 struct Wish {
     /// Nobody but this mount changes the layers.
     stable: bool,
+    /// Or what others do to them is told.
+    told: bool,
     /// There are volumes, which others may change.
     volumes: bool,
     writable: bool,
@@ -118,7 +121,7 @@ const CAPABILITIES: &[Capability] = &[
     ask("parallel_dirops", InitFlags::FUSE_PARALLEL_DIROPS, |_| true, "lookups in one directory need not wait for each other: states are locked here"),
     ask("do_readdirplus", InitFlags::FUSE_DO_READDIRPLUS, |_| true, "a listing fills the caches of names and attributes"),
     ask("readdirplus_auto", InitFlags::FUSE_READDIRPLUS_AUTO, |_| true, "but only for readers who look at the attributes"),
-    ask("cache_symlinks", InitFlags::FUSE_CACHE_SYMLINKS, |w| w.stable, "a symlink changes by being replaced"),
+    ask("cache_symlinks", InitFlags::FUSE_CACHE_SYMLINKS, |w| w.told, "a symlink changes by being replaced"),
     ask("writeback_cache", InitFlags::FUSE_WRITEBACK_CACHE, |w| w.writeback && w.stable && !w.volumes && w.writable && !w.passthrough, "small writes are gathered; the kernel then owns size and times of open files"),
     ask("auto_inval_data", InitFlags::FUSE_AUTO_INVAL_DATA, |w| !w.stable || w.volumes, "cached data is checked against size and mtime where somebody else may change them"),
     ask("posix_acl", InitFlags::FUSE_POSIX_ACL, |w| w.acls, "the kernel enforces ACLs; without it they would be mere xattrs"),
@@ -127,8 +130,8 @@ const CAPABILITIES: &[Capability] = &[
     ask("dont_mask", InitFlags::FUSE_DONT_MASK, |_| true, "a default ACL takes the umask's place (acl(5)), which is decided here"),
     ask("export_support", InitFlags::FUSE_EXPORT_SUPPORT, |_| true, "lookup of . and .. by node id: open_by_handle_at(2), NFS export"),
     ask("async_dio", InitFlags::FUSE_ASYNC_DIO, |_| true, "several direct reads and writes of one file at a time"),
-    ask("no_open_support", InitFlags::FUSE_NO_OPEN_SUPPORT, |w| w.stable && !w.passthrough, "no message at all for opening and closing a file"),
-    ask("no_opendir_support", InitFlags::FUSE_NO_OPENDIR_SUPPORT, |w| w.stable, "nor a directory"),
+    ask("no_open_support", InitFlags::FUSE_NO_OPEN_SUPPORT, |w| w.stable && !w.passthrough, "no message at all for opening and closing a file; of a layer that others edit the open finds out that the file is another one by now, and the kernel looks its name up again"),
+    ask("no_opendir_support", InitFlags::FUSE_NO_OPENDIR_SUPPORT, |w| w.told, "nor a directory"),
     ask("has_ioctl_dir", InitFlags::FUSE_HAS_IOCTL_DIR, |w| w.own, "lsattr and chattr of directories"),
     ask("setxattr_ext", InitFlags::FUSE_SETXATTR_EXT, |w| w.own, "tells when an access ACL has to clear setgid"),
     ask("security_ctx", InitFlags::FUSE_SECURITY_CTX, |w| w.own && w.security_ctx, "files are born with their SELinux label"),
@@ -163,8 +166,10 @@ pub(super) fn negotiate(
     road: Road,
 ) -> Agreed {
     let stable = !union.may_change_below();
+    let told = stable || union.is_told_of_changes();
     let wish = Wish {
         stable,
+        told,
         volumes: union.has_volumes(),
         writable: !union.is_wholly_read_only(),
         acls: union.offers_acls(),
@@ -213,19 +218,14 @@ pub(super) fn negotiate(
     Agreed {
         zero_message_open: granted.contains(InitFlags::FUSE_NO_OPEN_SUPPORT),
         zero_message_opendir: granted.contains(InitFlags::FUSE_NO_OPENDIR_SUPPORT),
-        keeps_cache: stable,
+        keeps_cache: told,
         writeback: granted.contains(InitFlags::FUSE_WRITEBACK_CACHE),
         long_setxattr: granted.contains(InitFlags::FUSE_SETXATTR_EXT),
         passthrough,
         expires: granted.contains(InitFlags::FUSE_HAS_EXPIRE_ONLY),
         generation: generation(),
         uring: granted.contains(InitFlags::FUSE_OVER_IO_URING),
-        lifetime: match (settings.timeout, stable) {
-            (Some(timeout), true) => timeout.min(FOREVER),
-            (Some(timeout), false) => timeout.min(EDITED),
-            (None, true) => FOREVER,
-            (None, false) => EDITED,
-        },
+        lifetime: settings.timeout.unwrap_or(FOREVER).min(FOREVER),
     }
 }
 

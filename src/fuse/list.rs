@@ -82,7 +82,7 @@ impl Adapter {
                         INodeNo(wire.id),
                         entry.cookie,
                         name,
-                        &self.listed_lifetime(wire, found.attr.shared),
+                        &self.listed_lifetime(wire, found.attr.belief),
                         &attr(&found.attr, wire.id),
                         generation(&found),
                     );

@@ -62,6 +62,15 @@ impl NodeIds {
         self.nodes.get(&wire).map(|named| named.node)
     }
 
+    /// The number that the kernel was told for a node of this `st_ino`.
+    pub(super) fn known(&self, node: NodeId, st_ino: u64) -> Option<u64> {
+        if node == NodeId::ROOT {
+            return Some(ROOT);
+        }
+        let alias = self.aliases.get(&node).map(|alias| *alias);
+        alias.or_else(|| (self.node(st_ino) == Some(node)).then_some(st_ino))
+    }
+
     /// The number to tell the kernel for an entry; counts that it was told.
     pub(super) fn tell(&self, entry: &Entry) -> Wire {
         let st_ino = entry.attr.ino;
@@ -143,7 +152,7 @@ mod tests {
                 gid: 0,
                 rdev: 0,
                 blksize: 4096,
-                shared: false,
+                belief: crate::union::Belief::Kept,
             },
         }
     }
@@ -155,6 +164,9 @@ mod tests {
         let second = ids.tell(&entry(11, 500));
         assert!(first.is_st_ino && !second.is_st_ino);
         assert_ne!(first.id, second.id);
+        let known = |node| ids.known(NodeId(node), 500);
+        assert_eq!((known(10), known(11)), (Some(first.id), Some(second.id)));
+        assert_eq!(known(12), None);
         assert_eq!(ids.tell(&entry(11, 500)), second);
         assert_eq!(ids.node(500), Some(NodeId(10)));
         assert_eq!(ids.node(second.id), Some(NodeId(11)));

@@ -1,31 +1,45 @@
-//! Tells the kernel what it should not believe any more: names that somebody changed in the layers.
+//! Tells the kernel what it should not believe any more: what somebody changed in the layers.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use std::thread::Builder;
 
 use rustix::io::Errno;
 
-use super::init::Agreed;
 use super::proto::notify::Notification;
-use crate::union::{Change, Union};
+use crate::union::{Change, NodeId, Union};
 
-/// Starts telling, where there is anything to tell: a thread of its own, since the kernel locks the directory for it and
-/// may have to wait for a request there.
+/// Starts telling, where there is anything to tell: a thread that hears of changes, and one that tells them, since the
+/// kernel locks the directory for that and may have to wait for a request there. `wire` gives the number that the kernel
+/// knows a node by; `expires`: it knows names that are only to be looked up again.
 ///
 /// # Errors
-/// EAGAIN when the thread cannot be made.
-pub(super) fn start(union: &Union, agreed: Agreed, device: OwnedFd) -> io::Result<()> {
+/// EAGAIN when a thread cannot be made.
+pub(super) fn start(
+    union: &Arc<Union>,
+    device: OwnedFd,
+    expires: bool,
+    wire: impl Fn(NodeId) -> Option<u64> + Send + 'static,
+) -> io::Result<()> {
     let Some(changes) = union.changes() else {
         return Ok(());
     };
+    let following = Arc::clone(union);
+    Builder::new()
+        .name("unionmount-ears".into())
+        .spawn(move || following.follow())?;
     Builder::new()
         .name("unionmount-news".into())
         .spawn(move || {
             let mut message = Vec::new();
             for change in changes {
                 message.clear();
-                notification(&change, agreed).encode(&mut message);
+                // What it does not know it need not forget.
+                let Some(notification) = notification(&change, expires, &wire) else {
+                    continue;
+                };
+                notification.encode(&mut message);
                 match rustix::io::write(&device, &message) {
                     // ENOENT: the kernel does not know the name; ENOTEMPTY, EBUSY: something is mounted there or below.
                     Ok(_) | Err(Errno::NOENT | Errno::NOTEMPTY | Errno::BUSY | Errno::NOTDIR) => {}
@@ -37,15 +51,64 @@ pub(super) fn start(union: &Union, agreed: Agreed, device: OwnedFd) -> io::Resul
         .map(drop)
 }
 
-fn notification(change: &Change, agreed: Agreed) -> Notification<'_> {
-    let (parent, name) = (change.parent.0, &*change.name);
-    match change.child {
-        Some(child) if change.gone => Notification::Delete {
-            parent,
-            child: child.0,
+/// Takes back a node's attributes and cached data, before anybody reads or writes beside them. The kernel has no other
+/// open of it, so nothing of it is being read that this would wait for.
+pub(super) fn forget_content(connection: impl AsFd, node: NodeId) {
+    tell(connection, node.0, 0);
+}
+
+/// Takes back the attributes of the node that is `wire` to the kernel. It takes no lock for that, and so may be told while
+/// a request is answered.
+pub(super) fn forget_attributes(connection: impl AsFd, wire: u64) {
+    tell(connection, wire, -1);
+}
+
+fn tell(connection: impl AsFd, node: u64, offset: i64) {
+    let mut message = Vec::new();
+    Notification::InvalInode {
+        node,
+        offset,
+        len: 0,
+    }
+    .encode(&mut message);
+    match rustix::io::write(connection, &message) {
+        // ENOENT: a new file, which is told with the same reply.
+        Ok(_) | Err(Errno::NOENT | Errno::NODEV | Errno::CONNABORTED) => {}
+        Err(errno) => log::warn!("take back what is cached of a file: {errno}"),
+    }
+}
+
+fn notification<'a>(
+    change: &'a Change,
+    expires: bool,
+    wire: impl Fn(NodeId) -> Option<u64>,
+) -> Option<Notification<'a>> {
+    Some(match change {
+        Change::Node(node) => Notification::InvalInode {
+            node: wire(*node)?,
+            offset: 0,
+            len: 0,
+        },
+        Change::Below { parent, name } => Notification::InvalEntry {
+            parent: wire(*parent)?,
             name,
         },
-        _ if agreed.expires => Notification::ExpireEntry { parent, name },
-        _ => Notification::InvalEntry { parent, name },
-    }
+        Change::Name {
+            parent,
+            name,
+            gone,
+            child,
+        } => {
+            let parent = wire(*parent)?;
+            match child.and_then(wire) {
+                Some(child) if *gone => Notification::Delete {
+                    parent,
+                    child,
+                    name,
+                },
+                _ if expires => Notification::ExpireEntry { parent, name },
+                _ => Notification::InvalEntry { parent, name },
+            }
+        }
+    })
 }

@@ -13,6 +13,7 @@ use fuser::{Config, Filesystem, MountOption, Session, SessionACL};
 use super::fuser::Adapter;
 use super::handshake::Handshake;
 use super::init::Road;
+use super::notifier;
 use super::settings::{AllowOther, MountFlags, Settings, Transport};
 use super::transport::{self, dev_threads};
 use super::unmounting::{minor_of, unmount_on_signal, unmount_ours};
@@ -146,8 +147,15 @@ impl Plan {
         if road == Road::Fuser {
             let adapter = Adapter::new(union, settings.clone(), config.n_threads.unwrap_or(1));
             let serving = adapter.serving();
+            let shared = adapter.shared();
             let session = ManuallyDrop::new(open_session(adapter, &settings.mountpoint, config)?);
+            let news = session.as_fd().try_clone_to_owned();
+            let connection = session.as_fd().try_clone_to_owned();
             return self.serve(move || {
+                let connection = connection?;
+                shared.connection.get_or_init(|| connection);
+                let union = Arc::clone(&shared.union);
+                notifier::start(&union, news?, false, move |node| shared.wire(node))?;
                 serving.store(true, Ordering::Release);
                 // When the session is over the adapter ends the process.
                 Ok(move || format!("{:?}", ManuallyDrop::into_inner(session).run()))

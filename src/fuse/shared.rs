@@ -1,10 +1,13 @@
 //! The union with its node ids on the wire: what a request needs that is worked on by another thread.
 
-use std::sync::Arc;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use fuser::{INodeNo, OpenFlags, WriteFlags};
 
 use super::node_ids::NodeIds;
+use super::notifier;
 use crate::union::{Error, NodeId, Result, Union};
 
 /// What requests work on, wherever they are worked on.
@@ -13,7 +16,9 @@ pub(super) struct Shared {
     pub(super) union: Arc<Union>,
     pub(super) ids: NodeIds,
     /// The kernel gathers writes and keeps the times of the files.
-    pub(super) writeback: bool,
+    pub(super) writeback: AtomicBool,
+    /// Where the kernel is told what it should not believe any more; known once the mount is made.
+    pub(super) connection: OnceLock<OwnedFd>,
 }
 
 impl Shared {
@@ -23,6 +28,23 @@ impl Shared {
             Some(node) => Ok(node),
             None => Err(Error::rule(rustix::io::Errno::STALE)),
         }
+    }
+
+    /// The number that the kernel knows a node by; `None` when it does not know it.
+    pub(super) fn wire(&self, node: NodeId) -> Option<u64> {
+        let st_ino = self.union.st_ino(node)?;
+        self.ids.known(node, st_ino)
+    }
+
+    /// Takes setuid and setgid from a file; the kernel goes on believing the old mode until it is told.
+    pub(super) fn clear_setid(&self, node: NodeId) -> Result<()> {
+        let cleared = self.union.clear_setid(node, &|_| true)?;
+        if let (true, Some(connection), Some(wire)) =
+            (cleared, self.connection.get(), self.wire(node))
+        {
+            notifier::forget_attributes(connection, wire);
+        }
+        Ok(())
     }
 
     /// Writes, and clears setuid and setgid if the kernel says so. `open` are the flags of the program's own descriptor.
@@ -36,9 +58,9 @@ impl Shared {
     ) -> Result<()> {
         let node = self.node(ino)?;
         if flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID) {
-            self.union.clear_setid(node, &|_| true)?;
+            self.clear_setid(node)?;
         }
-        if self.writeback && flags.contains(WriteFlags::FUSE_WRITE_CACHE) {
+        if self.writeback.load(Ordering::Relaxed) && flags.contains(WriteFlags::FUSE_WRITE_CACHE) {
             self.union.write_back(node, offset, data)
         } else if flags.contains(WriteFlags::FUSE_WRITE_CACHE) {
             self.union.write_mapped(node, offset, data)

@@ -60,8 +60,8 @@ pub(super) fn start(
     };
     // There can be one listener to changes only: when the rings failed, the next attempt is to have it.
     let news = device.try_clone()?;
-    let beside =
-        notifier::start(&union, agreed, news).and_then(|()| Dev::start(server, device, threads));
+    let beside = notifier::start(&union, news, agreed.expires, |node| Some(node.0))
+        .and_then(|()| Dev::start(server, device, threads));
     match beside {
         Ok(dev) => Ok(Running { dev, rings }),
         Err(error) => {

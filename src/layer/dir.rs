@@ -253,6 +253,23 @@ impl Dir {
         Ok(XattrPath::of_entry(self.fd()?, name))
     }
 
+    /// Closes its descriptor if another directory has taken the place of the one that it is of, or none. Gives whether it
+    /// did.
+    pub fn let_go_if_replaced(&self) -> bool {
+        let (Place::Child { parent, name }, Some(fd)) = (&*read(&self.place), self.slot.get())
+        else {
+            return false;
+        };
+        let same = Stat::of_fd(&fd).is_ok_and(|held| {
+            let here = parent.stat_on_disk(name);
+            here.is_ok_and(|here| (here.dev, here.ino) == (held.dev, held.ino))
+        });
+        if !same {
+            self.slot.clear();
+        }
+        !same
+    }
+
     /// The names that lead from the layer's root to the directory; `None` once it was removed.
     #[must_use]
     pub fn path(&self) -> Option<Vec<Name>> {

@@ -10,6 +10,7 @@ pub mod probe;
 pub mod record;
 pub mod stat;
 pub mod upper;
+pub mod watch;
 pub mod xattr;
 pub mod xattr_name;
 

@@ -8,7 +8,9 @@ use rustix::io::Errno;
 use super::Union;
 use super::error::{During, Result, refuse};
 use super::inode::{DirState, FileState, Inode, Node, NodeId, Real};
+use super::live::Belief;
 use super::metacopy::Bytes;
+use super::renew::Told;
 use crate::layer::stat::{Kind, Stat, Time};
 use crate::layer::upper::{SetTime, UpperObject};
 use crate::sync::lock;
@@ -42,9 +44,8 @@ pub struct Attr {
     pub rdev: u64,
     /// Preferred block size in bytes.
     pub blksize: u32,
-    /// It is in a volume, where others may change it, and what its name means, at any time: nothing of this may be
-    /// believed for long.
-    pub shared: bool,
+    /// How long this may be believed, and what its name means.
+    pub belief: Belief,
 }
 
 impl Attr {
@@ -98,10 +99,17 @@ impl Union {
     /// The attributes of an inode; `stat` saves asking the disk when it was asked just now.
     pub(super) fn attr_with(&self, inode: &Inode, stat: Option<&Stat>) -> Result<Attr> {
         match &inode.node {
-            Node::Dir(dir) => self.dir_attr(inode, &lock(&dir.state)),
+            Node::Dir(dir) => {
+                let mut state = lock(&dir.state);
+                self.look_again(inode, &mut state);
+                self.dir_attr(inode, &state)
+            }
             Node::File(file) => {
-                let state = lock(&file.state);
-                self.file_attr(inode, &state, stat)
+                let attr = self.file_attr(inode, &lock(&file.state), stat);
+                if matches!(&attr, Err(error) if error.errno() == Errno::STALE) {
+                    self.was_replaced(file);
+                }
+                attr
             }
         }
     }
@@ -111,12 +119,16 @@ impl Union {
             return Ok(attr);
         }
         let stat = match (&state.upper, state.lowers.first()) {
-            (Some(dir), _) => return Ok(self.attr_from(inode, &self.stat_of_dir(inode, dir)?, 1)),
+            (Some(dir), _) => {
+                let belief = self.belief_in_dir(inode, true);
+                return Ok(self.attr_from(inode, &self.stat_of_dir(inode, dir)?, 1, belief));
+            }
             (None, Some(dir)) => dir.stat(),
             (None, None) => return refuse(Errno::STALE),
         }
         .during("stat", b".")?;
-        Ok(self.attr_from(inode, &stat, 1))
+        let belief = self.belief_in_dir(inode, false);
+        Ok(self.attr_from(inode, &stat, 1, belief))
     }
 
     pub(super) fn file_attr(
@@ -129,6 +141,10 @@ impl Union {
             Some(stat) => *stat,
             None => self.stat_of(inode, state)?,
         };
+        if matches!(state.real, Real::Lower { .. }) && !stat.birth().agrees(inode.birth) {
+            // Somebody put another file in its place.
+            return refuse(Errno::STALE);
+        }
         // Those of the file that has them.
         let blocks = match &state.bytes {
             Some(Bytes::At(dir, name)) => dir.stat_on_disk(name).map_or(stat.blocks, |s| s.blocks),
@@ -139,10 +155,16 @@ impl Union {
             Real::Lower { .. } => state.links.len() as u64,
             Real::Upper { .. } | Real::Orphan(_) => stat.nlink,
         };
-        Ok(self.attr_from(inode, &stat, nlink))
+        let told = match &state.real {
+            _ if state.bytes.is_some() => Told::Elsewhere,
+            Real::Lower { .. } => Told::Lower(&state.links),
+            Real::Upper { .. } | Real::Orphan(_) => Told::Upper,
+        };
+        let belief = self.belief_in_file(inode, told, &stat);
+        Ok(self.attr_from(inode, &stat, nlink, belief))
     }
 
-    fn attr_from(&self, inode: &Inode, stat: &Stat, nlink: u64) -> Attr {
+    fn attr_from(&self, inode: &Inode, stat: &Stat, nlink: u64, belief: Belief) -> Attr {
         Attr {
             ino: inode.st_ino,
             size: stat.size,
@@ -157,7 +179,7 @@ impl Union {
             gid: self.ids_of(inode.volume).seen_gid(stat.gid),
             rdev: stat.rdev,
             blksize: stat.blksize,
-            shared: inode.volume.is_some(),
+            belief,
         }
     }
 
@@ -267,9 +289,9 @@ impl Union {
     /// Clears setuid, setgid of a program (a file that its group may execute), and setgid of other files whose group
     /// (as seen) whoever changes them does not belong to, as the kernel does when somebody without CAP_FSETID changes
     /// the content (`setattr_should_drop_suidgid`).
-    pub(super) fn drop_setid(&self, inode: &Inode, belongs: &dyn Fn(u32) -> bool) -> Result<()> {
+    pub(super) fn drop_setid(&self, inode: &Inode, belongs: &dyn Fn(u32) -> bool) -> Result<bool> {
         let Some(state) = inode.lock_file() else {
-            return Ok(());
+            return Ok(false);
         };
         let stat = self.stat_of(inode, &state)?;
         let perm = stat.perm();
@@ -278,11 +300,12 @@ impl Union {
             kept &= !S_ISGID;
         }
         if kept == perm {
-            return Ok(());
+            return Ok(false);
         }
         self.object_of(inode, &state)?
             .chmod(kept)
-            .during("chmod", b".")
+            .during("chmod", b".")?;
+        Ok(true)
     }
 
     /// Owner before mode, since changing the owner clears setuid and setgid; times last, since all else changes them.

@@ -1,27 +1,40 @@
 //! Changes that somebody else made to the layers, for a kernel that caches what it was told.
 //!
-//! With `cache=auto` a directory is read again when its layers changed. What differs then is told once, name by name;
-//! the kernel, which would ask again within the lifetime of its caches, so learns it at once, and whoever watches a
-//! file (inotify(7)) hears that it is gone.
+//! With `cache=auto` a directory is read again when its layers changed. What differs then is told once, name by name,
+//! so that the kernel learns it at once, and whoever watches a file of the mount (inotify(7)) hears that it is gone. Changed
+//! attributes and bytes are told of their node.
 
 use std::sync::Weak;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, channel};
 
 use super::Union;
 use super::inode::{Inode, NodeId};
 use crate::layer::dir::Name;
 
-/// A name that means something else than before.
+/// What should not be believed any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Change {
-    /// The directory.
-    pub parent: NodeId,
-    /// The name.
-    pub name: Name,
-    /// It means nothing any more.
-    pub gone: bool,
-    /// What it meant, if the kernel knows that.
-    pub child: Option<NodeId>,
+pub enum Change {
+    /// A name means something else than before.
+    Name {
+        /// The directory.
+        parent: NodeId,
+        /// The name.
+        name: Name,
+        /// It means nothing any more.
+        gone: bool,
+        /// What it meant, if the kernel knows that.
+        child: Option<NodeId>,
+    },
+    /// The attributes of an object, and its bytes or, of a directory, its listing.
+    Node(NodeId),
+    /// A name, and everything below it.
+    Below {
+        /// The directory.
+        parent: NodeId,
+        /// The name.
+        name: Name,
+    },
 }
 
 impl Union {
@@ -36,16 +49,38 @@ impl Union {
 
     /// Tells that a name differs. Called with the directory locked: nothing is done here but to note it.
     pub(super) fn tell(&self, parent: Option<NodeId>, name: &Name, gone: Option<&Weak<Inode>>) {
-        let (Some(changes), Some(parent)) = (self.changes.get(), parent) else {
-            return;
-        };
-        let change = Change {
+        let Some(parent) = parent else { return };
+        let child = gone.and_then(Weak::upgrade);
+        self.note(Change::Name {
             parent,
             name: Name::clone(name),
             gone: gone.is_some(),
-            child: gone.and_then(Weak::upgrade).map(|child| child.id),
-        };
-        if changes.send(change).is_err() {
+            // Not what is about to be forgotten.
+            child: child
+                .filter(|child| child.lookups.load(Ordering::Relaxed) > 0)
+                .map(|child| child.id),
+        });
+    }
+
+    /// Tells that attributes and bytes, or the listing, differ.
+    pub(super) fn tell_node(&self, node: NodeId) {
+        self.note(Change::Node(node));
+    }
+
+    /// Tells that nothing below a directory is to be believed as long as was said.
+    pub(super) fn tell_below(&self, dir: &Inode) {
+        if let Some(place) = dir.place() {
+            self.note(Change::Below {
+                parent: place.parent.id,
+                name: place.name,
+            });
+        }
+    }
+
+    fn note(&self, change: Change) {
+        if let Some(changes) = self.changes.get()
+            && changes.send(change).is_err()
+        {
             log::debug!("nobody hears of changes any more");
         }
     }
@@ -54,6 +89,7 @@ impl Union {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use super::super::Belief;
     use super::super::config::{CacheMode, Config};
     use super::super::testing::{Stack, find};
     use super::*;
@@ -73,13 +109,18 @@ mod tests {
         let heard = union.changes().unwrap();
         assert!(union.changes().is_none(), "there is one listener");
         let child = find(&union, "f").node;
+        assert_eq!(union.belief_in_names(NodeId::ROOT), Belief::Kept);
         std::fs::remove_file(old).unwrap();
         stack.file("old/new", "new");
-        std::thread::sleep(std::time::Duration::from_millis(450));
+        // Nobody hears of it here, but the thread that a transport starts.
+        union.hear_once();
         assert!(union.lookup(NodeId::ROOT, b"f").unwrap().is_none());
         let mut told: Vec<_> = heard.try_iter().collect();
-        told.sort_by_key(|change| change.name.to_vec());
-        let change = |name: &[u8], gone, child| Change {
+        told.sort_by_key(|change| match change {
+            Change::Name { name, .. } => name.to_vec(),
+            _ => b"z".to_vec(),
+        });
+        let change = |name: &[u8], gone, child| Change::Name {
             parent: NodeId::ROOT,
             name: Name::from(name),
             gone,
@@ -87,7 +128,11 @@ mod tests {
         };
         assert_eq!(
             told,
-            [change(b"f", true, Some(child)), change(b"new", false, None)]
+            [
+                change(b"f", true, Some(child)),
+                change(b"new", false, None),
+                Change::Node(NodeId::ROOT)
+            ]
         );
     }
 }

@@ -25,7 +25,7 @@ pub enum CacheMode {
     /// Nobody but this mount changes the layers: everything may be cached for ever.
     #[default]
     Static,
-    /// Somebody edits a layer while it is mounted: changes are seen within a second.
+    /// Somebody edits a lower layer while it is mounted: changes are seen within a second.
     Auto,
 }
 
@@ -70,6 +70,8 @@ pub struct Config {
     pub whiteout: WhiteoutForm,
     /// Rename lower directories by a redirect xattr (as kernel overlayfs stores it) instead of copying them up.
     pub redirect_dir: bool,
+    /// What the transport has forgotten can be found by its node id all the same: for file servers.
+    pub nfs_export: bool,
     /// Nothing is ever synced to disk: for containers that are thrown away after a crash.
     pub volatile: bool,
     /// Owner mapping; empty means the ids are seen as they are stored.

@@ -14,7 +14,7 @@ use super::Union;
 use super::copyup::{READ_WRITE, fallocate_flags};
 use super::error::{During, Result, refuse};
 use super::inode::{FileNode, FileState, Inode, NodeId, Real};
-use crate::layer::stat::{Kind, Stat};
+use crate::layer::stat::{Birth, Kind, Stat};
 use crate::layer::upper::{SetTime, timestamps};
 use crate::layer::xattr::proc_path;
 use crate::sync::lock;
@@ -69,7 +69,15 @@ impl Union {
                 if write {
                     return refuse(Errno::BADF);
                 }
-                file.data.get_or_open(|| dir.open_entry(name))
+                file.data.get_or_open(|| {
+                    let fd = dir.open_entry(name)?;
+                    let known = inode.birth != Birth::UNKNOWN;
+                    if known && !Stat::of_fd(&fd)?.birth().agrees(inode.birth) {
+                        // Somebody put another file in its place.
+                        return Err(Errno::STALE);
+                    }
+                    Ok(fd)
+                })
             }
             Real::Upper { .. } | Real::Orphan(_) if inode.volume.is_some() => {
                 self.open_in_volume(inode, file, &state, write)
@@ -246,8 +254,9 @@ impl Union {
     }
 
     /// Clears setuid and setgid of a file whose content somebody without CAP_FSETID changes. `belongs` says whether they
-    /// are in a group (as seen): then a file of that group which is no program keeps its setgid bit.
-    pub fn clear_setid(&self, node: NodeId, belongs: &dyn Fn(u32) -> bool) -> Result<()> {
+    /// are in a group (as seen): then a file of that group which is no program keeps its setgid bit. Gives whether there
+    /// was anything to clear: then whoever remembers the mode has an old one.
+    pub fn clear_setid(&self, node: NodeId, belongs: &dyn Fn(u32) -> bool) -> Result<bool> {
         let inode = self.table.get(node)?;
         self.copy_up_file(&inode, None)?;
         self.drop_setid(&inode, belongs)

@@ -12,10 +12,12 @@
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
+use super::config::CacheMode;
 use super::error::{During, Result, refuse};
 use super::inode::{Inode, Place};
 use super::{RealKey, Union, Writable};
@@ -24,6 +26,7 @@ use crate::layer::mark::whiteout_name;
 use crate::layer::stat::Kind;
 use crate::layer::upper::UpperObject;
 use crate::layer::{LowerDir, UpperDir};
+use crate::sync::lock;
 
 /// Suffix of the list that belongs to a staged file.
 const LIST_SUFFIX: &[u8] = b".names";
@@ -35,13 +38,20 @@ type LayerPath = Vec<Name>;
 #[derive(Debug, Default)]
 pub(super) struct LinkIndex {
     names: HashMap<u64, Vec<LayerPath>>,
+    /// When it was made, and how long that took.
+    made: Option<(Instant, Duration)>,
 }
+
+/// How long an index holds when the layer is edited: at least this, and so many times what it took to make it.
+const FRESH: Duration = Duration::from_secs(1);
+const TIMES: u32 = 20;
 
 impl LinkIndex {
     /// Walks a whole layer by getdents(2) alone. A directory that cannot be read is left out.
     fn build(root: &LowerDir) -> Self {
         let mut first: HashMap<u64, LayerPath> = HashMap::new();
         let mut index = Self::default();
+        let begun = Instant::now();
         let mut todo = vec![(root.clone(), LayerPath::new())];
         while let Some((dir, path)) = todo.pop() {
             let mut directories = Vec::new();
@@ -68,7 +78,13 @@ impl LinkIndex {
                 }
             }
         }
+        index.made = Some((begun, begun.elapsed()));
         index
+    }
+
+    fn is_fresh(&self) -> bool {
+        self.made
+            .is_some_and(|(begun, took)| begun.elapsed() < FRESH.max(took * TIMES))
     }
 }
 
@@ -102,7 +118,8 @@ impl Union {
     /// The visible names of an inode of a lower layer, if it has several there, and whether those that are not visible
     /// are known to be gone: their directories are where the layer has them.
     pub(super) fn places_of(&self, layer: LayerNo, ino: u64) -> Result<(Vec<Place>, bool)> {
-        let paths = self.index_of(layer).and_then(|index| index.names.get(&ino));
+        let index = self.index_of(layer);
+        let paths = index.as_ref().and_then(|index| index.names.get(&ino));
         let (mut places, mut all) = (Vec::new(), true);
         for path in paths.into_iter().flatten() {
             let parents = path.split_last().map_or(&[][..], |(_, parents)| parents);
@@ -152,11 +169,20 @@ impl Union {
     }
 
     /// The index of a lower layer, made if need be.
-    fn index_of(&self, layer: LayerNo) -> Option<&LinkIndex> {
+    fn index_of(&self, layer: LayerNo) -> Option<Arc<LinkIndex>> {
         let number = usize::from(layer).checked_sub(1)?;
         let (index, root) = (self.link_index.get(number)?, self.lowers.get(number)?);
-        let index: &OnceLock<LinkIndex> = index;
-        Some(index.get_or_init(|| LinkIndex::build(root)))
+        // Held while it is made: who needs it, too, waits for it.
+        let mut index = lock(index);
+        let held = index
+            .as_ref()
+            .filter(|index| self.cache == CacheMode::Static || index.is_fresh());
+        if let Some(held) = held {
+            return Some(Arc::clone(held));
+        }
+        let made = Arc::new(LinkIndex::build(root));
+        *index = Some(Arc::clone(&made));
+        Some(made)
     }
 
     /// The place of a layer's path in the merged view, if what stands there is that layer's file.

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::attr::Attr;
 use super::listing::Listing;
+use super::live::LiveDir;
 use super::metacopy::Bytes;
 use super::volume::VolumeNo;
 use crate::layer::dir::{LayerNo, Name};
@@ -55,7 +56,7 @@ pub struct Inode {
     pub kind: Kind,
     /// The volume that it is in.
     pub(super) volume: Option<VolumeNo>,
-    /// When it was made, in a volume whose disk knows that.
+    /// When it was made, in a volume or a layer that others edit, where its disk knows that.
     pub(super) birth: Birth,
     pub(super) lookups: AtomicU64,
     /// Bit 0: it is known to have no xattrs that are shown. The rest counts how often one was set, so that what was found before
@@ -76,6 +77,8 @@ pub(super) struct DirNode {
     /// Where it is; `None` for the root. Changed only under the rename mutex and the parents' states.
     pub(super) place: Mutex<Option<Place>>,
     pub(super) state: Mutex<DirState>,
+    /// Everything that happens in its lower directories is heard of (`live.rs`).
+    pub(super) watched: AtomicBool,
 }
 
 /// What a merged directory consists of.
@@ -96,6 +99,8 @@ pub(super) struct DirState {
     pub(super) impure_lowers: Vec<LayerNo>,
     /// How entries made here inherit; `None` when not known.
     pub(super) inheritance: Option<Inheritance>,
+    /// What is kept when its layers are edited.
+    pub(super) live: Option<Box<LiveDir>>,
 }
 
 /// What a new entry takes over from its directory.

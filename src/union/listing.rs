@@ -212,10 +212,11 @@ impl Listing {
     }
 
     /// Takes over the cookies and inodes of an older listing of the same directory, for names that are still
-    /// the same entry.
+    /// the same entry, by `same`, which is given both. `differ` is told the others.
     pub(super) fn inherit(
         &mut self,
         mut older: Self,
+        mut same: impl FnMut(&Name, &Slot, &mut Slot) -> bool,
         mut differ: impl FnMut(&Name, Option<&Weak<Inode>>),
     ) {
         self.next_cookie = self.next_cookie.max(older.next_cookie);
@@ -230,7 +231,7 @@ impl Listing {
                 Some(old) if old.cookie != 0 => {
                     slot.cookie = old.cookie;
                     self.order.insert(old.cookie, Name::clone(name));
-                    if old.st_ino == slot.st_ino && old.upper.is_some() == slot.upper.is_some() {
+                    if same(name, &old, slot) {
                         slot.child = old.child;
                     } else {
                         differ(name, None);
@@ -323,7 +324,7 @@ mod tests {
         for text in ["d", "c", "b"] {
             add(&mut fresh, text);
         }
-        fresh.inherit(older, |_, _| {});
+        fresh.inherit(older, |_, _, _| true, |_, _| {});
         assert_eq!(names(&fresh, behind_a), ["b", "c", "d"]);
     }
 }

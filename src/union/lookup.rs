@@ -51,8 +51,15 @@ impl Union {
             b".." => self.lookup_parent(parent).map(Some),
             _ => {
                 let parent = self.table.get(parent)?;
-                let found = self.child(&parent, name)?;
-                found.map(|child| self.entry(&child)).transpose()
+                let look = || {
+                    let found = self.child(&parent, name)?;
+                    found.map(|child| self.entry(&child)).transpose()
+                };
+                match look() {
+                    // The file that was known was replaced just now: the name means another one.
+                    Err(error) if error.errno() == Errno::STALE && self.live.is_some() => look(),
+                    found => found,
+                }
             }
         }
     }
@@ -85,7 +92,11 @@ impl Union {
                 .map(|link| link.place.clone())
                 .collect(),
         };
+        self.note_forgotten(&inode);
         drop(inode);
+        if let Some(live) = &self.live {
+            live.forget(node);
+        }
         for place in places {
             if let Some(mut state) = place.parent.lock_dir()
                 && let Some(listing) = &mut state.listing
@@ -224,6 +235,22 @@ impl Union {
             (Some(_), Some(dir), None) => Some(dir.child(name)),
             _ => None,
         };
+        let lowers = self.lowers_of(state, slot, name)?;
+        let place = Place {
+            parent: Arc::clone(parent),
+            name: Arc::clone(name),
+        };
+        let node = self.new_dir_node(Some(place), upper, lowers);
+        Ok(self.new_inode(volume, slot.st_ino, Kind::Dir, node))
+    }
+
+    /// The lower directories of a directory in this one.
+    pub(super) fn lowers_of(
+        &self,
+        state: &DirState,
+        slot: &Slot,
+        name: &Name,
+    ) -> Result<Vec<LowerDir>> {
         let mut lowers = Vec::new();
         let merges = slot.upper.is_none() || !slot.is_cut();
         if merges && let Some(redirect) = &slot.upper_redirect {
@@ -242,12 +269,7 @@ impl Union {
                 lowers.extend(self.follow_redirect(state, redirect)?);
             }
         }
-        let place = Place {
-            parent: Arc::clone(parent),
-            name: Arc::clone(name),
-        };
-        let node = self.new_dir_node(Some(place), upper, lowers);
-        Ok(self.new_inode(volume, slot.st_ino, Kind::Dir, node))
+        Ok(lowers)
     }
 
     fn instantiate_file(
@@ -311,7 +333,8 @@ impl Union {
             dir: dir.clone(),
             name: Arc::clone(name),
         });
-        let inode = self.new_inode(None, slot.st_ino, lower.found.kind, node);
+        let birth = self.birth_below(&stat);
+        let inode = self.new_inode_born(None, birth, slot.st_ino, lower.found.kind, node);
         if let Some(mut file) = inode.lock_file() {
             file.bytes = bytes;
             file.add_link(parent, name, None);
@@ -349,7 +372,8 @@ impl Union {
                 .map(|place| Link { place, upper: None })
                 .collect();
         }
-        let inode = self.new_inode(None, shared.st_ino, shared.kind, node);
+        let birth = self.birth_below(&shared.stat);
+        let inode = self.new_inode_born(None, birth, shared.st_ino, shared.kind, node);
         if let Some(file) = inode.file() {
             file.shared_lower.store(true, Ordering::Relaxed);
         }
@@ -393,20 +417,46 @@ impl Union {
         kind: Kind,
         node: Node,
     ) -> Arc<Inode> {
-        let id = self.table.fresh_id();
+        let birth = volume.map_or(Birth::UNKNOWN, |(_, birth)| birth);
+        let volume = volume.map(|(volume, _)| volume);
+        self.new_inode_born(volume, birth, st_ino, kind, node)
+    }
+
+    /// When a file of a lower layer was made, where somebody may put another one in its place. Disks that are not this
+    /// machine's may say another time whenever they like: another union does after a copy-up.
+    fn birth_below(&self, stat: &Stat) -> Birth {
+        match &self.live {
+            Some(live) if live.trusted => stat.birth(),
+            _ => Birth::UNKNOWN,
+        }
+    }
+
+    fn new_inode_born(
+        &self,
+        volume: Option<VolumeNo>,
+        birth: Birth,
+        st_ino: u64,
+        kind: Kind,
+        node: Node,
+    ) -> Arc<Inode> {
+        let id = self.id_for(st_ino, kind, birth);
         if let Node::Dir(dir) = &node {
             crate::sync::lock(&dir.state).id = Some(id);
         }
-        Arc::new(Inode {
+        let inode = Arc::new(Inode {
             id,
             st_ino,
             kind,
-            volume: volume.map(|(volume, _)| volume),
-            birth: volume.map_or(Birth::UNKNOWN, |(_, birth)| birth),
+            volume,
+            birth,
             lookups: AtomicU64::new(0),
             xattrs: AtomicU64::new(0),
             node,
-        })
+        });
+        if let (Some(live), Node::Dir(dir), None) = (&self.live, &inode.node, volume) {
+            crate::sync::lock(&dir.state).live = Some(live.dir(Arc::downgrade(&inode)));
+        }
+        inode
     }
 
     pub(super) fn new_dir_node(
@@ -417,6 +467,7 @@ impl Union {
     ) -> Node {
         Node::Dir(Box::new(DirNode {
             place: Mutex::new(place),
+            watched: AtomicBool::new(false),
             state: Mutex::new(DirState {
                 upper,
                 lowers,

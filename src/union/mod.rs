@@ -27,6 +27,9 @@ mod kernel_index;
 mod leaving;
 mod link;
 mod listing;
+mod live;
+#[cfg(test)]
+mod live_tests;
 mod lookup;
 mod metacopy;
 mod moving;
@@ -38,6 +41,7 @@ mod recorded;
 mod redirect;
 mod remove;
 mod rename;
+mod renew;
 mod scan;
 mod stack;
 mod stage;
@@ -67,6 +71,7 @@ pub(crate) use create::DEVICE_XATTR;
 pub use create::{Caller, New};
 pub use error::{Error, Result};
 pub use inode::NodeId;
+pub use live::Belief;
 pub use lookup::Entry;
 pub(crate) use open::reads_plain_names;
 pub use readdir::DirEntry;
@@ -83,10 +88,12 @@ pub(crate) use open::{FORM_XATTR, KERNEL_ROOT_XATTRS, has_device_marks};
 
 use config::CacheMode;
 use error::refuse;
+use export::Notes;
 use hardlink::LinkIndex;
 use identity::of_lower;
 use idmap::IdMaps;
 use inode::Inode;
+use live::Live;
 use stage::Stage;
 use table::Table;
 use volume::{MountPoint, Volume};
@@ -128,12 +135,16 @@ pub struct Union {
     no_acl: bool,
     no_xattrs: bool,
     cache: CacheMode,
+    /// Layers are edited, and that was said.
+    live: Option<Arc<Live>>,
+    /// Nodes that were forgotten, where they can be asked for again.
+    notes: Option<Notes>,
     /// Owner and group that the daemon's own creations get on disk.
     daemon: (u32, u32),
     table: Table,
     /// Files that have several names on their disk.
     shared: DashMap<RealKey, Weak<Inode>>,
-    link_index: Vec<OnceLock<LinkIndex>>,
+    link_index: Vec<Mutex<Option<Arc<LinkIndex>>>>,
     /// Counts removals of names of such files and renames of directories, so that a list of names made meanwhile is
     /// known to be old.
     name_changes: AtomicU64,
@@ -193,6 +204,12 @@ impl Union {
     #[must_use]
     pub fn inodes(&self) -> usize {
         self.table.len()
+    }
+
+    /// The `st_ino` of a node that the transport knows.
+    #[must_use]
+    pub fn st_ino(&self, node: NodeId) -> Option<u64> {
+        self.table.get(node).ok().map(|inode| inode.st_ino)
     }
 
     fn lower_ino(&self, layer: LayerNo, ino: u64) -> u64 {

@@ -10,9 +10,11 @@ use rustix::process::{Resource, getrlimit};
 
 use super::attach::open_sources;
 use super::config::{CacheMode, Config, SetupError, WhiteoutForm};
+use super::export::Notes;
 use super::hardlink::finish_publications;
 use super::idmap::IdMaps;
 use super::inode::{DirNode, DirState, Inode, Node, NodeId};
+use super::live::Live;
 use super::lookup::open_root;
 use super::redirect::visible_roots;
 use super::stage::Stage;
@@ -25,6 +27,7 @@ use crate::layer::record::{Record, RecordForm, Records};
 use crate::layer::stat::{Birth, Kind, Stat};
 use crate::layer::xattr_name::Keeping;
 use crate::layer::{FdCache, LowerDir, UpperDir};
+use crate::sync::lock;
 
 type Setup<T> = std::result::Result<T, SetupError>;
 
@@ -83,7 +86,7 @@ impl Union {
         };
         let (volumes, sources): (Vec<_>, Vec<_>) =
             open_sources(&config.volumes)?.into_iter().unzip();
-        let link_index = lowers.iter().map(|_| OnceLock::new()).collect();
+        let link_index = lowers.iter().map(|_| Mutex::default()).collect();
         let root = Arc::new(Inode {
             id: NodeId::ROOT,
             st_ino: ROOT_INO,
@@ -94,6 +97,7 @@ impl Union {
             xattrs: AtomicU64::new(0),
             node: Node::Dir(Box::new(DirNode {
                 place: Mutex::new(None),
+                watched: AtomicBool::new(false),
                 state: Mutex::new(DirState {
                     id: Some(NodeId::ROOT),
                     upper: upper.clone(),
@@ -110,6 +114,18 @@ impl Union {
         );
         // A read-only view of an upper shows what another mount is writing there.
         let shared_upper = upper.is_some() && writable.is_none();
+        let live = match config.cache {
+            CacheMode::Auto => Some(Live::new(&lowers).map_err(|errno| {
+                SetupError::new(
+                    format!("cannot look at layers that are edited: {errno}"),
+                    "raise the number of descriptors (ulimit -n), or mount without cache=auto",
+                )
+            })?),
+            CacheMode::Static => None,
+        };
+        if let (Some(live), Node::Dir(dir)) = (&live, &root.node) {
+            lock(&dir.state).live = Some(live.dir(Arc::downgrade(&root)));
+        }
         let ids = IdMaps::new(config);
         let union = Self {
             redirect_roots: visible_roots(upper.as_ref(), plain_wh_names, &lowers),
@@ -133,6 +149,8 @@ impl Union {
             } else {
                 config.cache
             },
+            live,
+            notes: config.nfs_export.then(Notes::default),
             daemon,
             table,
             shared: DashMap::new(),

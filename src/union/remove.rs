@@ -332,6 +332,7 @@ pub(super) fn bury(state: &mut DirState, mut last: super::Attr) {
         upper.set_gone();
     }
     state.lowers.clear();
+    state.live = None;
     state.listing = Some(Listing::default());
 }
 

@@ -1,7 +1,6 @@
 //! Reading a merged directory: every contributing layer once, by getdents(2).
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
@@ -12,7 +11,7 @@ use super::error::{During, Result};
 use super::identity::of_upper;
 use super::inode::DirState;
 use super::leaving::announced;
-use super::listing::{Listing, Slot, Stamp};
+use super::listing::{Listing, Slot};
 use super::origin::{own_xattr, read_origin};
 use super::stack::Merger;
 use super::volume::is_volume_dir;
@@ -21,9 +20,6 @@ use crate::layer::mark::{
     DirMarks, Mark, NameMeaning, REDIRECT_XATTRS, WHITEOUT_XATTRS, dir_marks, meaning,
 };
 use crate::layer::stat::Kind;
-
-/// How old a listing may be before its layers are looked at again, when they may change.
-const RECHECK: Duration = Duration::from_millis(400);
 
 impl Union {
     /// Reads the directory's layers if that was not done yet, or, where they may change, again if they did. A directory
@@ -41,38 +37,21 @@ impl Union {
             }
             return Ok(());
         }
-        if let Some(listing) = &mut state.listing {
-            if self.cache == CacheMode::Static || listing.checked.elapsed() < RECHECK {
-                return Ok(());
+        match self.cache {
+            CacheMode::Static if state.listing.is_some() => Ok(()),
+            CacheMode::Static => {
+                let mut listing = self.read_layers(state)?;
+                self.show_mounts(state.id, &mut listing);
+                state.listing = Some(listing);
+                Ok(())
             }
-            listing.checked = Instant::now();
-            let before = std::mem::take(&mut listing.stamps);
-            let now = stamps(state)?;
-            if let Some(listing) = &mut state.listing
-                && before == now
-            {
-                listing.stamps = now;
-                return Ok(());
-            }
+            CacheMode::Auto if self.still_holds(state)? => Ok(()),
+            CacheMode::Auto => self.load_anew(state),
         }
-        // Taken before reading: what changes meanwhile is then seen as a change.
-        let before = match self.cache {
-            CacheMode::Auto => stamps(state)?,
-            CacheMode::Static => Vec::new(),
-        };
-        let mut fresh = self.read_layers(state)?;
-        if !before.iter().any(Stamp::is_fresh) {
-            fresh.stamps = before;
-        }
-        self.show_mounts(state.id, &mut fresh);
-        if let Some(older) = state.listing.take() {
-            fresh.inherit(older, |name, gone| self.tell(state.id, name, gone));
-        }
-        state.listing = Some(fresh);
-        Ok(())
     }
 
-    fn read_layers(&self, state: &mut DirState) -> Result<Listing> {
+    /// The names of a directory, by its layers as they are now.
+    pub(super) fn read_layers(&self, state: &mut DirState) -> Result<Listing> {
         let mut merger = Merger::default();
         let mut origins = HashMap::new();
         let mut opaque = false;
@@ -102,7 +81,10 @@ impl Union {
             }
             contributing += 1;
         }
-        state.lowers.truncate(contributing);
+        let covered = state.lowers.split_off(contributing);
+        if let Some(live) = &mut state.live {
+            live.covered = covered;
+        }
         let mut listing = Listing::default();
         for (name, merged) in merger.finish() {
             listing.update(&name, |slot| {
@@ -250,20 +232,4 @@ enum Closer {
         origin: Option<u64>,
         redirect: Option<Name>,
     },
-}
-
-fn stamps(state: &DirState) -> Result<Vec<Stamp>> {
-    let upper = state.upper.iter().map(|dir| -> &Dir { dir });
-    let lowers = state.lowers.iter().map(|dir| -> &Dir { dir });
-    upper
-        .chain(lowers)
-        .map(|dir| {
-            let stat = dir.stat().during("stat", b".")?;
-            Ok(Stamp {
-                ino: stat.ino,
-                mtime: stat.mtime,
-                ctime: stat.ctime,
-            })
-        })
-        .collect()
 }

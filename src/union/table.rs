@@ -44,6 +44,11 @@ impl Table {
         }
     }
 
+    /// All inodes.
+    pub(super) fn all(&self) -> Vec<Arc<Inode>> {
+        self.nodes.iter().map(|node| Arc::clone(&node)).collect()
+    }
+
     /// Counts one lookup. Table and count change together, under the shard's guard.
     pub(super) fn add_lookup(&self, inode: &Arc<Inode>) {
         self.nodes

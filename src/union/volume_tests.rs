@@ -69,7 +69,8 @@ fn a_volume_is_a_directory_of_its_own() {
     );
     assert_eq!(names(&union, ROOT), ["data", "g", "new"]);
     let data = find(&union, "data");
-    assert!(data.attr.shared && !find(&union, "g").attr.shared);
+    assert_eq!(data.attr.belief, crate::union::Belief::Shared);
+    assert_eq!(find(&union, "g").attr.belief, crate::union::Belief::Kept);
     assert_eq!(names(&union, data.node), ["f"]);
     assert!(stack.at("upper/new/target").is_dir());
     assert!(!stack.at("upper/data").exists());

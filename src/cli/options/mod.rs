@@ -167,6 +167,13 @@ impl Options {
                     _ => return Err(Problem::expected("static or auto")),
                 }
             }
+            Effect::NfsExport => {
+                config.nfs_export = match some(given)? {
+                    b"on" => true,
+                    b"off" => false,
+                    _ => return Err(Problem::expected("on or off")),
+                }
+            }
             Effect::RedirectDir => {
                 config.redirect_dir = match (some(given)?, self.dialect) {
                     (b"on", _) => true,

@@ -46,6 +46,8 @@ pub enum Effect {
     Cache,
     /// Redirects.
     RedirectDir,
+    /// Handles outlive the kernel's memory of their file.
+    NfsExport,
     /// Cache time of the kernel.
     Timeout,
     /// One thread or several.
@@ -153,7 +155,8 @@ pub const OPTIONS: &[Spec] = &[
     spec("noxattrs", "[=0|1]", Effect::NoXattrs, "neither offer nor use extended attributes"),
     spec("whiteout", "=wh|char|auto", Effect::Whiteout, "form in which deletions are stored: .wh. files, 0/0 devices, or as the upper has them"),
     spec("redirect_dir", "=on|off", Effect::RedirectDir, "rename lower directories by a redirect (fast) or by a copy (default, for engines that read the upper)"),
-    spec("cache", "=static|auto", Effect::Cache, "auto: changes made to the layers behind the mount's back show within a second"),
+    spec("nfs_export", "=on|off", Effect::NfsExport, "file handles (NFS, open_by_handle_at) are good also when the kernel has forgotten their file; costs some hundred bytes of memory for each object that was ever asked for"),
+    spec("cache", "=static|auto", Effect::Cache, "auto: changes made to the lower layers behind the mount's back show within a second"),
     spec("timeout", "=SECONDS", Effect::Timeout, "how long the kernel may cache names and attributes (default: for ever)"),
     spec("threads", "=N", Effect::Threads, "threads that serve requests, on io_uring for each CPU (default: by number of CPUs); more while long requests keep them"),
     spec("threaded", "=0|1", Effect::Threaded, "threaded=0 is threads=1"),
@@ -203,7 +206,6 @@ pub const WITHOUT_EFFECT: &[Spec] = &[
     unused("userxattr", "", NOTHING, "marks in user. and trusted. xattrs are both read, and written where permitted"),
     unused("metacopy", "=on|off", ON_OFF, "a copied-up file always has its data"),
     unused("index", "=on|off", ON_OFF, "hard links always stay together"),
-    unused("nfs_export", "=on|off", ON_OFF, "file handles do not depend on an index"),
     unused("uuid", "=WORD", ANYTHING, "FUSE mounts have no UUID"),
     unused("lazytime", "", NOTHING, "the upper's own file system decides when it stores times"),
     unused("nolazytime", "", NOTHING, "as lazytime"),

@@ -101,6 +101,8 @@ fn options_reach_the_configuration() {
         ("whiteout=wh", |o| o.config.whiteout == WhiteoutForm::Wh),
         ("cache=auto", |o| o.config.cache == CacheMode::Auto),
         ("redirect_dir=on", |o| o.config.redirect_dir),
+        ("nfs_export=on", |o| o.config.nfs_export),
+        ("nfs_export=on,nfs_export=off", |o| !o.config.nfs_export),
         ("redirect_dir=on,redirect_dir=nofollow", |o| {
             !o.config.redirect_dir
         }),

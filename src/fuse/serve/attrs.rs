@@ -18,12 +18,12 @@ const BLOCK: u32 = 4096;
 impl Server {
     pub(super) fn getattr(&self, node: NodeId, body: &mut Body<'_>) -> Result<()> {
         let attr = self.union.getattr(node)?;
-        Ok(body.put(&attr_out(&attr, self.attr_lifetime(node, attr.shared)))?)
+        Ok(body.put(&attr_out(&attr, self.attr_lifetime(node, attr.belief)))?)
     }
 
     pub(super) fn statx(&self, node: NodeId, body: &mut Body<'_>) -> Result<()> {
         let attr = self.union.getattr(node)?;
-        Ok(body.put(&statx_out(&attr, self.attr_lifetime(node, attr.shared)))?)
+        Ok(body.put(&statx_out(&attr, self.attr_lifetime(node, attr.belief)))?)
     }
 
     pub(super) fn setattr(
@@ -64,7 +64,7 @@ impl Server {
                 attr
             }
         };
-        Ok(body.put(&attr_out(&attr, self.attr_lifetime(node, attr.shared)))?)
+        Ok(body.put(&attr_out(&attr, self.attr_lifetime(node, attr.belief)))?)
     }
 
     /// Whether a truncation or a change of owner takes setgid from a file that is no program, because whoever asks for it

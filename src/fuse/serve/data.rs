@@ -4,6 +4,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::{Server, refuse};
+use crate::fuse::notifier;
 use crate::fuse::privilege::{belongs, may_keep_setid};
 use crate::fuse::proto::InHeader;
 use crate::fuse::proto::reply::Body;
@@ -33,8 +34,7 @@ impl Server {
     ) -> Result<()> {
         let node = NodeId(header.nodeid);
         if arg.write_flags & write_flags::KILL_SUIDGID != 0 {
-            self.union
-                .clear_setid(node, &|group| belongs(header, group))?;
+            self.clear_setid(header, node)?;
         }
         let from_cache = arg.write_flags & write_flags::CACHE != 0;
         if from_cache && self.agreed.writeback {
@@ -57,8 +57,19 @@ impl Server {
     fn drop_setid(&self, header: &InHeader, node: NodeId) -> Result<()> {
         const SETID: u32 = 0o6000;
         if self.union.getattr(node)?.mode & SETID != 0 && !may_keep_setid(header) {
-            self.union
-                .clear_setid(node, &|group| belongs(header, group))?;
+            self.clear_setid(header, node)?;
+        }
+        Ok(())
+    }
+
+    /// The kernel leaves the clearing to us and goes on believing the old mode, with which the program that somebody
+    /// just wrote could be executed: it has to ask again.
+    fn clear_setid(&self, header: &InHeader, node: NodeId) -> Result<()> {
+        let cleared = self
+            .union
+            .clear_setid(node, &|group| belongs(header, group))?;
+        if let (true, Some(connection)) = (cleared, &self.connection) {
+            notifier::forget_attributes(connection, node.0);
         }
         Ok(())
     }

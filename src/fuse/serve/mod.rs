@@ -44,20 +44,24 @@ pub enum Outcome {
 pub struct Server {
     union: Arc<Union>,
     agreed: Agreed,
+    /// Where the kernel is told what it should not believe any more.
+    connection: Option<Arc<OwnedFd>>,
     opens: Opens,
     foresight: Foresight,
 }
 
 impl Server {
-    /// Serves `union` as was agreed on with the kernel; `device` is the connection, which passthrough needs.
+    /// Serves `union` as was agreed on with the kernel; `device` is the connection, which passthrough and notices need.
     #[must_use]
     pub fn new(union: Arc<Union>, agreed: Agreed, device: Option<OwnedFd>) -> Self {
         trace::session(&agreed);
         let writable = !union.is_read_only();
+        let connection = device.map(Arc::new);
         Self {
             union,
             agreed,
-            opens: Opens::new(device.filter(|_| agreed.passthrough), writable),
+            opens: Opens::new(connection.clone().filter(|_| agreed.passthrough), writable),
+            connection,
             foresight: Foresight::default(),
         }
     }

@@ -35,7 +35,8 @@ impl Server {
                 self.put_entry(&entry, body)
             }
             None => Ok(body.put(&no_entry(
-                self.agreed.name_lifetime(self.union.is_shared(parent)),
+                self.agreed
+                    .name_lifetime(self.union.belief_in_names(parent)),
             ))?),
         }
     }
@@ -46,13 +47,13 @@ impl Server {
     }
 
     pub(super) fn entry(&self, entry: &Entry) -> EntryOut {
-        let shared = entry.attr.shared;
-        let lifetime = self.attr_lifetime(entry.node, shared);
+        let belief = entry.attr.belief;
+        let lifetime = self.attr_lifetime(entry.node, belief);
         EntryOut {
             generation: self.agreed.generation,
             attr_valid: lifetime.as_secs(),
             attr_valid_nsec: lifetime.subsec_nanos(),
-            ..entry_out(entry, self.agreed.name_lifetime(shared))
+            ..entry_out(entry, self.agreed.name_lifetime(belief))
         }
     }
 

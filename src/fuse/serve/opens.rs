@@ -7,19 +7,19 @@
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rustix::io::Errno;
 
 use super::{Server, refuse};
-use crate::fuse::proto::notify::Notification;
+use crate::fuse::notifier;
 use crate::fuse::proto::reply::Body;
 use crate::fuse::proto::wire::{OpenOut, fopen};
 use crate::sync::lock;
 use crate::sys::device;
-use crate::union::{Entry, NodeId, Result};
+use crate::union::{Belief, Entry, NodeId, Result};
 
 /// An inode that is open.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ struct Open {
 #[derive(Debug)]
 pub(super) struct Opens {
     /// The connection, when passthrough was agreed on.
-    device: Option<OwnedFd>,
+    device: Option<Arc<OwnedFd>>,
     /// The kernel does not let us: in a user namespace, or below too many stacked file systems.
     refused: AtomicBool,
     /// What is passed through may change.
@@ -42,7 +42,7 @@ pub(super) struct Opens {
 }
 
 impl Opens {
-    pub(super) fn new(device: Option<OwnedFd>, writable: bool) -> Self {
+    pub(super) fn new(device: Option<Arc<OwnedFd>>, writable: bool) -> Self {
         Self {
             device,
             refused: AtomicBool::new(false),
@@ -82,7 +82,7 @@ impl Opens {
         );
         drop(files);
         if self.writable && number.is_some() {
-            forget_content(connection, node);
+            notifier::forget_content(connection, node);
         }
         number
     }
@@ -133,32 +133,23 @@ impl Opens {
     }
 }
 
-/// Takes back a node's attributes and cached data, before anybody reads or writes beside them. The kernel has no other
-/// open of it, so nothing of it is being read that this would wait for.
-fn forget_content(connection: &OwnedFd, node: NodeId) {
-    let mut message = Vec::new();
-    let (node, offset, len) = (node.0, 0, 0);
-    Notification::InvalInode { node, offset, len }.encode(&mut message);
-    match rustix::io::write(connection, &message) {
-        // ENOENT: a new file, which is told with the same reply.
-        Ok(_) | Err(Errno::NOENT | Errno::NODEV | Errno::CONNABORTED) => {}
-        Err(errno) => log::warn!("take back what is cached of a file: {errno}"),
-    }
-}
-
 impl Server {
     /// How long the kernel may believe a node's attributes.
-    pub(super) fn attr_lifetime(&self, node: NodeId, shared: bool) -> Duration {
+    pub(super) fn attr_lifetime(&self, node: NodeId, belief: Belief) -> Duration {
         if self.opens.changes_unseen(node) {
             Duration::ZERO
         } else {
-            self.agreed.attr_lifetime(shared)
+            self.agreed.attr_lifetime(belief)
         }
     }
 
     pub(super) fn open(&self, node: NodeId, body: &mut Body<'_>) -> Result<()> {
         if self.agreed.zero_message_open {
             return refuse(Errno::NOSYS);
+        }
+        if self.union.may_change_below() {
+            // ESTALE for a file that was replaced in its layer: the kernel then looks its name up again.
+            self.union.getattr(node)?;
         }
         Ok(body.put(&self.opened(node))?)
     }
