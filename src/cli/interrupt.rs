@@ -1,11 +1,17 @@
 //! Ctrl-C, and whatever else asks a command to end: what it has begun is taken back, and it ends by the signal.
 
+use std::time::{Duration, Instant};
+
 use super::exit::{Failure, complain};
 use crate::sys::signals::{Termination, name};
 use crate::undo;
 
-/// From now on SIGINT, SIGTERM and SIGHUP are answered by taking back what is under way (see [`undo`]); the second one ends the
-/// process at once. First thing in a process, before it has threads, and not in one that becomes a daemon.
+/// A signal that comes so soon after the first is the same once more: timeout(1) sends it to a process and to its group, and a
+/// shell forwards what the terminal has sent already.
+const SAME: Duration = Duration::from_secs(1);
+
+/// From now on SIGINT, SIGTERM and SIGHUP are answered by taking back what is under way (see [`undo`]); another one, a second
+/// later, ends the process at once. First thing in a process, before it has threads, and not in one that becomes a daemon.
 ///
 /// # Errors
 /// No thread can be started.
@@ -24,16 +30,17 @@ pub fn watch() -> Result<(), Failure> {
 }
 
 fn answer(termination: Termination) {
-    let mut is_ending = false;
+    let mut first: Option<Instant> = None;
     loop {
         let signal = match termination.wait() {
             Ok(signal) => signal,
             Err(error) => return log::debug!("sigwait: {error}"),
         };
-        if is_ending {
-            termination.die(signal);
+        match first {
+            Some(first) if first.elapsed() < SAME => continue,
+            Some(_) => termination.die(signal),
+            None => first = Some(Instant::now()),
         }
-        is_ending = true;
         let ending = std::thread::Builder::new()
             .name("interrupted".to_owned())
             .spawn(move || end(termination, signal));

@@ -126,6 +126,8 @@ fn an_interrupted_apply_leaves_everything_as_it_was() {
             let mut apply = Begun::new(&place, &[&["layer", "apply", "-"], target].concat());
             apply.feed(&half_a_layer());
             wait_until("it is staged", || !staged(&place.at("")).is_empty());
+            // As timeout(1) does it: to the process and to its group.
+            apply.send(signal);
             apply.send(signal);
             let (end, said) = apply.end();
             assert_eq!(end, Ok(signal.as_raw()), "{target:?} {said}");
