@@ -2,7 +2,7 @@
 //!
 //! # Crash
 //! Killed before that, they stay under that name. Each is locked by its owner, so that [`sweep`] knows the ones whose owners have
-//! ended, in whatever container they ran, and removes them. Interrupted (see [`undo`](crate::undo)), nothing stays. After a power
+//! ended, in whatever container they ran, and removes them. Interrupted (see [`undo`]), nothing stays. After a power
 //! failure the name of a [`StagedFile`] leads to the old file or to the whole new one.
 
 use std::ffi::{OsStr, OsString};
