@@ -206,6 +206,13 @@ impl Union {
         self.table.len()
     }
 
+    /// Gives back memory that was needed for more than there is now. For when there is nothing to do.
+    pub fn rest(&self) {
+        self.sweep_shared();
+        self.table.shrink();
+        table::shrink(&self.shared);
+    }
+
     /// The `st_ino` of a node that the transport knows.
     #[must_use]
     pub fn st_ino(&self, node: NodeId) -> Option<u64> {
