@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use fuser::{INodeNo, OpenFlags, WriteFlags};
 
 use super::node_ids::NodeIds;
-use crate::union::{Error, NodeId, Result, Union};
+use super::privilege::belongs;
+use crate::layer::stat::Kind;
+use crate::union::{Attr, Error, NodeId, Result, SetAttr, Union};
 
 /// What requests work on, wherever they are worked on.
 #[derive(Debug)]
@@ -32,7 +34,33 @@ impl Shared {
         self.ids.known(node, st_ino)
     }
 
-    /// Writes, and clears setuid and setgid if the kernel says so. `open` are the flags of the program's own descriptor.
+    /// Sets attributes. A truncation or a change of owner takes setgid from a file that is no program, when the process `pid`
+    /// that asks for it is not in the file's group.
+    pub(super) fn setattr(&self, node: NodeId, set: &SetAttr, pid: u32) -> Result<Attr> {
+        const S_ISGID: u32 = 0o2000;
+        const S_IXGRP: u32 = 0o0010;
+        let chown = set.uid.or(set.gid).is_some();
+        let may_lose = set.mode.is_none() && (chown || (set.size.is_some() && set.drop_setid));
+        let before = may_lose.then(|| self.union.getattr(node)).transpose()?;
+        let attr = self.union.setattr(node, set)?;
+        match before {
+            Some(before)
+                if before.kind() != Kind::Dir
+                    && before.mode & (S_ISGID | S_IXGRP) == S_ISGID
+                    && !belongs(pid, before.gid) =>
+            {
+                let set = SetAttr {
+                    mode: Some(attr.mode & 0o7777 & !S_ISGID),
+                    ..SetAttr::default()
+                };
+                self.union.setattr(node, &set)
+            }
+            _ => Ok(attr),
+        }
+    }
+
+    /// Writes, and clears setuid and setgid if the kernel says so. `open` are the flags of the program's own descriptor,
+    /// `pid` is its process.
     pub(super) fn write(
         &self,
         ino: INodeNo,
@@ -40,10 +68,11 @@ impl Shared {
         data: &[u8],
         flags: WriteFlags,
         open: OpenFlags,
+        pid: u32,
     ) -> Result<()> {
         let node = self.node(ino)?;
         if flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID) {
-            self.union.clear_setid(node, &|_| true)?;
+            self.union.clear_setid(node, &|group| belongs(pid, group))?;
         }
         if self.writeback.load(Ordering::Relaxed) && flags.contains(WriteFlags::FUSE_WRITE_CACHE) {
             self.union.write_back(node, offset, data)

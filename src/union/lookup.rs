@@ -379,7 +379,7 @@ impl Union {
         self.shared.insert(key, Arc::downgrade(inode));
     }
 
-    pub(super) fn sweep_shared(&self) {
+    fn sweep_shared(&self) {
         if self.shared.len() > 2 * self.table.len() + 1024 {
             self.shared.retain(|_, weak| weak.strong_count() > 0);
         }

@@ -208,7 +208,9 @@ impl Union {
 
     /// Gives back memory that was needed for more than there is now. For when there is nothing to do.
     pub fn rest(&self) {
-        self.sweep_shared();
+        // A weak reference keeps the memory of what it refers to.
+        self.shared.retain(|_, weak| weak.strong_count() > 0);
+        self.fds.rest();
         self.table.shrink();
         table::shrink(&self.shared);
     }

@@ -34,7 +34,7 @@ impl Server {
         let node = NodeId(header.nodeid);
         if arg.write_flags & write_flags::KILL_SUIDGID != 0 {
             self.union
-                .clear_setid(node, &|group| belongs(header, group))?;
+                .clear_setid(node, &|group| belongs(header.pid, group))?;
         }
         let from_cache = arg.write_flags & write_flags::CACHE != 0;
         if from_cache && self.agreed.writeback {
@@ -58,7 +58,7 @@ impl Server {
         const SETID: u32 = 0o6000;
         if self.union.getattr(node)?.mode & SETID != 0 && !may_keep_setid(header) {
             self.union
-                .clear_setid(node, &|group| belongs(header, group))?;
+                .clear_setid(node, &|group| belongs(header.pid, group))?;
         }
         Ok(())
     }
