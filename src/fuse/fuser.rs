@@ -619,7 +619,7 @@ impl Filesystem for Adapter {
 
     fn setxattr(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         name: &OsStr,
         value: &[u8],
@@ -630,13 +630,14 @@ impl Filesystem for Adapter {
         let flags = XattrFlags::from_bits_retain(flags.cast_unsigned());
         let shared = Arc::clone(&self.shared);
         let (name, value) = (name.to_owned(), value.to_vec());
+        let pid = req.pid();
         self.run(ino, move || {
             answer(
                 "setxattr",
                 reply,
                 || {
                     let node = shared.node(ino)?;
-                    shared.union.setxattr(node, name.as_bytes(), &value, flags)
+                    shared.setxattr(node, name.as_bytes(), &value, flags, pid)
                 },
                 |reply, ()| reply.ok(),
             );

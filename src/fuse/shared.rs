@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use fuser::{INodeNo, OpenFlags, WriteFlags};
+use rustix::fs::XattrFlags;
 
 use super::node_ids::NodeIds;
 use super::privilege::belongs;
@@ -57,6 +58,32 @@ impl Shared {
             }
             _ => Ok(attr),
         }
+    }
+
+    /// Sets an xattr. An access ACL takes setgid from a file whose group `pid` is not in, as chmod(2) does; the short form of
+    /// SETXATTR, which is fuser's, does not say so.
+    pub(super) fn setxattr(
+        &self,
+        node: NodeId,
+        name: &[u8],
+        value: &[u8],
+        flags: XattrFlags,
+        pid: u32,
+    ) -> Result<()> {
+        const S_ISGID: u32 = 0o2000;
+        self.union.setxattr(node, name, value, flags)?;
+        if name == b"system.posix_acl_access" {
+            let attr = self.union.getattr(node)?;
+            if attr.mode & S_ISGID != 0 && !belongs(pid, attr.gid) {
+                let mode = Some(attr.mode & 0o7777 & !S_ISGID);
+                let set = SetAttr {
+                    mode,
+                    ..SetAttr::default()
+                };
+                self.union.setattr(node, &set)?;
+            }
+        }
+        Ok(())
     }
 
     /// Writes, and clears setuid and setgid if the kernel says so. `open` are the flags of the program's own descriptor,
