@@ -4,11 +4,14 @@
 # whole tree is compared with itself after a remount and with a plain copy on
 # the disk on which the same was done.
 #
-#   scripts/real-root.sh [--mount-program PATH] [--cache DIR] prepare|root|user
+#   scripts/real-root.sh [--mount-program PATH] [--cache DIR] prepare|root|user|recorded
 #
 # prepare   only build the layers (debootstrap and three layers above it)
 # root      the test as root
 # user      the test as an ordinary user, root of a user namespace of its own
+# recorded  the whole root is unpacked through a mount that an ordinary user
+#           serves, who may neither give files away nor make devices, with
+#           xattr_permissions=2; compared with what was packed, and used
 #
 # The layers are built once and kept in DIR (default target/real-root); that
 # takes one to three minutes and needs the network, the tests themselves do
@@ -410,6 +413,62 @@ run_test() {
 	say "passed in $SECONDS s"
 }
 
+# Owners, modes and devices that the disk does not store: it is all the user's.
+run_recorded() {
+	local user=$1 found
+	mount_recorded() {
+		rm -f "$T/mount.err"
+		timeout 30 $PYTHON "$REPO/tests/identities/mount_as.py" "$user" "$T/m" "$PROGRAM" mount --lower "$T/lower" --upper "$T/upper" \
+			--work "$T/workdir" -o "xattr_permissions=2${UNIONMOUNT_TEST_TRANSPORT:+,transport=$UNIONMOUNT_TEST_TRANSPORT}" \
+			</dev/null >"$T/mount.err" 2>&1 || fail "mount: $(cat "$T/mount.err")"
+	}
+	# `user.` xattrs do not exist on symlinks: they keep the daemon's owner.
+	but_symlinks() { sed -E '/"type": "symlink"/s/"owner": "[^"]*", //' "$T/$1" >"$T/$1.but"; }
+	mkdir "$T/m" "$T/lower" "$T/upper" "$T/workdir"
+	chown "$user:$user" "$T/lower" "$T/upper" "$T/workdir"
+	tar -C "$CACHE/merged" -cf "$T/root.tar" --acls --xattrs --xattrs-include='*' --numeric-owner --sparse .
+	mount_recorded
+	tar -C "$T/m" -xpf "$T/root.tar" --warning=no-timestamp --delay-directory-restore --acls --xattrs --xattrs-include='*' --numeric-owner ||
+		fail "unpacking"
+	say "unpacked"
+	manifest unpacked "$T/m" --ino
+	unmount_union
+	found=$(find "$T/upper" ! -uid "$user" -o ! -type f ! -type d ! -type l | head -n 3)
+	[ -z "$found" ] || fail "on the disk and not the user's, or no plain file: $found"
+	mount_recorded
+	manifest remount "$T/m" --ino
+	compare "$T/unpacked" "$T/remount" || fail "the remount is not what was left"
+	drop_ino "$T/remount"
+	but_symlinks remount
+	cp "$CACHE/merged.manifest" "$T/packed"
+	but_symlinks packed
+	compare "$T/packed.but" "$T/remount.but" || fail "what was unpacked is not what was packed"
+	in_root "$T/m" bash -euc '
+		dpkg -l | grep -q "^ii  bash "
+		apt-get -q install --simulate --no-install-recommends python3-requests | grep -q "^Inst python3-requests"
+		apt-get -q install -y --no-install-recommends -o Dpkg::Options::=--force-unsafe-io python3-requests
+		python3 -c "import requests"
+		[ "$(stat -c %a:%u:%g /etc/shadow)" = 640:0:42 ]
+		! setpriv --reuid 33 --regid 33 --clear-groups cat /etc/shadow 2>/dev/null
+		setpriv --reuid 33 --regid 33 --groups 42 cat /etc/shadow >/dev/null
+		[ "$(stat -c %a:%u /usr/bin/su)" = 4755:0 ]; [ -u /opt/app/bin/suid ]
+		# A program of root with setuid is one, though on the disk it is the user'"'"'s.
+		[ "$(setpriv --reuid 33 --regid 33 --clear-groups sh -c "cp /usr/bin/id /tmp/id && id -u")" = 33 ]
+		cp /usr/bin/id /opt/id; chmod 4755 /opt/id; [ "$(setpriv --reuid 33 --regid 33 --clear-groups /opt/id -u -r)" = 33 ]
+		[ "$(setpriv --reuid 33 --regid 33 --clear-groups /opt/id -u)" = 0 ]
+		mknod /opt/null c 1 3; chown 33:8 /opt/null; [ "$(stat -c %t:%T:%u:%g /opt/null)" = 1:3:33:8 ]
+		apt-get -q remove -y python3-requests; ! python3 -c "import requests" 2>/dev/null
+	' >"$T/used" 2>&1 || { tail -n 30 "$T/used"; fail "using it"; }
+	say "used"
+	manifest used.mount "$T/m" --ino
+	unmount_union
+	mount_recorded
+	manifest used.remount "$T/m" --ino
+	compare "$T/used.mount" "$T/used.remount" || fail "the remount is not what was left"
+	unmount_union
+	say "passed in $SECONDS s"
+}
+
 # A plain copy has other inode numbers, so that they take no part there.
 drop_ino() { sed -i 's/"ino": [0-9]*, //' "$1"; }
 
@@ -477,13 +536,13 @@ while [ $# -gt 0 ]; do
 	case $1 in
 	--mount-program) PROGRAM=${2:?--mount-program needs a path}; shift ;;
 	--cache) CACHE=${2:?--cache needs a directory}; shift ;;
-	prepare | root | user) MODE=$1 ;;
+	prepare | root | user | recorded) MODE=$1 ;;
 	-h | --help) sed -n '2,/^# shellcheck/{/^# shellcheck/d;s/^# \{0,1\}//;p}' "$SELF"; exit 0 ;;
 	*) echo "real-root: unknown argument '$1' (see --help)" >&2; exit 1 ;;
 	esac
 	shift
 done
-[ -n "$MODE" ] || { echo "real-root: prepare, root or user? (see --help)" >&2; exit 1; }
+[ -n "$MODE" ] || { echo "real-root: prepare, root, user or recorded? (see --help)" >&2; exit 1; }
 
 [ -c /dev/fuse ] || skip "/dev/fuse is missing"
 [ "$(id -u)" = 0 ] || skip "needs root, to build the layers"
@@ -518,7 +577,6 @@ if [ "$MODE" = root ]; then
 	exit 0
 fi
 
-command -v newuidmap >/dev/null || skip "newuidmap is missing (apt-get install uidmap)"
 chmod a+rw /dev/fuse 2>/dev/null || true
 exec 9>/run/lock/unionmount-real-root.lock
 flock 9
@@ -526,6 +584,13 @@ if ! id "$TEST_USER" >/dev/null 2>&1; then
 	useradd --system --no-create-home --home-dir /nonexistent --shell /bin/sh "$TEST_USER"
 	MADE_USER=1
 fi
+if [ "$MODE" = recorded ]; then
+	TOOLS=$REPO/scripts
+	run_recorded "$(id -u "$TEST_USER")"
+	exit 0
+fi
+
+command -v newuidmap >/dev/null || skip "newuidmap is missing (apt-get install uidmap)"
 # System users get no subordinate ids from useradd by themselves.
 if ! grep -q "^$TEST_USER:" /etc/subuid; then usermod --add-subuids 2100000000-2100065535 "$TEST_USER"; fi
 if ! grep -q "^$TEST_USER:" /etc/subgid; then usermod --add-subgids 2100000000-2100065535 "$TEST_USER"; fi

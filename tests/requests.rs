@@ -38,6 +38,37 @@ fn on_each(test: impl Fn(&Stack, &Mount)) {
     }
 }
 
+/// What a daemon took for many and large requests it gives back when there is nothing to do.
+#[test]
+fn memory_is_given_back() {
+    need_fuse!();
+    on_each(|_, mount| {
+        let forget = "sync -f .; echo 2 >/proc/sys/vm/drop_caches";
+        shell(&mount.at, &format!("echo >f; cat f; {forget}; sleep 0.2"));
+        let memory = || mount.status("VmRSS");
+        let threads = || mount.status("Threads");
+        let before = (memory(), threads());
+        // Each thread gets large requests, and many inodes are known.
+        let busy = "
+            for i in 1 2 3 4; do dd if=/dev/zero of=big$i bs=1M count=12 oflag=direct 2>/dev/null & done; wait
+            for i in 1 2 3 4; do dd if=big$i of=/dev/null bs=1M iflag=direct 2>/dev/null & done; wait
+            mkdir many; (cd many; seq 4000 | xargs touch); ls -l many >/dev/null";
+        shell(&mount.at, busy);
+        let most = memory();
+        assert!(most > before.0 + 5 * 1024, "{before:?} KiB, then {most}");
+        shell(&mount.at, &format!("rm -r many big*; {forget}"));
+        let begun = std::time::Instant::now();
+        while memory() > before.0 + 4 * 1024 || threads() > before.1 {
+            let now = (memory(), threads());
+            assert!(
+                begun.elapsed() < Duration::from_secs(8),
+                "{before:?} KiB and threads before, then {most}, now {now:?}"
+            );
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    });
+}
+
 fn unnamed(dir: &Path, mode: u32) -> File {
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
     let fd = rustix::fs::open(dir, flags, Mode::from_raw_mode(mode)).unwrap();

@@ -6,6 +6,7 @@
 
 use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{Builder, JoinHandle};
 
@@ -21,11 +22,11 @@ use super::proto::wire::InHeader;
 use super::serve::{Outcome, Server};
 use super::watch::Watch;
 use crate::sync::lock;
-use crate::sys::device;
+use crate::sys::mapping::Buffer;
+use crate::sys::{device, rest};
 
 /// Bytes in front of the data of a WRITE, and room to begin at a page.
 const BEFORE_DATA: usize = 4096;
-const PAGE: usize = 4096;
 
 /// All requests wait in one queue.
 const QUEUE: usize = 0;
@@ -37,25 +38,10 @@ pub(super) struct Dev {
     connection: OwnedFd,
     watch: Watch,
     threads: Mutex<Vec<JoinHandle<()>>>,
-}
-
-/// Memory that begins at a page. What is never touched takes no memory.
-struct PageBuffer {
-    bytes: Vec<u8>,
-    start: usize,
-}
-
-impl PageBuffer {
-    fn new(size: usize) -> Self {
-        let bytes = vec![0; size + PAGE];
-        let start = bytes.as_ptr().align_offset(PAGE).min(PAGE);
-        Self { bytes, start }
-    }
-
-    fn as_mut(&mut self) -> &mut [u8] {
-        let end = self.bytes.len() - PAGE + self.start;
-        &mut self.bytes[self.start..end]
-    }
+    /// How many more there are, since long requests kept the others.
+    surplus: AtomicUsize,
+    /// How many of those are to end.
+    leaving: AtomicUsize,
 }
 
 impl Dev {
@@ -73,7 +59,12 @@ impl Dev {
             connection,
             watch: Watch::default(),
             threads: Mutex::default(),
+            surplus: AtomicUsize::new(0),
+            leaving: AtomicUsize::new(0),
         });
+        if let Err(error) = rest::accept_nudges() {
+            log::warn!("memory is not given back: {error}");
+        }
         for started in 0..threads {
             match dev.spawn() {
                 Err(error) if started == 0 => return Err(error),
@@ -84,7 +75,11 @@ impl Dev {
         let watcher = Arc::clone(&dev);
         let watching = Builder::new()
             .name("unionmount-load".into())
-            .spawn(move || watcher.watch.run(|_| watcher.reinforce()));
+            .spawn(move || {
+                watcher
+                    .watch
+                    .run(|_| watcher.reinforce(), || watcher.rest());
+            });
         if let Err(error) = watching {
             log::warn!("long requests get no more threads: {error}");
         }
@@ -116,13 +111,35 @@ impl Dev {
     /// One more thread, since long requests keep the others. Whether there is one now.
     fn reinforce(self: &Arc<Self>) -> bool {
         match self.spawn() {
-            Ok(()) => log::debug!("one more thread reads requests"),
+            Ok(()) => {
+                self.surplus.fetch_add(1, Ordering::AcqRel);
+                log::debug!("one more thread reads requests");
+            }
             Err(ref error) => {
                 log::warn!("no more threads: {error}");
                 return false;
             }
         }
         true
+    }
+
+    /// There is nothing to do: threads that came to help go, the others give back what large requests took, and the union
+    /// what it does not need.
+    fn rest(&self) {
+        let surplus = self.surplus.swap(0, Ordering::AcqRel);
+        self.leaving.fetch_add(surplus, Ordering::AcqRel);
+        self.watch.nudge();
+        lock(&self.threads).retain(|thread| !thread.is_finished());
+        self.server.union().rest();
+        rest::trim();
+    }
+
+    /// Whether the calling thread is one too many.
+    fn is_to_leave(&self) -> bool {
+        let one_less = |count: usize| count.checked_sub(1);
+        self.leaving
+            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, one_less)
+            .is_ok()
     }
 
     /// One thread: reads, answers, until the connection ends.
@@ -132,16 +149,28 @@ impl Dev {
             log::debug!("clone /dev/fuse: {errno}; sharing one descriptor");
         }
         let fd = clone.as_ref().map_or(self.connection.as_fd(), AsFd::as_fd);
-        let mut request = PageBuffer::new(max_write() + BEFORE_DATA);
-        let mut reply = PageBuffer::new(max_write());
+        let buffers = Buffer::new(max_write() + BEFORE_DATA)
+            .and_then(|request| Ok((request, Buffer::new(max_write())?)));
+        let (mut request, mut reply) = match buffers {
+            Ok(buffers) => buffers,
+            Err(error) => return log::error!("no memory to serve requests with: {error}"),
+        };
         let pulse = self.watch.join(QUEUE);
         loop {
-            match rustix::io::read(fd, request.as_mut()) {
+            match rustix::io::read(fd, request.bytes()) {
                 Ok(size) => self.watch.busy(&pulse, || {
-                    self.answer(fd, &request.as_mut()[..size], reply.as_mut());
+                    self.answer(fd, &request.bytes()[..size], reply.bytes());
                 }),
+                // A nudge, when there is nothing to do.
+                Err(Errno::INTR) => {
+                    if self.is_to_leave() {
+                        break;
+                    }
+                    request.release();
+                    reply.release();
+                }
                 // ENOENT: the request was called off before it was read.
-                Err(Errno::INTR | Errno::AGAIN | Errno::NOENT) => {}
+                Err(Errno::AGAIN | Errno::NOENT) => {}
                 Err(errno) => {
                     if !matches!(errno, Errno::NODEV | Errno::CONNABORTED) {
                         log::error!("read /dev/fuse: {errno}");

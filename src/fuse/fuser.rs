@@ -26,6 +26,7 @@ use super::answer::{absent, answer, send_xattr};
 use super::convert::{attr, set_time};
 use super::init::{Agreed, Road, negotiate};
 use super::node_ids::{NodeIds, Wire};
+use super::privilege::lacks_fsetid;
 use super::proto::reply::device;
 use super::settings::Settings;
 use super::shared::Shared;
@@ -157,9 +158,9 @@ fn attr_lifetime(agreed: Agreed, wire: Wire, belief: Belief) -> Duration {
 }
 
 /// Whether a change of content by this caller clears setuid and setgid. The kernel says so for writes; for the
-/// rest root is taken to have CAP_FSETID, and others not.
+/// rest its process is asked.
 fn loses_setid(req: &Request) -> bool {
-    req.uid() != 0
+    req.uid() != 0 || lacks_fsetid(req.pid())
 }
 
 /// Tells nodes apart that go by one number one after the other.
@@ -265,8 +266,9 @@ impl Filesystem for Adapter {
             size,
             atime: set_time(atime),
             mtime: set_time(mtime),
-            drop_setid: loses_setid(req),
+            drop_setid: size.is_some() && loses_setid(req),
         };
+        let pid = req.pid();
         let agreed = self.agreed;
         let shared = Arc::clone(&self.shared);
         let work = move || {
@@ -281,7 +283,7 @@ impl Filesystem for Adapter {
                     {
                         return shared.union.getattr(node);
                     }
-                    shared.union.setattr(node, &set)
+                    shared.setattr(node, &set, pid)
                 },
                 |reply, value| {
                     let lifetime = agreed.attr_lifetime(value.belief);
@@ -504,7 +506,7 @@ impl Filesystem for Adapter {
 
     fn write(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         _fh: FileHandle,
         offset: u64,
@@ -515,13 +517,14 @@ impl Filesystem for Adapter {
         reply: ReplyWrite,
     ) {
         let written = u32::try_from(data.len()).unwrap_or(u32::MAX);
+        let pid = req.pid();
         if self.takes_long(ino) {
             let (shared, data) = (Arc::clone(&self.shared), data.to_vec());
             self.workers.run(move || {
                 answer(
                     "write",
                     reply,
-                    || shared.write(ino, offset, &data, write_flags, flags),
+                    || shared.write(ino, offset, &data, write_flags, flags, pid),
                     |reply, ()| reply.written(written),
                 );
             });
@@ -530,7 +533,10 @@ impl Filesystem for Adapter {
         answer(
             "write",
             reply,
-            || self.shared.write(ino, offset, data, write_flags, flags),
+            || {
+                self.shared
+                    .write(ino, offset, data, write_flags, flags, pid)
+            },
             |reply, ()| reply.written(written),
         );
     }
@@ -630,7 +636,7 @@ impl Filesystem for Adapter {
 
     fn setxattr(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         name: &OsStr,
         value: &[u8],
@@ -641,13 +647,14 @@ impl Filesystem for Adapter {
         let flags = XattrFlags::from_bits_retain(flags.cast_unsigned());
         let shared = Arc::clone(&self.shared);
         let (name, value) = (name.to_owned(), value.to_vec());
+        let pid = req.pid();
         self.run(ino, move || {
             answer(
                 "setxattr",
                 reply,
                 || {
                     let node = shared.node(ino)?;
-                    shared.union.setxattr(node, name.as_bytes(), &value, flags)
+                    shared.setxattr(node, name.as_bytes(), &value, flags, pid)
                 },
                 |reply, ()| reply.ok(),
             );
@@ -771,7 +778,7 @@ impl Filesystem for Adapter {
         reply: ReplyEmpty,
     ) {
         let shared = Arc::clone(&self.shared);
-        let drop_setid = loses_setid(req);
+        let (drop_setid, pid) = (loses_setid(req), req.pid());
         self.workers.run(move || {
             answer(
                 "fallocate",
@@ -779,7 +786,7 @@ impl Filesystem for Adapter {
                 || {
                     let node = shared.node(ino)?;
                     if drop_setid {
-                        shared.clear_setid(node)?;
+                        shared.clear_setid(node, pid)?;
                     }
                     shared
                         .union
@@ -829,7 +836,7 @@ impl Filesystem for Adapter {
         reply: ReplyWrite,
     ) {
         let shared = Arc::clone(&self.shared);
-        let drop_setid = loses_setid(req);
+        let (drop_setid, pid) = (loses_setid(req), req.pid());
         self.workers.run(move || {
             answer(
                 "copy_file_range",
@@ -837,7 +844,7 @@ impl Filesystem for Adapter {
                 || {
                     let (from, to) = (shared.node(ino_in)?, shared.node(ino_out)?);
                     if drop_setid {
-                        shared.clear_setid(to)?;
+                        shared.clear_setid(to, pid)?;
                     }
                     // The reply has 32 bits for the length.
                     let len = usize::try_from(len).unwrap_or(usize::MAX).min(1 << 30);

@@ -19,8 +19,8 @@ pub(super) fn may_keep_setid(header: &InHeader) -> bool {
 /// Whether a caller keeps the setgid bit of a file of this group (as seen) that is no program: by belonging to the group
 /// or by CAP_FSETID (`in_group_or_capable` in the kernel). The request does not tell of supplementary groups, so
 /// the process is asked; one that cannot be asked, being in another PID namespace, does not belong to it.
-pub(super) fn belongs(header: &InHeader, group: u32) -> bool {
-    status(header.pid).is_some_and(|status| {
+pub(super) fn belongs(pid: u32, group: u32) -> bool {
+    status(pid).is_some_and(|status| {
         effective(&status) & (1 << CAP_FSETID) != 0 || in_group(&status, group)
     })
 }
@@ -28,6 +28,11 @@ pub(super) fn belongs(header: &InHeader, group: u32) -> bool {
 /// Whether a process has CAP_FSETID in effect; a process that cannot be asked has not.
 fn has_fsetid(pid: u32) -> bool {
     status(pid).is_some_and(|status| effective(&status) & (1 << CAP_FSETID) != 0)
+}
+
+/// Whether a process is known not to have CAP_FSETID in effect.
+pub(super) fn lacks_fsetid(pid: u32) -> bool {
+    status(pid).is_some_and(|status| effective(&status) & (1 << CAP_FSETID) == 0)
 }
 
 /// What `/proc/<pid>/status` says (proc_pid_status(5)).
@@ -73,6 +78,8 @@ mod tests {
             ..InHeader::default()
         };
         let root = rustix::process::geteuid().is_root();
+        assert_eq!(lacks_fsetid(me.pid), !root);
+        assert!(!lacks_fsetid(0), "unknown");
         assert_eq!(may_keep_setid(&me), root);
         assert!(!may_keep_setid(&InHeader { uid: 1000, ..me }));
         assert!(!may_keep_setid(&InHeader { pid: 0, ..me }));

@@ -5,10 +5,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use fuser::{INodeNo, OpenFlags, WriteFlags};
+use rustix::fs::XattrFlags;
 
 use super::node_ids::NodeIds;
 use super::notifier;
-use crate::union::{Error, NodeId, Result, Union};
+use super::privilege::belongs;
+use crate::layer::stat::Kind;
+use crate::union::{Attr, Error, NodeId, Result, SetAttr, Union};
 
 /// What requests work on, wherever they are worked on.
 #[derive(Debug)]
@@ -36,9 +39,9 @@ impl Shared {
         self.ids.known(node, st_ino)
     }
 
-    /// Takes setuid and setgid from a file; the kernel goes on believing the old mode until it is told.
-    pub(super) fn clear_setid(&self, node: NodeId) -> Result<()> {
-        let cleared = self.union.clear_setid(node, &|_| true)?;
+    /// Takes setuid and setgid from a file that `pid` changes; the kernel goes on believing the old mode until it is told.
+    pub(super) fn clear_setid(&self, node: NodeId, pid: u32) -> Result<()> {
+        let cleared = self.union.clear_setid(node, &|group| belongs(pid, group))?;
         if let (true, Some(connection), Some(wire)) =
             (cleared, self.connection.get(), self.wire(node))
         {
@@ -47,7 +50,59 @@ impl Shared {
         Ok(())
     }
 
-    /// Writes, and clears setuid and setgid if the kernel says so. `open` are the flags of the program's own descriptor.
+    /// Sets attributes. A truncation or a change of owner takes setgid from a file that is no program, when the process `pid`
+    /// that asks for it is not in the file's group.
+    pub(super) fn setattr(&self, node: NodeId, set: &SetAttr, pid: u32) -> Result<Attr> {
+        const S_ISGID: u32 = 0o2000;
+        const S_IXGRP: u32 = 0o0010;
+        let chown = set.uid.or(set.gid).is_some();
+        let may_lose = set.mode.is_none() && (chown || (set.size.is_some() && set.drop_setid));
+        let before = may_lose.then(|| self.union.getattr(node)).transpose()?;
+        let attr = self.union.setattr(node, set)?;
+        match before {
+            Some(before)
+                if before.kind() != Kind::Dir
+                    && before.mode & (S_ISGID | S_IXGRP) == S_ISGID
+                    && !belongs(pid, before.gid) =>
+            {
+                let set = SetAttr {
+                    mode: Some(attr.mode & 0o7777 & !S_ISGID),
+                    ..SetAttr::default()
+                };
+                self.union.setattr(node, &set)
+            }
+            _ => Ok(attr),
+        }
+    }
+
+    /// Sets an xattr. An access ACL takes setgid from a file whose group `pid` is not in, as chmod(2) does; the short form of
+    /// SETXATTR, which is fuser's, does not say so.
+    pub(super) fn setxattr(
+        &self,
+        node: NodeId,
+        name: &[u8],
+        value: &[u8],
+        flags: XattrFlags,
+        pid: u32,
+    ) -> Result<()> {
+        const S_ISGID: u32 = 0o2000;
+        self.union.setxattr(node, name, value, flags)?;
+        if name == b"system.posix_acl_access" {
+            let attr = self.union.getattr(node)?;
+            if attr.mode & S_ISGID != 0 && !belongs(pid, attr.gid) {
+                let mode = Some(attr.mode & 0o7777 & !S_ISGID);
+                let set = SetAttr {
+                    mode,
+                    ..SetAttr::default()
+                };
+                self.union.setattr(node, &set)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes, and clears setuid and setgid if the kernel says so. `open` are the flags of the program's own descriptor,
+    /// `pid` is its process.
     pub(super) fn write(
         &self,
         ino: INodeNo,
@@ -55,10 +110,11 @@ impl Shared {
         data: &[u8],
         flags: WriteFlags,
         open: OpenFlags,
+        pid: u32,
     ) -> Result<()> {
         let node = self.node(ino)?;
         if flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID) {
-            self.clear_setid(node)?;
+            self.clear_setid(node, pid)?;
         }
         if self.writeback.load(Ordering::Relaxed) && flags.contains(WriteFlags::FUSE_WRITE_CACHE) {
             self.union.write_back(node, offset, data)

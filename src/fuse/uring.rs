@@ -28,6 +28,7 @@ use super::serve::{Outcome, Server};
 use super::watch::{Pulse, Watch};
 use crate::sync::lock;
 use crate::sys::cpu::{self, Allowed};
+use crate::sys::rest;
 use crate::sys::ring::{Arrived, Lost, Ring};
 
 /// Most threads that a queue starts with.
@@ -137,13 +138,24 @@ impl Rings {
             }
         }
         drop(reports);
+        if let Err(error) = rest::accept_nudges() {
+            log::warn!("memory is not given back: {error}");
+        }
         let watcher = ready
             .and_then(|()| all_well(&results, gates.len()))
             .and_then(|()| {
                 let (shared, server) = (Arc::clone(&shared), Arc::clone(server));
                 Builder::new()
                     .name("unionmount-load".into())
-                    .spawn(move || shared.watch.run(|queue| shared.reinforce(queue, &server)))
+                    .spawn(move || {
+                        let rest = || {
+                            shared.watch.nudge();
+                            server.union().rest();
+                            rest::trim();
+                        };
+                        let add = |queue| shared.reinforce(queue, &server);
+                        shared.watch.run(add, rest);
+                    })
             });
         let watcher = match watcher {
             Ok(watcher) => watcher,

@@ -14,9 +14,14 @@ use std::thread::{Thread, park, park_timeout};
 use std::time::Duration;
 
 use crate::sync::lock;
+use crate::sys::rest as sys;
 
 /// How often it looks while requests come: a request that is still running at the next look is long.
 const TICK: Duration = Duration::from_millis(50);
+/// How long nothing must happen before memory is given back.
+const IDLE: Duration = Duration::from_secs(1);
+/// After how little work that is not worth it: beats of all threads.
+const LITTLE: u64 = 128;
 /// How many threads of a queue should be free of long requests.
 const FREE: usize = 2;
 /// Most threads of a queue: so many requests may wait for a slow disk before others have to wait, too.
@@ -39,10 +44,18 @@ impl Pulse {
     }
 }
 
+/// A thread that serves a queue.
+#[derive(Debug)]
+struct Member {
+    queue: usize,
+    pulse: Arc<Pulse>,
+    thread: sys::Thread,
+}
+
 /// The pulses of all threads.
 #[derive(Debug, Default)]
 pub(super) struct Watch {
-    pulses: Mutex<Vec<(usize, Arc<Pulse>)>>,
+    members: Mutex<Vec<Member>>,
     /// Set while nobody looks since nothing happened; whoever works next wakes the watcher.
     asleep: AtomicBool,
     ended: AtomicBool,
@@ -50,24 +63,37 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// The pulse of one more thread of queue `queue`.
+    /// The calling thread serves queue `queue` from now on. Gives its pulse.
     pub(super) fn join(&self, queue: usize) -> Arc<Pulse> {
         let pulse = Arc::default();
-        lock(&self.pulses).push((queue, Arc::clone(&pulse)));
+        lock(&self.members).push(Member {
+            queue,
+            pulse: Arc::clone(&pulse),
+            thread: sys::Thread::current(),
+        });
         pulse
     }
 
     /// The thread is gone.
     pub(super) fn leave(&self, pulse: &Arc<Pulse>) {
-        lock(&self.pulses).retain(|(_, other)| !Arc::ptr_eq(pulse, other));
+        lock(&self.members).retain(|member| !Arc::ptr_eq(pulse, &member.pulse));
+    }
+
+    /// Interrupts all threads in their waiting, so that they give back what they need for large requests.
+    pub(super) fn nudge(&self) {
+        for member in lock(&self.members).iter() {
+            if let Err(error) = member.thread.nudge() {
+                log::debug!("wake a thread: {error}");
+            }
+        }
     }
 
     /// Regular files that were worked on lately; those that are being worked on among them.
     pub(super) fn files(&self) -> Vec<u64> {
-        let pulses = lock(&self.pulses);
-        let files = pulses
+        let members = lock(&self.members);
+        let files = members
             .iter()
-            .map(|(_, pulse)| pulse.file.load(Ordering::Relaxed));
+            .map(|member| member.pulse.file.load(Ordering::Relaxed));
         files.filter(|file| *file != 0).collect()
     }
 
@@ -101,19 +127,29 @@ impl Watch {
     }
 
     /// Looks until [`Watch::end`], and calls `add` with a queue for each thread that it needs. `add` says whether there
-    /// is one more now; when not, that queue is left alone from then on.
-    pub(super) fn run(&self, mut add: impl FnMut(usize) -> bool) {
+    /// is one more now; when not, that queue is left alone from then on. `rest` is called when there was much to do, and then
+    /// nothing for a while.
+    pub(super) fn run(&self, mut add: impl FnMut(usize) -> bool, mut rest: impl FnMut()) {
         let watcher = self.watcher.get_or_init(std::thread::current);
         debug_assert_eq!(watcher.id(), std::thread::current().id());
         let mut before = Vec::new();
         let mut given_up = Vec::new();
+        let mut rested = 0;
         while !self.ended.load(Ordering::SeqCst) {
             let now = self.look();
             let quiet = before == now && now.iter().all(|(_, beats)| beats % 2 == 0);
             if quiet {
                 self.asleep.store(true, Ordering::SeqCst);
                 // Somebody may have begun before that and not have seen it.
-                if self.look() == now && !self.ended.load(Ordering::SeqCst) {
+                let work: u64 = now.iter().map(|(_, beats)| beats).sum();
+                let nothing = || self.look() == now && !self.ended.load(Ordering::SeqCst);
+                if nothing() && work.abs_diff(rested) > LITTLE {
+                    park_timeout(IDLE);
+                    if nothing() {
+                        rest();
+                        rested = self.look().iter().map(|(_, beats)| beats).sum();
+                    }
+                } else if nothing() {
                     park();
                 }
                 self.asleep.store(false, Ordering::SeqCst);
@@ -132,11 +168,8 @@ impl Watch {
     }
 
     fn look(&self) -> Vec<(usize, u64)> {
-        let beats = |(queue, pulse): &(usize, Arc<Pulse>)| {
-            let beats = pulse.beats.load(Ordering::SeqCst);
-            (*queue, beats)
-        };
-        lock(&self.pulses).iter().map(beats).collect()
+        let beats = |member: &Member| (member.queue, member.pulse.beats.load(Ordering::SeqCst));
+        lock(&self.members).iter().map(beats).collect()
     }
 }
 
@@ -198,11 +231,14 @@ mod tests {
         std::thread::scope(|scope| {
             let pulse = watch.join(7);
             scope.spawn(|| {
-                watch.run(|queue| {
-                    let answered = watch.join(queue);
-                    asked.send((queue, Arc::strong_count(&answered))).unwrap();
-                    true
-                });
+                watch.run(
+                    |queue| {
+                        let answered = watch.join(queue);
+                        asked.send((queue, Arc::strong_count(&answered))).unwrap();
+                        true
+                    },
+                    || {},
+                );
             });
             for _ in 0..2 {
                 // Long enough to fall asleep.
@@ -214,5 +250,26 @@ mod tests {
         // One thread was kept: two others are enough, for both times.
         let asks: Vec<_> = asks.try_iter().map(|(queue, _)| queue).collect();
         assert_eq!(asks, [7, 7]);
+    }
+
+    #[test]
+    fn after_much_work_there_is_rest_once() {
+        let watch = Watch::default();
+        let (tell, told) = channel();
+        std::thread::scope(|scope| {
+            let pulse = watch.join(0);
+            scope.spawn(|| watch.run(|_| true, || tell.send(()).unwrap()));
+            let work = |times| {
+                for _ in 0..times {
+                    watch.busy(&pulse, || {});
+                }
+            };
+            work(LITTLE / 2);
+            assert!(told.recv_timeout(IDLE * 2).is_err(), "not worth it");
+            work(LITTLE);
+            assert!(told.recv_timeout(IDLE * 3).is_ok());
+            assert!(told.recv_timeout(IDLE * 2).is_err(), "once");
+            watch.end();
+        });
     }
 }

@@ -3,6 +3,9 @@
 use std::io;
 use std::ptr::{self, NonNull};
 
+/// Bytes of the smallest page that Linux has; larger ones are rounded to by the kernel.
+const PAGE: usize = 4096;
+
 /// Zeroed, page-aligned memory. Untouched pages cost nothing.
 ///
 /// It hands out a raw pointer only: who may read and write when is the owner's business.
@@ -48,6 +51,22 @@ impl Mapping {
         self.start
     }
 
+    /// Gives the memory from `offset` on back: it is zeroed, and costs nothing until it is touched again. Nobody may be
+    /// using it. `offset` is rounded up to a page.
+    pub(super) fn release(&mut self, offset: usize) {
+        let offset = offset.next_multiple_of(PAGE);
+        if let Some(len) = self.len.checked_sub(offset).filter(|len| *len > 0) {
+            // SAFETY: the range lies in the mapping, which is ours alone. Failing leaves the memory as it is.
+            unsafe {
+                libc::madvise(
+                    self.start.as_ptr().add(offset).cast(),
+                    len,
+                    libc::MADV_DONTNEED,
+                );
+            }
+        }
+    }
+
     /// Never unmaps the memory: for when the kernel may still write to it.
     pub(super) fn leak(self) {
         std::mem::forget(self);
@@ -58,5 +77,47 @@ impl Drop for Mapping {
     fn drop(&mut self) {
         // SAFETY: the range was mapped by `new`, and whoever got the pointer promised not to use it any more.
         unsafe { libc::munmap(self.start.as_ptr().cast(), self.len) };
+    }
+}
+
+/// Zeroed bytes that begin at a page, and can be given back to the system.
+#[derive(Debug)]
+pub struct Buffer(Mapping);
+
+impl Buffer {
+    /// `len` bytes, more than none. What is never touched takes no memory.
+    ///
+    /// # Errors
+    /// ENOMEM, EINVAL for a length of 0.
+    pub fn new(len: usize) -> io::Result<Self> {
+        Mapping::new(len).map(Self)
+    }
+
+    /// The bytes.
+    pub fn bytes(&mut self) -> &mut [u8] {
+        // SAFETY: the mapping is initialised (zeroed by mmap), `len` bytes long, and borrowed as long as the slice.
+        unsafe { std::slice::from_raw_parts_mut(self.0.start.as_ptr(), self.0.len) }
+    }
+
+    /// Gives the memory back: all bytes are zero again.
+    pub fn release(&mut self) {
+        self.0.release(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn what_is_released_is_zero_and_can_be_used_again() {
+        let mut buffer = Buffer::new(10_000).unwrap();
+        buffer.bytes().fill(7);
+        buffer.release();
+        assert!(buffer.bytes().iter().all(|byte| *byte == 0));
+        buffer.bytes()[9_999] = 1;
+        assert_eq!(buffer.bytes().len(), 10_000);
+        assert!(Buffer::new(0).is_err());
     }
 }

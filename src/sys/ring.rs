@@ -190,8 +190,25 @@ impl Ring {
                 None if !self.lent => {
                     return Err(Lost::Broken(io::Error::from_raw_os_error(libc::EINVAL)));
                 }
-                None => self.enter(1, self.flags).map_err(Lost::Broken)?,
+                None => {
+                    self.enter(1, self.flags).map_err(Lost::Broken)?;
+                    self.taken = self.completion();
+                    if self.taken.is_none() {
+                        self.release();
+                    }
+                }
             }
+        }
+    }
+
+    /// Gives the payload's memory back, when the wait was interrupted: there is nothing to do. The kernel copies a request
+    /// only while this thread is inside io_uring_enter(2) (`setup_defer_taskrun`), and has taken the last reply when its
+    /// command was submitted.
+    fn release(&mut self) {
+        if self.uring.submission().is_empty()
+            && let Some(memory) = &mut self.memory
+        {
+            memory.release(PAYLOAD_AT);
         }
     }
 

@@ -84,6 +84,10 @@ impl From<Errno> for Error {
 pub trait During<T> {
     /// Names the call and the entry it was about.
     fn during(self, call: &'static str, name: &[u8]) -> Result<T>;
+
+    /// The same for changes of an entry that may be immutable or append-only (chattr(1)): EPERM is an answer for the
+    /// caller then, nothing is wrong with the disk.
+    fn unless_immutable(self, call: &'static str, name: &[u8]) -> Result<T>;
 }
 
 impl<T> During<T> for rustix::io::Result<T> {
@@ -96,6 +100,13 @@ impl<T> During<T> for rustix::io::Result<T> {
                 object: is_read.then(|| name.into()),
             }
         })
+    }
+
+    fn unless_immutable(self, call: &'static str, name: &[u8]) -> Result<T> {
+        match self {
+            Err(Errno::PERM) => refuse(Errno::PERM),
+            other => other.during(call, name),
+        }
     }
 }
 
@@ -124,6 +135,8 @@ mod tests {
         let answer = failed(Errno::NOENT);
         assert!(!answer.is_failure() && answer.object.is_none());
         assert_eq!(answer.to_string(), format!("openat: {}", Errno::NOENT));
+        let immutable = Err::<(), _>(Errno::PERM).unless_immutable("unlink", b"f");
+        assert!(immutable.is_err_and(|error| error.errno() == Errno::PERM && !error.is_failure()));
         let rule = Error::rule(Errno::NOSPC);
         assert!(!rule.is_failure());
         assert_eq!(rule.to_string(), Errno::NOSPC.to_string());

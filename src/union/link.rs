@@ -112,7 +112,7 @@ impl Union {
             }
             return moved.during("rename link to", name);
         }
-        link_to(dir, name).during("link", name)?;
+        link_to(dir, name).unless_immutable("link", name)?;
         if mark == Some(Mark::Beside) {
             writable.clear_beside(dir, name);
         }

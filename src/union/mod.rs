@@ -206,6 +206,15 @@ impl Union {
         self.table.len()
     }
 
+    /// Gives back memory that was needed for more than there is now. For when there is nothing to do.
+    pub fn rest(&self) {
+        // A weak reference keeps the memory of what it refers to.
+        self.shared.retain(|_, weak| weak.strong_count() > 0);
+        self.fds.rest();
+        self.table.shrink();
+        table::shrink(&self.shared);
+    }
+
     /// The `st_ino` of a node that the transport knows.
     #[must_use]
     pub fn st_ino(&self, node: NodeId) -> Option<u64> {

@@ -130,7 +130,7 @@ impl Union {
             if removed.is_err() && mark != old_mark {
                 writable.clear_beside(dir, name);
             }
-            removed.during("unlink", name)?;
+            removed.unless_immutable("unlink", name)?;
         }
         if let Some(ino) = leaves {
             self.drop_child_origin(dir, ino);

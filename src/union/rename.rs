@@ -364,7 +364,7 @@ impl Union {
             writable.stage.discard(device);
             self.end_leaving(&from.dir);
         }
-        moved.during("rename", &from.name)?;
+        moved.unless_immutable("rename", &from.name)?;
         if let Some(device) = &leaving {
             self.finish_leaving(writable, &from.dir, &from.name, device);
         }

@@ -44,6 +44,11 @@ impl Table {
         }
     }
 
+    /// Gives back what was needed when more inodes were known.
+    pub(super) fn shrink(&self) {
+        shrink(&self.nodes);
+    }
+
     /// All inodes.
     pub(super) fn all(&self) -> Vec<Arc<Inode>> {
         self.nodes.iter().map(|node| Arc::clone(&node)).collect()
@@ -68,5 +73,13 @@ impl Table {
                 left == 0
             })
             .map(|(_, inode)| inode)
+    }
+}
+
+/// Gives back a map's memory if it has room for much more than is in it.
+pub(super) fn shrink<K: Eq + std::hash::Hash, V>(map: &DashMap<K, V>) {
+    const SMALL: usize = 4096;
+    if map.capacity() > SMALL.max(4 * map.len()) {
+        map.shrink_to_fit();
     }
 }

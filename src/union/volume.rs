@@ -108,7 +108,7 @@ impl Union {
         self.is_read_only() && self.volumes.iter().all(|volume| volume.read_only)
     }
 
-    /// Whether what is found in a directory, or is not, may change at any time (see [`super::Attr::shared`]).
+    /// Whether what is found in a directory, or is not, may change at any time (see [`super::Belief`]).
     #[must_use]
     pub fn is_shared(&self, node: NodeId) -> bool {
         self.has_volumes()

@@ -10,7 +10,7 @@ user, mountpoint, program = int(sys.argv[1]), sys.argv[2], sys.argv[3:]
 device = os.open("/dev/fuse", os.O_RDWR)
 data = f"fd={device},rootmode=40000,user_id={user},group_id={user},allow_other,default_permissions"
 libc = ctypes.CDLL(None, use_errno=True)
-if libc.mount(b"test", mountpoint.encode(), b"fuse", 0, data.encode()) != 0:
+if libc.mount(b"test", mountpoint.encode(), b"fuse.unionmount", 0, data.encode()) != 0:
     sys.exit(f"mount: {os.strerror(ctypes.get_errno())}")
 os.set_inheritable(device, True)
 os.setgroups([])

@@ -77,7 +77,7 @@ impl Server {
         let attr = self.union.getattr(NodeId(header.nodeid))?;
         Ok(attr.kind() != Kind::Dir
             && attr.mode & (S_ISGID | S_IXGRP) == S_ISGID
-            && !belongs(header, attr.gid))
+            && !belongs(header.pid, attr.gid))
     }
 
     fn clear_setgid(&self, node: NodeId, attr: &Attr) -> Result<Attr> {

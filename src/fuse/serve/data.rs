@@ -67,7 +67,7 @@ impl Server {
     fn clear_setid(&self, header: &InHeader, node: NodeId) -> Result<()> {
         let cleared = self
             .union
-            .clear_setid(node, &|group| belongs(header, group))?;
+            .clear_setid(node, &|group| belongs(header.pid, group))?;
         if let (true, Some(connection)) = (cleared, &self.connection) {
             notifier::forget_attributes(connection, node.0);
         }
