@@ -79,10 +79,12 @@ impl Watch {
         lock(&self.members).retain(|member| !Arc::ptr_eq(pulse, &member.pulse));
     }
 
-    /// Interrupts all threads in their waiting, so that they give back what they need for large requests.
+    /// Interrupts all threads in their waiting, so that they give back what they need for large requests. Not in their
+    /// work, which a slow disk would let go of with EINTR.
     pub(super) fn nudge(&self) {
         for member in lock(&self.members).iter() {
-            if let Err(error) = member.thread.nudge() {
+            let is_working = member.pulse.beats.load(Ordering::SeqCst) % 2 == 1;
+            if !is_working && let Err(error) = member.thread.nudge() {
                 log::debug!("wake a thread: {error}");
             }
         }
