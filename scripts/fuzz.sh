@@ -2,11 +2,13 @@
 # Coverage-guided fuzzing of what others may hand to us: layers as tar streams,
 # the JSON documents of images, and the -o option language.
 #
-#   scripts/fuzz.sh [--seconds N] [--jobs N] [--cache DIR] [TARGET..]
+#   scripts/fuzz.sh [--seconds N] [--jobs N] [--seed N] [--cache DIR] [TARGET..]
 #
 # TARGET       out of tar, documents, options (default: all)
 # --seconds N  how long each target runs (default 60)
 # --jobs N     how many run at a time (default 2)
+# --seed N     the seed of the first input that is made up (default: another one each
+#              time); CI has a fixed one, so that it judges the change and not the day
 # --cache DIR  where cargo-fuzz is installed, when it is not on PATH, and where all
 #              is built (default target/fuzz)
 #
@@ -14,7 +16,7 @@
 # than 1 GiB. Such an input is kept in tests/fuzz/artifacts/TARGET; copied to
 # tests/fuzz/corpus/TARGET, it is tried by every `cargo test` from then on
 # (tests/archive.rs, tests/store.rs). What else is found on the way is kept in
-# DIR/corpus, where the next run goes on.
+# DIR/corpus, where the next run without --seed goes on.
 #
 # It is built without a sanitizer: all of what is fuzzed is safe Rust, in which a
 # wrong index or a sum that overflows panics by itself, and so no nightly compiler
@@ -31,11 +33,12 @@ PATIENCE=20 MEMORY_MIB=1024
 say() { printf '%5d s  %s\n' "$SECONDS" "$*"; }
 die() { echo "fuzz: $*" >&2; exit 1; }
 
-TARGETS=() LENGTH=60 JOBS=2 CACHE=$REPO/target/fuzz
+TARGETS=() LENGTH=60 JOBS=2 SEED=0 CACHE=$REPO/target/fuzz
 while [ $# -gt 0 ]; do
 	case $1 in
 	--seconds) LENGTH=${2:?--seconds needs a number}; shift ;;
 	--jobs) JOBS=${2:?--jobs needs a number}; shift ;;
+	--seed) SEED=${2:?--seed needs a number}; shift ;;
 	--cache) CACHE=${2:?--cache needs a directory}; shift ;;
 	-h | --help) sed -n '2,/^set -e/{/^set -e/d;s/^# \{0,1\}//;p}' "$0"; exit 0 ;;
 	tar | documents | options) TARGETS+=("$1") ;;
@@ -44,6 +47,7 @@ while [ $# -gt 0 ]; do
 	shift
 done
 [[ $LENGTH =~ ^[1-9][0-9]*$ ]] || die "--seconds needs a positive number, not '$LENGTH'"
+[[ $SEED =~ ^[0-9]+$ ]] || die "--seed needs a number, not '$SEED'"
 [[ $JOBS =~ ^[1-9][0-9]*$ ]] || die "--jobs needs a positive number, not '$JOBS'"
 if [ ${#TARGETS[@]} = 0 ]; then TARGETS=(tar documents options); fi
 command -v cargo >/dev/null || die "no cargo; install Rust with https://rustup.rs first"
@@ -77,10 +81,15 @@ PROGRAMS=$(echo "$CACHE"/*-*-*/release)
 fuzz() {
 	local target=$1 log=$CACHE/$1.log artifacts=$REPO/tests/fuzz/artifacts/$1 rc=0
 	local corpus=$CACHE/corpus/$target limit=()
+	# With what earlier runs found, the same seed would be another run.
+	if [ "$SEED" != 0 ]; then
+		corpus=$CACHE/corpus.$SEED/$target
+		rm -rf "$corpus"
+	fi
 	mkdir -p "$corpus" "$artifacts"
 	# Each unknown option is compared with all that there are.
 	if [ "$target" = options ]; then limit=(-max_len=200); fi
-	"$PROGRAMS/$target" -max_total_time="$LENGTH" -timeout="$PATIENCE" -rss_limit_mb="$MEMORY_MIB" "${limit[@]}" \
+	"$PROGRAMS/$target" -seed="$SEED" -max_total_time="$LENGTH" -timeout="$PATIENCE" -rss_limit_mb="$MEMORY_MIB" "${limit[@]}" \
 		-print_final_stats=1 -artifact_prefix="$artifacts/" "$corpus" "tests/fuzz/corpus/$target" >"$log" 2>&1 || rc=$?
 	if [ "$rc" != 0 ]; then
 		tail -n 40 "$log"

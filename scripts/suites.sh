@@ -4,6 +4,7 @@
 #
 #   scripts/suites.sh [--quick] [--only SUITE].. [--transport NAME].. [--seconds N]
 #                     [--mount-program PATH] [--cache DIR] [--keep]
+#   scripts/suites.sh --install [--only SUITE].. [--cache DIR]
 #
 # --only SUITE      out of pjdfstest, fsx, stress; may be repeated
 # --quick           what CI has time for: a minute and a half after the
@@ -12,6 +13,7 @@
 #                   where it is switched on
 # --seconds N       how long each stressor runs (default 60)
 # --cache DIR       where the suites are installed (default target/suites)
+# --install         only install the suites, run nothing
 # --keep            leave the logs of a failed run where they are
 #
 # pjdfstest  each of its tests passes, fails or is skipped on the mount exactly
@@ -53,7 +55,7 @@ skip() {
 	exit 77
 }
 
-SUITES=() TRANSPORTS=() QUICK='' LENGTH=60 KEEP=''
+SUITES=() TRANSPORTS=() QUICK='' LENGTH=60 KEEP='' INSTALL=''
 PROGRAM=${UNIONMOUNT_BIN:-$REPO/target/release/unionmount}
 CACHE=$REPO/target/suites
 while [ $# -gt 0 ]; do
@@ -65,6 +67,7 @@ while [ $# -gt 0 ]; do
 	--cache) CACHE=${2:?--cache needs a directory}; shift ;;
 	--quick) QUICK=1 ;;
 	--keep) KEEP=1 ;;
+	--install) INSTALL=1 ;;
 	-h | --help) sed -n '2,/^set -e/{/^set -e/d;s/^# \{0,1\}//;p}' "$0"; exit 0 ;;
 	*) die "unknown argument '$1' (see --help)" ;;
 	esac
@@ -81,9 +84,11 @@ if [ ${#TRANSPORTS[@]} = 0 ]; then
 fi
 
 [ "$(id -u)" = 0 ] || skip "needs root"
-[ -c /dev/fuse ] || skip "/dev/fuse is missing"
-[ -x "$PROGRAM" ] || die "no such program: $PROGRAM (cargo build --release)"
-PROGRAM=$(realpath "$PROGRAM")
+if [ -z "$INSTALL" ]; then
+	[ -c /dev/fuse ] || skip "/dev/fuse is missing"
+	[ -x "$PROGRAM" ] || die "no such program: $PROGRAM (cargo build --release)"
+	PROGRAM=$(realpath "$PROGRAM")
+fi
 
 # ---------------------------------------------------------------- installation
 
@@ -124,6 +129,7 @@ if wanted pjdfstest; then install_crate pjdfstest $PJDFSTEST_VERSION; fi
 if wanted fsx; then install_crate fsx $FSX_VERSION; fi
 flock -u 8
 exec 8>&-
+if [ -n "$INSTALL" ]; then exit 0; fi
 INSTALLED=$SECONDS
 
 # ------------------------------------------------------------- mounts and users

@@ -8,12 +8,10 @@ const LATEST: &str = "latest";
 const LONGEST: usize = 512;
 /// Longest tag (distribution/reference).
 const LONGEST_TAG: usize = 128;
-/// What docker leaves out when it shows a name.
-const HUB_PREFIXES: [&str; 3] = [
-    "docker.io/library/",
-    "index.docker.io/library/",
-    "docker.io/",
-];
+/// Where docker takes a name from that names no registry.
+const HUB: &str = "docker.io/";
+/// What docker leaves out when it shows a name of one part.
+const HUB_LIBRARIES: [&str; 2] = ["docker.io/library/", "index.docker.io/library/"];
 /// The registry that podman gives to what was built here.
 pub const LOCAL: &str = "localhost/";
 
@@ -52,10 +50,7 @@ impl Reference {
         if !is_tag(tag) {
             return Err(bad("its tag is wrong"));
         }
-        let repository = HUB_PREFIXES
-            .iter()
-            .find_map(|prefix| repository.strip_prefix(prefix))
-            .unwrap_or(repository);
+        let repository = short(repository);
         let mut parts = repository.split('/');
         let first = parts.next().unwrap_or_default();
         let rest: Vec<&str> = parts.collect();
@@ -69,6 +64,12 @@ impl Reference {
             repository: repository.to_owned(),
             tag: tag.to_owned(),
         })
+    }
+
+    /// Whether it says where the image comes from.
+    #[must_use]
+    pub fn has_registry(&self) -> bool {
+        has_registry(&self.repository)
     }
 
     /// The name in an archive: what it says, or only a tag, which `repository` completes. `None` for a tag without one.
@@ -88,6 +89,24 @@ impl std::fmt::Display for Reference {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}:{}", self.repository, self.tag)
     }
+}
+
+/// Leaves out the registry that is meant when none is named, unless what is left would name another one.
+fn short(repository: &str) -> &str {
+    let mut libraries = HUB_LIBRARIES.iter();
+    let plain = libraries.find_map(|prefix| repository.strip_prefix(prefix));
+    match (plain, repository.strip_prefix(HUB)) {
+        (Some(name), _) if !name.contains('/') => name,
+        (_, Some(name)) if !has_registry(name) => name,
+        _ => repository,
+    }
+}
+
+/// Whether the first part of a name is a host, as docker tells it from a user.
+fn has_registry(repository: &str) -> bool {
+    repository
+        .split_once('/')
+        .is_some_and(|(first, _)| first.contains(['.', ':']) || first == "localhost")
 }
 
 fn is_tag(tag: &str) -> bool {
@@ -153,6 +172,12 @@ mod tests {
             ("debian:12-slim", "debian:12-slim"),
             ("docker.io/library/debian:12", "debian:12"),
             ("docker.io/team/app", "team/app:latest"),
+            // Shortened, they would be other images.
+            (
+                "docker.io/docker.io/team/app",
+                "docker.io/docker.io/team/app:latest",
+            ),
+            ("docker.io/library/a.b/app", "library/a.b/app:latest"),
             ("localhost/app:1", "localhost/app:1"),
             (
                 "reg.example:5000/team/app",
@@ -163,6 +188,7 @@ mod tests {
         ];
         for (text, expected) in table {
             assert_eq!(Reference::parse(text).unwrap().to_string(), expected);
+            assert_eq!(Reference::parse(expected).unwrap().to_string(), expected);
         }
     }
 

@@ -268,10 +268,7 @@ impl Store {
 
 /// A name as other engines take it without guessing a registry.
 fn full_name(name: &Reference) -> String {
-    let first = name.repository.split('/').next().unwrap_or_default();
-    let has_registry =
-        name.repository.contains('/') && (first.contains(['.', ':']) || first == "localhost");
-    match (has_registry, name.repository.contains('/')) {
+    match (name.has_registry(), name.repository.contains('/')) {
         (true, _) => name.to_string(),
         (false, true) => format!("docker.io/{name}"),
         (false, false) => format!("docker.io/library/{name}"),
