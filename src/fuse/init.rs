@@ -115,7 +115,8 @@ const fn ask(
 /// All that is ever asked for. INIT_EXT, MAX_PAGES, ASYNC_READ and BIG_WRITES are fuser's own wishes. Left out on purpose:
 /// REQUEST_TIMEOUT (a slow lower is no reason to abort a mount), CREATE_SUPP_GROUP (the kernel drops setgid by itself
 /// before it asks), POSIX_LOCKS and FLOCK_LOCKS (the kernel's own locks do, there being one kernel), the SPLICE flags
-/// (one copy through a warm buffer is faster than a pipe at a union's sizes), SUBMOUNTS and DAX (there are none).
+/// (measured with libfuse's passthrough_ll: 0.9 of the time of a copy for large sequential reads, 1.0 to 1.2 for random
+/// reads, 1.1 for writes), SUBMOUNTS and DAX (there are none).
 #[rustfmt::skip] // one capability, one line
 const CAPABILITIES: &[Capability] = &[
     ask("parallel_dirops", InitFlags::FUSE_PARALLEL_DIROPS, |_| true, "lookups in one directory need not wait for each other: states are locked here"),
