@@ -186,10 +186,13 @@ impl Staged {
 
     fn make(above: &Path, dir: &Path) -> Result<Self> {
         let made = make(above, &prefix(dir), |path| {
-            // Registered before it is there: an interruption may come at once.
             let place = path.to_owned();
-            DirBuilder::new().mode(0o700).create(path)?;
-            let undo = Undo::new(move || remove_dir(&place));
+            let undo = {
+                // An interruption in between would not know of it, and before it would remove what is another's.
+                let _whole = undo::hold();
+                DirBuilder::new().mode(0o700).create(path)?;
+                Undo::new(move || remove_dir(&place))
+            };
             Ok(locked(File::open(path)?, path)?.map(|lock| (undo, lock)))
         });
         let ((undo, lock), path) =
@@ -249,6 +252,8 @@ impl StagedFile {
             // Whatever others have put there under its name is neither followed nor written.
             let ((file, undo), staged) = make(above(path), &prefix(path), |staged| {
                 let place = staged.to_owned();
+                // As for a directory.
+                let whole = undo::hold();
                 let file = File::options()
                     .read(true)
                     .write(true)
@@ -257,6 +262,7 @@ impl StagedFile {
                     .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
                     .open(staged)?;
                 let undo = Undo::new(move || remove_file(&place));
+                drop(whole);
                 Ok(locked(file, staged)?.map(|file| (file, undo)))
             })?;
             (file, Some((staged, undo)))

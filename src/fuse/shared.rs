@@ -13,6 +13,10 @@ use super::privilege::belongs;
 use crate::layer::stat::Kind;
 use crate::union::{Attr, Error, NodeId, Result, SetAttr, Union};
 
+/// Mode bits (inode(7)).
+const S_ISGID: u32 = 0o2000;
+const S_IXGRP: u32 = 0o0010;
+
 /// What requests work on, wherever they are worked on.
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -53,8 +57,6 @@ impl Shared {
     /// Sets attributes. A truncation or a change of owner takes setgid from a file that is no program, when the process `pid`
     /// that asks for it is not in the file's group.
     pub(super) fn setattr(&self, node: NodeId, set: &SetAttr, pid: u32) -> Result<Attr> {
-        const S_ISGID: u32 = 0o2000;
-        const S_IXGRP: u32 = 0o0010;
         let chown = set.uid.or(set.gid).is_some();
         let may_lose = set.mode.is_none() && (chown || (set.size.is_some() && set.drop_setid));
         let before = may_lose.then(|| self.union.getattr(node)).transpose()?;
@@ -85,7 +87,6 @@ impl Shared {
         flags: XattrFlags,
         pid: u32,
     ) -> Result<()> {
-        const S_ISGID: u32 = 0o2000;
         self.union.setxattr(node, name, value, flags)?;
         if name == b"system.posix_acl_access" {
             let attr = self.union.getattr(node)?;
