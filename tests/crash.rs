@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::{Running, Stack, names, shell};
 
@@ -27,6 +27,7 @@ random.seed(int(sys.argv[1]))
 def said(*words):
     os.write(1, (' '.join(map(str, words)) + '\n').encode())
 n = 0
+said('started')
 while True:
     n += 1
     i = random.randrange(40)
@@ -100,10 +101,17 @@ fn killed_a_hundred_times_nothing_is_lost() {
         random = random
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1_442_695_040_888_963_407);
-        std::thread::sleep(Duration::from_millis(60 + (random >> 33) % 300));
+        // On a busy machine an interpreter takes longer to begin than it is let work.
+        let said = || fs::read_to_string(&log).unwrap();
+        let limit = Instant::now() + Duration::from_secs(30);
+        while said().matches("started").count() < writers.len() {
+            assert!(Instant::now() < limit, "round {round}: no writer begins");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        std::thread::sleep(Duration::from_millis(10 + (random >> 33) % 300));
         mount.kill();
         drop(writers);
-        for line in fs::read_to_string(&log).unwrap().lines() {
+        for line in said().lines().filter(|line| *line != "started") {
             gone.insert(line.replace(' ', "/"));
         }
     }
