@@ -38,13 +38,13 @@ first_lane() {
 	run_tests --test filesystems --test identities --test kernel_overlay --test kernel_stacks --test live \
 		--test posix --test stacked --test volumes
 	over fuser --test cli --test invariants --test options
-	over fuser --test losses -- --skip case_18
 }
 second_lane() {
 	over uring --test losses --test real_root --test abuse --test crash --test cli --test invariants \
 		--test options --test rootless
 	over uring --test model -- mount
 	run_tests --test archive --test check --test store
+	over fuser --test losses -- --skip case_18
 }
 apart() { unshare --mount --propagation private -- bash "$SELF" --lane "$1"; }
 
