@@ -9,7 +9,7 @@
 mod common;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -136,6 +136,62 @@ fn the_other_calls_answer_as_on_the_disk() {
         return eprintln!("skipped: fuser has no O_TMPFILE");
     }
     compare("calls");
+}
+
+/// Of what the upper has, as the disk below is mounted (`relatime`, usually); looking at a layer, or into a directory,
+/// changes nothing.
+#[test]
+fn access_times_follow_the_mount_options() {
+    need_fuse!();
+    for transport in transports() {
+        for (option, written) in [
+            ("relatime", "read"),
+            ("atime,nodiratime", "read"),
+            ("noatime", "long ago"),
+        ] {
+            let stack = Stack::new(1)
+                .option(&format!("transport={transport}"))
+                .option(option);
+            stack.file(0, "lower", "lower");
+            stack.file(0, "d/changed", "lower");
+            let names = "lower new d/changed d made";
+            let age = format!("touch -a -d @1000 {names}");
+            // The layer's own, on a disk that may write access times.
+            shell(stack.lower(0), "touch -a -d @1000 lower d");
+            let mount = stack.mount();
+            shell(
+                &mount.at,
+                "echo new >new; mkdir made; echo changed >d/changed; touch -a -d @1000 new made d/changed",
+            );
+            let look = "cat lower new d/changed >/dev/null; ls d made >/dev/null";
+            let times = |what: &str| {
+                let text = shell(stack.merged(), &format!("{what}; stat -c '%n %X' {names}"));
+                let spell = |line: &str| {
+                    let (name, time) = line.split_once(' ').unwrap();
+                    let age = if time == "1000" { "long ago" } else { "read" };
+                    format!("{name}: {age}")
+                };
+                text.lines().map(spell).collect::<Vec<_>>().join(", ")
+            };
+            let expected = format!(
+                "lower: long ago, new: {written}, d/changed: {written}, d: long ago, made: long ago"
+            );
+            assert_eq!(times(look), expected, "{option} over {transport}");
+            shell(stack.merged(), &age);
+            mount.unmount();
+            let lower = fs::metadata(stack.lower(0).join("lower")).unwrap();
+            assert_eq!(lower.atime(), 1000);
+            let mount = stack.mount();
+            // By now all of it is the upper's: touch(1) has copied it up.
+            let expected = expected.replace("lower: long ago", &format!("lower: {written}"));
+            assert_eq!(
+                times(look),
+                expected,
+                "{option} over {transport}, remounted"
+            );
+            mount.unmount();
+        }
+    }
 }
 
 /// Who drops the kernel's caches makes it forget the files of other tests, too.

@@ -7,7 +7,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File};
-use std::io::{self, ErrorKind, Write as _};
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -17,6 +17,7 @@ use rustix::fs::{FlockOperation, OFlags, flock};
 use super::durable::sync_names_in;
 use super::error::{Error, Result};
 use super::{beneath, empty};
+use crate::sys::write_behind::WriteBehind;
 use crate::undo::{self, Undo};
 
 /// How many names something under way may find taken, by commands at work or by somebody who means harm.
@@ -274,10 +275,12 @@ impl StagedFile {
         })
     }
 
-    /// The file, to be written to.
-    #[must_use]
-    pub fn file(&self) -> &File {
-        &self.file
+    /// Where the bytes are written to. Of an ordinary file the disk begins with them while more come.
+    pub fn writer(&self) -> Box<dyn Write + '_> {
+        match self.staged {
+            Some(_) => Box::new(WriteBehind::new(&self.file)),
+            None => Box::new(&self.file),
+        }
     }
 
     /// Gives it its name. From here on the command is not interrupted any more.
@@ -345,7 +348,7 @@ mod tests {
         assert!(!at(".app.unionmount-1").exists() && !at(".app.unionmount-2-1").exists());
         sweep(&at("app"));
         assert!(alive.path().exists());
-        file.file().write_all(b"new").unwrap();
+        file.writer().write_all(b"new").unwrap();
         file.publish().unwrap();
         assert_eq!(fs::read(at("app")).unwrap(), b"new");
         drop((alive, StagedFile::new(&at("app")).unwrap()));

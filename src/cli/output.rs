@@ -59,7 +59,7 @@ impl<'a> Output<'a> {
         let staged = StagedFile::new(path).map_err(failed(
             "name a file in a directory that exists and can be written",
         ))?;
-        let mut out = BufWriter::new(staged.file());
+        let mut out = BufWriter::new(staged.writer());
         let written = write(&mut out)?;
         let on_disk = failed("check the disk that it is on");
         out.flush().map_err(on_disk)?;

@@ -3,7 +3,7 @@
 //! A handle holds a node id, and is good for as long as whoever has it likes: nobody says when it is thrown away. The kernel
 //! forgets the node long before, and with it goes all that is known of it. So with `nfs_export=on` a note is kept of each
 //! node that is forgotten: its directory's node id, its name there, and the `st_ino` by which it is known again, so that it
-//! gets the node id that it had. That is some hundred bytes for each object that the mount was ever asked for, until it is
+//! gets the node id that it had. That is up to a kilobyte for each object that the mount was ever asked for, until it is
 //! removed: the reason why it is an option.
 
 use std::sync::Arc;

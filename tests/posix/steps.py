@@ -363,6 +363,26 @@ def locks_describe(top):
 
 # ------------------------------------------------------------------ the rest
 
+DEEP = ["p" * 255] * 15 + ["q" * 255]
+
+
+def reads_beside_direct_writes(path):
+    """How many of the reads, through the page cache and through a mapping, were stale."""
+    block = mmap.mmap(-1, 4096)
+    written = os.open(path, os.O_WRONLY | os.O_DIRECT)
+    read = os.open(path, os.O_RDONLY)
+    stale = 0
+    with mmap.mmap(read, 8192, prot=mmap.PROT_READ) as mapped:
+        for turn in range(1, 200):
+            block[:] = bytes([turn]) * 4096
+            os.pwrite(written, block, 4096)
+            stale += os.pread(read, 8192, 0) != bytes(4096) + block[:]
+            stale += mapped[4096:] != block[:]
+    os.close(written)
+    os.close(read)
+    return stale
+
+
 def calls_prepare(top):
     put(os.path.join(top, "file"), b"0123456789" * 1000, 0o644, 0, 0)
     put(os.path.join(top, "sparse"), b"", 0o644, 0, 0)
@@ -370,6 +390,11 @@ def calls_prepare(top):
         file.seek(1 << 20)
         file.write(b"end")
     os.symlink("l" * 4095, os.path.join(top, "longest"))
+    put(os.path.join(top, "direct"), bytes(8192))
+    # The path is as long as a call takes it; where this directory is comes on top of that.
+    for depth in range(1, len(DEEP)):
+        os.mkdir("/".join(DEEP[:depth]))
+    put("/".join(DEEP), b"deep")
     os.mkdir(os.path.join(top, "dir"))
     os.mkdir(os.path.join(top, "setgid"))
     os.chown(os.path.join(top, "setgid"), 0, GROUP)
@@ -414,6 +439,15 @@ def calls_run(top):
     for name in ("x" * 255, "x" * 256, "d" * 2000):
         print("name", len(name), outcome(lambda: os.mkdir(at(name))), outcome(lambda: os.rmdir(at(name))), outcome(lambda: os.stat(at(name))))
     print("statfs", os.statvfs(top).f_namemax)
+
+    deep = "/".join(DEEP)
+    print("path", len(deep), os.stat(deep).st_size, outcome(lambda: opened(os.O_RDWR, lambda fd: os.write(fd, b"deeper") and None)(deep)))
+    print("path", open(deep, "rb").read(), outcome(lambda: os.link(deep, "link")), outcome(lambda: os.unlink("link")), outcome(lambda: os.stat(deep + "/")))
+    print("path", outcome(lambda: os.rename(deep, deep[:-1])), outcome(lambda: os.mkdir(deep)), sorted(len(name) for name in os.listdir(os.path.dirname(deep))))
+    print("path", outcome(lambda: os.rmdir(deep)), outcome(lambda: os.unlink(deep[:-1])))
+    for depth in range(len(DEEP) - 1, 0, -1):
+        os.rmdir("/".join(DEEP[:depth]))
+    print("direct", reads_beside_direct_writes(at("direct")))
 
     # an unlinked open file
     fd = os.open(at("file"), os.O_RDWR)
