@@ -4,7 +4,7 @@
 # whole tree is compared with itself after a remount and with a plain copy on
 # the disk on which the same was done.
 #
-#   scripts/real-root.sh [--mount-program PATH] [--cache DIR] prepare|root|user|recorded
+#   scripts/real-root.sh [--mount-program PATH] [--cache DIR] prepare|root|user|recorded|recorded-user
 #
 # prepare   only build the layers (debootstrap and three layers above it)
 # root      the test as root
@@ -12,6 +12,9 @@
 # recorded  the whole root is unpacked through a mount that an ordinary user
 #           serves, who may neither give files away nor make devices, with
 #           xattr_permissions=2; compared with what was packed, and used
+# recorded-user  an ordinary user alone unpacks it with `layer apply`, mounts it
+#           in a user namespace of its own and uses it; on the disk all of it is
+#           plain files of that user
 #
 # The layers are built once and kept in DIR (default target/real-root); that
 # takes one to three minutes and needs the network, the tests themselves do
@@ -413,62 +416,6 @@ run_test() {
 	say "passed in $SECONDS s"
 }
 
-# Owners, modes and devices that the disk does not store: it is all the user's.
-run_recorded() {
-	local user=$1 found
-	mount_recorded() {
-		rm -f "$T/mount.err"
-		timeout 30 $PYTHON "$REPO/tests/identities/mount_as.py" "$user" "$T/m" "$PROGRAM" mount --lower "$T/lower" --upper "$T/upper" \
-			--work "$T/workdir" -o "xattr_permissions=2${UNIONMOUNT_TEST_TRANSPORT:+,transport=$UNIONMOUNT_TEST_TRANSPORT}" \
-			</dev/null >"$T/mount.err" 2>&1 || fail "mount: $(cat "$T/mount.err")"
-	}
-	# `user.` xattrs do not exist on symlinks: they keep the daemon's owner.
-	but_symlinks() { sed -E '/"type": "symlink"/s/"owner": "[^"]*", //' "$T/$1" >"$T/$1.but"; }
-	mkdir "$T/m" "$T/lower" "$T/upper" "$T/workdir"
-	chown "$user:$user" "$T/lower" "$T/upper" "$T/workdir"
-	tar -C "$CACHE/merged" -cf "$T/root.tar" --acls --xattrs --xattrs-include='*' --numeric-owner --sparse .
-	mount_recorded
-	tar -C "$T/m" -xpf "$T/root.tar" --warning=no-timestamp --delay-directory-restore --acls --xattrs --xattrs-include='*' --numeric-owner ||
-		fail "unpacking"
-	say "unpacked"
-	manifest unpacked "$T/m" --ino
-	unmount_union
-	found=$(find "$T/upper" ! -uid "$user" -o ! -type f ! -type d ! -type l | head -n 3)
-	[ -z "$found" ] || fail "on the disk and not the user's, or no plain file: $found"
-	mount_recorded
-	manifest remount "$T/m" --ino
-	compare "$T/unpacked" "$T/remount" || fail "the remount is not what was left"
-	drop_ino "$T/remount"
-	but_symlinks remount
-	cp "$CACHE/merged.manifest" "$T/packed"
-	but_symlinks packed
-	compare "$T/packed.but" "$T/remount.but" || fail "what was unpacked is not what was packed"
-	in_root "$T/m" bash -euc '
-		dpkg -l | grep -q "^ii  bash "
-		apt-get -q install --simulate --no-install-recommends python3-requests | grep -q "^Inst python3-requests"
-		apt-get -q install -y --no-install-recommends -o Dpkg::Options::=--force-unsafe-io python3-requests
-		python3 -c "import requests"
-		[ "$(stat -c %a:%u:%g /etc/shadow)" = 640:0:42 ]
-		! setpriv --reuid 33 --regid 33 --clear-groups cat /etc/shadow 2>/dev/null
-		setpriv --reuid 33 --regid 33 --groups 42 cat /etc/shadow >/dev/null
-		[ "$(stat -c %a:%u /usr/bin/su)" = 4755:0 ]; [ -u /opt/app/bin/suid ]
-		# A program of root with setuid is one, though on the disk it is the user'"'"'s.
-		[ "$(setpriv --reuid 33 --regid 33 --clear-groups sh -c "cp /usr/bin/id /tmp/id && id -u")" = 33 ]
-		cp /usr/bin/id /opt/id; chmod 4755 /opt/id; [ "$(setpriv --reuid 33 --regid 33 --clear-groups /opt/id -u -r)" = 33 ]
-		[ "$(setpriv --reuid 33 --regid 33 --clear-groups /opt/id -u)" = 0 ]
-		mknod /opt/null c 1 3; chown 33:8 /opt/null; [ "$(stat -c %t:%T:%u:%g /opt/null)" = 1:3:33:8 ]
-		apt-get -q remove -y python3-requests; ! python3 -c "import requests" 2>/dev/null
-	' >"$T/used" 2>&1 || { tail -n 30 "$T/used"; fail "using it"; }
-	say "used"
-	manifest used.mount "$T/m" --ino
-	unmount_union
-	mount_recorded
-	manifest used.remount "$T/m" --ino
-	compare "$T/used.mount" "$T/used.remount" || fail "the remount is not what was left"
-	unmount_union
-	say "passed in $SECONDS s"
-}
-
 # A plain copy has other inode numbers, so that they take no part there.
 drop_ino() { sed -i 's/"ino": [0-9]*, //' "$1"; }
 
@@ -518,6 +465,11 @@ if [ "${1:-}" = --inside ]; then
 	trap 'exit 1' INT TERM
 	TOOLS=$T/bin
 	cd "$T"
+	if [ "$MODE" = recorded-user ]; then
+		. "$TOOLS/real-root-recorded.sh"
+		use_recorded
+		exit 0
+	fi
 	for i in 1 2 3 4 5; do
 		mkdir "$T/l$i"
 		tar -C "$T/l$i" -xpf - --warning=no-timestamp --delay-directory-restore --acls --xattrs --xattrs-include='*' --numeric-owner <&$((i + 2))
@@ -536,13 +488,13 @@ while [ $# -gt 0 ]; do
 	case $1 in
 	--mount-program) PROGRAM=${2:?--mount-program needs a path}; shift ;;
 	--cache) CACHE=${2:?--cache needs a directory}; shift ;;
-	prepare | root | user | recorded) MODE=$1 ;;
+	prepare | root | user | recorded | recorded-user) MODE=$1 ;;
 	-h | --help) sed -n '2,/^# shellcheck/{/^# shellcheck/d;s/^# \{0,1\}//;p}' "$SELF"; exit 0 ;;
 	*) echo "real-root: unknown argument '$1' (see --help)" >&2; exit 1 ;;
 	esac
 	shift
 done
-[ -n "$MODE" ] || { echo "real-root: prepare, root, user or recorded? (see --help)" >&2; exit 1; }
+[ -n "$MODE" ] || { echo "real-root: prepare, root, user, recorded or recorded-user? (see --help)" >&2; exit 1; }
 
 [ -c /dev/fuse ] || skip "/dev/fuse is missing"
 [ "$(id -u)" = 0 ] || skip "needs root, to build the layers"
@@ -586,6 +538,7 @@ if ! id "$TEST_USER" >/dev/null 2>&1; then
 fi
 if [ "$MODE" = recorded ]; then
 	TOOLS=$REPO/scripts
+	. "$TOOLS/real-root-recorded.sh"
 	run_recorded "$(id -u "$TEST_USER")"
 	exit 0
 fi
@@ -594,17 +547,23 @@ command -v newuidmap >/dev/null || skip "newuidmap is missing (apt-get install u
 # System users get no subordinate ids from useradd by themselves.
 if ! grep -q "^$TEST_USER:" /etc/subuid; then usermod --add-subuids 2100000000-2100065535 "$TEST_USER"; fi
 if ! grep -q "^$TEST_USER:" /etc/subgid; then usermod --add-subgids 2100000000-2100065535 "$TEST_USER"; fi
-cp "$REPO/scripts/tree.py" "$REPO/scripts/real-root.expect" "$SELF" "$T/bin/"
+cp "$REPO/scripts/"{tree.py,real-root.expect,real-root-recorded.sh} "$SELF" "$T/bin/"
 chmod 755 "$T"/bin/*
 chown "$TEST_USER:" "$T"
 as_user=(runuser -u "$TEST_USER" -- unshare --user --map-root-user --map-auto --mount --propagation private --)
+inside=("${as_user[@]}" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 MODE="$MODE" T="$T" PROGRAM="$PROGRAM" STANDIN="$STANDIN"
+	UNIONMOUNT_TEST_TRANSPORT="${UNIONMOUNT_TEST_TRANSPORT:-}" bash "$T/bin/$(basename "$SELF")" --inside)
 "${as_user[@]}" true 2>"$T/err" || skip "an ordinary user gets no user namespace here: $(cat "$T/err")"
+if [ "$MODE" = recorded-user ]; then
+	. "$REPO/scripts/real-root-recorded.sh"
+	unpack_as_user
+	"${inside[@]}"
+	exit 0
+fi
 
 # A user cannot make device nodes.
 grep -v '^\["dev/' "$CACHE/merged.manifest" >"$T/merged.manifest"
 stream() { tar -C "$1" -cf - --exclude='./dev/*' --acls --xattrs --xattrs-include='*' --numeric-owner --sparse .; }
-"${as_user[@]}" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 MODE=user T="$T" PROGRAM="$PROGRAM" STANDIN="$STANDIN" \
-	UNIONMOUNT_TEST_TRANSPORT="${UNIONMOUNT_TEST_TRANSPORT:-}" \
-	bash "$T/bin/$(basename "$SELF")" --inside \
+"${inside[@]}" \
 	3< <(stream "$CACHE/layers/l1") 4< <(stream "$CACHE/layers/l2") 5< <(stream "$CACHE/layers/l3") \
 	6< <(stream "$CACHE/layers/l4") 7< <(stream "$CACHE/merged")
