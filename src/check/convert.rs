@@ -15,6 +15,7 @@ use rustix::fs::{RenameFlags, XattrFlags};
 use rustix::io::Errno;
 
 use super::marks::Marks;
+use super::names::DotNames;
 use super::users_of;
 use crate::layer::dir::Name;
 use crate::layer::mark::{
@@ -119,11 +120,23 @@ fn at<T>(call: &'static str, path: &Path, result: rustix::io::Result<T>) -> Step
 
 fn run(root: &UpperDir, to: Form) -> Step<Converted> {
     let top = Path::new("");
-    let plain_names = at("read", top, has_form_mark(root))?;
+    let names = DotNames::of(root).map_err(|(path, errno)| Trouble {
+        call: "read",
+        path,
+        errno,
+    })?;
+    if let Some(path) = &names.ordinary
+        && (to == Form::Wh || names.marks)
+    {
+        return Err(Trouble {
+            call: "keep the ordinary name",
+            path: path.clone(),
+            errno: Errno::EXIST,
+        });
+    }
+    // Towards devices they stay what they are.
+    let plain_names = at("read", top, has_form_mark(root))? || names.ordinary.is_some();
     if to == Form::Wh {
-        if plain_names {
-            refuse_plain_names(root)?;
-        }
         at("setxattr", top, forget_devices(root))?;
     }
     let device = at("stat", top, root.stat())?.dev;
@@ -411,35 +424,6 @@ fn has_form_mark(root: &UpperDir) -> rustix::io::Result<bool> {
         }
     }
     Ok(false)
-}
-
-/// EEXIST, with its path, for a name that would be taken for a mark in the other form.
-fn refuse_plain_names(root: &UpperDir) -> Step<()> {
-    let mut todo = vec![(root.clone(), PathBuf::new())];
-    while let Some((dir, path)) = todo.pop() {
-        let mut found = None;
-        let mut directories = Vec::new();
-        let read = dir.for_each(|name, kind, _| {
-            if name.starts_with(WH_PREFIX) {
-                found = Some(Name::from(name));
-            }
-            if kind == Some(Kind::Dir) {
-                directories.push(Name::from(name));
-            }
-        });
-        at("read", &path, read)?;
-        if let Some(name) = found {
-            return Err(Trouble {
-                call: "keep the ordinary name",
-                path: path.join(super::report::path_of(&name)),
-                errno: Errno::EXIST,
-            });
-        }
-        for name in directories {
-            todo.push((dir.child(&name), path.join(super::report::path_of(&name))));
-        }
-    }
-    Ok(())
 }
 
 /// Whether `trusted.` xattrs can be stored and are what the layer has: not so where kernel overlayfs wrote it with

@@ -12,12 +12,13 @@ use rustix::io::Errno;
 
 use super::convert::{Form, convert_open};
 use super::marks::Marks;
+use super::names::DotNames;
 use super::report::{Finding, Kind, path_of};
 use crate::layer::dir::UPPER;
 use crate::layer::mark::Mark;
 use crate::layer::{FdCache, LowerDir, UpperDir};
 use crate::union::audit::{Found, Oddity, mend};
-use crate::union::config::{Config, SetupError};
+use crate::union::config::{Config, SetupError, WhiteoutForm};
 use crate::union::{Recovery, Union, has_device_marks, open_root};
 
 const CACHED_FDS: usize = 256;
@@ -62,10 +63,15 @@ pub fn inspect(subject: &Subject, repair: bool) -> Result<Vec<Finding>, SetupErr
         Some(work) => look_at_work(work, recovery.as_ref(), &mut findings)?,
         None => None,
     };
+    let upper = match &subject.upper {
+        Some(path) => Some(UpperDir::root(opened(path)?, &FdCache::new(CACHED_FDS))),
+        None => None,
+    };
     let config = Config {
         lowers: subject.lowers.clone(),
         upper: subject.upper.clone(),
         read_only: true,
+        whiteout: form_of(subject, upper.as_ref())?,
         ..Config::default()
     };
     let union = Union::open(&config)?;
@@ -76,10 +82,6 @@ pub fn inspect(subject: &Subject, repair: bool) -> Result<Vec<Finding>, SetupErr
         )
     })?;
     drop(union);
-    let upper = match &subject.upper {
-        Some(path) => Some(UpperDir::root(opened(path)?, &FdCache::new(CACHED_FDS))),
-        None => None,
-    };
     for found in odd {
         let mut finding = describe(&found, subject);
         if let Some(root) = upper.as_ref().filter(|_| repair) {
@@ -99,6 +101,19 @@ pub fn inspect(subject: &Subject, repair: bool) -> Result<Vec<Finding>, SetupErr
         findings.extend(mixed_forms(path)?);
     }
     Ok(findings)
+}
+
+/// In which form the marks of the upper are read: where kernel overlayfs has files that only it can have called so, its
+/// `.wh.` names are ordinary ones.
+fn form_of(subject: &Subject, upper: Option<&UpperDir>) -> Result<WhiteoutForm, SetupError> {
+    let (Some(path), Some(root)) = (&subject.upper, upper) else {
+        return Ok(WhiteoutForm::Wh);
+    };
+    let names = DotNames::of(root).map_err(|(at, errno)| unreadable(&path.join(at), errno))?;
+    Ok(match names.ordinary {
+        Some(_) => WhiteoutForm::Auto,
+        None => WhiteoutForm::Wh,
+    })
 }
 
 fn opened(path: &Path) -> Result<OwnedFd, SetupError> {

@@ -7,6 +7,7 @@
 pub mod convert;
 pub mod inspect;
 mod marks;
+mod names;
 pub mod report;
 mod users;
 

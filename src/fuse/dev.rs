@@ -128,10 +128,10 @@ impl Dev {
     fn rest(&self) {
         let surplus = self.surplus.swap(0, Ordering::AcqRel);
         self.leaving.fetch_add(surplus, Ordering::AcqRel);
-        self.watch.nudge();
         lock(&self.threads).retain(|thread| !thread.is_finished());
         self.server.union().rest();
         rest::trim();
+        self.watch.nudge();
     }
 
     /// Whether the calling thread is one too many.
@@ -168,6 +168,7 @@ impl Dev {
                     }
                     request.release();
                     reply.release();
+                    rest::trim_own();
                 }
                 // ENOENT: the request was called off before it was read.
                 Err(Errno::AGAIN | Errno::NOENT) => {}

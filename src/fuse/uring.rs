@@ -149,9 +149,9 @@ impl Rings {
                     .name("unionmount-load".into())
                     .spawn(move || {
                         let rest = || {
-                            shared.watch.nudge();
                             server.union().rest();
                             rest::trim();
+                            shared.watch.nudge();
                         };
                         let add = |queue| shared.reinforce(queue, &server);
                         shared.watch.run(add, rest);

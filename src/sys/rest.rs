@@ -2,6 +2,9 @@
 
 use std::io;
 use std::mem::MaybeUninit;
+use std::sync::Mutex;
+
+use crate::sync::lock;
 
 /// What wakes a thread that waits for requests. It is ignored unless somebody asks for it.
 const NUDGE: i32 = libc::SIGURG;
@@ -57,12 +60,37 @@ pub fn accept_nudges() -> io::Result<()> {
     Err(io::Error::last_os_error())
 }
 
-/// Gives back to the system what the allocator keeps for later.
+/// Gives back to the system what the allocator keeps for later, but for the ends of other threads' arenas: those
+/// [`trim_own`] gives back.
 pub fn trim() {
     #[cfg(target_env = "gnu")]
     // SAFETY: it takes no pointer and may be called at any time.
     unsafe {
         libc::malloc_trim(0);
+    }
+    trim_own();
+}
+
+/// Gives back the end of the calling thread's arena. malloc_trim(3) does so for the main one only; of another one the end
+/// goes back when a large piece beside it is freed, and if it is longer than `M_TRIM_THRESHOLD`, which glibc raises to
+/// 64 MiB by itself.
+pub fn trim_own() {
+    #[cfg(target_env = "gnu")]
+    {
+        /// Large enough to be looked at when it is freed, too small for a mapping of its own.
+        const PIECE: usize = 96 * 1024;
+        /// While somebody works the end is needed again at once.
+        const AT_WORK: libc::c_int = 4 * 1024 * 1024;
+        const AT_REST: libc::c_int = 64 * 1024;
+        /// The threshold is the process's.
+        static THRESHOLD: Mutex<()> = Mutex::new(());
+        let _mine = lock(&THRESHOLD);
+        // SAFETY: mallopt takes numbers; the piece is not used between malloc and free, and free takes a null pointer.
+        unsafe {
+            libc::mallopt(libc::M_TRIM_THRESHOLD, AT_REST);
+            libc::free(std::hint::black_box(libc::malloc(PIECE)));
+            libc::mallopt(libc::M_TRIM_THRESHOLD, AT_WORK);
+        }
     }
 }
 
@@ -72,6 +100,28 @@ mod tests {
     use super::*;
     use std::io::Read;
     use std::os::fd::AsFd;
+
+    #[test]
+    #[cfg(target_env = "gnu")]
+    fn a_threads_arena_gives_its_end_back() {
+        let resident = || {
+            let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+            let line = status.lines().find(|line| line.starts_with("RssAnon"));
+            let kib = line.unwrap().split_whitespace().nth(1).unwrap();
+            kib.parse::<u64>().unwrap()
+        };
+        // In a thread, since the first one has the main arena.
+        let (full, empty) = std::thread::spawn(move || {
+            let pieces: Vec<Vec<u8>> = (0..40_000).map(|_| vec![1; 1000]).collect();
+            let full = resident();
+            drop(pieces);
+            trim_own();
+            (full, resident())
+        })
+        .join()
+        .unwrap();
+        assert!(empty + 30_000 < full, "{full} KiB, then {empty}");
+    }
 
     #[test]
     fn a_nudge_interrupts_who_waits() {

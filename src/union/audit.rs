@@ -241,7 +241,14 @@ pub fn mend(root: &UpperDir, (path, oddity): &Found) -> rustix::io::Result<bool>
             let before = dir.stat()?;
             match (mark, whiteout_name(name)) {
                 (Mark::InPlace, _) => dir.unlink(name)?,
-                (Mark::Beside, Some(mark)) => dir.unlink(&mark)?,
+                (Mark::Beside, Some(mark)) => {
+                    let stat = dir.stat_on_disk(&mark)?;
+                    // Somebody has called a file so that is worth something.
+                    if stat.kind() != Kind::File || stat.size > 0 {
+                        return Ok(false);
+                    }
+                    dir.unlink(&mark)?;
+                }
                 (Mark::Beside, None) => {}
             }
             restore_times(&dir, &before);

@@ -81,7 +81,10 @@ impl Union {
                 let plain = writable.char_marks && has_plain_names(&writable, root, path)?;
                 (Some(writable), plain)
             }
-            (Some(root), _) => (None, reads_plain_names(root)),
+            (Some(root), _) => {
+                let auto = config.whiteout == WhiteoutForm::Auto;
+                (None, reads_plain_names(root) || (auto && has_overlay_xattr(root)))
+            }
             _ => (None, false),
         };
         let (volumes, sources): (Vec<_>, Vec<_>) =
