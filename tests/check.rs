@@ -354,3 +354,79 @@ fn lower_layers_are_looked_at_and_never_written() {
         assert_eq!(run(wrong).status.code(), Some(2));
     }
 }
+
+/// Kernel overlayfs takes `.wh.` names for ordinary ones and says nowhere that it did.
+#[test]
+fn files_that_only_look_like_marks_are_kept() {
+    need_fuse!();
+    if !is_here("overlay") {
+        return eprintln!("skipped: no kernel overlayfs");
+    }
+    let stack = Stack::new(1);
+    for name in ["foo", "dir/x", "gone", "sub/s"] {
+        stack.file(0, name, "lower");
+    }
+    let disk = stack.dir.path();
+    fs::create_dir(disk.join("kernel")).unwrap();
+    let options = format!(
+        "-t overlay overlay -o lowerdir={},upperdir={},workdir={}",
+        stack.lower(0).display(),
+        stack.upper().display(),
+        stack.work().display()
+    );
+    let made = "echo precious >.wh.foo; mkdir .wh.dir; echo x >.wh.dir/x; echo zz >.wh.none; : >.wh.empty; rm gone";
+    let kernel = common::images::mount(disk, "kernel", &options);
+    shell(&kernel.at, made);
+    let before = shell(&kernel.at, TREE);
+    drop(kernel);
+    let seen_by_the_kernel = || {
+        let kernel = common::images::mount(disk, "kernel", &options);
+        shell(&kernel.at, TREE)
+    };
+    let check = |repair: &[&str]| {
+        let output = Command::new(binary())
+            .arg("check")
+            .args(repair)
+            .arg("--lower")
+            .arg(stack.lower(0))
+            .arg("--upper")
+            .arg(stack.upper())
+            .arg("--work")
+            .arg(stack.work())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+    };
+    // The kernel leaves its own in the work directory.
+    check(&["--repair"]);
+    assert_eq!(seen_by_the_kernel(), before);
+    // Towards devices they stay what they are, towards files they would be marks.
+    convert("char", &stack.upper());
+    assert_eq!(seen_by_the_kernel(), before);
+    let upper = stack.upper();
+    let refused = run(&["convert", "--to", "wh", upper.to_str().unwrap()]);
+    let told = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(1), "{told}");
+    assert!(
+        told.contains(".wh.") && told.contains("rename it"),
+        "{told}"
+    );
+    assert_eq!(seen_by_the_kernel(), before);
+    // A layer of `.wh.` marks with a file among them that is none.
+    let stack = Stack::new(2);
+    shell(
+        stack.lower(0),
+        "touch .wh.gone; echo worth >.wh.something; mkdir d",
+    );
+    let layer = stack.lower(0).to_str().unwrap();
+    for form in ["char", "wh"] {
+        let refused = run(&["convert", "--to", form, layer]);
+        let told = String::from_utf8_lossy(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(1), "{told}");
+        assert!(told.contains(".wh.something"), "{told}");
+    }
+    assert_eq!(
+        shell(stack.lower(0), "ls -A; cat .wh.something"),
+        ".wh.gone\n.wh.something\nd\nworth\n"
+    );
+}

@@ -117,6 +117,13 @@ fn a_debian_root_is_unpacked_and_used_by_an_ordinary_user() {
         // Whoever unpacks is root to the mount; the daemon is nobody special.
         shell(&at, &format!("chown 0:0 . && {unpack}"));
         assert_eq!(look(&at), expected);
+        // What changes nothing changes the ctime all the same.
+        shell(
+            &at,
+            "before=$(stat -c %z etc/passwd); sleep 0.02; chmod $(stat -c %a etc/passwd) etc/passwd
+             now=$(stat -c %z etc/passwd); test \"$before\" != \"$now\"; sleep 0.02; chown 0:0 etc/passwd
+             test \"$now\" != \"$(stat -c %z etc/passwd)\"",
+        );
         // The mode counts for those who use it, not the disk's.
         let as_33 = "setpriv --reuid 33 --regid 33 --clear-groups";
         shell(
@@ -167,6 +174,17 @@ fn without_rights_and_without_records_what_can_be_stored_is_stored() {
     std::os::unix::fs::chown(&lower, Some(5), Some(6)).unwrap();
     let _mount = mount_as_user(&stack, "whiteout=wh");
     let at = stack.merged();
+    // What stands for a device is the daemon's own, and no mode keeps it from it.
+    let whiteouts = "import ctypes, os, stat
+os.setgroups([]); os.setgid(1000); os.setuid(1000)
+libc = ctypes.CDLL(None, use_errno=True)
+open('moved', 'w').close()
+assert libc.renameat2(-100, b'moved', -100, b'new', 4) == 0, ctypes.get_errno()
+os.mknod('made', stat.S_IFCHR, 0)
+for name in ('moved', 'made'):
+    found = os.stat(name)
+    assert stat.S_ISCHR(found.st_mode) and found.st_rdev == 0, oct(found.st_mode)";
+    shell(&at, &format!("chmod 777 .; python3 -c \"{whiteouts}\""));
     // Copied up although nobody may give the copy to its owner, and made for others likewise.
     shell(
         &at,
@@ -205,7 +223,7 @@ fn ids_are_mapped_in_everything_that_carries_one() {
             |at| {
                 shell(at, "touch new; chown 100007:200050 new; setfacl -m u:0:r,g:100001:w new; mkdir d; chown 0 d; setfacl -d -m u:100002:rwx d");
                 // An id that no range has cannot be stored.
-                shell(at, &format!("{FAILS}; fails chown 42 new; fails setpriv --reuid 4242 --regid 0 --clear-groups touch d/x"));
+                shell(at, &format!("{FAILS}; fails chown 42 new; fails setpriv --reuid 4242 --regid 0 --clear-groups touch d/x; fails setfacl -m u:42:r new; fails setfacl -m g:42:r new; fails setfacl -d -m u:42:r d"));
                 shell(at, "setpriv --reuid 100003 --regid 0 --clear-groups true; chmod 777 d; setpriv --reuid 100003 --regid 200001 --clear-groups touch d/theirs");
             },
             |at| {

@@ -71,7 +71,8 @@ impl DotNames {
             if is_mark(&name, &stat) {
                 self.marks = true;
             } else {
-                self.ordinary.get_or_insert_with(|| path.join(path_of(&name)));
+                self.ordinary
+                    .get_or_insert_with(|| path.join(path_of(&name)));
                 if stat.kind() == Kind::Dir {
                     directories.push((name, Some(Kind::Dir)));
                 }

@@ -345,9 +345,15 @@ impl UpperObject {
         if self.records.is_none() {
             return Ok(false);
         }
-        let mut record = Record::of(&self.stat()?);
+        let before = Record::of(&self.stat()?);
+        let mut record = before.clone();
         change(&mut record);
-        self.record(&record)
+        let recorded = self.record(&record)?;
+        if recorded && record == before {
+            // Disks do not take note of an xattr that is set to what it is; chmod(2) and chown(2) change the ctime.
+            self.chmod_on_disk(Stat::of_fd(&self.fd)?.perm())?;
+        }
+        Ok(recorded)
     }
 
     /// Sets owner and group, by its record where the layer keeps those; `None` leaves one as it is. Of a symlink, which

@@ -115,8 +115,8 @@ impl Union {
     }
 
     pub(super) fn dir_attr(&self, inode: &Inode, state: &DirState) -> Result<Attr> {
-        if let Some(attr) = state.removed {
-            return Ok(attr);
+        if let Some(remains) = &state.removed {
+            return Ok(remains.attr);
         }
         let stat = match (&state.upper, state.lowers.first()) {
             (Some(dir), _) => {
@@ -197,9 +197,8 @@ impl Union {
                 if set.size.is_some() {
                     return refuse(Errno::ISDIR);
                 }
-                let removed = self.set_removed_dir(&mut lock(&dir.state), set);
-                if let Some(attr) = removed {
-                    return Ok(attr);
+                if let Some(remains) = &mut lock(&dir.state).removed {
+                    return Ok(remains.setattr(set));
                 }
                 self.copy_up_dir(&inode)?;
                 let mut state = lock(&dir.state);
@@ -240,23 +239,6 @@ impl Union {
                 self.file_attr(&inode, &state, None)
             }
         }
-    }
-
-    /// A removed directory is only a memory: so are changes of it.
-    fn set_removed_dir(&self, state: &mut DirState, set: &SetAttr) -> Option<Attr> {
-        let attr = state.removed.as_mut()?;
-        if let Some(mode) = set.mode {
-            attr.mode = Kind::Dir.mode_bits() | (mode & 0o7777);
-        }
-        attr.uid = set.uid.unwrap_or(attr.uid);
-        attr.gid = set.gid.unwrap_or(attr.gid);
-        if let SetTime::At(time) = set.atime {
-            attr.atime = time;
-        }
-        if let SetTime::At(time) = set.mtime {
-            attr.mtime = time;
-        }
-        Some(*attr)
     }
 
     fn stored(&self, id: Option<u32>, map: impl Fn(u32) -> Option<u32>) -> Result<Option<u32>> {

@@ -33,6 +33,8 @@ const S_ISGID: u32 = 0o2000;
 /// Our xattr that makes an empty file of the upper a character device 0/0 of the merged view: as a device it would
 /// hide what lies below. Another overlay that is stacked on this mount makes such devices for its own whiteouts.
 pub(crate) const DEVICE_XATTR: &str = "device";
+const OWNER_READS: u32 = 0o400;
+const OWNER_READS_AND_WRITES: u32 = 0o600;
 pub(super) const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
 pub(super) const ACCESS_ACL: &[u8] = b"system.posix_acl_access";
 
@@ -384,9 +386,17 @@ impl Union {
             return refuse(Errno::PERM);
         };
         let xattr = format!("{prefix}{DEVICE_XATTR}");
-        object
-            .set_xattr(xattr.as_bytes(), b"0:0", XattrFlags::empty())
-            .during("setxattr", xattr.as_bytes())
+        let set = || object.set_xattr(xattr.as_bytes(), b"0:0", XattrFlags::empty());
+        let set = match set() {
+            // An ordinary user's `user.` xattrs go by the mode of the file: this one has to be readable for the daemon.
+            Err(Errno::ACCESS) => object.stat().and_then(|stat| {
+                object.chmod(stat.perm() | OWNER_READS_AND_WRITES)?;
+                set()?;
+                object.chmod(stat.perm() | OWNER_READS)
+            }),
+            other => other,
+        };
+        set.during("setxattr", xattr.as_bytes())
     }
 
     /// Gives an object that was just made its owner, its labels, and the mode bits that making it did not give.

@@ -119,25 +119,26 @@ impl IdMaps {
     }
 
     /// Translates the ids inside the value of an xattr: those of ACLs and of file capabilities. A value of another
-    /// shape is left as it is: the file system below will refuse it.
+    /// shape is left as it is: the file system below will refuse it. An id on disk that is not mapped is seen as the
+    /// overflow id; `None` for an id that has no place on disk (the kernel refuses it with EINVAL, `posix_acl_from_xattr`).
     #[must_use]
-    pub fn translate_xattr(&self, name: &[u8], mut value: Vec<u8>, to: Side) -> Vec<u8> {
+    pub fn translate_xattr(&self, name: &[u8], mut value: Vec<u8>, to: Side) -> Option<Vec<u8>> {
         if self.users.is_identity() && self.groups.is_identity() {
-            return value;
+            return Some(value);
         }
         match name {
             b"system.posix_acl_access" | b"system.posix_acl_default" => {
-                self.translate_acl(&mut value, to);
+                self.translate_acl(&mut value, to)?;
             }
-            b"security.capability" => self.translate_capability(&mut value, to),
+            b"security.capability" => self.translate_capability(&mut value, to)?,
             _ => {}
         }
-        value
+        Some(value)
     }
 
     /// An ACL (the kernel's `posix_acl_xattr.h`): a 32-bit version, then entries of 16-bit tag, 16-bit permissions,
     /// 32-bit id, all little-endian.
-    fn translate_acl(&self, value: &mut [u8], to: Side) {
+    fn translate_acl(&self, value: &mut [u8], to: Side) -> Option<()> {
         const HEADER: usize = 4;
         const ENTRY: usize = 8;
         const ACL_USER: u16 = 0x02;
@@ -151,30 +152,32 @@ impl IdMaps {
             let id = u32::from_le_bytes([entry[4], entry[5], entry[6], entry[7]]);
             let translated = match (tag, to) {
                 (ACL_USER, Side::Seen) => self.seen_uid(id),
-                (ACL_USER, Side::Disk) => self.disk_uid(id).unwrap_or(OVERFLOW_ID),
+                (ACL_USER, Side::Disk) => self.disk_uid(id)?,
                 (ACL_GROUP, Side::Seen) => self.seen_gid(id),
-                (ACL_GROUP, Side::Disk) => self.disk_gid(id).unwrap_or(OVERFLOW_ID),
+                (ACL_GROUP, Side::Disk) => self.disk_gid(id)?,
                 _ => id,
             };
             entry[4..].copy_from_slice(&translated.to_le_bytes());
         }
+        Some(())
     }
 
     /// File capabilities (`vfs_ns_cap_data` in `linux/capability.h`): of the third revision, the last four bytes name
     /// the root of the user namespace that they count in, little-endian.
-    fn translate_capability(&self, value: &mut [u8], to: Side) {
+    fn translate_capability(&self, value: &mut [u8], to: Side) -> Option<()> {
         const SIZE: usize = 24;
         const ROOT: usize = 20;
         const REVISION: u8 = 3;
         if value.len() != SIZE || value[3] != REVISION {
-            return;
+            return Some(());
         }
         let root = u32::from_le_bytes([value[20], value[21], value[22], value[23]]);
         let root = match to {
             Side::Seen => self.seen_uid(root),
-            Side::Disk => self.disk_uid(root).unwrap_or(OVERFLOW_ID),
+            Side::Disk => self.disk_uid(root)?,
         };
         value[ROOT..].copy_from_slice(&root.to_le_bytes());
+        Some(())
     }
 }
 
@@ -256,11 +259,13 @@ mod tests {
         ];
         let translate =
             |value: &[u8], to| maps.translate_xattr(b"system.posix_acl_access", value.to_vec(), to);
-        let seen = translate(&acl, Side::Seen);
+        let seen = translate(&acl, Side::Seen).unwrap();
         assert_eq!(seen[8..12], [255; 4]);
         assert_eq!(seen[16..20], [105, 0, 0, 0]);
-        assert_eq!(translate(&seen, Side::Disk), acl);
-        assert_eq!(translate(b"odd", Side::Disk), b"odd");
+        assert_eq!(translate(&seen, Side::Disk).unwrap(), acl);
+        assert_eq!(translate(b"odd", Side::Disk).unwrap(), b"odd");
+        // An entry for somebody who has no place on the disk would be one for somebody else.
+        assert_eq!(translate(&acl, Side::Disk), None);
     }
 
     #[test]
@@ -272,7 +277,9 @@ mod tests {
             value.extend_from_slice(&root.to_le_bytes());
             value
         };
-        let translate = |value, to| maps.translate_xattr(b"security.capability", value, to);
+        let whole = |value, to| maps.translate_xattr(b"security.capability", value, to);
+        let translate = |value, to| whole(value, to).unwrap();
+        assert_eq!(whole(capability(3, 60), Side::Disk), None);
         for (disk, seen) in [(7, 107), (1000, 5), (60, OVERFLOW_ID)] {
             assert_eq!(
                 translate(capability(3, disk), Side::Seen),
@@ -285,6 +292,6 @@ mod tests {
         assert_eq!(translate(second.clone(), Side::Seen), second);
         assert_eq!(translate(capability(2, 7), Side::Seen), capability(2, 7));
         let other = maps.translate_xattr(b"user.x", capability(3, 7), Side::Seen);
-        assert_eq!(other, capability(3, 7));
+        assert_eq!(other, Some(capability(3, 7)));
     }
 }

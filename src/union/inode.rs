@@ -8,10 +8,10 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::attr::Attr;
 use super::listing::Listing;
 use super::live::LiveDir;
 use super::metacopy::Bytes;
+use super::remains::Remains;
 use super::volume::VolumeNo;
 use crate::layer::dir::{LayerNo, Name};
 use crate::layer::stat::{Birth, Kind};
@@ -91,8 +91,8 @@ pub(super) struct DirState {
     /// layers have under the name; the listing cuts them at the first opaque one.
     pub(super) lowers: Vec<LowerDir>,
     pub(super) listing: Option<Listing>,
-    /// Its last attributes, once it was removed.
-    pub(super) removed: Option<Attr>,
+    /// What is left of it, once it was removed.
+    pub(super) removed: Option<Box<Remains>>,
     /// The upper's directory is marked as holding entries with an origin.
     pub(super) impure: bool,
     /// The lower layers whose directories say that of themselves.

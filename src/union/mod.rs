@@ -39,6 +39,7 @@ mod readdir;
 #[cfg(test)]
 mod recorded;
 mod redirect;
+mod remains;
 mod remove;
 mod rename;
 mod renew;

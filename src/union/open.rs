@@ -83,7 +83,10 @@ impl Union {
             }
             (Some(root), _) => {
                 let auto = config.whiteout == WhiteoutForm::Auto;
-                (None, reads_plain_names(root) || (auto && has_overlay_xattr(root)))
+                (
+                    None,
+                    reads_plain_names(root) || (auto && has_overlay_xattr(root)),
+                )
             }
             _ => (None, false),
         };

@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use super::error::{During, Error, Result, refuse};
 use super::inode::{DirState, FileNode, FileState, Inode, NodeId, Real};
 use super::listing::Listing;
+use super::remains::bury;
 use super::{Union, Writable};
 use crate::layer::UpperDir;
 use crate::layer::dir::Name;
@@ -214,9 +215,9 @@ impl Union {
                 if !gone.listing.as_ref().is_some_and(Listing::is_empty) {
                     return refuse(Errno::NOTEMPTY);
                 }
-                let last = self.dir_attr(&inode, &gone)?;
+                let remains = self.remains_of(&inode, &gone)?;
                 let trash = self.rmdir_locked(writable, &mut state, &dir, name)?;
-                bury(&mut gone, last);
+                bury(&mut gone, remains);
                 trash
             };
             if let Some(trash) = trash {
@@ -322,18 +323,6 @@ fn take_away(writable: &Writable, dir: &UpperDir, name: &[u8]) -> Result<Option<
     dir.rename(name, writable.stage.dir(), &trash, RenameFlags::NOREPLACE)
         .during("rename to work directory", name)?;
     Ok(Some(trash))
-}
-
-/// What is left of a directory when it was removed: its last attributes, for those who still hold it.
-pub(super) fn bury(state: &mut DirState, mut last: super::Attr) {
-    last.nlink = 0;
-    state.removed = Some(last);
-    if let Some(upper) = state.upper.take() {
-        upper.set_gone();
-    }
-    state.lowers.clear();
-    state.live = None;
-    state.listing = Some(Listing::default());
 }
 
 /// Whether the type of a rename's target fits its source (rename(2)).

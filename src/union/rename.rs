@@ -27,7 +27,8 @@ use super::listing::Listing;
 use super::moving::{
     End, dir_of, lift_upper, move_entry, move_link, put_upper, settle, swap_entries, take_upper,
 };
-use super::remove::{bury, check_types};
+use super::remains::bury;
+use super::remove::check_types;
 use super::stack::Redirect;
 use super::{Caller, New, Union, Writable};
 use crate::layer::dir::Name;
@@ -292,7 +293,7 @@ impl Union {
             self.mark_impure(writable, &to.dir, parents.to())?;
         }
         let mut mark_to = before_to.mark;
-        let mut dead_dir = match target.filter(|target| target.kind == Kind::Dir) {
+        let dead_dir = match target.filter(|target| target.kind == Kind::Dir) {
             Some(target) => {
                 let Some(mut state) = target.lock_dir() else {
                     return refuse(Errno::NOTDIR);
@@ -301,7 +302,7 @@ impl Union {
                 if !state.listing.as_ref().is_some_and(Listing::is_empty) {
                     return refuse(Errno::NOTEMPTY);
                 }
-                let last = self.dir_attr(target, &state)?;
+                let remains = self.remains_of(target, &state)?;
                 if let Some(upper) = state.upper.clone() {
                     if before_to.covers {
                         // From here on its own marks are not needed to hide what lies below.
@@ -314,7 +315,7 @@ impl Union {
                     }
                     self.clear_marks_in(writable, &upper)?;
                 }
-                Some((state, last))
+                Some((state, remains))
             }
             None => None,
         };
@@ -382,9 +383,10 @@ impl Union {
         if mark_to == Some(Mark::Beside) {
             writable.clear_beside(&to.dir, &to.name);
         }
-        if let Some((state, last)) = &mut dead_dir {
-            bury(state, *last);
-        }
+        let buried = dead_dir.map(|(mut state, remains)| {
+            bury(&mut state, remains);
+            state
+        });
         if let Some(state) = files.target() {
             state.drop_link(to.parent, &to.name);
         }
@@ -392,7 +394,7 @@ impl Union {
             move_link(state, from, to);
         }
         drop(files);
-        drop(dead_dir);
+        drop(buried);
         settle(source, to);
         let mark_from = match (before_from.covers, in_place && leaving.is_none()) {
             _ if leaving.is_some() => before_from.mark,

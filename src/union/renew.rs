@@ -209,7 +209,7 @@ impl Union {
             return;
         };
         let state = &mut *state;
-        let (None, Some(live)) = (state.removed, &mut state.live) else {
+        let (None, Some(live)) = (&state.removed, &mut state.live) else {
             return;
         };
         let known = state.lowers.len() + live.covered.len();

@@ -21,7 +21,7 @@ use super::inode::{DirState, Inheritance, Inode, Real};
 use super::lookup::{Child, Instance};
 use super::moving::{End, dir_of, move_entry, move_link, settle, swap_entries};
 use super::readdir::DirEntry;
-use super::remove::bury;
+use super::remains::bury;
 use super::volume::VolumeNo;
 use super::{Caller, Entry, NAME_MAX, New, Union};
 use crate::layer::dir::Name;
@@ -262,9 +262,9 @@ impl Union {
                     return refuse(Errno::NOTDIR);
                 };
                 // Before anything is removed: what fails then has changed nothing.
-                let last = self.dir_attr(&inode, &gone)?;
+                let remains = self.remains_of(&inode, &gone)?;
                 dir.rmdir(name).during("rmdir", name)?;
-                bury(&mut gone, last);
+                bury(&mut gone, remains);
             }
             (true, _) => return refuse(Errno::NOTDIR),
             (false, Kind::Dir) => return refuse(Errno::ISDIR),
@@ -381,11 +381,11 @@ impl Union {
             return Ok(());
         }
         let replaced = target.filter(|_| !flags.contains(RenameFlags::NOREPLACE));
-        let mut dead_dir = match replaced.filter(|target| target.kind == Kind::Dir) {
+        let dead_dir = match replaced.filter(|target| target.kind == Kind::Dir) {
             Some(target) => match target.lock_dir() {
                 Some(state) => {
-                    let last = self.dir_attr(target, &state)?;
-                    Some((state, last))
+                    let remains = self.remains_of(target, &state)?;
+                    Some((state, remains))
                 }
                 None => None,
             },
@@ -398,9 +398,10 @@ impl Union {
             self.keep_alive(target, file, state, to.parent, &to.name, &to.dir)?;
         }
         move_entry(source, from, to, flags).during(during, &from.name)?;
-        if let Some((state, last)) = &mut dead_dir {
-            bury(state, *last);
-        }
+        let buried = dead_dir.map(|(mut state, remains)| {
+            bury(&mut state, remains);
+            state
+        });
         if let Some(state) = files.target() {
             state.drop_link(to.parent, &to.name);
         }
@@ -408,7 +409,7 @@ impl Union {
             move_link(state, from, to);
         }
         drop(files);
-        drop(dead_dir);
+        drop(buried);
         settle(source, to);
         Ok(())
     }

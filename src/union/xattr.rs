@@ -15,7 +15,8 @@ use super::acl::Acl;
 use super::create::{ACCESS_ACL, DEFAULT_ACL};
 use super::error::{During, Result, refuse};
 use super::idmap::Side;
-use super::inode::{Inode, Node, NodeId, Real};
+use super::inode::{DirState, Inode, Node, NodeId, Real};
+use super::remains::Remains;
 use crate::layer::stat::Kind;
 use crate::layer::upper::UpperObject;
 use crate::layer::xattr::{SIZE_MAX, XattrPath};
@@ -41,6 +42,22 @@ fn without_acls(list: &[u8]) -> Vec<u8> {
     others.flatten().copied().collect()
 }
 
+/// Where the xattrs of a directory are that has a name.
+fn xattr_path_of(state: &DirState) -> Result<Option<XattrPath>> {
+    let path = match (&state.removed, &state.upper, state.lowers.first()) {
+        (Some(_), ..) | (None, None, None) => return Ok(None),
+        (None, Some(dir), _) => dir.xattrs(),
+        (None, None, Some(dir)) => dir.xattrs(),
+    };
+    path.map(Some).during("open directory", b".")
+}
+
+/// Does something with what is left of a directory; `None` when it is there.
+fn on_remains<T>(inode: &Inode, work: impl FnOnce(&mut Remains) -> Result<T>) -> Option<Result<T>> {
+    let mut state = inode.lock_dir()?;
+    state.removed.as_deref_mut().map(work)
+}
+
 impl Union {
     fn check_xattr_name(&self, name: &[u8]) -> Result<()> {
         let known = is_acl(name) || NAMESPACES.iter().any(|space| name.starts_with(space));
@@ -55,17 +72,7 @@ impl Union {
 
     fn xattr_path(&self, inode: &Inode) -> Result<Option<XattrPath>> {
         let path = match &inode.node {
-            Node::Dir(dir) => {
-                let state = lock(&dir.state);
-                if state.removed.is_some() {
-                    return Ok(None);
-                }
-                match (&state.upper, state.lowers.first()) {
-                    (Some(dir), _) => dir.xattrs(),
-                    (None, Some(dir)) => dir.xattrs(),
-                    (None, None) => return Ok(None),
-                }
-            }
+            Node::Dir(dir) => return xattr_path_of(&lock(&dir.state)),
             Node::File(file) if inode.volume.is_some() => {
                 return Ok(Some(self.object_of(inode, &lock(&file.state))?.xattrs()));
             }
@@ -87,24 +94,40 @@ impl Union {
         if known & NONE != 0 {
             return refuse(Errno::NODATA);
         }
+        if let Some(value) = on_remains(&inode, |remains| remains.getxattr(name)) {
+            return value;
+        }
         let Some(path) = self.xattr_path(&inode)? else {
             return refuse(Errno::NODATA);
         };
-        if self.has_plain_names(&inode) {
+        self.shown_xattr(&inode, &path, name, known)
+    }
+
+    /// Of what is behind an inode, the value of an xattr; `known` is what was known before about there being any.
+    fn shown_xattr(
+        &self,
+        inode: &Inode,
+        path: &XattrPath,
+        name: &[u8],
+        known: u64,
+    ) -> Result<Vec<u8>> {
+        if self.has_plain_names(inode) {
             let value = path.get_opt(name).during("getxattr", name)?;
             return value.map_or_else(|| refuse(Errno::NODATA), Ok);
         }
         // A copy carries its origin, and is asked for its capabilities as often as others.
-        let held = held(&path, name).during("listxattr", b".")?;
+        let held = held(path, name).during("listxattr", b".")?;
         if !held.any {
-            self.note_no_xattrs(&inode, known);
+            self.note_no_xattrs(inode, known);
             return refuse(Errno::NODATA);
         }
         let stored = held.stored(name);
         match path.get_opt(&stored).during("getxattr", name)? {
-            Some(value) => Ok(self
-                .ids_of(inode.volume)
-                .translate_xattr(name, value, Side::Seen)),
+            Some(value) => {
+                let ids = self.ids_of(inode.volume);
+                let seen = ids.translate_xattr(name, value, Side::Seen);
+                seen.map_or_else(|| refuse(Errno::NODATA), Ok)
+            }
             None => refuse(Errno::NODATA),
         }
     }
@@ -157,11 +180,19 @@ impl Union {
         if known & NONE != 0 {
             return Ok(Vec::new());
         }
+        if let Some(names) = on_remains(&inode, |remains| Ok(remains.listxattr())) {
+            return names;
+        }
         let Some(path) = self.xattr_path(&inode)? else {
             return Ok(Vec::new());
         };
+        self.shown_names(&inode, &path, known)
+    }
+
+    /// Of what is behind an inode, the names of the xattrs that are shown.
+    fn shown_names(&self, inode: &Inode, path: &XattrPath, known: u64) -> Result<Vec<u8>> {
         let list = path.list().during("listxattr", b".")?;
-        if self.has_plain_names(&inode) {
+        if self.has_plain_names(inode) {
             return Ok(if self.no_acl {
                 without_acls(&list)
             } else {
@@ -191,9 +222,30 @@ impl Union {
         }
         // Where ACLs are not offered, one that is there can be neither read nor set.
         if names.is_empty() {
-            self.note_no_xattrs(&inode, known);
+            self.note_no_xattrs(inode, known);
         }
         Ok(names)
+    }
+
+    /// All xattrs of a directory whose state is locked, as they are shown.
+    pub(super) fn xattrs_of_dir(
+        &self,
+        inode: &Inode,
+        state: &DirState,
+    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+        let known = inode.xattrs.load(Ordering::Acquire);
+        if self.no_xattrs || known & NONE != 0 {
+            return Ok(Vec::new());
+        }
+        let Some(path) = xattr_path_of(state)? else {
+            return Ok(Vec::new());
+        };
+        let names = self.shown_names(inode, &path, known)?;
+        names
+            .split(|byte| *byte == 0)
+            .filter(|name| !name.is_empty())
+            .map(|name| Ok((name.to_vec(), self.shown_xattr(inode, &path, name, known)?)))
+            .collect()
     }
 
     /// Sets an xattr. Errors: EEXIST and ENODATA by `flags`, ERANGE for a name that is too long, E2BIG,
@@ -214,9 +266,15 @@ impl Union {
         }
         let inode = self.table.get(node)?;
         self.check_writable(&inode)?;
+        if let Some(set) = on_remains(&inode, |remains| remains.setxattr(name, value, flags)) {
+            inode.xattrs.fetch_and(!NONE, Ordering::AcqRel);
+            return set;
+        }
         let object = self.upper_object(&inode)?;
         let ids = self.ids_of(inode.volume);
-        let value = ids.translate_xattr(name, value.to_vec(), Side::Disk);
+        let Some(value) = ids.translate_xattr(name, value.to_vec(), Side::Disk) else {
+            return refuse(Errno::INVAL);
+        };
         // ENOSPC: so ext4 says that an inode has no room for more xattrs.
         let set_on_disk = |stored: &[u8]| match object.set_xattr(stored, &value, flags) {
             Err(Errno::NOSPC) => refuse(Errno::NOSPC),
@@ -293,6 +351,12 @@ impl Union {
         self.check_xattr_name(name)?;
         let inode = self.table.get(node)?;
         self.check_writable(&inode)?;
+        if let Some(removed) = on_remains(&inode, |remains| remains.removexattr(name)) {
+            return match removed {
+                Err(error) if error.errno() == Errno::NODATA && is_acl(name) => Ok(()),
+                removed => removed,
+            };
+        }
         // Nothing to remove is no reason to copy a file up.
         let has = match self.xattr_path(&inode)? {
             Some(path) if self.has_plain_names(&inode) => {

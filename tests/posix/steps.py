@@ -466,8 +466,15 @@ def calls_run(top):
 
     # a removed directory
     os.mkdir(at("gone"))
+    os.setxattr(at("gone"), "user.kept", b"kept")
+    os.setxattr(at("gone"), "user.removed", b"")
     fd = os.open(at("gone"), os.O_RDONLY)
     os.rmdir(at("gone"))
+    os.setxattr(fd, "user.new", b"new")
+    os.removexattr(fd, "user.removed")
+    print("removed", {name: os.getxattr(fd, name) for name in sorted(os.listxattr(fd)) if name.startswith("user.")},
+          outcome(lambda: os.setxattr(fd, "user.kept", b"", os.XATTR_CREATE)), outcome(lambda: os.setxattr(fd, "user.none", b"", os.XATTR_REPLACE)),
+          outcome(lambda: os.removexattr(fd, "user.removed")), outcome(lambda: os.getxattr(fd, "user.removed")))
     print("removed", os.fstat(fd).st_nlink in (0, 1), os.listdir(fd), outcome(lambda: os.mkdir("x", dir_fd=fd)), outcome(lambda: os.stat("x", dir_fd=fd)))
     os.close(fd)
 
