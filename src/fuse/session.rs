@@ -314,8 +314,14 @@ fn session_config(settings: &Settings, read_only: bool) -> Config {
         dirsync,
     } = settings.flags;
     let choose = |set, yes, no| if set { yes } else { no };
-    options.push(choose(dev, MountOption::Dev, MountOption::NoDev));
-    options.push(choose(suid, MountOption::Suid, MountOption::NoSuid));
+    // fusermount3(1) gives these to nobody, and complains when it is asked.
+    let trusted = rustix::process::geteuid().is_root();
+    options.push(choose(dev && trusted, MountOption::Dev, MountOption::NoDev));
+    options.push(choose(
+        suid && trusted,
+        MountOption::Suid,
+        MountOption::NoSuid,
+    ));
     options.push(choose(exec, MountOption::Exec, MountOption::NoExec));
     if noatime {
         options.push(MountOption::NoAtime);
@@ -360,8 +366,11 @@ fn allows_others(wish: AllowOther) -> bool {
 
 fn cannot_mount(mountpoint: &Path, error: &io::Error) -> SetupError {
     let text = error.to_string();
-    // fusermount3's own message ends with a line break and starts with its name.
-    let text = text.trim().lines().next().unwrap_or("unknown error");
+    // fusermount3's own message ends with a line break and starts with its name. What it ignores is not why it failed.
+    let mut lines = text.trim().lines();
+    let text = lines
+        .find(|line| !line.contains(" ignored"))
+        .unwrap_or("unknown error");
     let cure = if text.contains("user_allow_other") {
         "mount without allow_other, or ask root to set user_allow_other in /etc/fuse.conf"
     } else {

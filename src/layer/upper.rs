@@ -346,7 +346,7 @@ impl UpperObject {
             return Ok(false);
         }
         let before = Record::of(&self.stat()?);
-        let mut record = before.clone();
+        let mut record = before;
         change(&mut record);
         let recorded = self.record(&record)?;
         if recorded && record == before {

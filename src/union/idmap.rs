@@ -192,6 +192,7 @@ pub enum Side {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn maps(ranges: &[(u32, u32, u32)]) -> IdMaps {
