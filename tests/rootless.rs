@@ -135,3 +135,56 @@ fn an_ordinary_user_mounts_in_a_user_namespace() {
     let home = Home::new();
     home.run(&["unshare", "-Urm"], LIFE);
 }
+
+/// An overlay whose upper is on a mount of ours, all of it of one user: what the inner one made is there after a remount
+/// of either, and the outer one takes none of its marks for its own. `$INNER` names the inner one.
+const STACKED: &str = r#"
+set -eu
+outer() { $B mount $O -o whiteout=char --lower l --upper u --work w m; }
+inner() {
+	options="lowerdir=base,upperdir=m/up,workdir=m/work"
+	case $INNER in
+	kernel) mount -t overlay overlay -o "$options,userxattr" in ;;
+	fuse-overlayfs) fuse-overlayfs -o "$options" in ;;
+	*) $B mount $O -o "whiteout=$INNER" --lower base --upper m/up --work m/work in ;;
+	esac
+}
+down() {
+	case $INNER in kernel) umount in ;; fuse-overlayfs) fusermount3 -u in 2>/dev/null || umount in ;; *) $B umount in ;; esac
+	for i in $(seq 100); do pgrep -f "in$" >/dev/null || break; sleep 0.05; done
+	$B umount m
+	for i in $(seq 100); do mountpoint -q m || break; sleep 0.05; done
+}
+seen() { (cd in; find . ! -name . -printf '%P %y %m %s %l\n' | sort; cat f d/kept n/new); }
+mkdir -p l/up l/work u w m in base/d/sub base/gone base/moved; echo f >base/f; echo x >base/gone/x; echo kept >base/d/kept
+echo y >base/d/sub/y; echo z >base/moved/z; echo lower >l/file
+outer; inner
+rm in/d/sub/y; rm -r in/gone; mkdir in/gone; echo more >>in/f; mkdir in/n; echo new >in/n/new; setfattr -n user.a -v b in/f
+mv in/n/new in/n/newer; ln in/n/newer in/n/new; chmod 640 in/f; touch in/gone/again; rm in/gone/again; mkfifo in/p; ln -s f in/l
+rm -r in/moved
+before=$(seen)
+echo "$before" | grep -q '^gone d' && ! echo "$before" | grep -q 'gone/x\|sub/y\|^moved'
+down; outer; inner
+test "$(seen)" = "$before"
+test "$(getfattr --only-values -n user.a in/f)" = b
+# The outer one shows no more than what was put there.
+test "$(cat m/file)" = lower
+rm -r in/gone; test ! -e in/gone; down
+"#;
+
+#[test]
+fn overlays_stack_in_a_user_namespace() {
+    if !users_may_mount() {
+        return;
+    }
+    for inner in ["wh", "char", "kernel", "fuse-overlayfs"] {
+        let installed = Command::new("which").arg(inner).output().unwrap();
+        if inner == "fuse-overlayfs" && !installed.status.success() {
+            eprintln!("skipped: no fuse-overlayfs");
+            continue;
+        }
+        let home = Home::new();
+        let script = format!("INNER={inner}{STACKED}");
+        home.run(&["unshare", "-Urm"], &script);
+    }
+}
