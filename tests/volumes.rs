@@ -114,6 +114,29 @@ fn two_mounts_and_the_host_see_the_same_at_once() {
     assert_eq!(shell(stack.upper(), "find . -mindepth 1"), "./data\n");
 }
 
+/// As two bind mounts of one directory: who copies or moves a file onto itself is told so, and loses nothing.
+#[test]
+fn one_volume_at_two_places_has_each_file_once() {
+    need_fuse!();
+    let stack = stack_with_volume();
+    let vol = stack.dir.path().join("vol");
+    fs::create_dir(vol.join("sub")).unwrap();
+    fs::write(vol.join("sub/g"), "two").unwrap();
+    let again = format!("volume={}:/again", vol.display());
+    let sub = format!("volume={}:/sub", vol.join("sub").display());
+    let stack = stack.option(&again).option(&sub);
+    let mount = stack.mount();
+    let told = shell(
+        &mount.at,
+        "for pair in 'data/f again/f' 'data/sub/g sub/g' 'again/sub/g sub/g'; do
+            for command in cp mv; do ! $command $pair 2>&1; done | grep -c 'are the same file'
+            stat -c %i $pair | uniq | wc -l
+        done; test data -ef again; test data/sub -ef sub; ! test data/f -ef data/sub/g; cat data/f sub/g",
+    );
+    assert_eq!(told, "2\n1\n".repeat(3) + "onetwo");
+    mount.unmount();
+}
+
 #[test]
 fn everything_works_in_a_volume_that_works_on_its_disk() {
     need_fuse!();

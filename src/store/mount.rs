@@ -138,9 +138,9 @@ impl Store {
         }
         let in_use = super::lock::is_locked(&self.paths.container(&container.id))?;
         let place = container.mountpoint.as_deref().unwrap_or(&merged);
-        let is_here = [place, &merged]
-            .into_iter()
-            .find(|place| mountinfo::at(mounts, place).is_some_and(Mount::is_ours));
+        let is_here = [place, &merged].into_iter().find(|place| {
+            mountinfo::at(mounts, place).is_some_and(|mount| is_of(mount, &container.id))
+        });
         Ok(match (is_here, in_use) {
             (Some(place), true) => Status::Mounted(place.to_owned()),
             (Some(place), false) => Status::Dead(place.to_owned()),
@@ -148,6 +148,13 @@ impl Store {
             (None, false) => Status::Idle,
         })
     }
+}
+
+/// Whether a mount is that of a container: at its mountpoint something else may be mounted by now.
+fn is_of(mount: &Mount, id: &str) -> bool {
+    let source = mount.source.as_str();
+    let named = source.rsplit(['/', ':']).next();
+    mount.is_ours() && named == Some(id)
 }
 
 /// The mounts of this process.

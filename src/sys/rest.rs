@@ -115,7 +115,7 @@ mod tests {
             let pieces: Vec<Vec<u8>> = (0..40_000).map(|_| vec![1; 1000]).collect();
             let full = resident();
             drop(pieces);
-            trim_own();
+            trim();
             (full, resident())
         })
         .join()

@@ -15,7 +15,6 @@ use rustix::io::Errno;
 
 use super::config::{self, SetupError};
 use super::error::{Error, Result, refuse};
-use super::identity::of_volume;
 use super::inode::{Inode, Place, Real};
 use super::volume::{MountPoint, Volume, VolumeNo, layer_of};
 use super::{Caller, New, Union};
@@ -188,7 +187,7 @@ impl Union {
             self.new_file_node(Real::Orphan(dir.wrap(fd)))
         };
         let volume = Some((no, source.birth));
-        self.new_inode(volume, of_volume(no, 0, source.ino), source.kind, node)
+        self.new_inode(volume, self.ino_in(no, source.ino), source.kind, node)
     }
 
     /// The directory and the name of a target, made if need be. Symlinks are followed inside the union, and `..` leads to

@@ -5,7 +5,7 @@
 //! | made in the upper | its inode number on the upper's disk |
 //! | in a lower layer | layer number counted from the oldest, and its inode number there |
 //! | copied up from a lower layer | what it was below; remembered in an xattr of the copy |
-//! | in a volume | the volume's number, and its inode number there |
+//! | in a volume | the number of the first volume on its disk, and its inode number there |
 //!
 //! The layer's number is part of it because layers may share inodes (stores that link equal files together)
 //! and may lie on different disks. It counts from the oldest layer so that a new layer on top changes nothing.
@@ -32,8 +32,8 @@ pub fn of_lower(layer: LayerNo, lowers: usize, ino: u64) -> u64 {
     compose(from_oldest as u64, ino)
 }
 
-/// The `st_ino` of an object of a volume: its number takes the place of a layer's, counted down from the largest. `dev` is
-/// 0 on the disk of the volume itself, and the device of another one that is mounted in it.
+/// The `st_ino` of an object of a volume: the volume's number takes the place of a layer's, counted down from the largest.
+/// `dev` is 0 on the disk of the volume itself, and the device of another one that is mounted in it.
 #[must_use]
 pub fn of_volume(volume: u16, dev: u64, ino: u64) -> u64 {
     let layer = (1 << LAYER_BITS) - 1 - u64::from(volume);

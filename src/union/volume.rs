@@ -14,7 +14,7 @@
 //! Owners, modes and types are the disk's. The xattrs that keep them in a layer (`record.rs`) say nothing here: whoever
 //! owns the directory could write them, and so make setuid programs of root and devices.
 //!
-//! `st_ino` is a number of the volume's own ([`super::identity::of_volume`]). The mappings of owners are the layers', for
+//! `st_ino` is a number of the disk's own ([`super::identity::of_volume`]). The mappings of owners are the layers', for
 //! they say how those were unpacked; only what squashes all owners into one holds here, too.
 
 use std::os::fd::OwnedFd;
@@ -186,13 +186,24 @@ impl Union {
     }
 
     /// The `st_ino` of an object of a volume.
-    pub(super) fn volume_ino(&self, volume: VolumeNo, stat: &Stat) -> u64 {
-        let dev = self
-            .volumes
-            .get(usize::from(volume))
-            .filter(|root| root.dev != stat.dev)
-            .map_or(0, |_| stat.dev);
-        of_volume(volume, dev, stat.ino)
+    pub(super) fn volume_ino(&self, stat: &Stat) -> u64 {
+        self.ino_on(stat.dev, stat.ino)
+    }
+
+    /// The `st_ino` of an object of a disk that volumes are on. Where one disk is shown at several places, what is at several
+    /// of them is one object to programs, as with bind mounts: mv(1) of a file onto itself would remove it.
+    pub(super) fn ino_on(&self, dev: u64, ino: u64) -> u64 {
+        let first = self.volumes.iter().position(|volume| volume.dev == dev);
+        match first.and_then(|first| VolumeNo::try_from(first).ok()) {
+            Some(first) => of_volume(first, 0, ino),
+            None => of_volume(0, dev, ino),
+        }
+    }
+
+    /// The same of an object on the disk of a volume's root.
+    pub(super) fn ino_in(&self, volume: VolumeNo, ino: u64) -> u64 {
+        let root = self.volumes.get(usize::from(volume));
+        self.ino_on(root.map_or(0, |root| root.dev), ino)
     }
 
     /// When an object of a volume was made, where that says which one it is.
@@ -204,8 +215,7 @@ impl Union {
     /// Whether what the disk has now is what an inode of a volume stands for.
     pub(super) fn stands_for(&self, inode: &Inode, stat: &Stat) -> bool {
         inode.volume.is_some_and(|volume| {
-            self.volume_ino(volume, stat) == inode.st_ino
-                && inode.birth.agrees(self.birth_of(volume, stat))
+            self.volume_ino(stat) == inode.st_ino && inode.birth.agrees(self.birth_of(volume, stat))
         })
     }
 
@@ -214,7 +224,6 @@ impl Union {
         let Some(dir) = state.upper.clone() else {
             return Ok(None);
         };
-        let volume = LayerNo::MAX - dir.layer();
         let found = match dir.stat_entry(name) {
             Ok(stat) => Some(stat),
             Err(Errno::NOENT) => None,
@@ -243,7 +252,7 @@ impl Union {
                 slot.child = Weak::new();
             }
             slot.upper = now;
-            slot.st_ino = found.map_or(0, |stat| self.volume_ino(volume, &stat));
+            slot.st_ino = found.map_or(0, |stat| self.volume_ino(&stat));
         });
         Ok(found)
     }

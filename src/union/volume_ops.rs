@@ -16,7 +16,6 @@ use rustix::io::Errno;
 use super::create::Looks;
 use super::error::{During, Result, refuse};
 use super::guards::{lock_files, lock_parents};
-use super::identity::of_volume;
 use super::inode::{DirState, Inheritance, Inode, Real};
 use super::lookup::{Child, Instance};
 use super::moving::{End, dir_of, move_entry, move_link, settle, swap_entries};
@@ -180,7 +179,7 @@ impl Union {
         self.dress_new(keeping, &object, Kind::File, &looks, &inheritance, caller)?;
         self.spare_atime(&fd);
         let stat = object.stat().during("fstat", b".")?;
-        let st_ino = parent.volume.map_or(0, |v| self.volume_ino(v, &stat));
+        let st_ino = parent.volume.map_or(0, |_| self.volume_ino(&stat));
         let volume = parent.volume.map(|v| (v, self.birth_of(v, &stat)));
         let node = self.new_file_node(Real::Orphan(object));
         let inode = self.new_inode(volume, st_ino, Kind::File, node);
@@ -489,9 +488,9 @@ impl Union {
             return Ok(None);
         };
         match kind {
-            Some(kind) => Ok(Some((kind, of_volume(volume, 0, ino)))),
+            Some(kind) => Ok(Some((kind, self.ino_in(volume, ino)))),
             None => match dir.stat_entry(name) {
-                Ok(stat) => Ok(Some((stat.kind(), self.volume_ino(volume, &stat)))),
+                Ok(stat) => Ok(Some((stat.kind(), self.volume_ino(&stat)))),
                 Err(Errno::NOENT) => Ok(None),
                 Err(errno) => Err(errno).during("stat", name),
             },

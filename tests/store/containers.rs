@@ -260,6 +260,30 @@ fn an_image_is_mounted_for_a_look_and_leaves_nothing() {
     env.is_sound();
 }
 
+/// What was mounted at the same place later is not the container's.
+#[test]
+fn only_its_own_mount_is_a_containers() {
+    need_fuse!();
+    let env = Env::new();
+    rich(&env);
+    fs::create_dir(env.at("place")).unwrap();
+    let mount = || env.ok(&["mount", "--image", "rich:1", "--keep", "place"]);
+    mount();
+    let first = env.ok(&["container", "ls", "-q"]);
+    let first = first.trim_end();
+    common::shell(env.dir.path(), "umount place");
+    mount();
+    let both = env.ok(&["container", "ls", "-q"]);
+    let second = both.lines().find(|id| *id != first).unwrap();
+    let status = |id: &str| env.ok(&["container", "inspect", "-f", "{{.State.Status}}", id]);
+    assert_eq!(status(first), "created\n");
+    env.fails(&["container", "umount", first]);
+    env.ok(&["container", "rm", "-f", first]);
+    assert_eq!(status(second), "mounted\n");
+    assert!(env.at("place/etc").exists());
+    env.ok(&["container", "umount", second]);
+}
+
 #[test]
 fn many_layers_are_mounted_fast() {
     need_fuse!();
