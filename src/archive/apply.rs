@@ -475,7 +475,12 @@ impl Policy {
     fn record_root(&self) -> Result<()> {
         let stat = Stat::of_fd(&self.root).during("stat", b".")?;
         let object = UpperObject::new(Arc::clone(&self.root), self.records.clone());
-        match object.record(&Record::of(&stat)) {
+        let mut record = Record::of(&stat);
+        if self.ownership == Ownership::Recorded {
+            // Of an archive that says nothing of its root, root would have unpacked it so.
+            (record.uid, record.gid) = (0, 0);
+        }
+        match object.record(&record) {
             Ok(_) => Ok(()),
             Err(errno) => Err(Error::io(
                 "cannot record owners in xattrs (use a file system with user xattrs, or root): setxattr",

@@ -162,6 +162,15 @@ fn an_ordinary_user_unpacks_a_root_file_system() {
     let place = Place::new();
     unpack(&by_root[..], &place.target(), &Unpack::default()).unwrap();
     assert_same(&survey(&place.target()), &seen, "as a user");
+    // An archive that says nothing of its root: it is root's, as when root unpacks it.
+    let tar = dir.path().join("bare.tar");
+    std::fs::write(&tar, Tar::new().file("f", b"").end()).unwrap();
+    let bare = home.join("bare");
+    let output = run(user().args(["layer", "apply"]).arg(&tar).arg(&bare));
+    assert!(output.status.success(), "{}", said(&output));
+    let mut record = [0; 64];
+    rustix::fs::getxattr(&bare, "user.containers.override_stat", &mut record).unwrap();
+    assert!(record.starts_with(b"0:0:"), "{record:?}");
 }
 
 /// CVE-2023-0386, CVE-2021-3493: a user namespace must not get files of owners that it does not have.
