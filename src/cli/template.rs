@@ -225,18 +225,50 @@ fn fill(parts: &[Part], value: &Value, out: &mut String) -> Result<(), Failure> 
     Ok(())
 }
 
+fn no_field(name: &str, members: &serde_json::Map<String, Value>) -> Failure {
+    let known: Vec<&str> = members.keys().map(String::as_str).collect();
+    wrong(&format!(
+        "there is no field '{name}', but {}",
+        known.join(", ")
+    ))
+}
+
 impl Expression {
+    /// What docker has for a field of an image's `Config` that the image does not set (image-spec `config.md` leaves such
+    /// fields out; docker's templates are filled from a struct that has all of them).
+    fn unset(&self, name: &str) -> Option<Value> {
+        let value = match name {
+            "User" | "WorkingDir" | "StopSignal" => Value::String(String::new()),
+            "Env" | "Entrypoint" | "Cmd" => Value::Array(Vec::new()),
+            "ExposedPorts" | "Volumes" | "Labels" => Value::Object(serde_json::Map::new()),
+            _ => return None,
+        };
+        let is_text = value.is_string();
+        let as_json = matches!(self.function, Some(Function::Json));
+        Some(if as_json && !is_text {
+            Value::Null
+        } else {
+            value
+        })
+    }
+
     fn evaluate(&self, value: &Value) -> Result<Value, Failure> {
         let mut found = value;
-        for name in &self.path {
+        let mut missing = None;
+        let mut parent = "";
+        for (at, name) in self.path.iter().enumerate() {
             found = match found {
-                Value::Object(members) => members.get(name).ok_or_else(|| {
-                    let known: Vec<&str> = members.keys().map(String::as_str).collect();
-                    wrong(&format!(
-                        "there is no field '{name}', but {}",
-                        known.join(", ")
-                    ))
-                })?,
+                Value::Object(members) => match members.get(name) {
+                    Some(member) => member,
+                    None if parent == "Config" && at + 1 == self.path.len() => {
+                        missing = self.unset(name);
+                        if missing.is_none() {
+                            return Err(no_field(name, members));
+                        }
+                        break;
+                    }
+                    None => return Err(no_field(name, members)),
+                },
                 Value::Null => &Value::Null,
                 _ => {
                     return Err(wrong(&format!(
@@ -244,7 +276,9 @@ impl Expression {
                     )));
                 }
             };
+            parent = name;
         }
+        let found = missing.as_ref().unwrap_or(found);
         let argument = self.argument.as_deref().unwrap_or_default();
         Ok(match self.function {
             None => found.clone(),
@@ -263,6 +297,7 @@ impl Expression {
                     let items: Vec<String> = items.iter().map(text).collect();
                     Value::String(items.join(argument))
                 }
+                Value::Null => Value::String(String::new()),
                 _ => return Err(wrong("'join' needs a list")),
             },
             Some(Function::Index) => match found {
@@ -272,7 +307,11 @@ impl Expression {
                     .and_then(|at| items.get(at))
                     .cloned()
                     .ok_or_else(|| wrong("'index' is out of range"))?,
-                Value::Object(members) => members.get(argument).cloned().unwrap_or_default(),
+                Value::Object(members) => {
+                    let member = members.get(argument).cloned();
+                    member.unwrap_or_else(|| Value::String(String::new()))
+                }
+                Value::Null => Value::String(String::new()),
                 _ => return Err(wrong("'index' needs a list or an object")),
             },
         })
@@ -321,12 +360,24 @@ mod tests {
     fn templates_are_filled_in() {
         let value = json!({
             "ID": "abc", "Size": 7, "Names": ["a", "b"],
-            "RootFS": {"Layers": ["x", "y"]}, "Labels": {"k": "v"}, "None": null, "Empty": "",
+            "RootFS": {"Layers": ["x", "y"]}, "Labels": {"k": "v"}, "Config": {}, "None": null, "Empty": "",
         });
         let table = [
             ("{{.ID}}", "abc"),
             ("{{ .ID }}\\t{{.Size}}\\n", "abc\t7\n"),
             ("{{.RootFS.Layers}}", "[x y]"),
+            (
+                "{{.Config.User}}|{{.Config.Env}}|{{.Config.Labels}}",
+                "|[]|map[]",
+            ),
+            (
+                "{{index .Config.Labels \"x\"}}|{{json .Config.Cmd}}|{{json .Config.User}}",
+                "|null|\"\"",
+            ),
+            (
+                "{{if .Config.Entrypoint}}yes{{else}}no{{end}}{{len .Config.Volumes}}",
+                "no0",
+            ),
             ("{{json .Names}}", "[\"a\",\"b\"]"),
             ("{{json .}}", &value.to_string()),
             ("{{len .Names}}{{len .None}}", "20"),
