@@ -83,7 +83,7 @@ impl Store {
         };
         match options.format {
             Format::Oci => self.save_oci(&chosen, &mut tar)?,
-            Format::Docker => self.save_docker(&chosen, &mut tar)?,
+            Format::Docker => self.save_docker(&chosen, options.compression.is_some(), &mut tar)?,
         }
         tar.builder.finish().map_err(cannot_write)
     }
@@ -222,7 +222,13 @@ impl Store {
         tar.file("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)
     }
 
-    fn save_docker(&self, chosen: &[Chosen], tar: &mut Tar<'_, impl Write>) -> Result<()> {
+    /// `compressed` says that the layers have the compression that was asked for, whether they came so or not.
+    fn save_docker(
+        &self,
+        chosen: &[Chosen],
+        compressed: bool,
+        tar: &mut Tar<'_, impl Write>,
+    ) -> Result<()> {
         let mut entries: Vec<docker::Entry> = Vec::new();
         let mut written = BTreeSet::new();
         for image in chosen {
@@ -231,19 +237,14 @@ impl Store {
                 // Recompressed ones keep the name of their content, which engines look into.
                 let name = format!("{}.tar", digest(&layer.blob.diff_id)?.hex());
                 if written.insert(name.clone()) {
-                    match &layer.file {
-                        Some(_) => tar.verified(
-                            &name,
-                            layer.blob.size,
-                            self.open_layer(layer)?,
-                            &layer.blob.digest,
-                        )?,
-                        None => {
-                            let size = layers::find(self.db(), &layer.blob.diff_id)?
-                                .map_or(0, |found| found.tar_size);
-                            let plain = Box::new(self.open_plain(&layer.blob)?);
-                            tar.verified(&name, size, plain, &layer.blob.diff_id)?;
-                        }
+                    if compressed {
+                        let packed = self.open_layer(layer)?;
+                        tar.verified(&name, layer.blob.size, packed, &layer.blob.digest)?;
+                    } else {
+                        let size = layers::find(self.db(), &layer.blob.diff_id)?
+                            .map_or(0, |found| found.tar_size);
+                        let plain = Box::new(self.open_plain(&layer.blob)?);
+                        tar.verified(&name, size, plain, &layer.blob.diff_id)?;
                     }
                 }
                 members.push(name);

@@ -182,7 +182,42 @@ fn digests_come_out_as_they_went_in() {
             assert_eq!(layers, plain);
         }
     }
-    // docker's form has the plain tars.
+    // docker's form has the plain tars, unless a compression is asked for: then all have it, also those that came so.
+    let begins = |name: &str, magic: &[u8]| {
+        env.ok(&[
+            "image",
+            "save",
+            "--format",
+            "docker",
+            "--compress",
+            name,
+            "rich:gzip",
+            "-o",
+            "packed.tar",
+        ]);
+        let read = |member: &str| {
+            let tar = std::process::Command::new("tar")
+                .args(["-xOf", "packed.tar", member])
+                .current_dir(env.dir.path())
+                .output()
+                .unwrap();
+            assert!(tar.status.success(), "{name}: {member}");
+            tar.stdout
+        };
+        let list: serde_json::Value = serde_json::from_slice(&read("manifest.json")).unwrap();
+        let members = list[0]["Layers"].as_array().unwrap();
+        assert_eq!(members.len(), image.layers.len());
+        for member in members {
+            let bytes = read(member.as_str().unwrap());
+            assert!(bytes.starts_with(magic), "{name}: {:?}", &bytes[..4]);
+        }
+        let other = Env::new();
+        fs::copy(env.at("packed.tar"), other.at("packed.tar")).unwrap();
+        let loaded = other.json(&["image", "load", "packed.tar", "--json"]);
+        assert_eq!(loaded[0]["ID"], json!(image.id()), "{name}");
+    };
+    begins("gzip", &[0x1f, 0x8b]);
+    begins("zstd", &[0x28, 0xb5, 0x2f, 0xfd]);
     env.ok(&[
         "image",
         "save",
