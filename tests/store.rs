@@ -24,6 +24,8 @@ mod documents;
 mod env;
 #[path = "store/images.rs"]
 mod images;
+#[path = "store/losses.rs"]
+mod losses;
 #[path = "store/make.rs"]
 mod make;
 #[path = "store/others.rs"]

@@ -72,6 +72,33 @@ impl Store {
         Ok(collected)
     }
 
+    /// Deletes the files of images whose rows are gone.
+    ///
+    /// # Errors
+    /// Those of the catalog and of the disk.
+    pub(super) fn delete_image_files(&mut self, ids: &[String]) -> Result<Collected> {
+        let mut collected = Collected::default();
+        if ids.is_empty() {
+            return Ok(collected);
+        }
+        let area = Area::new(&self.paths)?;
+        for id in ids {
+            let name = super::image::file_name(id);
+            let place = self.paths.images().join(&name);
+            let paths = &self.paths;
+            let taken = self.catalog.change(|db| {
+                if !paths.is_orphan(db, &place)? {
+                    return Ok(None);
+                }
+                take(&place, &area, &name)
+            })?;
+            if let Some(taken) = taken {
+                collected.freed += measure(&taken)?.disk;
+            }
+        }
+        Ok(collected)
+    }
+
     /// Deletes everything in the store's directories that no row of the catalog knows, and what commands left that died.
     /// Nothing that a living command works on is touched.
     ///

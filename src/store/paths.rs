@@ -12,7 +12,7 @@
 //! ```
 
 use std::fs;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::error::{Doing, Result, StoreError};
@@ -115,13 +115,15 @@ impl Paths {
         belongs(&self.root) && belongs(&self.catalog())
     }
 
-    /// Makes what is missing, all of it private. Killed meanwhile, the next command makes the rest.
+    /// Makes what is missing, all of it private; an empty directory of the caller's becomes private, too. Killed meanwhile,
+    /// the next command makes the rest.
     ///
     /// # Errors
     /// A directory cannot be made, or the root belongs to somebody else.
     pub fn create(&self) -> Result<()> {
         let mut private = fs::DirBuilder::new();
         private.recursive(true).mode(PRIVATE);
+        self.close_empty_root()?;
         for dir in [
             self.layers(),
             self.images(),
@@ -144,6 +146,25 @@ impl Paths {
                 ),
                 "run as that user, or use a --root of your own",
             ));
+        }
+        Ok(())
+    }
+}
+
+impl Paths {
+    /// A directory that somebody made for a store, with whatever umask he had: nobody else is to read what comes into it.
+    fn close_empty_root(&self) -> Result<()> {
+        let Ok(meta) = fs::metadata(&self.root) else {
+            return Ok(());
+        };
+        let is_own = meta.is_dir() && meta.uid() == rustix::process::geteuid().as_raw();
+        if !is_own || meta.mode() & 0o7777 == PRIVATE {
+            return Ok(());
+        }
+        let is_empty = fs::read_dir(&self.root).is_ok_and(|mut entries| entries.next().is_none());
+        if is_empty {
+            let private = fs::Permissions::from_mode(PRIVATE);
+            fs::set_permissions(&self.root, private).doing("chmod", &self.root)?;
         }
         Ok(())
     }

@@ -375,6 +375,7 @@ impl Store {
             pruned.volumes = names;
             collected.freed += freed;
         }
+        collected.add(self.delete_image_files(&pruned.images)?);
         collected.add(self.collect_leftovers()?);
         pruned.layers = collected.layers;
         pruned.leftovers = collected.leftovers;

@@ -10,6 +10,9 @@
 //! * what goes loses its row first; then, in a second transaction that has seen that no new row came meanwhile, it is
 //!   renamed into an area, and then it is deleted.
 //!
+//! The catalog is made before anything gets a place beside it. So a store that has layers or containers and no catalog has
+//! lost it: it is refused, since in a new catalog all of them would be leftovers.
+//!
 //! Commits survive kill -9, and power failures where the disk keeps what it has synced (`synchronous=FULL`).
 
 pub mod containers;
@@ -156,7 +159,7 @@ impl Catalog {
         let mut catalog = Self { connection };
         match catalog.version()? {
             VERSION => {}
-            0 => catalog.make_tables()?,
+            0 => catalog.make_tables(paths)?,
             later => {
                 return Err(StoreError::new(
                     format!("the store '{}' has version {later}", paths.root().display()),
@@ -172,11 +175,15 @@ impl Catalog {
         Ok(self.connection.query_row("PRAGMA user_version", [], get)?)
     }
 
-    fn make_tables(&mut self) -> Result<()> {
+    fn make_tables(&mut self, paths: &Paths) -> Result<()> {
         self.change(|db| {
             // Another command may have made them meanwhile.
             let version: i64 = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
             if version == 0 {
+                // An empty file is as good as none. Nobody else can add anything before this is committed.
+                if has_content(paths)? {
+                    return Err(lost(paths));
+                }
                 db.execute_batch(TABLES)?;
                 db.pragma_update(None, "user_version", VERSION)?;
             }
@@ -238,6 +245,48 @@ impl Catalog {
         }
         Ok(damages)
     }
+}
+
+/// Refuses a store whose catalog is gone while its layers or containers are there. Changes nothing.
+///
+/// # Errors
+/// It is so, or the directories cannot be read.
+pub fn refuse_lost(paths: &Paths) -> Result<()> {
+    let is_there = || {
+        let file = paths.catalog();
+        file.try_exists().doing("stat", &file)
+    };
+    // Looked at again: another first command may have made the catalog and what it describes between the two looks.
+    if !is_there()? && has_content(paths)? && !is_there()? {
+        return Err(lost(paths));
+    }
+    Ok(())
+}
+
+/// Whether anything has a place in the store that only a catalog can explain.
+fn has_content(paths: &Paths) -> Result<bool> {
+    for dir in [paths.containers(), paths.layers()] {
+        match std::fs::read_dir(&dir) {
+            Ok(mut entries) => {
+                if entries.next().is_some() {
+                    return Ok(true);
+                }
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error).doing("read", &dir),
+        }
+    }
+    Ok(false)
+}
+
+fn lost(paths: &Paths) -> StoreError {
+    StoreError::new(
+        format!(
+            "the catalog '{}' is missing or empty, and the store has layers or containers",
+            paths.catalog().display()
+        ),
+        "restore it from a backup, or move the directories containers and layers away to begin a new store",
+    )
 }
 
 /// Sizes and counts are positive in Rust and signed in SQLite.
