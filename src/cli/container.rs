@@ -1,6 +1,5 @@
 //! `unionmount container`: writable layers over images. Making, mounting, comparing, committing, removing.
 
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -13,9 +12,8 @@ use super::listing::{
 };
 use super::output::Output;
 use super::store_args::{StoreArgs, for_each};
-use super::{bind, container_mount, privilege, umount, units};
+use super::{bind, container_diff, container_mount, privilege, umount, units};
 use crate::store::catalog::containers::{Container, Driver};
-use crate::store::changes;
 use crate::store::commit::CommitOptions;
 use crate::store::container::{NewContainer, in_use, status_word};
 use crate::store::mount::{Status, container_of_source, mounts, resolve};
@@ -64,7 +62,7 @@ pub enum ContainerCommand {
     #[command(visible_alias = "unmount")]
     Umount(UmountContainerArgs),
     /// Show what was added (A), changed (C) and deleted (D)
-    Diff(DiffArgs),
+    Diff(container_diff::DiffArgs),
     /// Make an image of a container's changes, and print its id
     Commit(CommitArgs),
     /// Write what a container shows as a flat tar
@@ -164,18 +162,6 @@ pub struct UmountContainerArgs {
     pub force: bool,
 }
 
-/// `container diff`.
-#[derive(Debug, Args)]
-pub struct DiffArgs {
-    /// Name or id
-    #[arg(value_name = "CONTAINER")]
-    pub container: String,
-
-    /// Print one JSON document
-    #[arg(long)]
-    pub json: bool,
-}
-
 /// `container commit`.
 #[derive(Debug, Args)]
 pub struct CommitArgs {
@@ -258,7 +244,7 @@ pub fn run(args: ContainerArgs) -> Result<(), Failure> {
             let mut store = store.open()?;
             for_each(&args.containers, |word| umount_one(&mut store, word, &args))
         }
-        ContainerCommand::Diff(args) => diff(&store, &args),
+        ContainerCommand::Diff(args) => container_diff::run(&store, &args),
         ContainerCommand::Commit(args) => commit(&store, args),
         ContainerCommand::Export(args) => export(&store, &args),
         ContainerCommand::Rm(args) => {
@@ -430,27 +416,6 @@ pub fn after_umount(source: &str) -> Result<(), Failure> {
     };
     let in_use = store.status(&container, &mounts()?)? != Status::Idle;
     ended(&mut store, &container, in_use)
-}
-
-fn diff(store: &StoreArgs, args: &DiffArgs) -> Result<(), Failure> {
-    let store = store.open()?;
-    let container = resolve(store.db(), &args.container)?;
-    let view = store.view(&container)?;
-    let changes = changes::changes(&view.config)?;
-    if args.json {
-        let all: Vec<Value> = changes
-            .iter()
-            .map(|(path, what)| json!({"Kind": what, "Path": path.to_string_lossy()}))
-            .collect();
-        return print(document(&all)?.as_bytes());
-    }
-    let mut text = Vec::new();
-    for (path, what) in &changes {
-        text.extend_from_slice(format!("{} ", what.letter()).as_bytes());
-        text.extend_from_slice(path.as_os_str().as_bytes());
-        text.push(b'\n');
-    }
-    print(&text)
 }
 
 fn commit(store: &StoreArgs, args: CommitArgs) -> Result<(), Failure> {

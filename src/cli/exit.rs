@@ -91,7 +91,15 @@ pub fn complain(message: &str) {
 /// [`Failure::Operation`] when standard output cannot be written, as on a full disk.
 pub fn print(text: &[u8]) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
-    match out.write_all(text).and_then(|()| out.flush()) {
+    written(out.write_all(text).and_then(|()| out.flush()))
+}
+
+/// How writing to standard output ended. A reader that stops early is no failure.
+///
+/// # Errors
+/// As [`print`].
+pub fn written(result: std::io::Result<()>) -> Result<(), Failure> {
+    match result {
         Err(err) if err.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::Operation(
             format!("cannot write to standard output: {err}; check where it is redirected to"),
         )),

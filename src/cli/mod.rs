@@ -12,6 +12,7 @@ pub mod bind;
 pub mod check;
 pub mod compat;
 pub mod container;
+pub mod container_diff;
 pub mod container_mount;
 pub mod convert;
 pub mod exit;

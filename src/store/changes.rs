@@ -1,10 +1,11 @@
 //! What a container changed: A, C and D lines as `docker diff` has them.
 //!
 //! Only directories that are in the upper can hold changes. Each is compared as it is seen with and without the
-//! upper, so that every form of whiteout counts, and nothing but what a user sees.
+//! upper, so that every form of whiteout counts, and nothing but what a user sees. Each change is told when it is found:
+//! what is kept are the names of the directories on the way.
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
@@ -45,38 +46,44 @@ impl What {
     }
 }
 
-/// The changes of a union's upper, by path (absolute, as seen in the container).
+/// Tells the changes of a union's upper by path (absolute, as seen in the container), sorted, the directory before what is
+/// in it. `tell` may end it.
 ///
 /// # Errors
-/// The union cannot be opened or read.
-pub fn changes(view: &Config) -> Result<BTreeMap<PathBuf, What>> {
+/// The union cannot be opened or read; what was found before was told.
+pub fn changes(view: &Config, tell: &mut dyn FnMut(&Path, What) -> ControlFlow<()>) -> Result<()> {
     let merged = Union::open(view)?;
     let base = Union::open(&Config {
         upper: None,
         ..view.clone()
     })?;
     let Some(upper) = &view.upper else {
-        return Ok(BTreeMap::new());
+        return Ok(());
     };
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let dir = openat(CWD, upper, flags, Mode::empty()).doing("open", upper)?;
     let mut walk = Walk {
         merged: &merged,
         base: &base,
-        found: BTreeMap::new(),
+        tell,
+        above: Vec::new(),
+        ended: false,
     };
-    walk.dir(&dir, Some(NodeId::ROOT), Some(NodeId::ROOT), Path::new("/"))?;
-    Ok(walk.found)
+    walk.dir(&dir, Some(NodeId::ROOT), Some(NodeId::ROOT), Path::new("/"))
 }
 
 struct Walk<'a> {
     merged: &'a Union,
     base: &'a Union,
-    found: BTreeMap<PathBuf, What>,
+    tell: &'a mut dyn FnMut(&Path, What) -> ControlFlow<()>,
+    /// Directories on the way that look the same: told when something in them is found.
+    above: Vec<PathBuf>,
+    /// Nobody listens any more.
+    ended: bool,
 }
 
 impl Walk<'_> {
-    /// One directory of the upper; says whether something in it is added or deleted.
+    /// One directory of the upper.
     fn dir(
         &mut self,
         upper: &OwnedFd,
@@ -99,6 +106,9 @@ impl Walk<'_> {
         names.sort();
         names.dedup();
         for name in names {
+            if self.ended {
+                break;
+            }
             self.entry(upper, merged, base, path, &name)?;
         }
         Ok(())
@@ -158,17 +168,19 @@ impl Walk<'_> {
             }
         }
         let node = |entry: &Option<Entry>, is_dir: bool| entry.filter(|_| is_dir).map(|e| e.node);
-        let before_count = self.found.len();
-        if let Some(below) = below {
-            self.dir(&below, node(&now, is_dir), node(&before, was_dir), &path)?;
-        }
-        let unchanged = what == What::Changed
-            && is_dir
-            && was_dir
-            && self.found.len() == before_count
-            && alike(now.as_ref(), before.as_ref());
-        if !unchanged {
+        let waits =
+            what == What::Changed && is_dir && was_dir && alike(now.as_ref(), before.as_ref());
+        if !waits {
             self.note(&path, what);
+        }
+        if let Some(below) = below {
+            let depth = self.above.len();
+            if waits {
+                self.above.push(path.clone());
+            }
+            self.dir(&below, node(&now, is_dir), node(&before, was_dir), &path)?;
+            // What is found in it takes it away.
+            self.above.truncate(depth);
         }
         for (union, entry) in [(self.merged, &now), (self.base, &before)] {
             if let Some(entry) = entry {
@@ -184,14 +196,15 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// A change, with the directories above it as changed.
+    /// A change, after the directories above it as changed.
     fn note(&mut self, path: &Path, what: What) {
-        self.found.insert(path.to_owned(), what);
-        for above in path.ancestors().skip(1) {
-            if above == Path::new("/") || self.found.contains_key(above) {
-                break;
+        let above = std::mem::take(&mut self.above);
+        let changed = above.iter().map(|dir| (&**dir, What::Changed));
+        for (path, what) in changed.chain([(path, what)]) {
+            if self.ended {
+                return;
             }
-            self.found.insert(above.to_owned(), What::Changed);
+            self.ended = (self.tell)(path, what).is_break();
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Containers: what they show, what they change, what they take.
 
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use serde_json::json;
@@ -390,4 +391,62 @@ fn without_fuse_the_tree_is_copied() {
     );
     env.ok(&["container", "rm", "copy", "again"]);
     env.is_sound();
+}
+
+#[test]
+fn many_changes_take_little_memory() {
+    const MANY: usize = 60_000;
+    const MIB: u64 = 1 << 20;
+    let env = Env::new();
+    rich(&env);
+    env.ok(&["container", "create", "--name", "box", "rich:1"]);
+    let id = env.ok(&["container", "ls", "-q", "--no-trunc"]);
+    let upper = env
+        .root()
+        .join("containers")
+        .join(id.trim_end())
+        .join("upper");
+    for dir in 0..20 {
+        let dir = upper.join(format!("directory-{dir:02}"));
+        fs::create_dir(&dir).unwrap();
+        for file in 0..MANY / 20 {
+            fs::File::create(dir.join(format!("a-file-with-a-long-name-{file}"))).unwrap();
+        }
+    }
+    let name = std::ffi::OsStr::from_bytes(b"not-utf8-\xff");
+    fs::write(upper.join(name), "").unwrap();
+    let measured = |json: &[&str]| -> (u64, Vec<u8>) {
+        const RUN: &str = "import resource, subprocess, sys\n\
+            subprocess.run(sys.argv[1:], check=True)\n\
+            print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, file=sys.stderr)";
+        let output = std::process::Command::new("python3")
+            .args(["-c", RUN, common::binary().to_str().unwrap()])
+            .args(["container", "diff", "box"])
+            .args(json)
+            .env("UNIONMOUNT_ROOT", env.root())
+            .output()
+            .unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        (said.trim().parse::<u64>().unwrap() * 1024, output.stdout)
+    };
+    let (text_peak, text) = measured(&[]);
+    assert!(text.ends_with(b"A /not-utf8-\xff\n"));
+    let lines = text.split(|byte| *byte == b'\n').count();
+    assert_eq!(lines, MANY + 20 + 1 + 1);
+    let (peak, json_text) = measured(&["--json"]);
+    let all: serde_json::Value = serde_json::from_slice(&json_text).unwrap();
+    let all = all.as_array().unwrap();
+    assert_eq!(all.len(), MANY + 20 + 1);
+    let last =
+        json!({"Kind": "A", "Path": "/not-utf8-\u{fffd}", "PathHex": "2f6e6f742d757466382dff"});
+    assert_eq!(all.last(), Some(&last));
+    println!(
+        "{} and {} MiB for {MANY} changes",
+        text_peak / MIB,
+        peak / MIB
+    );
+    assert!(
+        peak < 32 * MIB && text_peak < 32 * MIB,
+        "{text_peak} {peak}"
+    );
 }
