@@ -24,6 +24,7 @@ use super::mount::{Status, record_form, source_of};
 use super::paths::PRIVATE;
 use super::size::measure;
 use super::time;
+use super::vfs;
 use super::volume::{self, check_name};
 use crate::fuse::mountinfo::Mount;
 use crate::union::{Config, NodeId, Union};
@@ -294,24 +295,22 @@ impl Store {
         }))
     }
 
-    /// Docker's SIZE, the bytes of the writable layer, and its virtual size, that and the image's layers together.
+    /// Docker's SIZE, the bytes of the writable layer (of a copy, what is new or different in it), and its virtual size,
+    /// that and the image's layers together.
     ///
     /// # Errors
-    /// The upper cannot be read.
+    /// The upper, or the copy and its image, cannot be read.
     pub fn container_size(&self, container: &Container) -> Result<(u64, u64)> {
         let layers = layers::of_container(self.db(), &container.id)?;
         let image: u64 = layers.iter().map(|layer| layer.size).sum();
-        match container.driver {
-            Driver::Fuse => {
-                let own = measure(&self.paths.upper(&container.id))?.size;
-                Ok((own, own.saturating_add(image)))
-            }
-            // The copy shares nothing.
+        let own = match container.driver {
+            Driver::Fuse => measure(&self.paths.upper(&container.id))?.size,
             Driver::Vfs => {
-                let own = measure(&self.paths.merged(&container.id))?.size;
-                Ok((own.saturating_sub(image), own))
+                let lowers = self.lowers_of_container(&container.id)?;
+                vfs::changed_size(&lowers, &self.paths.merged(&container.id))?
             }
-        }
+        };
+        Ok((own, own.saturating_add(image)))
     }
 
     /// Removes a container that nobody uses, with its changes; with `volumes` also those of its volumes that have no name

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use crate::env::{Env, survey};
-use crate::make::{Image, Pack, small_layers, write_dir};
+use crate::make::{Image, Pack, rich_layers, small_layers, write_dir};
 
 fn loaded(env: &Env) {
     let image = Image::new(small_layers(2), Pack::Gzip);
@@ -94,5 +94,58 @@ fn leftovers_are_what_was_left() {
     fs::create_dir(env.root().join("tmp/left")).unwrap();
     let pruned = env.json(&["system", "prune", "--all", "--force", "--json"]);
     assert_eq!(pruned["Leftovers"], 2, "{pruned}");
+    env.is_sound();
+}
+
+#[test]
+fn a_copy_refuses_what_no_layer_can_hold_and_has_the_size_of_its_changes() {
+    let env = Env::new();
+    let image = Image::new(rich_layers(), Pack::Gzip);
+    write_dir(&image.layout("rich:1"), &env.at("layout"));
+    env.ok(&["image", "load", "-q", "layout"]);
+    let whole = env.json(&["image", "ls", "--json"])[0]["Size"].clone();
+    let whole = whole.as_u64().unwrap();
+    env.ok(&[
+        "container",
+        "create",
+        "--driver=vfs",
+        "--name=copy",
+        "rich:1",
+    ]);
+    let tree = env.mount("copy");
+    let sizes = || {
+        let listed = env.json(&["container", "ls", "--size", "--json"]);
+        let size = |field: &str| listed[0][field].as_u64().unwrap();
+        let inspected = env.json(&["container", "inspect", "copy"]);
+        assert_eq!(inspected[0]["SizeRw"], listed[0]["Size"]);
+        (size("Size"), size("VirtualSize"))
+    };
+    assert_eq!(sizes(), (0, whole));
+    fs::create_dir(tree.join("new")).unwrap();
+    fs::write(tree.join("new/f"), [0; 1500]).unwrap();
+    fs::hard_link(tree.join("new/f"), tree.join("new/again")).unwrap();
+    fs::write(tree.join("etc/conf"), [1; 700]).unwrap();
+    // What goes makes nothing smaller: it is in the image all the same.
+    fs::remove_file(tree.join("zeros")).unwrap();
+    fs::remove_dir_all(tree.join("tree")).unwrap();
+    assert_eq!(sizes(), (2200, whole + 2200));
+    // Anybody can give such a name to a file of a copy.
+    fs::write(tree.join("new/.wh.mine"), "data").unwrap();
+    assert_eq!(sizes(), (2204, whole + 2204));
+    for args in [
+        &["container", "commit", "copy", "app:1"][..],
+        &["container", "diff", "copy"],
+        &["container", "export", "copy", "-o", "flat.tar"],
+    ] {
+        let said = env.fails(args);
+        let named = said.contains("'/new/.wh.mine'") && said.contains("rename it");
+        assert!(named, "{args:?}: {said}");
+    }
+    assert!(!env.at("flat.tar").exists());
+    assert_eq!(env.ok(&["image", "ls", "-q"]).lines().count(), 1);
+    fs::rename(tree.join("new/.wh.mine"), tree.join("new/mine")).unwrap();
+    let said = env.ok(&["container", "diff", "copy"]);
+    assert!(said.contains("A /new/mine\n"), "{said}");
+    env.ok(&["container", "commit", "copy", "app:1"]);
     env.is_sound();
 }
