@@ -1,6 +1,7 @@
 //! `unionmount container`: writable layers over images. Making, mounting, comparing, committing, removing.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
@@ -369,9 +370,11 @@ fn line(
 
 fn umount_one(store: &mut Store, word: &str, args: &UmountContainerArgs) -> Result<(), Failure> {
     let container = resolve(store.db(), word)?;
-    let mountpoint = match store.status(&container, &mounts()?)? {
-        Status::Mounted(path) | Status::Dead(path) => path,
-        status => {
+    let mountpoint = match settled(store, &container, |status| *status != Status::Elsewhere)? {
+        (Status::Mounted(path) | Status::Dead(path), _) => path,
+        // Somebody else was just unmounting it.
+        (Status::Idle, true) => return print(format!("{word}\n").as_bytes()),
+        (status, _) => {
             return Err(Failure::Operation(format!(
                 "container {} is not mounted here ({}); see 'unionmount container ls'",
                 container.name,
@@ -379,13 +382,42 @@ fn umount_one(store: &mut Store, word: &str, args: &UmountContainerArgs) -> Resu
             )));
         }
     };
-    umount::take_away(&UmountArgs {
+    let taken = umount::take_away(&UmountArgs {
         lazy: args.lazy,
         force: args.force,
         mountpoint,
-    })?;
-    ended(store, &container, args.lazy)?;
+    });
+    match taken {
+        Ok(_) => ended(store, &container, args.lazy)?,
+        // It is not there any more when somebody else was faster, who also does the rest.
+        Err(failure) => {
+            let (status, _) = settled(store, &container, |status| *status == Status::Idle)?;
+            if matches!(status, Status::Mounted(_) | Status::Dead(_)) {
+                return Err(failure);
+            }
+        }
+    }
     print(format!("{word}\n").as_bytes())
+}
+
+/// The status of a container when it is one that is `expected`, or after a while; and whether it was another before.
+fn settled(
+    store: &Store,
+    container: &Container,
+    expected: impl Fn(&Status) -> bool,
+) -> Result<(Status, bool), Failure> {
+    const LOOKS: u32 = 50;
+    const PAUSE: Duration = Duration::from_millis(20);
+    let mut waited = false;
+    for _ in 0..LOOKS {
+        let status = store.status(container, &mounts()?)?;
+        if expected(&status) {
+            return Ok((status, waited));
+        }
+        waited = true;
+        std::thread::sleep(PAUSE);
+    }
+    Ok((store.status(container, &mounts()?)?, waited))
 }
 
 /// What becomes of a container that was unmounted.

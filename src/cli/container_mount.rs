@@ -5,6 +5,7 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use clap::Args;
 
@@ -20,6 +21,13 @@ use crate::store::container::{NewContainer, in_use, status_word};
 use crate::store::mount::{Status, mounts, resolve, source_of};
 use crate::store::{Store, foreign, lock};
 use crate::sys::daemon;
+
+/// How long a command waits for another one that is mounting the same container.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long it may take to look whether a container is in use.
+const A_LOOK: Duration = Duration::from_millis(300);
+/// How long is waited between two looks.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// `container mount`.
 #[derive(Debug, Args)]
@@ -150,7 +158,8 @@ pub fn run(store: &StoreArgs, args: &MountContainerArgs) -> Result<(), Failure> 
     close_inherited()?;
     let store = Store::open(store.root.as_deref())?;
     let container = resolve(store.db(), &args.container)?;
-    match store.status(&container, &mounts()?)? {
+    let (status, turn) = await_turn(&store, &container)?;
+    match status {
         Status::Idle => {}
         Status::Mounted(path) | Status::Copied(path) => return print_path(&path),
         Status::Dead(path) => {
@@ -178,7 +187,45 @@ pub fn run(store: &StoreArgs, args: &MountContainerArgs) -> Result<(), Failure> 
         mountpoint: None,
         announce: true,
     };
-    serve(store, &container, &wanted)
+    let mounted = serve(store, &container, &wanted);
+    // Here the daemon is ready, or the mount has ended.
+    drop(turn);
+    mounted
+}
+
+/// The status of a container that nobody else is just mounting: with the right to do it, unless it is mounted already.
+fn await_turn(
+    store: &Store,
+    container: &Container,
+) -> Result<(Status, Option<lock::Turn>), Failure> {
+    let place = store.paths().turn(&container.id);
+    let began = Instant::now();
+    let mut turn = None;
+    let mut mine_since = None;
+    loop {
+        let status = store.status(container, &mounts()?)?;
+        let has_turn = turn.is_some();
+        match status {
+            Status::Idle if has_turn => return Ok((status, turn)),
+            Status::Idle => {}
+            // Somebody who only looks has it for a moment.
+            Status::Elsewhere
+                if mine_since.is_none_or(|since: Instant| since.elapsed() < A_LOOK) => {}
+            status => return Ok((status, turn)),
+        }
+        if !has_turn {
+            turn = lock::Turn::take(&place)?;
+            if turn.is_some() {
+                mine_since = Some(Instant::now());
+                // It may have been mounted between the two looks.
+                continue;
+            }
+            if began.elapsed() > PATIENCE {
+                return Ok((Status::Elsewhere, None));
+            }
+        }
+        std::thread::sleep(PAUSE);
+    }
 }
 
 /// How a container is to be mounted.

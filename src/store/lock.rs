@@ -2,6 +2,7 @@
 //! inherits it and keeps it until it ends, in whatever mount namespace; nobody removes what is locked.
 
 use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -14,6 +15,42 @@ use super::error::{Doing, Result};
 #[derive(Debug)]
 pub struct Lock {
     _dir: File,
+}
+
+/// The right to mount a container: the others wait until it is mounted. It is given back when dropped, also by a process that was
+/// forked meanwhile and still has it.
+#[derive(Debug)]
+pub struct Turn {
+    file: File,
+}
+
+impl Turn {
+    /// Takes it; `None` when somebody else has it. The file is made when it is missing.
+    ///
+    /// # Errors
+    /// It cannot be made or opened.
+    pub fn take(file: &Path) -> Result<Option<Self>> {
+        let opened = File::options()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(file)
+            .doing("open", file)?;
+        match flock(&opened, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(Self { file: opened })),
+            Err(Errno::WOULDBLOCK) => Ok(None),
+            Err(errno) => Err(errno).doing("flock", file),
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if let Err(errno) = flock(&self.file, FlockOperation::Unlock) {
+            log::debug!("flock: {errno}");
+        }
+    }
 }
 
 /// How often it is tried, and how long in between: whoever only looks holds the lock for a moment.

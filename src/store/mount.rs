@@ -39,6 +39,12 @@ impl Paths {
         self.container(id).join("upper")
     }
 
+    /// What is locked by whoever is about to mount a container.
+    #[must_use]
+    pub fn turn(&self, id: &str) -> PathBuf {
+        self.container(id).join("turn")
+    }
+
     /// Where a container is mounted, or where its copy is.
     #[must_use]
     pub fn merged(&self, id: &str) -> PathBuf {

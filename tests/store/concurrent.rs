@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::common::Running;
 use crate::env::Env;
 use crate::make::{Image, Pack, small_layers, write_dir};
+use crate::need_fuse;
 
 fn start(env: &Env, args: &[&str]) -> Running {
     let child: Child = env
@@ -196,4 +197,53 @@ fn killed_a_hundred_times_nothing_is_lost_and_nothing_stays() {
         assert_eq!(fs::read_dir(layer.unwrap().path()).unwrap().count(), 2);
     }
     assert_eq!(env.ok(&["container", "diff", "kept"]), "A /mine\n");
+}
+
+#[test]
+fn one_of_several_mounts_and_all_say_where() {
+    need_fuse!();
+    let env = prepared(2);
+    env.ok(&["image", "load", "-q", "app"]);
+    env.ok(&["container", "create", "--name", "box", "app:1"]);
+    for _ in 0..4 {
+        let start = |what: &str| {
+            let mut command = env.command(&["container", what, "box"]);
+            let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+            command.spawn().unwrap()
+        };
+        let outputs = |what: &str| -> Vec<String> {
+            let all: Vec<Child> = (0..8).map(|_| start(what)).collect();
+            let ended = all
+                .into_iter()
+                .map(|child| child.wait_with_output().unwrap());
+            ended
+                .map(|output| {
+                    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+                    let out = String::from_utf8_lossy(&output.stdout).into_owned();
+                    format!("{:?} {out}{said}", output.status.code())
+                })
+                .collect()
+        };
+        let said = outputs("mount");
+        let place = env.ok(&["container", "mount", "box"]);
+        assert!(
+            said.iter().all(|said| *said == format!("Some(0) {place}")),
+            "{said:?}"
+        );
+        let merged = std::path::Path::new(place.trim_end());
+        fs::write(merged.join("written"), "x").unwrap();
+        // Who comes when all is over is told so, as without company.
+        let said = outputs("umount");
+        let fine = said.iter().filter(|said| *said == "Some(0) box\n").count();
+        let late = said
+            .iter()
+            .filter(|said| said.contains("is not mounted here (created)"));
+        assert!(fine > 0 && fine + late.count() == 8, "{said:?}");
+        assert_eq!(
+            env.json(&["container", "ls", "--json"])[0]["Status"],
+            "created"
+        );
+        assert_eq!(env.ok(&["container", "diff", "box"]), "A /written\n");
+    }
+    env.is_sound();
 }
