@@ -12,27 +12,27 @@ use crate::layer::xattr::XattrPath;
 /// What a directory of a layer holds. A name that is hidden and there as well is a directory that hides what lies below
 /// it, or something else that needs no whiteout.
 #[derive(Default)]
-pub(super) struct Listing {
+pub(crate) struct Listing {
     /// It hides everything below it.
-    pub(super) opaque: bool,
+    pub(crate) opaque: bool,
     /// Names that are hidden.
-    pub(super) whiteouts: BTreeSet<Name>,
+    pub(crate) whiteouts: BTreeSet<Name>,
     /// Names that are there.
-    pub(super) entries: BTreeSet<Name>,
+    pub(crate) entries: BTreeSet<Name>,
     /// What its xattrs say.
-    pub(super) marks: DirMarks,
+    pub(crate) marks: DirMarks,
 }
 
 impl Listing {
     /// Reads it; `plain_names` says that `.wh.` names are ordinary ones.
-    pub(super) fn read(dir: &LowerDir, plain_names: bool) -> Result<Self> {
+    pub(crate) fn read(dir: &LowerDir, plain_names: bool) -> Result<Self> {
         let xattrs = dir.xattrs().during("open", b".")?;
         let names = xattrs.list().during("listxattr", b".")?;
         Self::of(dir, &xattrs, &names, plain_names)
     }
 
     /// The same where the names of its xattrs are known.
-    pub(super) fn of(
+    pub(crate) fn of(
         dir: &LowerDir,
         xattrs: &XattrPath,
         names: &[u8],

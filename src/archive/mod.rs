@@ -24,7 +24,7 @@ pub mod error;
 pub mod export;
 pub mod layer;
 pub mod limits;
-mod listing;
+pub(crate) mod listing;
 mod marks;
 mod merge;
 mod mounts;

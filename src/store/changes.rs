@@ -2,12 +2,12 @@
 //!
 //! Only directories that are in the upper can hold changes. Each is compared as it is seen with and without the
 //! upper, so that every form of whiteout counts, and nothing but what a user sees. Each change is told when it is found:
-//! what is kept are the names of the directories on the way.
+//! what is kept are the names of the directories on the way. What is only in the upper is not looked up in the union, which
+//! would remember it.
 
-use std::ffi::OsString;
+use std::ffi::OsStr;
 use std::ops::ControlFlow;
-use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
@@ -15,10 +15,14 @@ use rustix::io::Errno;
 use serde::Serialize;
 
 use super::error::{Doing, Result, StoreError};
-use super::remove::entries;
-use crate::layer::mark::{NameMeaning, meaning};
+use crate::archive::listing::Listing;
+use crate::layer::dir::Name;
 use crate::layer::stat::Kind;
-use crate::union::{Attr, Config, Entry, NodeId, Union};
+use crate::layer::{FdCache, LowerDir};
+use crate::union::{Attr, Config, Entry, NodeId, Union, reads_plain_names};
+
+/// Descriptors that stay open while the upper is walked.
+const DESCRIPTORS: usize = 64;
 
 /// What happened to a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -62,7 +66,9 @@ pub fn changes(view: &Config, tell: &mut dyn FnMut(&Path, What) -> ControlFlow<(
     };
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let dir = openat(CWD, upper, flags, Mode::empty()).doing("open", upper)?;
+    let dir = LowerDir::root(1, dir, &FdCache::new(DESCRIPTORS));
     let mut walk = Walk {
+        plain_names: reads_plain_names(&dir),
         merged: &merged,
         base: &base,
         tell,
@@ -73,6 +79,8 @@ pub fn changes(view: &Config, tell: &mut dyn FnMut(&Path, What) -> ControlFlow<(
 }
 
 struct Walk<'a> {
+    /// `.wh.` names of the upper are ordinary ones.
+    plain_names: bool,
     merged: &'a Union,
     base: &'a Union,
     tell: &'a mut dyn FnMut(&Path, What) -> ControlFlow<()>,
@@ -86,41 +94,44 @@ impl Walk<'_> {
     /// One directory of the upper.
     fn dir(
         &mut self,
-        upper: &OwnedFd,
+        upper: &LowerDir,
         merged: Option<NodeId>,
         base: Option<NodeId>,
         path: &Path,
     ) -> Result<()> {
-        let mut names: Vec<Vec<u8>> = Vec::new();
-        for (name, _) in entries(upper).doing("read", path)? {
-            match meaning(name.to_bytes()) {
-                NameMeaning::Plain => names.push(name.to_bytes().to_vec()),
-                NameMeaning::Whiteout(hidden) => names.push(hidden.to_vec()),
-                NameMeaning::Opaque | NameMeaning::Leftover => {}
-            }
-        }
+        let Listing {
+            entries, whiteouts, ..
+        } = Listing::read(upper, self.plain_names).map_err(|error| {
+            StoreError::new(
+                format!("cannot read '{}' of the upper: {error}", path.display()),
+                "run 'unionmount system check'",
+            )
+        })?;
+        let mut names: Vec<Name> = entries.union(&whiteouts).map(Name::clone).collect();
+        drop(whiteouts);
         // An opaque directory hides what its upper does not mention.
         if let Some(base) = base {
             names.extend(self.hidden(merged, base, path)?);
+            names.sort_unstable();
+            names.dedup();
         }
-        names.sort();
-        names.dedup();
         for name in names {
             if self.ended {
                 break;
             }
-            self.entry(upper, merged, base, path, &name)?;
+            let in_upper = entries.contains(&name);
+            self.entry(upper, merged, base, path, &name, in_upper)?;
         }
         Ok(())
     }
 
     /// Names that a directory has without the upper and not with it.
-    fn hidden(&self, merged: Option<NodeId>, base: NodeId, path: &Path) -> Result<Vec<Vec<u8>>> {
+    fn hidden(&self, merged: Option<NodeId>, base: NodeId, path: &Path) -> Result<Vec<Name>> {
         let mut hidden = Vec::new();
         let mut names = Vec::new();
         let listed = self.base.readdir(base, 0, |entry| {
             if &*entry.name != b"." && &*entry.name != b".." {
-                names.push(entry.name.to_vec());
+                names.push(Name::clone(&entry.name));
             }
             true
         });
@@ -133,28 +144,37 @@ impl Walk<'_> {
         Ok(hidden)
     }
 
+    /// One name; `in_upper` says that the upper has something of that name.
     fn entry(
         &mut self,
-        upper: &OwnedFd,
+        upper: &LowerDir,
         merged: Option<NodeId>,
         base: Option<NodeId>,
         parent: &Path,
-        name: &[u8],
+        name: &Name,
+        in_upper: bool,
     ) -> Result<()> {
-        let path = parent.join(OsString::from_vec(name.to_vec()));
-        let now = look(self.merged, merged, name, &path)?;
+        let path = parent.join(OsStr::from_bytes(name));
+        let below = match open_below(upper, name) {
+            _ if !in_upper => None,
+            // A mount of the upper has removed it meanwhile.
+            Err(Errno::NOENT) => return Ok(()),
+            below => below.doing("open", &path)?,
+        };
         let before = look(self.base, base, name, &path)?;
+        if before.is_none() && in_upper {
+            self.note(&path, What::Added);
+            return match below {
+                Some(below) => self.dir(&below, None, None, &path),
+                None => Ok(()),
+            };
+        }
+        let now = look(self.merged, merged, name, &path)?;
         let what = match (&before, &now) {
             (None, None) => return Ok(()),
             (Some(_), None) => What::Deleted,
             (None, Some(_)) => What::Added,
             (Some(_), Some(_)) => What::Changed,
-        };
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let below = match openat(upper, name, flags, Mode::empty()) {
-            Ok(below) => Some(below),
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NXIO) => None,
-            Err(errno) => return Err(errno).doing("open", &path),
         };
         let (is_dir, was_dir) = (is_dir(now.as_ref()), is_dir(before.as_ref()));
         if below.is_none() && what == What::Changed {
@@ -162,7 +182,7 @@ impl Walk<'_> {
             let same = |now: &Entry, before: &Entry| now.attr.ino == before.attr.ino;
             if let (Some(now), Some(before)) = (&now, &before)
                 && same(now, before)
-                && !in_upper(upper, name)
+                && !in_upper
             {
                 return self.forget(now, before);
             }
@@ -209,14 +229,18 @@ impl Walk<'_> {
     }
 }
 
-fn is_dir(entry: Option<&Entry>) -> bool {
-    entry.is_some_and(|entry| entry.attr.kind() == Kind::Dir)
+/// A directory of the upper, open for now; `None` when it is something else.
+fn open_below(upper: &LowerDir, name: &Name) -> rustix::io::Result<Option<LowerDir>> {
+    if upper.stat_on_disk(name)?.kind() != Kind::Dir {
+        return Ok(None);
+    }
+    let below = upper.child(name);
+    below.fd()?;
+    Ok(Some(below))
 }
 
-fn in_upper(upper: &OwnedFd, name: &[u8]) -> bool {
-    use std::os::fd::AsFd as _;
-    crate::layer::stat::Stat::of_entry(upper.as_fd(), name)
-        .is_ok_and(|stat| !stat.is_whiteout_device())
+fn is_dir(entry: Option<&Entry>) -> bool {
+    entry.is_some_and(|entry| entry.attr.kind() == Kind::Dir)
 }
 
 /// Whether a directory looks the same: then only what is in it was changed, if anything.
