@@ -127,19 +127,12 @@ impl Walk<'_> {
 
     /// Names that a directory has without the upper and not with it.
     fn hidden(&self, merged: Option<NodeId>, base: NodeId, path: &Path) -> Result<Vec<Name>> {
-        let mut hidden = Vec::new();
-        let mut names = Vec::new();
-        let listed = self.base.readdir(base, 0, |entry| {
-            if &*entry.name != b"." && &*entry.name != b".." {
-                names.push(Name::clone(&entry.name));
-            }
-            true
-        });
-        listed.map_err(|error| unreadable(path, &error))?;
-        for name in names {
-            if look(self.merged, merged, &name, path)?.is_none() {
-                hidden.push(name);
-            }
+        let mut hidden = names(self.base, base, path)?;
+        if let Some(merged) = merged {
+            let mut shown = names(self.merged, merged, path)?;
+            shown.sort_unstable();
+            hidden.retain(|name| shown.binary_search(name).is_err());
+            hidden.shrink_to_fit();
         }
         Ok(hidden)
     }
@@ -250,6 +243,19 @@ fn alike(now: Option<&Entry>, before: Option<&Entry>) -> bool {
         (Some(now), Some(before)) => seen(&now.attr) == seen(&before.attr),
         _ => false,
     }
+}
+
+/// The names that a directory shows.
+fn names(union: &Union, dir: NodeId, path: &Path) -> Result<Vec<Name>> {
+    let mut names = Vec::new();
+    let listed = union.readdir(dir, 0, |entry| {
+        if &*entry.name != b"." && &*entry.name != b".." {
+            names.push(Name::clone(&entry.name));
+        }
+        true
+    });
+    listed.map_err(|error| unreadable(path, &error))?;
+    Ok(names)
 }
 
 fn look(union: &Union, parent: Option<NodeId>, name: &[u8], path: &Path) -> Result<Option<Entry>> {
