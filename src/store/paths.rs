@@ -6,7 +6,7 @@
 //!   layers/SHORT/diff         a layer's tree, with its whiteouts as `.wh.` files
 //!   layers/SHORT/blob-DIGEST  the archives it came in, as received; plain tars are kept compressed
 //!   images/ID                 an image's configuration, for people; the catalog has it too
-//!   containers/ID/upper,work,merged
+//!   containers/ID/upper,work,merged,turn (locked by whoever is about to mount it)
 //!   volumes/NAME/_data
 //!   tmp/RANDOM                work under way: locked by its living owner (area.rs)
 //! ```
