@@ -27,7 +27,7 @@ run_recorded() {
 	local user=$1 found
 	mount_recorded() {
 		rm -f "$T/mount.err"
-		timeout 30 $PYTHON "$REPO/tests/identities/mount_as.py" "$user" "$T/m" "$PROGRAM" mount --lower "$T/lower" --upper "$T/upper" \
+		timeout 30 "$PYTHON" "$REPO/tests/identities/mount_as.py" "$user" "$T/m" "$PROGRAM" mount --lower "$T/lower" --upper "$T/upper" \
 			--work "$T/workdir" -o "xattr_permissions=2${UNIONMOUNT_TEST_TRANSPORT:+,transport=$UNIONMOUNT_TEST_TRANSPORT}" \
 			</dev/null >"$T/mount.err" 2>&1 || fail "mount: $(cat "$T/mount.err")"
 	}

@@ -466,6 +466,7 @@ if [ "${1:-}" = --inside ]; then
 	TOOLS=$T/bin
 	cd "$T"
 	if [ "$MODE" = recorded-user ]; then
+		# shellcheck source=scripts/real-root-recorded.sh
 		. "$TOOLS/real-root-recorded.sh"
 		use_recorded
 		exit 0
@@ -538,6 +539,7 @@ if ! id "$TEST_USER" >/dev/null 2>&1; then
 fi
 if [ "$MODE" = recorded ]; then
 	TOOLS=$REPO/scripts
+	# shellcheck source=scripts/real-root-recorded.sh
 	. "$TOOLS/real-root-recorded.sh"
 	run_recorded "$(id -u "$TEST_USER")"
 	exit 0
@@ -555,6 +557,7 @@ inside=("${as_user[@]}" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 M
 	UNIONMOUNT_TEST_TRANSPORT="${UNIONMOUNT_TEST_TRANSPORT:-}" bash "$T/bin/$(basename "$SELF")" --inside)
 "${as_user[@]}" true 2>"$T/err" || skip "an ordinary user gets no user namespace here: $(cat "$T/err")"
 if [ "$MODE" = recorded-user ]; then
+	# shellcheck source=scripts/real-root-recorded.sh
 	. "$REPO/scripts/real-root-recorded.sh"
 	unpack_as_user
 	"${inside[@]}"
