@@ -97,7 +97,7 @@ pub fn print(text: &[u8]) -> Result<(), Failure> {
 /// How writing to standard output ended. A reader that stops early is no failure.
 ///
 /// # Errors
-/// As [`print`].
+/// As [`print()`].
 pub fn written(result: std::io::Result<()>) -> Result<(), Failure> {
     match result {
         Err(err) if err.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::Operation(
