@@ -113,7 +113,9 @@ install_packages() {
 install_crate() {
 	local started=$SECONDS
 	if [ "$(cat "$CACHE/$1.version" 2>/dev/null)" = "$2" ] && [ -x "$CACHE/bin/$1" ]; then return 0; fi
-	cargo install --quiet --locked --root "$CACHE" --target-dir "$CACHE/build" "${@:3}" --version "=$2" "$1" \
+	# A little optimised, quickly built.
+	CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
+		cargo install --quiet --locked --root "$CACHE" --target-dir "$CACHE/build" "${@:3}" --version "=$2" "$1" \
 		>"$CACHE/$1.log" 2>&1 || die "cannot install $1: $(tail -n 3 "$CACHE/$1.log")"
 	echo "$2" >"$CACHE/$1.version"
 	say "$1 $2 installed in $((SECONDS - started)) s"

@@ -27,8 +27,10 @@ impl Drop for Begun {
 
 impl Begun {
     fn new(place: &Place, arguments: &[&str]) -> Self {
-        let mut command = Command::new(binary());
-        command.args(arguments);
+        // Whoever runs the tests in the background may have had them ignore signals.
+        let mut command = Command::new("env");
+        command.arg("--default-signal=INT,TERM,HUP");
+        command.arg(binary()).args(arguments);
         Self::of(place, command)
     }
 
