@@ -40,11 +40,12 @@ first_lane() {
 	over fuser --test cli --test invariants --test options
 }
 second_lane() {
-	over uring --test losses --test real_root --test abuse --test crash --test cli --test invariants \
-		--test options --test rootless
+	over uring --test losses --test abuse --test crash --test cli --test invariants --test options --test rootless
 	over uring --test model -- mount
 	run_tests --test archive --test check --test store
 	over fuser --test losses -- --skip case_18
+	# Last: the layers that it wants are made beside all this.
+	over uring --test real_root
 }
 apart() { unshare --mount --propagation private -- bash "$SELF" --lane "$1"; }
 

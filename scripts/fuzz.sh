@@ -72,7 +72,7 @@ COVERAGE=(-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-
 if command -v cargo-fuzz >/dev/null; then
 	quietly "$CACHE/build.log" cargo fuzz build --fuzz-dir tests/fuzz --target-dir "$CACHE" --sanitizer none
 else
-	quietly "$CACHE/build.log" env RUSTFLAGS="${COVERAGE[*]}" cargo build --manifest-path tests/fuzz/Cargo.toml --release --bins \
+	quietly "$CACHE/build.log" env RUSTFLAGS="${COVERAGE[*]}" cargo build --locked --manifest-path tests/fuzz/Cargo.toml --release --bins \
 		--target "$(rustc -vV | sed -n 's/^host: //p')" --target-dir "$CACHE"
 fi
 say "built ${TARGETS[*]}"

@@ -383,22 +383,9 @@ fn files_that_only_look_like_marks_are_kept() {
         let kernel = common::images::mount(disk, "kernel", &options);
         shell(&kernel.at, TREE)
     };
-    let check = |repair: &[&str]| {
-        let output = Command::new(binary())
-            .arg("check")
-            .args(repair)
-            .arg("--lower")
-            .arg(stack.lower(0))
-            .arg("--upper")
-            .arg(stack.upper())
-            .arg("--work")
-            .arg(stack.work())
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{output:?}");
-    };
     // The kernel leaves its own in the work directory.
-    check(&["--repair"]);
+    let output = check(&stack, &["--repair"]);
+    assert!(output.status.success(), "{output:?}");
     assert_eq!(seen_by_the_kernel(), before);
     // Towards devices they stay what they are, towards files they would be marks.
     convert("char", &stack.upper());

@@ -23,6 +23,9 @@
 mod archive;
 #[path = "model/build.rs"]
 mod build;
+#[allow(dead_code)] // the other half is for other tests
+#[path = "common/caches.rs"]
+mod caches;
 #[path = "model/compare.rs"]
 mod compare;
 #[path = "model/core.rs"]

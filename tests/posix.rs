@@ -9,12 +9,14 @@
 mod common;
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use common::transport::{transports, usual};
-use common::{Stack, shell};
+use common::{Stack, caches, shell};
+use rustix::fs::{Mode, OFlags};
 
 /// What FUSE's part of the kernel decides by itself, before we are asked: lines of these beginnings are left out.
 const KERNELS_OWN: [&str; 8] = [
@@ -138,68 +140,10 @@ fn the_other_calls_answer_as_on_the_disk() {
     compare("calls");
 }
 
-/// Of what the upper has, as the disk below is mounted (`relatime`, usually); looking at a layer, or into a directory,
-/// changes nothing.
-#[test]
-fn access_times_follow_the_mount_options() {
-    need_fuse!();
-    for transport in transports() {
-        for (option, written) in [
-            ("relatime", "read"),
-            ("atime,nodiratime", "read"),
-            ("noatime", "long ago"),
-        ] {
-            let stack = Stack::new(1)
-                .option(&format!("transport={transport}"))
-                .option(option);
-            stack.file(0, "lower", "lower");
-            stack.file(0, "d/changed", "lower");
-            let names = "lower new d/changed d made";
-            let age = format!("touch -a -d @1000 {names}");
-            // The layer's own, on a disk that may write access times.
-            shell(stack.lower(0), "touch -a -d @1000 lower d");
-            let mount = stack.mount();
-            shell(
-                &mount.at,
-                "echo new >new; mkdir made; echo changed >d/changed; touch -a -d @1000 new made d/changed",
-            );
-            let look = "cat lower new d/changed >/dev/null; ls d made >/dev/null";
-            let times = |what: &str| {
-                let text = shell(stack.merged(), &format!("{what}; stat -c '%n %X' {names}"));
-                let spell = |line: &str| {
-                    let (name, time) = line.split_once(' ').unwrap();
-                    let age = if time == "1000" { "long ago" } else { "read" };
-                    format!("{name}: {age}")
-                };
-                text.lines().map(spell).collect::<Vec<_>>().join(", ")
-            };
-            let expected = format!(
-                "lower: long ago, new: {written}, d/changed: {written}, d: long ago, made: long ago"
-            );
-            assert_eq!(times(look), expected, "{option} over {transport}");
-            shell(stack.merged(), &age);
-            mount.unmount();
-            let lower = fs::metadata(stack.lower(0).join("lower")).unwrap();
-            assert_eq!(lower.atime(), 1000);
-            let mount = stack.mount();
-            assert_eq!(
-                times(look),
-                expected,
-                "{option} over {transport}, remounted"
-            );
-            mount.unmount();
-        }
-    }
-}
-
-/// Who drops the kernel's caches makes it forget the files of other tests, too.
-static CACHES: std::sync::Mutex<()> = std::sync::Mutex::new(());
-
 /// With `nfs_export=on` a handle is good for as long as its file, whatever the kernel forgets.
 #[test]
 fn a_handle_of_an_exported_mount_outlives_the_kernels_caches() {
     need_fuse!();
-    let _caches = CACHES.lock();
     for transport in common::transport::transports() {
         let stack = Stack::new(1)
             .option("nfs_export=on")
@@ -216,7 +160,11 @@ fn a_handle_of_an_exported_mount_outlives_the_kernels_caches() {
                 &format!("exec python3 -B {} {action} . ../handles", script.display()),
             )
         };
-        let forget = || shell("/", "sync; echo 2 >/proc/sys/vm/drop_caches; sleep 0.1");
+        let forget = || {
+            shell(&mount.at, "sync -f .");
+            caches::forget();
+            std::thread::sleep(Duration::from_millis(100));
+        };
         handles("make");
         forget();
         let all = "d/changes old\nd/e/lower lower\nd/removed old\nn/new new\nn/other new\n";
@@ -244,7 +192,6 @@ fn a_handle_of_an_exported_mount_outlives_the_kernels_caches() {
 #[test]
 fn a_handle_opens_what_it_was_made_of_or_nothing() {
     need_fuse!();
-    let _caches = CACHES.lock();
     let stack = Stack::new(1);
     stack.file(0, "d/e/lower", "lower");
     stack.file(0, "d/changes", "old");
@@ -257,6 +204,12 @@ fn a_handle_opens_what_it_was_made_of_or_nothing() {
             &format!("exec python3 -B {} {action} . ../handles", script.display()),
         )
     };
+    // Without `nfs_export` handles are good for what the kernel knows: that, whatever the machine is short of.
+    let remembered = caches::remembered();
+    let known = ["d/changes", "d/e/lower", "n/new"].map(|name| {
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        rustix::fs::open(mount.path(name), flags, Mode::empty()).unwrap()
+    });
     handles("make");
     let all = "d/changes old\nd/e/lower lower\nn/new new\nn/other new\n";
     assert_eq!(handles("open"), all);
@@ -268,12 +221,13 @@ fn a_handle_opens_what_it_was_made_of_or_nothing() {
     );
     let changed = "d/changes newer\nd/e/lower lower\nn/new new\nn/other new\n";
     assert_eq!(handles("open"), changed);
-    drop(held);
+    drop((held, known));
     shell(&mount.at, "rm n/other");
     let removed = "d/changes newer\nd/e/lower lower\nn/new ESTALE\nn/other ESTALE\n";
     assert_eq!(handles("open"), removed);
     // The kernel may have forgotten what nobody uses.
-    shell("/", "echo 2 >/proc/sys/vm/drop_caches");
+    drop(remembered);
+    caches::forget();
     for (now, before) in handles("open").lines().zip(removed.lines()) {
         let (name, _) = before.split_once(' ').unwrap();
         assert!(now == before || now == format!("{name} ESTALE"), "{now}");

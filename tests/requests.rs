@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use common::transport::own_transports;
-use common::{Mount, Stack, errno, mode, names, read, shell};
+use common::{Mount, Stack, caches, errno, mode, names, read, shell};
 use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags};
 
 /// Takes a mount away again, also when the test fails.
@@ -43,8 +43,9 @@ fn on_each(test: impl Fn(&Stack, &Mount)) {
 fn memory_is_given_back() {
     need_fuse!();
     on_each(|_, mount| {
-        let forget = "sync -f .; echo 2 >/proc/sys/vm/drop_caches";
-        shell(&mount.at, &format!("echo >f; cat f; {forget}; sleep 0.2"));
+        shell(&mount.at, "echo >f; cat f; sync -f .");
+        caches::forget();
+        std::thread::sleep(Duration::from_millis(200));
         let memory = || mount.status("VmRSS");
         let threads = || mount.status("Threads");
         let before = (memory(), threads());
@@ -53,10 +54,13 @@ fn memory_is_given_back() {
             for i in 1 2 3 4; do dd if=/dev/zero of=big$i bs=1M count=12 oflag=direct 2>/dev/null & done; wait
             for i in 1 2 3 4; do dd if=big$i of=/dev/null bs=1M iflag=direct 2>/dev/null & done; wait
             mkdir many; (cd many; seq 4000 | xargs touch); ls -l many >/dev/null";
+        let remembered = caches::remembered();
         shell(&mount.at, busy);
         let most = memory();
         assert!(most > before.0 + 5 * 1024, "{before:?} KiB, then {most}");
-        shell(&mount.at, &format!("rm -r many big*; {forget}"));
+        drop(remembered);
+        shell(&mount.at, "rm -r many big*; sync -f .");
+        caches::forget();
         let begun = std::time::Instant::now();
         while memory() > before.0 + 4 * 1024 || threads() > before.1 {
             let now = (memory(), threads());

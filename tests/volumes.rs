@@ -10,7 +10,7 @@ use std::io::{Read, Seek, Write};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::process::Command;
 
-use common::{Mount, Stack, binary, shell};
+use common::{Mount, Stack, binary, caches, shell};
 
 /// A stack that shows the directory `vol` at `/data`.
 fn stack_with_volume() -> Stack {
@@ -212,6 +212,7 @@ fn the_rest_of_the_mount_is_cached_as_ever() {
     let stack = stack_with_volume();
     stack.file(0, "dir/f", "static");
     let mount = stack.mount();
+    let _remembered = caches::remembered();
     let script = "cat dir/f > /dev/null; ls dir > /dev/null; stat dir/f > /dev/null";
     shell(&mount.at, script);
     let before = mount.status("voluntary_ctxt_switches:");

@@ -7,31 +7,26 @@
 //! Attributes are set through the descriptor of what was just made: owner first, since that clears setuid and
 //! capabilities, then xattrs and mode, times last. Those of directories are set when nothing is made in them any more.
 
-use std::collections::BTreeSet;
 use std::io::BufRead;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, Mode, OFlags, XattrFlags, linkat, mkdirat, mknodat, openat, symlinkat};
+use rustix::fs::{AtFlags, Mode, OFlags, linkat, mkdirat, mknodat, openat, symlinkat};
 use rustix::io::Errno;
 
 use super::aside::{Aside, is_leftover};
-use super::beneath::{Inside, Parents, Tree, is_mark};
+use super::beneath::{Inside, Tree, is_mark};
 use super::entry::{Entry, What};
 use super::error::{AtEntry as _, During as _, Error, ErrorKind, Result};
-use super::marks::Marks;
+use super::policy::Policy;
 use super::read::TarReader;
 use super::{Ownership, Whiteouts};
 use crate::layer::mark::{NameMeaning, WH_PREFIX, meaning};
-use crate::layer::record::{Record, RecordForm, Records};
-use crate::layer::stat::{Kind, Stat, Time};
-use crate::layer::upper::{SetTime, UpperObject};
-use crate::layer::xattr::XattrPath;
-use crate::layer::xattr_name::{Keeping, is_internal};
+use crate::layer::stat::{Kind, Stat};
+use crate::layer::upper::UpperObject;
+use crate::layer::xattr_name::is_internal;
 
-const ACCESS_ACL: &[u8] = b"system.posix_acl_access";
-const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
 const OPEN_DIR: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
     .union(OFlags::NOFOLLOW)
@@ -42,11 +37,6 @@ const CREATE: OFlags = OFlags::WRONLY
     .union(OFlags::EXCL)
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);
-/// So many different xattrs that cannot be set are told.
-const MOST_TOLD: usize = 32;
-/// Directories without an entry of their own that are remembered.
-const MOST_IMPLIED: usize = 65536;
-
 /// Puts entries into a directory.
 pub struct Applier {
     tree: Tree,
@@ -62,24 +52,6 @@ pub struct Applier {
     absolute: bool,
 }
 
-/// How things are made.
-struct Policy {
-    root: Arc<OwnedFd>,
-    ownership: Ownership,
-    marks: Marks,
-    /// How owners and types are recorded, once something is.
-    records: Option<Arc<Records>>,
-    keeping: Keeping,
-    /// Whose whatever is made is at first.
-    own: (u32, u32),
-    /// Directories that were made because something is in them.
-    implied: BTreeSet<Vec<u8>>,
-    /// There are directories whose ACL is passed on to what is made in them.
-    passes_acls: bool,
-    /// Xattrs that could not be set, of which was told.
-    left_out: BTreeSet<Vec<u8>>,
-}
-
 impl Applier {
     /// Into a directory that exists.
     ///
@@ -88,24 +60,8 @@ impl Applier {
     pub fn new(into: &Path, ownership: Ownership, whiteouts: Whiteouts) -> Result<Self> {
         let mut tree = Tree::open(into)?;
         let root = Arc::clone(tree.root());
-        let mut policy = Policy {
-            root,
-            ownership,
-            marks: Marks::new(whiteouts),
-            records: None,
-            keeping: Keeping::Disk,
-            own: (
-                rustix::process::geteuid().as_raw(),
-                rustix::process::getegid().as_raw(),
-            ),
-            implied: BTreeSet::new(),
-            passes_acls: false,
-            left_out: BTreeSet::new(),
-        };
-        policy.passes_acls = policy.root_passes_acls()?;
+        let policy = Policy::new(root, ownership, whiteouts)?;
         if ownership == Ownership::Recorded {
-            policy.begin_records()?;
-            policy.keeping = Keeping::of(Some(RecordForm::User), policy.own.0 == 0);
             tree.set_parent_mode(policy.disk_mode());
         }
         Ok(Self {
@@ -445,160 +401,4 @@ fn write_data<R: BufRead>(file: &OwnedFd, size: u64, reader: &mut TarReader<R>) 
         rustix::fs::ftruncate(file, size).during("ftruncate", b".")?;
     }
     Ok(written)
-}
-
-impl Policy {
-    fn disk_mode(&self) -> u32 {
-        self.records
-            .as_ref()
-            .map_or(0o755, |records| records.disk_mode())
-    }
-
-    /// From here on owners and types may be kept in xattrs: the root says so.
-    fn begin_records(&mut self) -> Result<()> {
-        if self.records.is_none() {
-            let perm = Stat::of_fd(&self.root).during("stat", b".")?.perm();
-            self.records = Some(Records::new(RecordForm::User, perm));
-            self.record_root()?;
-        }
-        Ok(())
-    }
-
-    fn root_passes_acls(&self) -> Result<bool> {
-        let xattrs = XattrPath::of_fd(Arc::clone(&self.root));
-        let found = xattrs
-            .get_opt(DEFAULT_ACL)
-            .during("getxattr", DEFAULT_ACL)?;
-        Ok(found.is_some())
-    }
-
-    fn record_root(&self) -> Result<()> {
-        let stat = Stat::of_fd(&self.root).during("stat", b".")?;
-        let object = UpperObject::new(Arc::clone(&self.root), self.records.clone());
-        let mut record = Record::of(&stat);
-        if self.ownership == Ownership::Recorded {
-            // Of an archive that says nothing of its root, root would have unpacked it so.
-            (record.uid, record.gid) = (0, 0);
-        }
-        match object.record(&record) {
-            Ok(_) => Ok(()),
-            Err(errno) => Err(Error::io(
-                "cannot record owners in xattrs (use a file system with user xattrs, or root): setxattr",
-                errno,
-            )),
-        }
-    }
-
-    /// Gives what was just made its attributes.
-    fn describe(&mut self, fd: Arc<OwnedFd>, entry: &Entry, kind: Kind, rdev: u64) -> Result<()> {
-        let on_disk = Stat::of_fd(&fd).during("stat", b".")?;
-        let recorded = self.ownership == Ownership::Recorded || on_disk.kind() != kind;
-        let records = recorded.then(|| self.records.clone()).flatten();
-        let object = UpperObject::new(fd, records);
-        let record = Record {
-            uid: entry.uid,
-            gid: entry.gid,
-            perm: entry.mode,
-            kind: Some(kind),
-            rdev,
-        };
-        if !recorded && (on_disk.uid, on_disk.gid) != (entry.uid, entry.gid) {
-            self.chown(&object, entry)?;
-        }
-        if recorded {
-            object
-                .record(&record)
-                .during("setxattr", b"override_stat")?;
-        }
-        if self.passes_acls && kind != Kind::Symlink {
-            disinherit(&object)?;
-        }
-        for (name, value) in &entry.xattrs {
-            self.passes_acls |= name == DEFAULT_ACL;
-            self.set_xattr(&object, name, value)?;
-        }
-        if kind != Kind::Symlink {
-            let mode = if recorded {
-                self.disk_mode()
-            } else {
-                entry.mode
-            };
-            object.chmod_on_disk(mode).during("chmod", b".")?;
-        }
-        if kind != Kind::Dir {
-            object
-                .utimens(SetTime::Keep, SetTime::At(entry.mtime))
-                .during("utimensat", b".")?;
-        }
-        Ok(())
-    }
-
-    fn chown(&self, object: &UpperObject, entry: &Entry) -> Result<()> {
-        object
-            .chown(Some(entry.uid), Some(entry.gid))
-            .map_err(|errno| match errno {
-                Errno::INVAL => Error::refused(format!(
-                    "owner {}:{} is not mapped in this user namespace; map more ids (/etc/subuid, /etc/subgid)",
-                    entry.uid, entry.gid
-                )),
-                errno => Error::io(format!("chown({}:{})", entry.uid, entry.gid), errno),
-            })
-    }
-
-    /// Sets an xattr, under another name where the disk or our rights do not allow it as it is.
-    fn set_xattr(&mut self, object: &UpperObject, name: &[u8], value: &[u8]) -> Result<()> {
-        let stored = self.keeping.stored(name);
-        let refusal = match object.set_xattr(&stored, value, XattrFlags::empty()) {
-            Ok(()) => return Ok(()),
-            Err(errno @ (Errno::PERM | Errno::OPNOTSUPP | Errno::ACCESS)) => errno,
-            Err(errno) => return Err(errno).during("setxattr", name),
-        };
-        let kept = Keeping::User { trusted: false }.stored(name);
-        let set = match kept == stored {
-            true => Err(refusal),
-            false => object.set_xattr(&kept, value, XattrFlags::empty()),
-        };
-        if set.is_err() && self.left_out.len() < MOST_TOLD && self.left_out.insert(name.to_vec()) {
-            log::warn!(
-                "xattr {} cannot be stored here, and is left out: {refusal}",
-                name.escape_ascii()
-            );
-        }
-        Ok(())
-    }
-}
-
-/// Takes away the ACLs that an object was given by the directory it was made in.
-fn disinherit(object: &UpperObject) -> Result<()> {
-    for acl in [ACCESS_ACL, DEFAULT_ACL] {
-        match object.remove_xattr(acl) {
-            Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP) => {}
-            Err(errno) => return Err(errno).during("removexattr", acl),
-        }
-    }
-    Ok(())
-}
-
-impl Parents for Policy {
-    fn made(&mut self, dir: &Arc<OwnedFd>, path: &[u8], hides: bool) -> Result<()> {
-        if self.implied.len() >= MOST_IMPLIED {
-            return Err(Error::refused(format!(
-                "more than {MOST_IMPLIED} directories of the archive have no entry"
-            )));
-        }
-        self.implied.insert(path.to_vec());
-        let entry = Entry {
-            path: Vec::new(),
-            what: What::Dir,
-            mode: 0o755,
-            uid: 0,
-            gid: 0,
-            mtime: Time::default(),
-            xattrs: Vec::new(),
-        };
-        if hides {
-            self.marks.opaque(dir)?;
-        }
-        self.describe(Arc::clone(dir), &entry, Kind::Dir, 0)
-    }
 }

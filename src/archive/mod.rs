@@ -30,6 +30,7 @@ mod merge;
 mod mounts;
 pub mod pack;
 mod pipe;
+mod policy;
 pub mod read;
 pub mod staged;
 pub mod target;

@@ -30,14 +30,15 @@ pub(super) struct DotNames {
 impl DotNames {
     /// Looks at a whole layer. Errors come with the directory that cannot be read.
     pub(super) fn of(root: &UpperDir) -> Result<Self, (PathBuf, Errno)> {
-        let (none, kernels) = (reads_plain_names(root), has_device_marks(root));
+        // By what its root says: none of them is a mark, or the kernel wrote there.
+        let (all_plain, kernels) = (reads_plain_names(root), has_device_marks(root));
         let mut found = Self::default();
         let device = root.stat().map_err(|errno| (PathBuf::new(), errno))?.dev;
         let mut todo = vec![(root.clone(), PathBuf::new())];
         while let Some((dir, path)) = todo.pop() {
             let directories = found
                 .look_at(&dir, &path, device, |name, stat| {
-                    !none && is_mark(name, stat, kernels)
+                    !all_plain && is_mark(name, stat, kernels)
                 })
                 .map_err(|errno| (path.clone(), errno))?;
             for name in directories {

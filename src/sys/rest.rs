@@ -104,19 +104,35 @@ mod tests {
     #[test]
     #[cfg(target_env = "gnu")]
     fn a_threads_arena_gives_its_end_back() {
-        let resident = || {
-            let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
-            let line = status.lines().find(|line| line.starts_with("RssAnon"));
-            let kib = line.unwrap().split_whitespace().nth(1).unwrap();
-            kib.parse::<u64>().unwrap()
+        // What the process has in memory of the mapping that an address is in: other tests have mappings of their own.
+        let resident = |address: usize| {
+            let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+            let mut inside = false;
+            for line in maps.lines() {
+                let mut words = line.split_whitespace();
+                let first = words.next().unwrap();
+                if let Some((start, end)) = first.split_once('-')
+                    && let (Ok(start), Ok(end)) = (
+                        usize::from_str_radix(start, 16),
+                        usize::from_str_radix(end, 16),
+                    )
+                {
+                    inside = (start..end).contains(&address);
+                }
+                if inside && first == "Rss:" {
+                    return words.next().unwrap().parse::<u64>().unwrap();
+                }
+            }
+            0
         };
         // In a thread, since the first one has the main arena.
         let (full, empty) = std::thread::spawn(move || {
             let pieces: Vec<Vec<u8>> = (0..40_000).map(|_| vec![1; 1000]).collect();
-            let full = resident();
+            let address = pieces[0].as_ptr().addr();
+            let full = resident(address);
             drop(pieces);
             trim();
-            (full, resident())
+            (full, resident(address))
         })
         .join()
         .unwrap();

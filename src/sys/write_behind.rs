@@ -65,3 +65,27 @@ impl Write for WriteBehind<'_> {
         self.file.flush()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::io::{Read as _, Seek as _};
+
+    #[test]
+    fn what_is_written_is_there_and_was_begun_with() {
+        let mut file = tempfile::tempfile().unwrap();
+        let bytes: Vec<u8> = (0..3 * PIECE + 7).map(|at| (at % 251) as u8).collect();
+        let mut out = WriteBehind::new(&file);
+        for piece in bytes.chunks(100_000) {
+            out.write_all(piece).unwrap();
+        }
+        out.flush().unwrap();
+        assert!(out.started > 2 * PIECE && out.started <= out.written);
+        assert_eq!(out.written, bytes.len() as u64);
+        file.rewind().unwrap();
+        let mut read = Vec::new();
+        file.read_to_end(&mut read).unwrap();
+        assert!(read == bytes);
+    }
+}

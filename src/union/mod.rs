@@ -55,6 +55,8 @@ mod volume_ops;
 #[cfg(test)]
 mod volume_random;
 #[cfg(test)]
+mod volume_shared_tests;
+#[cfg(test)]
 mod volume_tests;
 mod whiteout;
 mod xattr;

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+pub mod caches;
 pub mod images;
 pub mod transport;
 
@@ -286,11 +287,19 @@ impl Mount {
 
     /// Unmounts as a user does.
     pub fn unmount(self) {
-        let output = Command::new(binary())
-            .arg("umount")
-            .arg(&self.at)
-            .output()
-            .unwrap();
+        let umount = || {
+            let mut command = Command::new(binary());
+            command.arg("umount").arg(&self.at).output().unwrap()
+        };
+        let mut output = umount();
+        let begun = Instant::now();
+        // A program that another test is starting has a copy of all descriptors until it is executed.
+        while String::from_utf8_lossy(&output.stderr).contains(" is in use by process ")
+            && begun.elapsed() < Duration::from_secs(5)
+        {
+            std::thread::sleep(Duration::from_millis(20));
+            output = umount();
+        }
         assert!(
             output.status.success(),
             "umount: {}",

@@ -3,11 +3,13 @@
 use std::fs::File;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::thread::UnshareFlags;
 
+use super::caches;
 use super::driver::{Driver, Form, Piece, Subject};
 use super::ops::{Do, Op};
 use super::plain::Plain;
@@ -23,6 +25,11 @@ pub fn missing() -> Option<String> {
         Err(error) => Some(format!("/dev/fuse: {error}")),
     }
 }
+
+/// What `umount` says of a process that has something open.
+const IN_USE: &str = " is in use by process ";
+/// How long starting a program may take on a busy machine.
+const STARTS: Duration = Duration::from_secs(5);
 
 pub struct Mount {
     lowers: Vec<PathBuf>,
@@ -84,8 +91,7 @@ impl Mount {
 impl Driver for Mount {
     fn apply(&mut self, op: &Op) -> Result<(), Errno> {
         if op.what == Do::Forget {
-            // Names and inodes that nobody uses.
-            std::fs::write("/proc/sys/vm/drop_caches", "2").unwrap();
+            caches::forget();
             return Ok(());
         }
         self.tree().apply(op)
@@ -120,8 +126,17 @@ impl Subject for Mount {
 
     fn stop(&mut self) -> Result<(), String> {
         self.tree = None;
-        let mut command = Command::new(BINARY);
-        self.run(command.arg("umount").arg(&self.point))
+        let begun = Instant::now();
+        loop {
+            let mut command = Command::new(BINARY);
+            match self.run(command.arg("umount").arg(&self.point)) {
+                // A program that another test is starting has a copy of all descriptors until it is executed.
+                Err(said) if said.contains(IN_USE) && begun.elapsed() < STARTS => {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                ended => return ended,
+            }
+        }
     }
 
     fn start(&mut self, form: Form) -> Result<(), String> {
