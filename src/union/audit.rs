@@ -77,25 +77,33 @@ impl Union {
         let mut numbers = HashSet::new();
         for (name, slot) in state.listing.iter().flat_map(|listing| listing.all()) {
             let covered = slot
+                .merged
                 .upper
                 .as_ref()
                 .is_some_and(|upper| upper.kind != Kind::Dir);
-            if let Some(mark) = slot.mark
-                && (slot.lower.is_none() || covered)
+            if let Some(mark) = slot.merged.mark
+                && (slot.merged.lower.is_none() || covered)
             {
                 found.push((below(path, name), Oddity::IdleWhiteout(mark)));
             }
             let lower = slot
+                .merged
                 .lower
                 .as_ref()
-                .and_then(|lower| lower.redirect.as_ref());
-            for redirect in slot.upper_redirect.iter().chain(lower) {
+                .and_then(|lower| lower.redirect());
+            for redirect in slot
+                .merged
+                .upper_redirect
+                .as_deref()
+                .into_iter()
+                .chain(lower)
+            {
                 self.audit_redirect(state, redirect, &below(path, name), found)?;
             }
             if slot.kind() == Some(Kind::Dir) {
                 directories.push(Arc::clone(name));
             }
-            if let (Some(entry), Some(dir)) = (&slot.upper, &state.upper) {
+            if let (Some(entry), Some(dir)) = (&slot.merged.upper, &state.upper) {
                 numbers.insert(entry.ino);
                 audit_xattrs(dir, name, entry.ino, &below(path, name), found, origins)?;
             }

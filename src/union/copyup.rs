@@ -480,8 +480,8 @@ impl Union {
                 .filter(|(_, slot)| match slot.kind() {
                     Some(Kind::Dir) => true,
                     // One of the upper may have its bytes below, where the new place would not find them.
-                    Some(Kind::File) => slot.upper.is_none() || state.impure,
-                    _ => slot.upper.is_none(),
+                    Some(Kind::File) => slot.merged.upper.is_none() || state.impure,
+                    _ => slot.merged.upper.is_none(),
                 })
                 .map(|(name, _)| Arc::clone(name))
                 .collect()
@@ -510,7 +510,7 @@ struct Copy {
 
 /// What a copy-up changes in the slot of a name.
 fn note_copy(slot: &mut Slot, kind: Kind, ino: u64) {
-    slot.upper = Some(Found { kind, ino });
+    slot.merged.upper = Some(Found { kind, ino });
 }
 
 fn switch_to_upper(state: &mut FileState, dir: &UpperDir, name: &Name) {

@@ -222,12 +222,12 @@ impl Union {
         let inode = self.new_upper_inode(parent, dir, &name, stat.ino, new.kind());
         if let Some(listing) = &mut state.listing {
             listing.update(&name, |slot| {
-                slot.upper = Some(Found {
+                slot.merged.upper = Some(Found {
                     kind: new.kind(),
                     ino: stat.ino,
                 });
-                slot.mark = None;
-                slot.upper_redirect = None;
+                slot.merged.mark = None;
+                slot.merged.upper_redirect = None;
                 slot.st_ino = inode.st_ino;
                 slot.child = Arc::downgrade(&inode);
             });
@@ -250,7 +250,7 @@ impl Union {
         match state.listing.as_ref().and_then(|listing| listing.get(name)) {
             None => Ok((None, false)),
             Some(slot) if slot.is_visible() => refuse(Errno::EXIST),
-            Some(slot) => Ok((slot.mark, slot.covers_lower())),
+            Some(slot) => Ok((slot.merged.mark, slot.covers_lower())),
         }
     }
 

@@ -58,7 +58,10 @@ impl Union {
             let Some(listing) = &state.listing else {
                 return Ok(false);
             };
-            if listing.after(0).any(|(_, slot)| slot.upper.is_none()) {
+            if listing
+                .after(0)
+                .any(|(_, slot)| slot.merged.upper.is_none())
+            {
                 return Ok(false);
             }
             listing
@@ -101,9 +104,9 @@ impl Union {
             let names: Vec<Name> = listing.all().map(|(name, _)| Name::clone(name)).collect();
             for name in names {
                 listing.update(&name, |slot| {
-                    slot.lower = None;
-                    slot.upper_redirect = None;
-                    let gone = match slot.mark.take() {
+                    slot.merged.lower = None;
+                    slot.merged.upper_redirect = None;
+                    let gone = match slot.merged.mark.take() {
                         Some(Mark::Beside) => whiteout_name(&name).map(|mark| upper.unlink(&mark)),
                         Some(Mark::InPlace) => Some(upper.unlink(&name)),
                         None => None,

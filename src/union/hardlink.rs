@@ -205,9 +205,10 @@ impl Union {
             return Ok(None);
         };
         let visible = self.slot_mut(&mut state, name)?.is_some_and(|slot| {
-            slot.upper.is_none()
+            slot.merged.upper.is_none()
                 && slot.mount.is_none()
                 && slot
+                    .merged
                     .lower
                     .as_ref()
                     .is_some_and(|lower| lower.top == layer && lower.found.ino == ino)
@@ -295,7 +296,7 @@ impl Union {
                 continue;
             }
             if let Some(listing) = &mut parent.listing {
-                listing.update(&place.name, |slot| slot.upper = None);
+                listing.update(&place.name, |slot| slot.merged.upper = None);
             }
         }
     }

@@ -125,7 +125,7 @@ impl Union {
         restore_times(&dir, &before);
         if let Some(listing) = &mut state.listing {
             listing.update(&place.name, |slot| {
-                slot.upper = Some(Found {
+                slot.merged.upper = Some(Found {
                     kind: stat.kind(),
                     ino: stat.ino,
                 });

@@ -146,7 +146,7 @@ pub(super) fn show_device(state: &mut DirState, dir: &UpperDir, name: &Name) -> 
     let stat = dir.stat_on_disk(name).during("stat", name)?;
     if let Some(listing) = &mut state.listing {
         listing.update(name, |slot| {
-            slot.upper = Some(Found {
+            slot.merged.upper = Some(Found {
                 kind: Kind::Char,
                 ino: stat.ino,
             });

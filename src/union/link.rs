@@ -72,11 +72,11 @@ impl Union {
             }
             if let Some(listing) = &mut state.listing {
                 listing.update(&name, |slot| {
-                    slot.upper = Some(Found {
+                    slot.merged.upper = Some(Found {
                         kind: inode.kind,
                         ino: stat.ino,
                     });
-                    slot.mark = None;
+                    slot.merged.mark = None;
                     slot.st_ino = inode.st_ino;
                     slot.child = Arc::downgrade(&inode);
                 });

@@ -361,7 +361,7 @@ impl Union {
         if let Some(state) = dir.lock_dir()
             && let Some(listing) = &state.listing
         {
-            let lower = |name| listing.get(name).filter(|slot| slot.upper.is_none());
+            let lower = |name| listing.get(name).filter(|slot| slot.merged.upper.is_none());
             let those = heard.contents.iter();
             children.extend(those.filter_map(|name| lower(name)?.child.upgrade()));
         }

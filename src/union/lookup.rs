@@ -105,7 +105,7 @@ impl Union {
             {
                 slot.child = Weak::new();
                 if place.parent.volume.is_some() && slot.mount.is_none() {
-                    listing.update(&place.name, |slot| slot.upper = None);
+                    listing.update(&place.name, |slot| slot.merged.upper = None);
                 }
             }
         }
@@ -144,8 +144,8 @@ impl Union {
                     None => return refuse(Errno::NOTDIR),
                 };
                 if let Some(slot) = self.slot_mut(&mut state, name)?
-                    && slot.upper.is_none()
-                    && slot.lower.as_ref().is_some_and(|lower| {
+                    && slot.merged.upper.is_none()
+                    && slot.merged.lower.as_ref().is_some_and(|lower| {
                         lower.top == shared.key.0 && lower.found.ino == shared.found_ino
                     })
                 {
@@ -224,7 +224,7 @@ impl Union {
         name: &Name,
     ) -> Result<Arc<Inode>> {
         let mut volume = None;
-        let upper = match (&slot.upper, &state.upper, parent.volume) {
+        let upper = match (&slot.merged.upper, &state.upper, parent.volume) {
             (Some(found), Some(dir), Some(no)) => {
                 let stat = dir.stat_entry(name).during("stat", name)?;
                 let birth = self.birth_of(no, &stat);
@@ -252,20 +252,20 @@ impl Union {
         name: &Name,
     ) -> Result<Vec<LowerDir>> {
         let mut lowers = Vec::new();
-        let merges = slot.upper.is_none() || !slot.is_cut();
-        if merges && let Some(redirect) = &slot.upper_redirect {
+        let merges = slot.merged.upper.is_none() || !slot.is_cut();
+        if merges && let Some(redirect) = &slot.merged.upper_redirect {
             lowers = self.follow_redirect(state, redirect)?;
         } else if merges
-            && let Some(lower) = &slot.lower
+            && let Some(lower) = &slot.merged.lower
             && lower.found.kind == Kind::Dir
         {
             lowers = state
                 .lowers
                 .iter()
-                .filter(|dir| lower.layers.binary_search(&dir.layer()).is_ok())
+                .filter(|dir| lower.layers().binary_search(&dir.layer()).is_ok())
                 .map(|dir| dir.child(name))
                 .collect();
-            if let Some(redirect) = &lower.redirect {
+            if let Some(redirect) = lower.redirect() {
                 lowers.extend(self.follow_redirect(state, redirect)?);
             }
         }
@@ -279,7 +279,7 @@ impl Union {
         slot: &Slot,
         name: &Name,
     ) -> Result<Instance> {
-        if let (Some(_), Some(dir)) = (&slot.upper, &state.upper) {
+        if let (Some(_), Some(dir)) = (&slot.merged.upper, &state.upper) {
             let stat = dir.stat_entry(name).during("stat", name)?;
             let node = self.new_file_node(Real::Upper {
                 dir: dir.clone(),
@@ -304,7 +304,7 @@ impl Union {
             let stat = Some(stat);
             return Ok(Instance::Ready(Child { inode, stat }));
         }
-        let Some(lower) = &slot.lower else {
+        let Some(lower) = &slot.merged.lower else {
             return Ok(Instance::None);
         };
         let Some(dir) = state.lowers.iter().find(|dir| dir.layer() == lower.top) else {

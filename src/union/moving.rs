@@ -90,9 +90,9 @@ pub(super) fn take_upper(state: &mut DirState, name: &Name, mark: Option<Mark>) 
     let mut moved = None;
     if let Some(listing) = &mut state.listing {
         listing.update(name, |slot| {
-            moved = slot.upper.take();
-            slot.upper_redirect = None;
-            slot.mark = mark;
+            moved = slot.merged.upper.take();
+            slot.merged.upper_redirect = None;
+            slot.merged.mark = mark;
         });
     }
     moved
@@ -101,8 +101,8 @@ pub(super) fn take_upper(state: &mut DirState, name: &Name, mark: Option<Mark>) 
 /// As [`take_upper`], for a name that is given another entry at once: it keeps its place among the others.
 pub(super) fn lift_upper(state: &mut DirState, name: &Name, mark: Option<Mark>) -> Option<Found> {
     let slot = state.listing.as_mut()?.get_mut(name)?;
-    slot.mark = mark;
-    slot.upper.take()
+    slot.merged.mark = mark;
+    slot.merged.upper.take()
 }
 
 pub(super) fn put_upper(
@@ -114,10 +114,10 @@ pub(super) fn put_upper(
 ) {
     if let Some(listing) = &mut state.listing {
         listing.update(name, |slot| {
-            slot.upper = found;
-            slot.upper_redirect = redirect;
+            slot.merged.upper = found;
+            slot.merged.upper_redirect = redirect.map(Box::new);
             if clear_mark {
-                slot.mark = None;
+                slot.merged.mark = None;
             }
             slot.st_ino = inode.st_ino;
             slot.child = Arc::downgrade(inode);

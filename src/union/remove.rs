@@ -107,8 +107,12 @@ impl Union {
         let Some(slot) = self.slot_mut(state, name)? else {
             return refuse(Errno::NOENT);
         };
-        let in_upper = slot.upper.as_ref().map(|found| (found.kind, found.ino));
-        let (covers, old_mark) = (slot.covers_lower(), slot.mark);
+        let in_upper = slot
+            .merged
+            .upper
+            .as_ref()
+            .map(|found| (found.kind, found.ino));
+        let (covers, old_mark) = (slot.covers_lower(), slot.merged.mark);
         let leaves = in_upper
             .filter(|(kind, _)| self.leaves_origin(writable, dir, name, *kind))
             .map(|(_, ino)| ino);
@@ -138,9 +142,9 @@ impl Union {
         }
         if let Some(listing) = &mut state.listing {
             listing.update(&Name::from(name), |slot| {
-                slot.upper = None;
-                slot.upper_redirect = None;
-                slot.mark = mark;
+                slot.merged.upper = None;
+                slot.merged.upper_redirect = None;
+                slot.merged.mark = mark;
             });
         }
         Ok(())
@@ -253,7 +257,11 @@ impl Union {
         let Some(slot) = self.slot_mut(state, name)? else {
             return refuse(Errno::NOENT);
         };
-        let (in_upper, covers, mut mark) = (slot.upper.is_some(), slot.covers_lower(), slot.mark);
+        let (in_upper, covers, mut mark) = (
+            slot.merged.upper.is_some(),
+            slot.covers_lower(),
+            slot.merged.mark,
+        );
         let mut trash = None;
         if covers && writable.mark_for(name) == Mark::InPlace {
             mark = Some(Mark::InPlace);
@@ -283,9 +291,9 @@ impl Union {
         }
         if let Some(listing) = &mut state.listing {
             listing.update(&Name::from(name), |slot| {
-                slot.upper = None;
-                slot.upper_redirect = None;
-                slot.mark = mark;
+                slot.merged.upper = None;
+                slot.merged.upper_redirect = None;
+                slot.merged.mark = mark;
             });
         }
         Ok(trash)

@@ -518,10 +518,10 @@ fn before(state: &DirState, name: &[u8]) -> Before {
     let slot = state.listing.as_ref().and_then(|listing| listing.get(name));
     Before {
         covers: slot.is_some_and(super::listing::Slot::covers_lower),
-        mark: slot.and_then(|slot| slot.mark),
-        in_upper: slot.is_some_and(|slot| slot.upper.is_some()),
+        mark: slot.and_then(|slot| slot.merged.mark),
+        in_upper: slot.is_some_and(|slot| slot.merged.upper.is_some()),
         ino: slot
-            .and_then(|slot| slot.upper.as_ref())
+            .and_then(|slot| slot.merged.upper.as_ref())
             .map_or(0, |upper| upper.ino),
     }
 }

@@ -160,13 +160,13 @@ impl Union {
         old: &Slot,
         new: &mut Slot,
     ) -> bool {
-        if old.kind() != new.kind() || old.upper != new.upper {
+        if old.kind() != new.kind() || old.merged.upper != new.merged.upper {
             return false;
         }
         if old.mount.is_some() || new.mount.is_some() {
             return old.st_ino == new.st_ino;
         }
-        if old.upper.is_some() && self.writable.is_some() {
+        if old.merged.upper.is_some() && self.writable.is_some() {
             new.st_ino = old.st_ino;
             return true;
         }
@@ -174,7 +174,7 @@ impl Union {
             return false;
         }
         // A number may have been given to another file meanwhile.
-        let (Some(child), Some(lower)) = (old.child.upgrade(), &new.lower) else {
+        let (Some(child), Some(lower)) = (old.child.upgrade(), &new.merged.lower) else {
             return true;
         };
         if child.kind == Kind::Dir || child.birth == Birth::UNKNOWN || !touched.has(name) {

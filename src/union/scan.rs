@@ -85,20 +85,16 @@ impl Union {
         if let Some(live) = &mut state.live {
             live.covered = covered;
         }
-        let mut listing = Listing::default();
-        for (name, merged) in merger.finish() {
-            listing.update(&name, |slot| {
-                *slot = Slot::from(merged);
-                slot.st_ino = match (&slot.upper, &slot.lower) {
-                    (Some(upper), _) => origins
-                        .get(&name)
-                        .copied()
-                        .unwrap_or_else(|| of_upper(upper.ino)),
-                    (None, Some(lower)) => self.lower_ino(lower.top, lower.found.ino),
-                    (None, None) => 0,
-                };
-            });
-        }
+        let listing = Listing::of(merger, |name, merged| {
+            match (&merged.upper, &merged.lower) {
+                (Some(upper), _) => origins
+                    .get(name)
+                    .copied()
+                    .unwrap_or_else(|| of_upper(upper.ino)),
+                (None, Some(lower)) => self.lower_ino(lower.top, lower.found.ino),
+                (None, None) => 0,
+            }
+        });
         Ok(listing)
     }
 
@@ -108,7 +104,7 @@ impl Union {
     fn read_layer(
         &self,
         dir: &Dir,
-        merger: &mut Merger,
+        merger: &mut Merger<Slot>,
         origins: &mut HashMap<Name, u64>,
     ) -> Result<DirMarks> {
         let layer = dir.layer();

@@ -26,10 +26,29 @@ pub(super) struct LowerFound {
     pub(super) top: LayerNo,
     /// What that one has.
     pub(super) found: Found,
+    /// What only a directory has. Most names are of something else, and a listing costs by the name.
+    dir: Option<Box<LowerStack>>,
+}
+
+/// What a lower directory consists of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct LowerStack {
+    /// Every layer that contributes to it, newest first.
+    layers: Vec<LayerNo>,
+    /// Where its lower part continues when its oldest contributor was renamed.
+    redirect: Option<Redirect>,
+}
+
+impl LowerFound {
     /// For a directory: every layer that contributes to it, newest first.
-    pub(super) layers: Vec<LayerNo>,
+    pub(super) fn layers(&self) -> &[LayerNo] {
+        self.dir.as_ref().map_or(&[], |dir| &dir.layers)
+    }
+
     /// For a directory whose oldest contributor was renamed: where its lower part continues.
-    pub(super) redirect: Option<Redirect>,
+    pub(super) fn redirect(&self) -> Option<&Redirect> {
+        self.dir.as_ref()?.redirect.as_ref()
+    }
 }
 
 /// A directory of `layer` that continues below under another name (`overlayfs.rst`, "redirect_dir").
@@ -49,23 +68,36 @@ pub(super) struct Merged {
     /// A whiteout of the upper.
     pub(super) mark: Option<Mark>,
     /// The redirect that the upper's directory carries.
-    pub(super) upper_redirect: Option<Redirect>,
+    pub(super) upper_redirect: Option<Box<Redirect>>,
     /// What shows, or would show if the upper had nothing of this name.
     pub(super) lower: Option<LowerFound>,
     closed: bool,
 }
 
-/// Merges the listings of one directory's layers.
+impl Merged {
+    /// Whether it says more than that lower layers hide the name.
+    fn is_known(&self) -> bool {
+        self.upper.is_some() || self.mark.is_some() || self.lower.is_some()
+    }
+}
+
+impl AsMut<Self> for Merged {
+    fn as_mut(&mut self) -> &mut Self {
+        self
+    }
+}
+
+/// Merges the listings of one directory's layers, into what whoever asks keeps for a name.
 #[derive(Debug)]
-pub(super) struct Merger {
-    names: HashMap<Name, Merged>,
+pub(super) struct Merger<T> {
+    names: HashMap<Name, T>,
     /// In the order in which the layers told of them: the order of the disk, which is the fastest to visit.
     order: Vec<Name>,
     layer: LayerNo,
     hidden: Vec<Name>,
 }
 
-impl Default for Merger {
+impl<T> Default for Merger<T> {
     fn default() -> Self {
         Self {
             names: HashMap::new(),
@@ -76,7 +108,7 @@ impl Default for Merger {
     }
 }
 
-impl Merger {
+impl<T: AsMut<Merged> + Default> Merger<T> {
     /// Starts the next layer.
     pub(super) fn begin(&mut self, layer: LayerNo) {
         self.layer = layer;
@@ -89,7 +121,7 @@ impl Merger {
         let merged = self.name(name);
         if layer == UPPER {
             merged.upper = Some(Found { kind, ino });
-            merged.upper_redirect = redirect;
+            merged.upper_redirect = redirect.map(Box::new);
             return;
         }
         if merged.closed {
@@ -97,20 +129,16 @@ impl Merger {
         }
         let is_dir = kind == Kind::Dir;
         merged.closed = !is_dir || redirect.is_some();
-        match &mut merged.lower {
-            None => {
-                merged.lower = Some(LowerFound {
-                    top: layer,
-                    found: Found { kind, ino },
-                    layers: if is_dir { vec![layer] } else { Vec::new() },
-                    redirect,
-                });
-            }
-            Some(lower) if is_dir => {
-                lower.layers.push(layer);
-                lower.redirect = redirect;
-            }
-            Some(_) => {}
+        let found = Found { kind, ino };
+        let lower = merged.lower.get_or_insert(LowerFound {
+            top: layer,
+            found,
+            dir: None,
+        });
+        if is_dir && lower.found.kind == Kind::Dir {
+            let dir = lower.dir.get_or_insert_default();
+            dir.layers.push(layer);
+            dir.redirect = redirect;
         }
     }
 
@@ -130,16 +158,11 @@ impl Merger {
         }
     }
 
-    /// What came of it, without the names that nothing is known of but a lower whiteout.
-    pub(super) fn finish(self) -> impl Iterator<Item = (Name, Merged)> {
-        let mut names = self.names;
-        self.order
-            .into_iter()
-            .filter_map(move |name| {
-                let merged = names.remove(&name)?;
-                Some((name, merged))
-            })
-            .filter(|(_, m)| m.upper.is_some() || m.mark.is_some() || m.lower.is_some())
+    /// What came of it, and the names in order; without those that nothing is known of but a lower whiteout.
+    pub(super) fn finish(mut self) -> (HashMap<Name, T>, Vec<Name>) {
+        self.names.retain(|_, name| name.as_mut().is_known());
+        self.order.retain(|name| self.names.contains_key(name));
+        (self.names, self.order)
     }
 
     fn name(&mut self, name: &[u8]) -> &mut Merged {
@@ -147,9 +170,10 @@ impl Merger {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => {
                 self.order.push(Name::clone(entry.key()));
-                entry.insert(Merged::default())
+                entry.insert(T::default())
             }
         }
+        .as_mut()
     }
 }
 
@@ -160,7 +184,7 @@ mod tests {
 
     /// Layers in a small language: `d/` directory, `f` file, `-x` whiteout beside, `!x` whiteout in place.
     fn merge(layers: &[(LayerNo, &[&str])]) -> HashMap<String, Merged> {
-        let mut merger = Merger::default();
+        let mut merger = Merger::<Merged>::default();
         for (layer, entries) in layers {
             merger.begin(*layer);
             for (i, entry) in entries.iter().enumerate() {
@@ -176,8 +200,9 @@ mod tests {
             }
             merger.end();
         }
-        merger
-            .finish()
+        let (names, _) = merger.finish();
+        names
+            .into_iter()
             .map(|(name, merged)| (String::from_utf8_lossy(&name).into_owned(), merged))
             .collect()
     }
@@ -185,7 +210,7 @@ mod tests {
     fn lower(layers: &[(LayerNo, &[&str])], name: &str) -> Option<(LayerNo, Kind, Vec<LayerNo>)> {
         let merged = merge(layers);
         let lower = merged.get(name)?.lower.clone()?;
-        Some((lower.top, lower.found.kind, lower.layers))
+        Some((lower.top, lower.found.kind, lower.layers().to_vec()))
     }
 
     #[test]
@@ -228,7 +253,7 @@ mod tests {
         assert!(merged["g"].upper.is_none() && merged["g"].lower.is_some());
         assert_eq!(merged["h"].mark, Some(Mark::InPlace));
         assert!(merged["h"].lower.is_none());
-        assert_eq!(merged["d"].lower.as_ref().unwrap().layers, [1]);
+        assert_eq!(merged["d"].lower.as_ref().unwrap().layers(), [1]);
     }
 
     #[test]
@@ -238,16 +263,16 @@ mod tests {
 
     #[test]
     fn a_redirect_ends_the_stack_of_its_name() {
-        let mut merger = Merger::default();
+        let mut merger = Merger::<Merged>::default();
         merger.begin(1);
         merger.entry(b"d", Kind::Dir, 1, Some(Name::from(&b"old"[..])));
         merger.end();
         merger.begin(2);
         merger.entry(b"d", Kind::Dir, 2, None);
         merger.end();
-        let (_, merged) = merger.finish().next().unwrap();
-        let lower = merged.lower.unwrap();
-        assert_eq!(lower.layers, [1]);
-        assert_eq!(lower.redirect.unwrap().layer, 1);
+        let (names, _) = merger.finish();
+        let lower = names[&b"d"[..]].lower.as_ref().unwrap();
+        assert_eq!(lower.layers(), [1]);
+        assert_eq!(lower.redirect().unwrap().layer, 1);
     }
 }

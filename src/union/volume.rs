@@ -178,7 +178,7 @@ impl Union {
         for mount in read(&self.mounts).iter() {
             if Some(mount.parent.id) == id {
                 listing.update(&mount.name, |slot| {
-                    slot.mount = Some(mount.mounted());
+                    slot.mount = Some(Box::new(mount.mounted()));
                     slot.st_ino = mount.inode.st_ino;
                 });
             }
@@ -248,10 +248,10 @@ impl Union {
                 let known = found.zip(slot.child.upgrade());
                 known.is_some_and(|(stat, inode)| !self.stands_for(&inode, &stat))
             };
-            if slot.upper != now || is_another() {
+            if slot.merged.upper != now || is_another() {
                 slot.child = Weak::new();
             }
-            slot.upper = now;
+            slot.merged.upper = now;
             slot.st_ino = found.map_or(0, |stat| self.volume_ino(&stat));
         });
         Ok(found)

@@ -10,6 +10,8 @@ import errno
 import fcntl
 import mmap
 import os
+import select
+import signal
 import stat
 import struct
 import sys
@@ -355,6 +357,79 @@ def locks_run(top):
                 pass
             others(what + ", another closed")
         others(what + ", released")
+
+
+    for how in ("flock", "posix", "ofd"):
+        for end in ("released", "interrupted", "killed"):
+            print("waiting", how, end, waits(path, how, end))
+    print("in a circle", in_a_circle(path))
+
+
+def lock_and_wait(fd, how, start=0):
+    if how == "flock":
+        fcntl.flock(fd, fcntl.LOCK_EX)
+    elif how == "posix":
+        fcntl.lockf(fd, fcntl.LOCK_EX, 1, start)
+    else:
+        fcntl.fcntl(fd, 38, struct.pack("hhqqi4x", fcntl.F_WRLCK, 0, start, 1, 0))
+
+
+def waits(path, how, end):
+    """What somebody sees who waits for a lock until it is free, until a signal comes, until the end."""
+    told, tell = os.pipe()
+    with open(path, "r+b") as held:
+        lock_and_wait(held.fileno(), how)
+        child = os.fork()
+        if child == 0:
+            # An open file is shared with the child, and so is its flock(2).
+            held.close()
+
+            # Python waits again after a signal unless its handler raises something.
+            def interrupted(*_):
+                signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+                raise InterruptedError(errno.EINTR, "a signal")
+
+            def ask():
+                os.write(tell, b"asks ")
+                with open(path, "r+b") as wanted:
+                    lock_and_wait(wanted.fileno(), how)
+
+            signal.signal(signal.SIGUSR1, interrupted)
+            try:
+                os.write(tell, str(outcome(ask)).encode())
+            finally:
+                os._exit(0)
+        os.close(tell)
+        heard = os.read(told, 100)
+        early = select.select([told], [], [], 0.1)[0]
+        # It may not have begun to wait yet: a signal is sent until it is heard.
+        while end == "interrupted" and not select.select([told], [], [], 0.05)[0]:
+            os.kill(child, signal.SIGUSR1)
+        if end == "killed":
+            os.kill(child, signal.SIGKILL)
+    while more := os.read(told, 100):
+        heard += more
+    os.close(told)
+    _, status = os.waitpid(child, 0)
+    return early, heard, status
+
+
+def in_a_circle(path):
+    """Two that wait for each other's byte: one is told."""
+    ready, go = os.pipe(), os.pipe()
+    child = os.fork()
+    with open(path, "r+b") as file:
+        mine = int(child == 0)
+        lock_and_wait(file.fileno(), "posix", mine)
+        os.write((ready if mine else go)[1], b"x")
+        os.read((go if mine else ready)[0], 1)
+        told = outcome(lambda: lock_and_wait(file.fileno(), "posix", 1 - mine))
+    # EDEADLK has two names.
+    told = ("ok", errno.errorcode[errno.EDEADLK]).index(told)
+    if child == 0:
+        os._exit(told)
+    _, status = os.waitpid(child, 0)
+    return sorted([told, os.waitstatus_to_exitcode(status)])
 
 
 def locks_describe(top):

@@ -387,13 +387,18 @@ fn memory_is_bounded() {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         *byte = (state >> 24) as u8;
     }
-    let layers = (0..3)
+    let mut layers: Vec<_> = (0..3)
         .map(|n| {
             crate::make::Layer::new()
                 .file(&format!("big{n}"), &content[n..], &crate::make::PLAIN)
                 .tar()
         })
         .collect();
+    let wide = crate::make::Layer::new();
+    let wide = (0..60_000).fold(wide, |layer, n| {
+        layer.file(&format!("wide/{n}"), b"", &crate::make::PLAIN)
+    });
+    layers.push(wide.tar());
     let image = Image::new(layers, Pack::Gzip);
     write_tar(&image.layout("big:1"), &env.at("big.tar"));
     drop((image, content));
@@ -401,6 +406,9 @@ fn memory_is_bounded() {
         (&["image", "load", "-q", "-"][..], true),
         (&["image", "save", "big:1", "-o", "out.tar"], false),
         (&["system", "check", "--deep"], false),
+        (&["container", "create", "--name", "box", "big:1"], false),
+        (&["container", "export", "-o", "flat.tar", "box"], false),
+        (&["image", "load", "-q", "out.tar"], false),
     ] {
         let mut command = Command::new("/usr/bin/env");
         command.args([
