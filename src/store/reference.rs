@@ -4,8 +4,9 @@ use super::error::{Result, StoreError};
 
 /// The tag that is meant when none is given.
 const LATEST: &str = "latest";
-/// Longest name with its tag, in bytes.
-const LONGEST: usize = 512;
+/// Longest repository, in bytes (distribution/reference). Of what is kept and shown: what was read may be longer, and what
+/// is shown is always a name again.
+const LONGEST: usize = 255;
 /// Longest tag (distribution/reference).
 const LONGEST_TAG: usize = 128;
 /// Where docker takes a name from that names no registry.
@@ -36,9 +37,6 @@ impl Reference {
                 "write REPOSITORY[:TAG], as in debian:12 or localhost/team/app",
             )
         };
-        if text.len() > LONGEST {
-            return Err(bad("it is too long"));
-        }
         if text.contains('@') {
             return Err(bad("it has a digest"));
         }
@@ -51,6 +49,9 @@ impl Reference {
             return Err(bad("its tag is wrong"));
         }
         let repository = short(repository);
+        if repository.len() > LONGEST {
+            return Err(bad("it is too long"));
+        }
         let mut parts = repository.split('/');
         let first = parts.next().unwrap_or_default();
         let rest: Vec<&str> = parts.collect();
@@ -193,6 +194,20 @@ mod tests {
     }
 
     #[test]
+    fn the_longest_name_is_read_again() {
+        let longest = "a".repeat(255);
+        let tag = "t".repeat(128);
+        for text in [
+            longest.clone(),
+            format!("docker.io/library/{longest}:{tag}"),
+        ] {
+            let name = Reference::parse(&text).unwrap();
+            assert_eq!(name.repository, longest);
+            assert_eq!(Reference::parse(&name.to_string()).unwrap(), name);
+        }
+    }
+
+    #[test]
     fn what_is_no_name_is_refused() {
         for text in [
             "",
@@ -216,7 +231,7 @@ mod tests {
         ] {
             assert!(Reference::parse(text).is_err(), "{text:?}");
         }
-        assert!(Reference::parse(&"a".repeat(600)).is_err());
+        assert!(Reference::parse(&"a".repeat(256)).is_err());
     }
 
     #[test]
