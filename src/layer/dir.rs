@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use rustix::fs::{Mode, OFlags, RawDir, SeekFrom, openat, readlinkat, seek};
 use rustix::io::{Errno, Result};
@@ -136,23 +136,56 @@ impl Dir {
     /// Errors: ENOENT when it was removed; ESTALE when another one took its place, where that is possible; those of
     /// openat(2).
     pub fn fd(&self) -> Result<Arc<OwnedFd>> {
+        // Those to be opened before it, the one nearest to the root last; and the one that was just opened, which the
+        // cache may close again.
+        let mut closed: Vec<Arc<Self>> = Vec::new();
+        let mut opened: Option<(Arc<Self>, Arc<OwnedFd>)> = None;
+        loop {
+            let next = closed.last().map_or(self, |dir| &**dir);
+            match next.open_beneath(opened.as_ref())? {
+                Way::Open(fd) => match closed.pop() {
+                    Some(dir) => opened = Some((dir, fd)),
+                    None => return Ok(fd),
+                },
+                Way::First(parent) => closed.push(parent),
+            }
+        }
+    }
+
+    /// One step of [`Dir::fd`]: opens the directory if its parent is open. `opened` is a directory that is open.
+    fn open_beneath(&self, opened: Option<&(Arc<Self>, Arc<OwnedFd>)>) -> Result<Way> {
         if let Some(fd) = self.slot.get() {
-            return Ok(fd);
+            return Ok(Way::Open(fd));
         }
         match &*read(&self.place) {
-            Place::Root(fd) => Ok(Arc::clone(fd)),
+            Place::Root(fd) => Ok(Way::Open(Arc::clone(fd))),
+            Place::Gone => Err(Errno::NOENT),
             Place::Child { parent, name } => {
-                let parent = parent.fd()?;
-                self.slot.get_or_open(|| {
+                let at_hand = match opened {
+                    Some((dir, fd)) if Arc::ptr_eq(dir, parent) => Some(Arc::clone(fd)),
+                    _ => parent.at_hand(),
+                };
+                let Some(parent) = at_hand else {
+                    return Ok(Way::First(Arc::clone(parent)));
+                };
+                let open = || {
                     let fd = open_dir(&parent, name)?;
                     match self.being {
                         Some(being) if !being.is(&Stat::of_fd(&fd)?) => Err(Errno::STALE),
                         _ => Ok(fd),
                     }
-                })
+                };
+                self.slot.get_or_open(open).map(Way::Open)
             }
-            Place::Gone => Err(Errno::NOENT),
         }
+    }
+
+    /// The descriptor, if nothing need be opened for it.
+    fn at_hand(&self) -> Option<Arc<OwnedFd>> {
+        self.slot.get().or_else(|| match &*read(&self.place) {
+            Place::Root(fd) => Some(Arc::clone(fd)),
+            _ => None,
+        })
     }
 
     /// What the directory itself is, by its record where the layer keeps those.
@@ -273,16 +306,49 @@ impl Dir {
     /// The names that lead from the layer's root to the directory; `None` once it was removed.
     #[must_use]
     pub fn path(&self) -> Option<Vec<Name>> {
-        match &*read(&self.place) {
-            Place::Root(_) => Some(Vec::new()),
-            Place::Child { parent, name } => {
-                let mut path = parent.path()?;
-                path.push(Arc::clone(name));
-                Some(path)
-            }
-            Place::Gone => None,
+        let mut names = Vec::new();
+        let mut above: Option<Arc<Self>> = None;
+        loop {
+            let next = match &*read(&above.as_deref().unwrap_or(self).place) {
+                Place::Root(_) => break,
+                Place::Gone => return None,
+                Place::Child { parent, name } => {
+                    names.push(Arc::clone(name));
+                    Arc::clone(parent)
+                }
+            };
+            above = Some(next);
+        }
+        names.reverse();
+        Some(names)
+    }
+
+    /// Lets go of the parent.
+    fn take_parent(&mut self) -> Option<Arc<Self>> {
+        let place = self.place.get_mut().unwrap_or_else(PoisonError::into_inner);
+        match std::mem::replace(place, Place::Gone) {
+            Place::Child { parent, .. } => Some(parent),
+            Place::Root(_) | Place::Gone => None,
         }
     }
+}
+
+/// A parent that nobody else holds goes as well, and its parents: one after the other, however deep the tree is.
+impl Drop for Dir {
+    fn drop(&mut self) {
+        let mut next = self.take_parent();
+        while let Some(mut parent) = next.and_then(Arc::into_inner) {
+            next = parent.take_parent();
+        }
+    }
+}
+
+/// A step on the way to a descriptor.
+enum Way {
+    /// It is open.
+    Open(Arc<OwnedFd>),
+    /// This one must be opened first.
+    First(Arc<Dir>),
 }
 
 /// A directory of a read-only layer. It can only be read.

@@ -39,47 +39,61 @@ impl Union {
             return upper.map_or_else(|| refuse(Errno::NOENT), Ok);
         }
         let writable = self.writable()?;
+        // Parents that are still missing, the highest one last.
+        let mut missing: Vec<Arc<Inode>> = Vec::new();
         loop {
-            {
-                let Some(state) = inode.lock_dir() else {
-                    return refuse(Errno::NOTDIR);
-                };
-                if state.removed.is_some() {
-                    return refuse(Errno::NOENT);
+            let next = missing.last().unwrap_or(inode);
+            match self.copy_up_beside_parent(writable, next)? {
+                Progress::Done(upper) => {
+                    if missing.pop().is_none() {
+                        return Ok(upper);
+                    }
                 }
-                if let Some(upper) = &state.upper {
-                    return Ok(upper.clone());
-                }
+                Progress::First(parent) => missing.push(parent),
+                Progress::Again => {}
             }
-            let Some(place) = inode.place() else {
-                return refuse(Errno::ROFS);
-            };
-            let parent_dir = self.copy_up_dir(&place.parent)?;
-            let Some(mut parent) = place.parent.lock_dir() else {
-                return refuse(Errno::NOTDIR);
-            };
-            // It may have been renamed or copied up since its place was read.
-            if !inode
-                .place()
-                .is_some_and(|now| now.is(&place.parent, &place.name))
-            {
-                continue;
-            }
-            let Some(mut state) = inode.lock_dir() else {
-                return refuse(Errno::NOTDIR);
-            };
-            if state.removed.is_some() || state.upper.is_some() {
-                continue;
-            }
-            return self.publish_dir(
-                writable,
-                inode,
-                &place,
-                &parent_dir,
-                &mut parent,
-                &mut state,
-            );
         }
+    }
+
+    /// One step of [`Union::copy_up_dir`]: brings a directory into the upper if its parent is there.
+    fn copy_up_beside_parent(&self, writable: &Writable, inode: &Arc<Inode>) -> Result<Progress> {
+        {
+            let Some(state) = inode.lock_dir() else {
+                return refuse(Errno::NOTDIR);
+            };
+            if state.removed.is_some() {
+                return refuse(Errno::NOENT);
+            }
+            if let Some(upper) = &state.upper {
+                return Ok(Progress::Done(upper.clone()));
+            }
+        }
+        let Some(place) = inode.place() else {
+            return refuse(Errno::ROFS);
+        };
+        let Some(mut parent) = place.parent.lock_dir() else {
+            return refuse(Errno::NOTDIR);
+        };
+        let Some(parent_dir) = parent.upper.clone() else {
+            drop(parent);
+            return Ok(Progress::First(place.parent));
+        };
+        // It may have been renamed or copied up since its place was read.
+        if !inode
+            .place()
+            .is_some_and(|now| now.is(&place.parent, &place.name))
+        {
+            return Ok(Progress::Again);
+        }
+        let Some(mut state) = inode.lock_dir() else {
+            return refuse(Errno::NOTDIR);
+        };
+        if state.removed.is_some() || state.upper.is_some() {
+            return Ok(Progress::Again);
+        }
+        let (parent, state) = (&mut *parent, &mut *state);
+        self.publish_dir(writable, inode, &place, &parent_dir, parent, state)
+            .map(Progress::Done)
     }
 
     /// Builds the copy of a directory (without its entries) and puts it in place. Both states are locked.
@@ -463,41 +477,57 @@ impl Union {
     /// Copies up everything below a directory, so that it can be renamed as a whole. Every step leaves the
     /// merged view as it is, so a crash or a failure halfway (ENOSPC) costs space only.
     pub(super) fn copy_up_tree(&self, inode: &Arc<Inode>) -> Result<()> {
-        self.copy_up_dir(inode)?;
-        let names: Vec<Name> = {
-            let Some(mut state) = inode.lock_dir() else {
-                return refuse(Errno::NOTDIR);
-            };
-            self.load(&mut state)?;
-            if state.lowers.is_empty() {
-                return Ok(());
-            }
-            let Some(listing) = &state.listing else {
-                return refuse(Errno::STALE);
-            };
-            listing
-                .after(0)
-                .filter(|(_, slot)| match slot.kind() {
-                    Some(Kind::Dir) => true,
-                    // One of the upper may have its bytes below, where the new place would not find them.
-                    Some(Kind::File) => slot.merged.upper.is_none() || state.impure,
-                    _ => slot.merged.upper.is_none(),
-                })
-                .map(|(name, _)| Arc::clone(name))
-                .collect()
-        };
-        for name in names {
-            let Some(child) = self.child(inode, &name)? else {
-                continue;
-            };
-            if child.inode.kind == Kind::Dir {
-                self.copy_up_tree(&child.inode)?;
-            } else {
-                self.copy_up_file(&child.inode, None)?;
+        let mut todo = vec![Arc::clone(inode)];
+        while let Some(dir) = todo.pop() {
+            self.copy_up_dir(&dir)?;
+            for name in self.names_to_copy(&dir)? {
+                let Some(child) = self.child(&dir, &name)? else {
+                    continue;
+                };
+                if child.inode.kind == Kind::Dir {
+                    todo.push(child.inode);
+                } else {
+                    self.copy_up_file(&child.inode, None)?;
+                }
             }
         }
         Ok(())
     }
+
+    /// The entries of a directory that may have something below.
+    fn names_to_copy(&self, inode: &Arc<Inode>) -> Result<Vec<Name>> {
+        let Some(mut state) = inode.lock_dir() else {
+            return refuse(Errno::NOTDIR);
+        };
+        self.load(&mut state)?;
+        if state.lowers.is_empty() {
+            return Ok(Vec::new());
+        }
+        let Some(listing) = &state.listing else {
+            return refuse(Errno::STALE);
+        };
+        let names = listing
+            .after(0)
+            .filter(|(_, slot)| match slot.kind() {
+                Some(Kind::Dir) => true,
+                // One of the upper may have its bytes below, where the new place would not find them.
+                Some(Kind::File) => slot.merged.upper.is_none() || state.impure,
+                _ => slot.merged.upper.is_none(),
+            })
+            .map(|(name, _)| Arc::clone(name))
+            .collect();
+        Ok(names)
+    }
+}
+
+/// How far the copy-up of a directory is.
+enum Progress {
+    /// It is in the upper.
+    Done(UpperDir),
+    /// This parent must come first.
+    First(Arc<Inode>),
+    /// Another thread changed the tree meanwhile.
+    Again,
 }
 
 /// A finished copy in the stage.

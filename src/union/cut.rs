@@ -44,88 +44,99 @@ impl Union {
 
     /// Whether everything below a directory is in the upper; collects the directories in `tree`.
     fn is_all_upper(&self, inode: &Arc<Inode>, tree: &mut Vec<Arc<Inode>>) -> Result<bool> {
-        let directories: Vec<Name> = {
-            let Some(mut state) = inode.lock_dir() else {
-                return refuse(Errno::NOTDIR);
-            };
-            self.load(&mut state)?;
-            if state.upper.is_none() {
-                return Ok(false);
-            }
-            if state.lowers.is_empty() {
-                return Ok(true);
-            }
-            let Some(listing) = &state.listing else {
+        tree.push(Arc::clone(inode));
+        let mut next = 0;
+        while let Some(dir) = tree.get(next).cloned() {
+            next += 1;
+            let Some(names) = self.directories_if_upper(&dir)? else {
                 return Ok(false);
             };
-            if listing
-                .after(0)
-                .any(|(_, slot)| slot.merged.upper.is_none())
-            {
-                return Ok(false);
-            }
-            listing
-                .after(0)
-                .filter(|(_, slot)| slot.kind() == Some(Kind::Dir))
-                .map(|(name, _)| Name::clone(name))
-                .collect()
-        };
-        for name in directories {
-            if let Some(child) = self.child(inode, &name)?
-                && child.inode.kind == Kind::Dir
-            {
-                if !self.is_all_upper(&child.inode, tree)? {
-                    return Ok(false);
+            for name in names {
+                if let Some(child) = self.child(&dir, &name)?
+                    && child.inode.kind == Kind::Dir
+                {
+                    tree.push(child.inode);
                 }
-                tree.push(child.inode);
             }
         }
         Ok(true)
     }
 
-    /// Forgets the lower part of a tree that lies below an opaque directory now, and removes the whiteouts
+    /// The directories in a directory that has lower parts; `None` when it, or an entry of it, is not in the upper.
+    fn directories_if_upper(&self, inode: &Arc<Inode>) -> Result<Option<Vec<Name>>> {
+        let Some(mut state) = inode.lock_dir() else {
+            return refuse(Errno::NOTDIR);
+        };
+        self.load(&mut state)?;
+        if state.upper.is_none() {
+            return Ok(None);
+        }
+        if state.lowers.is_empty() {
+            return Ok(Some(Vec::new()));
+        }
+        let Some(listing) = &state.listing else {
+            return Ok(None);
+        };
+        if listing
+            .after(0)
+            .any(|(_, slot)| slot.merged.upper.is_none())
+        {
+            return Ok(None);
+        }
+        let directories = listing
+            .after(0)
+            .filter(|(_, slot)| slot.kind() == Some(Kind::Dir))
+            .map(|(name, _)| Name::clone(name))
+            .collect();
+        Ok(Some(directories))
+    }
+
+    /// Forgets the lower parts of a tree that lies below an opaque directory now, and removes the whiteouts
     /// in it.
     fn drop_lowers(&self, inode: &Arc<Inode>) -> Result<()> {
-        let mut children = Vec::new();
-        {
-            let Some(mut state) = inode.lock_dir() else {
-                return refuse(Errno::NOTDIR);
-            };
-            let (Some(upper), false) = (state.upper.clone(), state.lowers.is_empty()) else {
-                return Ok(());
-            };
-            // Before the whiteouts go: an absolute redirect leads below an opaque parent, too.
-            remove_redirect(&upper)?;
-            state.lowers.clear();
-            let Some(listing) = &mut state.listing else {
-                return Ok(());
-            };
-            let times = upper.stat().during("stat", b".")?;
-            let names: Vec<Name> = listing.all().map(|(name, _)| Name::clone(name)).collect();
-            for name in names {
-                listing.update(&name, |slot| {
-                    slot.merged.lower = None;
-                    slot.merged.upper_redirect = None;
-                    let gone = match slot.merged.mark.take() {
-                        Some(Mark::Beside) => whiteout_name(&name).map(|mark| upper.unlink(&mark)),
-                        Some(Mark::InPlace) => Some(upper.unlink(&name)),
-                        None => None,
-                    };
-                    if let Some(Err(errno)) = gone {
-                        log::warn!("unlink whiteout of {}: {errno}", name.escape_ascii());
-                    }
-                    if let Some(child) = slot.child.upgrade()
-                        && child.kind == Kind::Dir
-                    {
-                        children.push(child);
-                    }
-                });
-            }
-            restore_times(&upper, &times);
+        let mut todo = vec![Arc::clone(inode)];
+        while let Some(dir) = todo.pop() {
+            self.drop_lowers_of(&dir, &mut todo)?;
         }
-        for child in children {
-            self.drop_lowers(&child)?;
+        Ok(())
+    }
+
+    /// The same for one directory; adds those in it to `todo`.
+    fn drop_lowers_of(&self, inode: &Inode, todo: &mut Vec<Arc<Inode>>) -> Result<()> {
+        let Some(mut state) = inode.lock_dir() else {
+            return refuse(Errno::NOTDIR);
+        };
+        let (Some(upper), false) = (state.upper.clone(), state.lowers.is_empty()) else {
+            return Ok(());
+        };
+        // Before the whiteouts go: an absolute redirect leads below an opaque parent, too.
+        remove_redirect(&upper)?;
+        state.lowers.clear();
+        let Some(listing) = &mut state.listing else {
+            return Ok(());
+        };
+        let times = upper.stat().during("stat", b".")?;
+        let names: Vec<Name> = listing.all().map(|(name, _)| Name::clone(name)).collect();
+        for name in names {
+            listing.update(&name, |slot| {
+                slot.merged.lower = None;
+                slot.merged.upper_redirect = None;
+                let gone = match slot.merged.mark.take() {
+                    Some(Mark::Beside) => whiteout_name(&name).map(|mark| upper.unlink(&mark)),
+                    Some(Mark::InPlace) => Some(upper.unlink(&name)),
+                    None => None,
+                };
+                if let Some(Err(errno)) = gone {
+                    log::warn!("unlink whiteout of {}: {errno}", name.escape_ascii());
+                }
+                if let Some(child) = slot.child.upgrade()
+                    && child.kind == Kind::Dir
+                {
+                    todo.push(child);
+                }
+            });
         }
+        restore_times(&upper, &times);
         Ok(())
     }
 }

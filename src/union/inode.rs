@@ -6,7 +6,7 @@
 //! these and is the only one that is held over a data copy or fsync.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::listing::Listing;
 use super::live::LiveDir;
@@ -231,5 +231,36 @@ impl Inode {
                 None => return false,
             }
         }
+    }
+}
+
+impl DirNode {
+    fn take_parent(&mut self) -> Option<Arc<Inode>> {
+        let place = self.place.get_mut().unwrap_or_else(PoisonError::into_inner);
+        place.take().map(|place| place.parent)
+    }
+}
+
+/// Parents that nobody else holds go as well: one after the other, however deep the tree is.
+impl Drop for Inode {
+    fn drop(&mut self) {
+        match &mut self.node {
+            Node::Dir(dir) => drop_upwards(dir.take_parent()),
+            Node::File(file) => {
+                let state = file.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+                for link in state.links.drain(..) {
+                    drop_upwards(Some(link.place.parent));
+                }
+            }
+        }
+    }
+}
+
+fn drop_upwards(mut next: Option<Arc<Inode>>) {
+    while let Some(mut inode) = next.and_then(Arc::into_inner) {
+        next = match &mut inode.node {
+            Node::Dir(dir) => dir.take_parent(),
+            Node::File(_) => None,
+        };
     }
 }

@@ -14,6 +14,8 @@ mod copyup;
 mod create;
 mod cut;
 mod data;
+#[cfg(test)]
+mod deep_tests;
 pub mod error;
 mod export;
 mod flags;

@@ -185,10 +185,37 @@ fn names(dir: &UpperDir) -> rustix::io::Result<Vec<Name>> {
 /// Removes an entry with everything in it. Directories that nobody may enter are opened up first: they are
 /// ours, and as an ordinary user we could not look inside otherwise.
 fn remove_tree(dir: &UpperDir, name: &Name) -> rustix::io::Result<()> {
+    // Directories that are being emptied, each in the one before it, and what each has left.
+    let mut path: Vec<(UpperDir, Name, Vec<Name>)> = Vec::new();
+    let mut next = Name::clone(name);
+    loop {
+        let within = path.last().map_or(dir, |(inner, _, _)| inner);
+        if let Some(inner) = unlink_or_enter(within, &next)? {
+            let names = names(&inner)?;
+            path.push((inner, next, names));
+        }
+        loop {
+            let Some((_, _, names)) = path.last_mut() else {
+                return Ok(());
+            };
+            if let Some(name) = names.pop() {
+                next = name;
+                break;
+            }
+            if let Some((_, empty, _)) = path.pop() {
+                let within = path.last().map_or(dir, |(inner, _, _)| inner);
+                within.rmdir(&empty)?;
+            }
+        }
+    }
+}
+
+/// Removes an entry that is no directory; gives a directory, made to be entered.
+fn unlink_or_enter(dir: &UpperDir, name: &Name) -> rustix::io::Result<Option<UpperDir>> {
     match dir.unlink(name) {
         // unlink(2) of a directory: EISDIR on Linux, EPERM by POSIX.
         Err(Errno::ISDIR | Errno::PERM) => {}
-        other => return other,
+        other => return other.map(|()| None),
     }
     let stat = dir.stat_on_disk(name)?;
     if stat.kind() != Kind::Dir {
@@ -197,9 +224,5 @@ fn remove_tree(dir: &UpperDir, name: &Name) -> rustix::io::Result<()> {
     if stat.perm() & 0o700 != 0o700 {
         dir.chmod_on_disk(name, 0o700)?;
     }
-    let inner = dir.child(name);
-    for name in names(&inner)? {
-        remove_tree(&inner, &name)?;
-    }
-    dir.rmdir(name)
+    Ok(Some(dir.child(name)))
 }
