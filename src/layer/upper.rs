@@ -164,6 +164,20 @@ impl UpperDir {
         renameat_with(self.fd()?, os(name), to.fd()?, os(new), flags)
     }
 
+    /// Renames an entry into `to`, where the name must be free. EEXIST when it is not. Disks that know no flags of
+    /// renameat2(2) (NFS, 9p, many a FUSE file system) answer EINVAL: there it is looked before whether it is free, which is
+    /// as good while nobody else changes the upper.
+    pub fn rename_to_free(&self, name: &[u8], to: &Self, new: &[u8]) -> Result<()> {
+        match self.rename(name, to, new, RenameFlags::NOREPLACE) {
+            Err(Errno::INVAL | Errno::NOSYS) => match to.stat_on_disk(new) {
+                Ok(_) => Err(Errno::EXIST),
+                Err(Errno::NOENT) => self.rename(name, to, new, RenameFlags::empty()),
+                Err(errno) => Err(errno),
+            },
+            other => other,
+        }
+    }
+
     /// Gives an entry another name in `to`.
     pub fn link(&self, name: &[u8], to: &Self, new: &[u8]) -> Result<()> {
         linkat(self.fd()?, os(name), to.fd()?, os(new), AtFlags::empty())

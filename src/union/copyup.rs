@@ -10,7 +10,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use rustix::fs::{FallocateFlags, OFlags, RenameFlags, XattrFlags};
+use rustix::fs::{FallocateFlags, OFlags, XattrFlags};
 use rustix::io::Errno;
 
 use super::copydata::copy_data;
@@ -163,7 +163,7 @@ impl Union {
         self.mark_impure(writable, dir, state)?;
         let before = dir.stat().during("stat", b".")?;
         let stage = writable.stage.dir();
-        dir.despite_mode(|| stage.rename(staged, dir, name, RenameFlags::NOREPLACE))
+        dir.despite_mode(|| stage.rename_to_free(staged, dir, name))
             .during("rename copy to", name)?;
         restore_times(dir, &before);
         Ok(())

@@ -200,16 +200,17 @@ impl Union {
             new.make_in(dir, name, looks.mode).during("create", name)?;
         } else {
             let staged = self.build(writable, new, &looks, &inheritance, caller, opaque)?;
-            let flags = if mark == Some(Mark::InPlace) && new.kind() != Kind::Dir {
-                RenameFlags::empty()
+            let stage = writable.stage.dir();
+            // A directory cannot replace the mark, which is a file: they change places.
+            let swap = mark == Some(Mark::InPlace) && new.kind() == Kind::Dir;
+            let moved = if swap {
+                stage.rename(&staged, dir, name, RenameFlags::EXCHANGE)
             } else if mark == Some(Mark::InPlace) {
-                // A directory cannot replace the mark, which is a file: they change places.
-                RenameFlags::EXCHANGE
+                stage.rename(&staged, dir, name, RenameFlags::empty())
             } else {
-                RenameFlags::NOREPLACE
+                stage.rename_to_free(&staged, dir, name)
             };
-            let moved = writable.stage.dir().rename(&staged, dir, name, flags);
-            if moved.is_err() || flags == RenameFlags::EXCHANGE {
+            if moved.is_err() || swap {
                 writable.stage.discard(&staged);
             }
             moved.during("rename new entry to", name)?;
@@ -458,7 +459,7 @@ impl Union {
             stage.set_xattr(&nest, DEFAULT_ACL, acl, XattrFlags::empty())?;
             let inner = stage.child(&nest);
             new.make_in(&inner, staged, mode)?;
-            inner.rename(staged, stage, staged, RenameFlags::NOREPLACE)
+            inner.rename_to_free(staged, stage, staged)
         })();
         writable.stage.discard(&nest);
         made.during("create", staged)

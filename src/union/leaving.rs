@@ -36,6 +36,7 @@ impl Union {
     /// Whether the upper can do this in one step.
     pub(super) fn can_leave_device(&self, writable: &Writable) -> bool {
         writable.abilities.whiteout_devices
+            && writable.abilities.rename_whiteout
             && writable.abilities.own_xattrs.is_some()
             && !self.no_xattrs
     }

@@ -217,7 +217,7 @@ fn open_writable(
     let problem = |what: &str, errno: Errno| {
         SetupError::new(
             format!("{what} {}: {errno}", work.display()),
-            "give an empty directory that you may write, on the file system of the upper",
+            cure_for_work(errno),
         )
     };
     let stage = Stage::open(work, fds, root.records().cloned())?;
@@ -261,32 +261,45 @@ fn open_writable(
             reads_plain_names(root) || (has_overlay_xattr(root) && abilities.whiteout_devices)
         }
     };
+    let unable = |what: &str, cure: &str| {
+        let disk = path.display();
+        SetupError::new(format!("the file system of {disk} {what}"), cure)
+    };
     if char_marks && !(abilities.whiteout_devices && abilities.overlay_xattrs.is_some()) {
-        return Err(SetupError::new(
-            format!(
-                "the file system of {} cannot store 0/0 devices and overlay xattrs",
-                path.display()
-            ),
+        return Err(unable(
+            "cannot store 0/0 devices and overlay xattrs",
             "mount with whiteout=wh (an upper that was begun with whiteout=char needs the rights it was begun with)",
         ));
     }
+    if char_marks && !(abilities.exchange && abilities.rename_whiteout) {
+        return Err(unable(
+            "knows no RENAME_EXCHANGE and RENAME_WHITEOUT, which whiteouts that are devices need",
+            "mount with whiteout=wh",
+        ));
+    }
+    if config.redirect_dir && !abilities.rename_whiteout {
+        return Err(unable(
+            "knows no RENAME_WHITEOUT, which redirects need",
+            "mount without redirect_dir=on",
+        ));
+    }
     if !char_marks && !abilities.whiteout_files {
-        return Err(SetupError::new(
-            format!(
-                "the file system of {} cannot store whiteouts",
-                path.display()
-            ),
+        return Err(unable(
+            "cannot store whiteouts",
             "use an upper on a POSIX file system (ext4, xfs, btrfs, tmpfs), or mount with whiteout=char",
         ));
     }
     if abilities.own_xattrs.is_none() && !config.no_xattrs {
-        return Err(SetupError::new(
-            format!(
-                "the file system of {} cannot store extended attributes",
-                path.display()
-            ),
+        return Err(unable(
+            "cannot store extended attributes",
             "use another file system for the upper, or mount with noxattrs (inode numbers then change at a remount)",
         ));
+    }
+    if !abilities.hard_links {
+        log::warn!(
+            "the file system of {} has no hard links: files of a layer that have several names cannot be changed",
+            path.display()
+        );
     }
     if let Some(records) = root.records() {
         begin_records(records, root, stage.dir(), path)?;
@@ -299,6 +312,17 @@ fn open_writable(
         char_marks,
         keeping: Keeping::of(form, trusted),
     })
+}
+
+/// What to do about a work directory that cannot be used.
+pub(super) fn cure_for_work(errno: Errno) -> &'static str {
+    match errno {
+        Errno::NOSPC | Errno::DQUOT => {
+            "make room on its disk (see df and df -i), or mount without an upper to look"
+        }
+        Errno::IO | Errno::ROFS => "see whether its disk is healthy (dmesg), and mounted for writing",
+        _ => "give an empty directory that you may write, on the file system of the upper",
+    }
 }
 
 /// The root of the upper, which says itself, or is told now, whether owners and modes are kept in xattrs.

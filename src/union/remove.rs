@@ -328,7 +328,7 @@ fn take_away(writable: &Writable, dir: &UpperDir, name: &[u8]) -> Result<Option<
         Err(errno) => return Err(errno).during("rmdir", name),
     }
     let trash = writable.stage.fresh_name();
-    dir.rename(name, writable.stage.dir(), &trash, RenameFlags::NOREPLACE)
+    dir.rename_to_free(name, writable.stage.dir(), &trash)
         .during("rename to work directory", name)?;
     Ok(Some(trash))
 }

@@ -16,6 +16,7 @@ use rustix::io::Errno;
 
 use super::config::SetupError;
 use super::hardlink::finish_publications;
+use super::open::cure_for_work;
 use crate::layer::dir::Name;
 use crate::layer::record::Records;
 use crate::layer::stat::Kind;
@@ -55,7 +56,7 @@ impl Stage {
         let problem = |call: &str, errno: Errno| {
             SetupError::new(
                 format!("{call} work directory {}: {errno}", work.display()),
-                "give a directory that you may write, on the file system of the upper",
+                cure_for_work(errno),
             )
         };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
