@@ -303,9 +303,7 @@ impl Union {
         let Some(writable) = self.writable.as_ref().filter(|_| !self.volatile) else {
             return Ok(());
         };
-        // The work directory is on the same disk, and can always be read.
-        let fd = writable.stage.dir().fd().during("open", b".")?;
-        rustix::fs::syncfs(&*fd).during("syncfs", b"/")
+        writable.sync_disk()
     }
 
     /// fallocate(2) with the kernel's mode bits; modes that the upper's disk lacks answer EOPNOTSUPP.

@@ -92,7 +92,7 @@ pub(crate) use lookup::open_root;
 pub(crate) use open::{FORM_XATTR, KERNEL_ROOT_XATTRS, has_device_marks};
 
 use config::CacheMode;
-use error::refuse;
+use error::{During, refuse};
 use export::Notes;
 use hardlink::LinkIndex;
 use identity::of_lower;
@@ -118,6 +118,15 @@ struct Writable {
     char_marks: bool,
     /// How the upper keeps xattrs that mean something to disks.
     keeping: Keeping,
+}
+
+impl Writable {
+    /// syncfs(2) of the upper's disk. It tells of each failure to write that there was since the union was opened, once:
+    /// the work directory has been open for that long, and it can always be read.
+    fn sync_disk(&self) -> Result<()> {
+        let fd = self.stage.dir().fd().during("open", b".")?;
+        rustix::fs::syncfs(&*fd).during("syncfs", b"/")
+    }
 }
 
 /// A merged tree.

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use rustix::fs::RenameFlags;
+use rustix::io::Errno;
 
+use super::Writable;
+use super::error::{During, Result};
 use super::inode::{DirState, FileState, Inode, Place, Real};
 use super::stack::{Found, Redirect};
 use crate::layer::UpperDir;
@@ -123,4 +126,25 @@ pub(super) fn put_upper(
             slot.child = Arc::downgrade(inode);
         });
     }
+}
+
+/// Remembers a mark that stands beside an entry of the upper.
+pub(super) fn note_mark(state: &mut DirState, name: &[u8], mark: Option<Mark>) {
+    let listing = state.listing.as_mut();
+    if let (Some(slot), Some(Mark::Beside)) = (listing.and_then(|l| l.get_mut(name)), mark) {
+        slot.merged.mark = mark;
+    }
+}
+
+/// Brings the marks in a directory to the disk: alone, or (`all`) with everything else that the upper's disk has not
+/// written yet. Not to be called under a lock.
+pub(super) fn sync_marks(writable: &Writable, dir: &UpperDir, all: bool) -> Result<()> {
+    if !all {
+        match dir.fd().and_then(rustix::fs::fsync) {
+            // It may not be read, so that it is not open for that.
+            Err(Errno::BADF) => {}
+            other => return other.during("fsync", b"."),
+        }
+    }
+    writable.sync_disk()
 }

@@ -9,7 +9,9 @@
 //!
 //! # Crash
 //! Before the renameat2(2) the old name is there, after it the new one. The whiteout of the old name is written
-//! before it (beside the entry, where it hides only lower layers) or by it (`RENAME_WHITEOUT`).
+//! before it (beside the entry, where it hides only lower layers) or by it (`RENAME_WHITEOUT`). After a power cut the same
+//! holds where the disk keeps the order of changes. Where it does not (btrfs), marks and copies are synced before the entry
+//! moves, without a lock: what is written by then leaves the merged view as it is, and the rename starts over.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -25,7 +27,8 @@ use super::inode::{DirState, Inode, NodeId};
 use super::leaving::show_device;
 use super::listing::Listing;
 use super::moving::{
-    End, dir_of, lift_upper, move_entry, move_link, put_upper, settle, swap_entries, take_upper,
+    End, dir_of, lift_upper, move_entry, move_link, note_mark, put_upper, settle, swap_entries,
+    sync_marks, take_upper,
 };
 use super::remains::bury;
 use super::remove::check_types;
@@ -48,6 +51,26 @@ pub enum RenameMode {
     NoReplace,
     /// The two names change places.
     Exchange,
+}
+
+/// How an entry is renamed.
+#[derive(Clone, Copy)]
+struct How<'a> {
+    mode: RenameMode,
+    /// A device is left under the old name, made for this caller.
+    leaves: Option<&'a Caller<'a>>,
+    /// What must be on the disk before is there, or need not be.
+    synced: bool,
+}
+
+/// How far an attempt came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Attempt {
+    Done,
+    /// What was prepared does not hold any more.
+    Overtaken,
+    /// The marks are written, and must be on the disk before the entry moves.
+    Unsynced,
 }
 
 /// What the slots said before anything was changed.
@@ -97,6 +120,8 @@ impl Union {
         }
         let writable = self.writable()?;
         self.check_new_name(to_name)?;
+        let need_not_sync = self.volatile || writable.abilities.ordered;
+        let mut synced = need_not_sync;
         for _ in 0..PATIENCE {
             let Some(source) = self.child(&from, from_name)? else {
                 return refuse(Errno::NOENT);
@@ -140,9 +165,22 @@ impl Union {
                     name: Name::from(to_name),
                 },
             );
-            let how = (mode, leaves);
-            if self.try_rename(writable, &ends, &source, target.as_ref(), how)? {
-                return Ok(());
+            let how = How {
+                mode,
+                leaves,
+                synced,
+            };
+            match self.try_rename(writable, &ends, &source, target.as_ref(), how)? {
+                Attempt::Done => return Ok(()),
+                Attempt::Overtaken => synced = need_not_sync,
+                Attempt::Unsynced => {
+                    // With all that was copied, and before a whiteout comes that the disk makes by the rename itself.
+                    let all = mode == RenameMode::Exchange
+                        || source.kind == Kind::Dir
+                        || writable.char_marks;
+                    sync_marks(writable, &ends.0.dir, all)?;
+                    synced = true;
+                }
             }
         }
         Err(Error::rule(Errno::BUSY))
@@ -207,26 +245,26 @@ impl Union {
         self.copy_up_tree(inode)
     }
 
-    /// The part under locks; `false` when what was prepared does not hold any more.
+    /// The part under locks.
     fn try_rename(
         &self,
         writable: &Writable,
         ends: &(End, End),
         source: &Arc<Inode>,
         target: Option<&Arc<Inode>>,
-        (mode, leaves): (RenameMode, Option<&Caller<'_>>),
-    ) -> Result<bool> {
+        how: How<'_>,
+    ) -> Result<Attempt> {
         let (from, to) = ends;
         let _shape = lock(&self.renames);
         self.check_loops_locked(source, to.parent)?;
-        let exchanged = target.filter(|_| mode == RenameMode::Exchange);
+        let exchanged = target.filter(|_| how.mode == RenameMode::Exchange);
         if let Some(target) = exchanged {
             self.check_loops_locked(target, from.parent)?;
         }
         if !self.redirect_dir {
             for inode in [Some(source), exchanged].into_iter().flatten() {
                 if inode.kind == Kind::Dir && !self.cut(writable, inode)? {
-                    return Ok(false);
+                    return Ok(Attempt::Overtaken);
                 }
             }
         }
@@ -237,30 +275,34 @@ impl Union {
             return refuse(Errno::NOENT);
         }
         if !self.is_still(parents.from(), &from.name, source)? {
-            return Ok(false);
+            return Ok(Attempt::Overtaken);
         }
         let target_is_still = match target {
             Some(target) => self.is_still(parents.to(), &to.name, target)?,
             None => self.slot_mut(parents.to(), &to.name)?.is_none(),
         };
         if !target_is_still {
-            return Ok(false);
+            return Ok(Attempt::Overtaken);
         }
         let before = (
             before(parents.from(), &from.name),
             before(parents.to(), &to.name),
         );
         if !before.0.in_upper || (exchanged.is_some() && !before.1.in_upper) {
-            return Ok(false);
+            return Ok(Attempt::Overtaken);
         }
-        match exchanged {
+        let moved = match exchanged {
             Some(target) => {
-                self.exchange(writable, ends, &mut parents, (source, target), before)?;
+                let objects = (source, target);
+                self.exchange(writable, ends, &mut parents, objects, before, how)?
             }
             None => {
                 let objects = (source, target);
-                self.replace(writable, ends, &mut parents, objects, before, leaves)?;
+                self.replace(writable, ends, &mut parents, objects, before, how)?
             }
+        };
+        if moved != Attempt::Done {
+            return Ok(moved);
         }
         if [Some(source), target].into_iter().flatten().any(|inode| {
             inode
@@ -269,7 +311,7 @@ impl Union {
         }) {
             self.note_name_change();
         }
-        Ok(true)
+        Ok(Attempt::Done)
     }
 
     fn check_loops_locked(&self, moved: &Arc<Inode>, into: &Arc<Inode>) -> Result<()> {
@@ -286,8 +328,8 @@ impl Union {
         parents: &mut Parents<'_>,
         (source, target): (&Arc<Inode>, Option<&Arc<Inode>>),
         (before_from, before_to): (Before, Before),
-        leaves: Option<&Caller<'_>>,
-    ) -> Result<()> {
+        how: How<'_>,
+    ) -> Result<Attempt> {
         let redirected = self.prepare_move(writable, source, before_to)?;
         if is_marked(source, before_from) || redirected.is_some() {
             self.mark_impure(writable, &to.dir, parents.to())?;
@@ -319,16 +361,24 @@ impl Union {
             }
             None => None,
         };
-        let leaving = match leaves {
-            Some(caller) => Some(self.prepare_leaving(writable, from, parents.from(), caller)?),
-            None => None,
-        };
-        let in_place = leaving.is_some()
+        let in_place = how.leaves.is_some()
             || (before_from.covers
                 && (redirected.is_some() || writable.mark_for(&from.name) == Mark::InPlace));
         if before_from.covers && !in_place {
             writable.mark_beside(&from.dir, &from.name)?;
         }
+        let is_dir = source.kind == Kind::Dir;
+        if !how.synced && (before_from.covers || (is_dir && before_to.covers)) {
+            // They hide nothing that is not hidden already.
+            let beside = before_from.covers && !in_place;
+            note_mark(parents.from(), &from.name, beside.then_some(Mark::Beside));
+            note_mark(parents.to(), &to.name, mark_to);
+            return Ok(Attempt::Unsynced);
+        }
+        let leaving = match how.leaves {
+            Some(caller) => Some(self.prepare_leaving(writable, from, parents.from(), caller)?),
+            None => None,
+        };
         let mut files = lock_files(source, target);
         if let (Some(target), Some(file), true) = (
             target,
@@ -407,7 +457,7 @@ impl Union {
         if leaving.is_some() {
             show_device(parents.from(), &from.dir, &from.name)?;
         }
-        Ok(())
+        Ok(Attempt::Done)
     }
 
     fn exchange(
@@ -417,11 +467,15 @@ impl Union {
         parents: &mut Parents<'_>,
         (source, target): (&Arc<Inode>, &Arc<Inode>),
         (before_from, before_to): (Before, Before),
-    ) -> Result<()> {
+        how: How<'_>,
+    ) -> Result<Attempt> {
         let redirected = (
             self.prepare_move(writable, source, before_to)?,
             self.prepare_move(writable, target, before_from)?,
         );
+        if !how.synced && (before_from.covers || before_to.covers) {
+            return Ok(Attempt::Unsynced);
+        }
         if is_marked(source, before_from) || redirected.0.is_some() {
             self.mark_impure(writable, &to.dir, parents.to())?;
         }
@@ -473,7 +527,7 @@ impl Union {
         let b = lift_upper(parents.to(), &to.name, to_mark);
         put_upper(parents.to(), &to.name, (a, redirected.0), source, false);
         put_upper(parents.from(), &from.name, (b, redirected.1), target, false);
-        Ok(())
+        Ok(Attempt::Done)
     }
 
     /// Puts a mark at the new name that will hide the old one as well.
