@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 /// The line of `/proc/PID/fdinfo/N` that names the connection of an opened `/dev/fuse` (Linux 6.x).
 const CONNECTION_FIELD: &str = "fuse_connection:";
@@ -49,6 +49,23 @@ pub fn wait(daemons: Vec<Daemon>, limit: Duration) -> Vec<Daemon> {
 }
 
 impl Daemon {
+    /// Whether it is suspended (SIGSTOP, a debugger).
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        // The name of the program, in parentheses, may contain anything (proc_pid_stat(5)).
+        let stat = std::fs::read_to_string(process(self.pid).join("stat")).unwrap_or_default();
+        let state = stat.rsplit_once(") ").map(|(_, rest)| rest);
+        state.is_some_and(|rest| rest.starts_with(['T', 't']))
+    }
+
+    /// Kills it.
+    ///
+    /// # Errors
+    /// EPERM; ESRCH when it has ended.
+    pub fn kill(&self) -> rustix::io::Result<()> {
+        pidfd_send_signal(&self.handle, Signal::KILL)
+    }
+
     fn ended_before(&self, deadline: Instant) -> bool {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -193,6 +210,25 @@ mod tests {
         long.kill().unwrap();
         long.wait().unwrap();
         short.wait().unwrap();
+    }
+
+    #[test]
+    fn one_that_is_suspended_is_known_and_can_be_killed() {
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let pid = Pid::from_child(&child);
+        let daemon = Daemon {
+            pid: pid.as_raw_nonzero().get(),
+            handle: pidfd_open(pid, PidfdFlags::empty()).unwrap(),
+        };
+        assert!(!daemon.is_stopped());
+        pidfd_send_signal(&daemon.handle, Signal::STOP).unwrap();
+        let begun = Instant::now();
+        while !daemon.is_stopped() && begun.elapsed() < Duration::from_secs(10) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert!(daemon.is_stopped());
+        daemon.kill().unwrap();
+        assert!(!child.wait().unwrap().success());
     }
 
     #[test]

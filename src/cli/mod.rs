@@ -40,6 +40,7 @@ pub mod template;
 pub mod umount;
 pub mod units;
 pub mod volume;
+mod write_back;
 
 use std::ffi::{OsStr, OsString};
 use std::process::ExitCode;
@@ -53,6 +54,7 @@ use exit::Failure;
 
 /// Runs the command line, `argv[0]` first, and gives the exit code (see [`exit`]).
 pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    crate::sys::limits::reset_signals();
     exit::report(dispatch(arguments))
 }
 

@@ -9,7 +9,7 @@ use super::options::{Dialect, Options, value};
 use super::{logging, preflight, privilege};
 use crate::fuse::session::{self, descriptor};
 use crate::fuse::settings::Settings;
-use crate::sys::daemon;
+use crate::sys::{daemon, limits};
 use crate::union::Union;
 use crate::union::config::Config;
 
@@ -157,6 +157,13 @@ pub(super) fn serve(request: Request) -> Result<(), Failure> {
         privilege::check(&settings.mountpoint)?;
     }
     privilege::raise_descriptor_limit(preflight::layers(&config))?;
+    // Who uses the mount is held to limits of his own.
+    limits::ignore_processor_time();
+    for left in limits::lift() {
+        log::warn!(
+            "a limit of {left} (ulimit) cannot be raised, and holds for everything that is done on the mount"
+        );
+    }
     if fake {
         return Ok(());
     }

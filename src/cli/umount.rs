@@ -1,4 +1,4 @@
-//! `unionmount umount`: write everything back, take the mount away, wait until its daemon has ended.
+//! `unionmount umount`: have everything written to the disks, take the mount away, wait until its daemon has ended.
 //!
 //! The order matters: who serves the mount is only known while it is mounted, so the daemon is found first; a
 //! script that mounts the same directories again right after this command finds the work directory unlocked.
@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, unmount};
 
 use super::args::UmountArgs;
 use super::exit::{Failure, complain};
 use super::holders::{self, Daemon};
+use super::write_back::{Unwritten, write_back};
 use super::{logging, privilege, shown};
 use crate::fuse::mountinfo::{self, Mount};
 
@@ -53,10 +53,14 @@ pub(super) fn take_away(args: &UmountArgs) -> Result<String, Failure> {
     if args.force {
         force(mount, daemons)?;
     } else if args.lazy {
-        sync(mount)?;
+        match write_back(mount, &daemons) {
+            // It may write when it goes on.
+            Err(Unwritten::Silent(message)) => complain(&message),
+            other => other?,
+        }
         detach(mount, UnmountFlags::DETACH)?;
     } else {
-        sync(mount)?;
+        write_back(mount, &daemons)?;
         detach(mount, UnmountFlags::empty())?;
         await_end(mount, daemons)?;
     }
@@ -97,32 +101,6 @@ fn beside(given: &Path) -> Option<PathBuf> {
         _ => Path::new("."),
     };
     Some(parent.canonicalize().ok()?.join(name))
-}
-
-/// Writes back what the kernel holds. Unmounting would do it too, but could not report what went wrong.
-fn sync(mount: &Mount) -> Result<(), Failure> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let root = match rustix::fs::open(&mount.mountpoint, flags, Mode::empty()) {
-        Ok(root) => root,
-        Err(Errno::NOTCONN) => {
-            return Err(Failure::Operation(format!(
-                "the daemon of {} was killed; run {}",
-                shown(&mount.mountpoint),
-                this_command("--force", mount)
-            )));
-        }
-        Err(err) => {
-            // Not even root may look into another user's mount; the kernel still writes back.
-            log::debug!("open({}) for syncfs: {err}", shown(&mount.mountpoint));
-            return Ok(());
-        }
-    };
-    rustix::fs::syncfs(&root).map_err(|err| {
-        Failure::Operation(format!(
-            "cannot write everything back to the upper of {}: {err}; make room or repair its disk, or give up the rest with --force",
-            shown(&mount.mountpoint)
-        ))
-    })
 }
 
 /// Takes the mount away, through the helper where the caller may not do it.
@@ -190,7 +168,7 @@ fn refused(mount: &Mount, err: Errno) -> Failure {
 }
 
 /// This command with another option, to be copied from a message into a shell.
-fn this_command(option: &str, mount: &Mount) -> String {
+pub(super) fn this_command(option: &str, mount: &Mount) -> String {
     format!(
         "`unionmount umount {option} {}`",
         mount.mountpoint.display()
@@ -246,9 +224,16 @@ fn force(mount: &Mount, daemons: Vec<Daemon>) -> Result<(), Failure> {
         Err(Errno::PERM) => detach(mount, UnmountFlags::DETACH)?,
         Err(err) => return Err(refused(mount, err)),
     }
-    for daemon in holders::wait(daemons, FORCED_END_LIMIT) {
+    // Nobody can reach it any more, and what it has not written yet was given up: it only keeps the directories busy.
+    let stuck = holders::wait(daemons, FORCED_END_LIMIT);
+    for daemon in &stuck {
+        if let Err(err) = daemon.kill() {
+            log::debug!("kill process {}: {err}", daemon.pid);
+        }
+    }
+    for daemon in holders::wait(stuck, FORCED_END_LIMIT) {
         complain(&format!(
-            "{} is unmounted, but its daemon still runs; end it with 'kill -9 {}'",
+            "{} is unmounted, but its daemon (process {}) cannot be ended; see whether a disk of its layers hangs",
             shown(&mount.mountpoint),
             daemon.pid
         ));

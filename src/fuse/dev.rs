@@ -176,6 +176,7 @@ impl Dev {
                     if !matches!(errno, Errno::NODEV | Errno::CONNABORTED) {
                         log::error!("read /dev/fuse: {errno}");
                     }
+                    self.server.ended();
                     break;
                 }
             }

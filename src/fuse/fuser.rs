@@ -23,11 +23,13 @@ use fuser::{
 use rustix::fs::XattrFlags;
 
 use super::answer::{absent, answer, send_xattr};
+use super::control;
 use super::convert::{attr, set_time};
 use super::init::{Agreed, Road, negotiate};
 use super::node_ids::{NodeIds, Wire};
 use super::privilege::lacks_fsetid;
 use super::proto::reply::device;
+use super::serve::sync_at_end;
 use super::settings::Settings;
 use super::shared::Shared;
 use super::workers::Workers;
@@ -190,6 +192,9 @@ impl Filesystem for Adapter {
         // over: by then that may be somebody else's mount (its `is_mounted` reads POLLERR the wrong way round).
         // The mount is gone and every request answered, so the process ends here.
         if self.serving.load(Ordering::Acquire) {
+            self.union().let_go_of_lowers();
+            self.union().let_go_of_work();
+            sync_at_end(self.union());
             crate::sys::daemon::exit_now(0);
         }
     }
@@ -745,12 +750,24 @@ impl Filesystem for Adapter {
         _ino: INodeNo,
         _fh: FileHandle,
         _flags: IoctlFlags,
-        _cmd: u32,
+        cmd: u32,
         _in_data: &[u8],
         _out_size: u32,
         reply: ReplyIoctl,
     ) {
-        reply.error(Errno::ENOTTY);
+        let shared = Arc::clone(&self.shared);
+        match cmd {
+            control::PING => reply.ioctl(0, &[]),
+            control::SYNC => self.workers.run(move || {
+                answer(
+                    "ioctl",
+                    reply,
+                    || shared.union.syncfs(),
+                    |reply, ()| reply.ioctl(0, &[]),
+                );
+            }),
+            _ => reply.error(Errno::ENOTTY),
+        }
     }
 
     fn poll(

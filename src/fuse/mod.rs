@@ -2,6 +2,7 @@
 //! knows fuser and the wire.
 
 mod answer;
+pub mod control;
 mod convert;
 mod dev;
 mod fuser;

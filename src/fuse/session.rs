@@ -36,7 +36,12 @@ pub fn mount(union: Union, settings: Settings) -> Result<(), SetupError> {
     // Modes are decided by the callers' umasks, which come with each request.
     rustix::process::umask(rustix::fs::Mode::empty());
     // From here on a signal waits until it can be answered by unmounting; the daemon inherits that.
-    let termination = Termination::block().map_err(|error| {
+    let blocked = if settings.foreground {
+        Termination::block_for_foreground()
+    } else {
+        Termination::block()
+    };
+    let termination = blocked.map_err(|error| {
         SetupError::new(
             format!("cannot block signals: {error}"),
             "report this, it should not happen",
@@ -142,6 +147,7 @@ impl Plan {
     fn mount_and_serve(&self, union: &Arc<Union>, road: Road) -> Result<(), Failed> {
         let settings = &self.settings;
         let config = session_config(settings, union.is_wholly_read_only());
+        let served = Arc::clone(union);
         let union = Arc::clone(union);
         // A session that is dropped unmounts whatever is at the mount point by then: none ever is.
         if road == Road::Fuser {
@@ -151,7 +157,7 @@ impl Plan {
             let session = ManuallyDrop::new(open_session(adapter, &settings.mountpoint, config)?);
             let news = session.as_fd().try_clone_to_owned();
             let connection = session.as_fd().try_clone_to_owned();
-            return self.serve(move || {
+            return self.serve(served, move || {
                 let connection = connection?;
                 shared.connection.get_or_init(|| connection);
                 let union = Arc::clone(&shared.union);
@@ -171,7 +177,7 @@ impl Plan {
             .and_then(|device| daemon::let_go(session.as_fd()).map(|()| device));
         let must_be_uring = settings.transport == Transport::Uring;
         let threads = settings.threads;
-        self.serve(move || {
+        self.serve(served, move || {
             let agreed = agreed.get().copied().unwrap_or_default();
             if must_be_uring && !agreed.uring {
                 return Err(io::Error::other("the kernel did not agree to use io_uring"));
@@ -188,6 +194,7 @@ impl Plan {
     /// what waits for the end and says why it came.
     fn serve<W: FnOnce() -> String>(
         &self,
+        union: Arc<Union>,
         start: impl FnOnce() -> io::Result<W>,
     ) -> Result<(), Failed> {
         let mountpoint = &self.settings.mountpoint;
@@ -225,7 +232,7 @@ impl Plan {
         let end = match (detached.and_then(|()| start()), promise) {
             (Ok(end), promise) => {
                 // A signal that came meanwhile is answered now.
-                unmount_on_signal(self.termination, mountpoint.clone(), minor);
+                unmount_on_signal(self.termination, mountpoint.clone(), minor, union);
                 set_read_ahead(minor);
                 if promise.is_none() {
                     self.announce();

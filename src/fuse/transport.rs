@@ -29,6 +29,7 @@ pub(super) fn dev_threads() -> usize {
 
 /// What serves a connection.
 pub(super) struct Running {
+    server: Arc<Server>,
     dev: Arc<Dev>,
     rings: Option<Rings>,
 }
@@ -61,9 +62,12 @@ pub(super) fn start(
     // There can be one listener to changes only: when the rings failed, the next attempt is to have it.
     let news = device.try_clone()?;
     let beside = notifier::start(&union, news, agreed.expires, |node| Some(node.0))
-        .and_then(|()| Dev::start(server, device, threads));
+        .and_then(|()| Dev::start(Arc::clone(&server), device, threads));
     match beside {
-        Ok(dev) => Ok(Running { dev, rings }),
+        Ok(dev) => {
+            server.settle();
+            Ok(Running { server, dev, rings })
+        }
         Err(error) => {
             if let Some(rings) = rings {
                 rings.stop();
@@ -75,7 +79,7 @@ pub(super) fn start(
 }
 
 impl Running {
-    /// Waits until the connection has ended and the last request is done.
+    /// Waits until the connection has ended, the last request is done, and what was changed is on the disks.
     pub(super) fn join(self) {
         self.dev.join();
         if let Some(rings) = self.rings {
@@ -84,5 +88,6 @@ impl Running {
             rings.stop();
             rings.join();
         }
+        self.server.finish();
     }
 }

@@ -2,16 +2,24 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
 
 use super::mountinfo;
+use super::serve::sync_at_end;
 use crate::sys::signals::Termination;
+use crate::union::Union;
 
 /// SIGTERM, SIGINT, SIGHUP: unmount, lazily when somebody is still using the mount; the session then ends with
 /// the last user.
-pub(super) fn unmount_on_signal(termination: Termination, mountpoint: PathBuf, minor: Option<u32>) {
+pub(super) fn unmount_on_signal(
+    termination: Termination,
+    mountpoint: PathBuf,
+    minor: Option<u32>,
+    union: Arc<Union>,
+) {
     let waiter = std::thread::Builder::new()
         .name("unionmount-signals".into())
         .spawn(move || {
@@ -22,6 +30,7 @@ pub(super) fn unmount_on_signal(termination: Termination, mountpoint: PathBuf, m
                 }
                 // Behind an inherited descriptor is somebody else's mount: it stays, without us.
                 if minor.is_none() {
+                    sync_at_end(&union);
                     crate::sys::daemon::exit_now(0);
                 }
                 unmount_ours(&mountpoint, minor);

@@ -282,7 +282,7 @@ impl Shared {
         }
         drop(start);
         let mut answers = 0u32;
-        let ended = self.serve_ring(ring, number, |arrived| {
+        let ended = self.serve_ring(ring, number, server, |arrived| {
             answers = answers.wrapping_add(1);
             // The request comes from there, so that processor runs now.
             if answers.is_multiple_of(PIN_AGAIN) && cpu::current() != queue {
@@ -340,6 +340,7 @@ impl Shared {
         &self,
         mut ring: Ring,
         queue: u16,
+        server: &Server,
         mut answer: impl FnMut(Arrived<'_>) -> io::Result<()>,
     ) -> io::Result<()> {
         let mut refused = false;
@@ -349,7 +350,11 @@ impl Shared {
                     refused = false;
                     answer(arrived)?;
                 }
-                Err(Lost::Ended | Lost::Stopped) => return Ok(()),
+                Err(Lost::Ended) => {
+                    server.ended();
+                    return Ok(());
+                }
+                Err(Lost::Stopped) => return Ok(()),
                 Err(Lost::Refused(error)) if !refused => {
                     refused = true;
                     log::error!("queue {queue}: the kernel refused a reply: {error}");

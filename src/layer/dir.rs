@@ -13,7 +13,7 @@ use super::fd_cache::{FdCache, FdSlot};
 use super::record::Records;
 use super::stat::{Birth, Kind, Stat};
 use super::xattr::XattrPath;
-use crate::sync::read;
+use crate::sync::{read, write};
 
 /// The number of a layer in the stack: 0 is the upper, lowers count from 1, newest first.
 pub type LayerNo = u16;
@@ -368,6 +368,12 @@ impl LowerDir {
     #[must_use]
     pub fn child(&self, name: &Name) -> Self {
         Self(Dir::child(&self.0, name, None))
+    }
+
+    /// Closes it for good: as a directory that was removed it cannot be opened again, nor can what is only found through it.
+    pub fn let_go(&self) {
+        *write(&self.0.place) = Place::Gone;
+        self.0.slot.clear();
     }
 }
 

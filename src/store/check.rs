@@ -4,6 +4,7 @@
 //! one by one; killed between two, the next check finds the rest.
 
 use std::collections::HashSet;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -373,9 +374,10 @@ impl Store {
                 Driver::Fuse => &["upper", "work", "merged"],
                 Driver::Vfs => &["merged"],
             };
+            let there = directories_in(&dir);
             for part in parts {
                 let path = dir.join(part);
-                if path.is_dir() || is_dead_mount(&path) {
+                if there.contains(OsStr::new(part)) {
                     continue;
                 }
                 // An upper that is gone cannot be made up for.
@@ -429,8 +431,11 @@ impl Store {
     }
 }
 
-/// The mountpoint of a daemon that was killed is no directory to stat(2).
-fn is_dead_mount(path: &Path) -> bool {
-    fs::symlink_metadata(path)
-        .is_err_and(|error| error.raw_os_error() == Some(rustix::io::Errno::NOTCONN.raw_os_error()))
+/// The directories in a directory, by what it says itself: a mountpoint is not touched, whose daemon may be dead or suspended.
+fn directories_in(dir: &Path) -> HashSet<OsString> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    entries
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .map(|entry| entry.file_name())
+        .collect()
 }

@@ -2,10 +2,12 @@
 
 #![allow(unsafe_code)]
 
+pub mod asking;
 pub mod cpu;
 pub mod daemon;
 pub mod device;
 pub mod inode_flags;
+pub mod limits;
 pub mod mapping;
 pub mod rest;
 pub mod ring;

@@ -24,7 +24,16 @@ impl Termination {
         Self::block_these(|_| true)
     }
 
-    /// The same without those that whoever started the process had it ignore: `nohup`, a shell's background jobs.
+    /// The same without SIGINT and SIGHUP where whoever started the process had it ignore them: `nohup`, a shell's background
+    /// jobs. Nobody says so with SIGTERM on purpose.
+    ///
+    /// # Errors
+    /// As [`Termination::block`].
+    pub fn block_for_foreground() -> io::Result<Self> {
+        Self::block_these(|signal| signal == libc::SIGTERM || !is_ignored(signal))
+    }
+
+    /// The same without any that whoever started the process had it ignore.
     ///
     /// # Errors
     /// As [`Termination::block`].

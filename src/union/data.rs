@@ -16,7 +16,6 @@ use super::error::{During, Result, refuse};
 use super::inode::{FileNode, FileState, Inode, NodeId, Real};
 use crate::layer::stat::{Birth, Kind, Stat};
 use crate::layer::upper::{SetTime, timestamps};
-use crate::layer::xattr::proc_path;
 use crate::sync::lock;
 
 /// Writes everything at `offset`, however many calls that takes.
@@ -289,21 +288,6 @@ impl Union {
             rustix::fs::fsync(&fd)
         };
         synced.during("fsync", b".")
-    }
-
-    /// Brings everything on the upper's disk to that disk (syncfs(2)), whoever wrote it, unless the union is volatile,
-    /// and everything on the disks of volumes. A read-only union has nothing to bring there. Errors: EIO, ENOSPC and EDQUOT, of earlier writes too.
-    pub fn syncfs(&self) -> Result<()> {
-        for volume in self.volumes.iter().filter(|volume| !volume.read_only) {
-            let path = proc_path(&volume.fd);
-            let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-            let fd = rustix::fs::open(path, flags, rustix::fs::Mode::empty());
-            fd.and_then(rustix::fs::syncfs).during("syncfs", b".")?;
-        }
-        let Some(writable) = self.writable.as_ref().filter(|_| !self.volatile) else {
-            return Ok(());
-        };
-        writable.sync_disk()
     }
 
     /// fallocate(2) with the kernel's mode bits; modes that the upper's disk lacks answer EOPNOTSUPP.

@@ -16,6 +16,7 @@ mod cut;
 mod data;
 #[cfg(test)]
 mod deep_tests;
+mod ending;
 pub mod error;
 mod export;
 mod flags;
@@ -63,7 +64,7 @@ mod volume_tests;
 mod whiteout;
 mod xattr;
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, RwLock, Weak};
 
 use dashmap::DashMap;
@@ -92,7 +93,7 @@ pub(crate) use lookup::open_root;
 pub(crate) use open::{FORM_XATTR, KERNEL_ROOT_XATTRS, has_device_marks};
 
 use config::CacheMode;
-use error::{During, refuse};
+use error::refuse;
 use export::Notes;
 use hardlink::LinkIndex;
 use identity::of_lower;
@@ -120,15 +121,6 @@ struct Writable {
     keeping: Keeping,
 }
 
-impl Writable {
-    /// syncfs(2) of the upper's disk. It tells of each failure to write that there was since the union was opened, once:
-    /// the work directory has been open for that long, and it can always be read.
-    fn sync_disk(&self) -> Result<()> {
-        let fd = self.stage.dir().fd().during("open", b".")?;
-        rustix::fs::syncfs(&*fd).during("syncfs", b"/")
-    }
-}
-
 /// A merged tree.
 #[derive(Debug)]
 pub struct Union {
@@ -143,6 +135,8 @@ pub struct Union {
     plain_wh_names: bool,
     ids: IdMaps,
     volatile: bool,
+    /// The errno of a sync that failed; 0 for none.
+    lost: AtomicI32,
     kernel_keeps_mtime: AtomicBool,
     noatime: bool,
     redirect_dir: bool,

@@ -1,7 +1,7 @@
 //! Putting a union together from directories, and proving beforehand that everything it will need works.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64};
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 use dashmap::DashMap;
@@ -145,6 +145,7 @@ impl Union {
             volumes,
             mounts: RwLock::default(),
             volatile: config.volatile,
+            lost: AtomicI32::new(0),
             noatime: config.noatime,
             kernel_keeps_mtime: AtomicBool::new(false),
             redirect_dir: config.redirect_dir,
@@ -320,7 +321,9 @@ pub(super) fn cure_for_work(errno: Errno) -> &'static str {
         Errno::NOSPC | Errno::DQUOT => {
             "make room on its disk (see df and df -i), or mount without an upper to look"
         }
-        Errno::IO | Errno::ROFS => "see whether its disk is healthy (dmesg), and mounted for writing",
+        Errno::IO | Errno::ROFS => {
+            "see whether its disk is healthy (dmesg), and mounted for writing"
+        }
         _ => "give an empty directory that you may write, on the file system of the upper",
     }
 }

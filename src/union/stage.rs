@@ -33,7 +33,7 @@ const LOCK_RETRY: Duration = Duration::from_millis(5);
 pub(super) struct Stage {
     dir: UpperDir,
     counter: AtomicU64,
-    _lock: OwnedFd,
+    lock: OwnedFd,
 }
 
 impl Stage {
@@ -71,7 +71,7 @@ impl Stage {
         Ok(Self {
             dir: UpperDir::root_with(Arc::new(dir), cache, records),
             counter: AtomicU64::new(0),
-            _lock: lock,
+            lock,
         })
     }
 
@@ -86,6 +86,13 @@ impl Stage {
     pub(super) fn fresh_name(&self) -> Name {
         let number = self.counter.fetch_add(1, Ordering::Relaxed);
         Name::from(format!("{number:x}").into_bytes())
+    }
+
+    /// Lets another union have the work directory. A failure is logged: it has it when this process ends.
+    pub(super) fn unlock(&self) {
+        if let Err(errno) = flock(&self.lock, FlockOperation::Unlock) {
+            log::warn!("unlock the work directory: {errno}");
+        }
     }
 
     /// Removes everything in the stage.

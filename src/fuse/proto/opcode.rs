@@ -103,6 +103,31 @@ impl Opcode {
             Self::Forget | Self::BatchForget | Self::Interrupt | Self::NotifyReply
         )
     }
+
+    /// Whether it may leave something that is not on the disk yet. (An ioctl says so itself.)
+    #[must_use]
+    pub fn changes(self) -> bool {
+        matches!(
+            self,
+            Self::Setattr
+                | Self::Symlink
+                | Self::Mknod
+                | Self::Mkdir
+                | Self::Unlink
+                | Self::Rmdir
+                | Self::Rename
+                | Self::Rename2
+                | Self::Link
+                | Self::Write
+                | Self::Setxattr
+                | Self::Removexattr
+                | Self::Create
+                | Self::Tmpfile
+                | Self::Fallocate
+                | Self::CopyFileRange
+                | Self::CopyFileRange64
+        )
+    }
 }
 
 #[cfg(test)]

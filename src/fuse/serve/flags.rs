@@ -1,8 +1,9 @@
-//! IOCTL: the flags of an inode (ioctl_iflags(2)) and its generation; nothing else means anything to a union.
+//! IOCTL: the flags of an inode (ioctl_iflags(2)), its generation, and what commands of ours ask (`control.rs`).
 
 use rustix::io::Errno;
 
 use super::{Server, refuse};
+use crate::fuse::control;
 use crate::fuse::proto::reply::Body;
 use crate::fuse::proto::wire::{IoctlIn, IoctlOut};
 use crate::union::{NodeId, Result};
@@ -35,11 +36,17 @@ impl Server {
                 };
                 let flags = u32::from_ne_bytes(*flags);
                 self.union.set_inode_flags(node, flags)?;
+                self.ending.note_change();
                 reply(arg, &[], body)
             }
             FS_IOC_GETVERSION | FS_IOC32_GETVERSION => {
                 reply(arg, &self.union.inode_version(node)?.to_ne_bytes(), body)
             }
+            control::SYNC => {
+                self.sync()?;
+                reply(arg, &[], body)
+            }
+            control::PING => reply(arg, &[], body),
             FS_IOC_FSGETXATTR => reply(arg, &self.union.fsxattr(node)?, body),
             _ => refuse(Errno::NOTTY),
         }

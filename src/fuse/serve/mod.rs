@@ -5,6 +5,7 @@
 
 mod attrs;
 mod data;
+mod ending;
 mod flags;
 mod foresight;
 mod listing;
@@ -25,6 +26,8 @@ use super::proto::wire::InHeader;
 use super::proto::{Opcode, Operation, Request};
 use super::report::report;
 use crate::union::{NodeId, Result, Union};
+use ending::Ending;
+pub(super) use ending::sync_at_end;
 use foresight::Foresight;
 use opens::Opens;
 
@@ -48,6 +51,7 @@ pub struct Server {
     connection: Option<Arc<OwnedFd>>,
     opens: Opens,
     foresight: Foresight,
+    ending: Ending,
 }
 
 impl Server {
@@ -63,6 +67,7 @@ impl Server {
             opens: Opens::new(connection.clone().filter(|_| agreed.passthrough), writable),
             connection,
             foresight: Foresight::default(),
+            ending: Ending::default(),
         }
     }
 
@@ -126,6 +131,13 @@ impl Server {
                 Outcome::Error(Errno::IO.raw_os_error())
             }
         };
+        // An open file may be written to without a message where the kernel has its backing file.
+        let changes = |opcode: Opcode| {
+            opcode.changes() || (self.agreed.passthrough && opcode == Opcode::Open)
+        };
+        if opcode.is_some_and(changes) {
+            self.ending.note_change();
+        }
         if opcode.is_some_and(Opcode::is_silent) {
             return Outcome::Silent;
         }

@@ -1,0 +1,137 @@
+//! Bringing everything to the disks, and letting go of them when the mount has ended.
+
+use std::sync::atomic::Ordering;
+
+use rustix::fs::{Mode, OFlags, syncfs};
+use rustix::io::Errno;
+
+use super::error::{During, Result, refuse};
+use super::{Union, Writable};
+use crate::layer::xattr::proc_path;
+
+impl Writable {
+    /// syncfs(2) of the upper's disk. It tells of each failure to write that there was since the union was opened, once:
+    /// the work directory has been open for that long, and it can always be read.
+    pub(super) fn sync_disk(&self) -> Result<()> {
+        let fd = self.stage.dir().fd().during("open", b".")?;
+        syncfs(&*fd).during("syncfs of the upper's disk", b"/")
+    }
+}
+
+impl Union {
+    /// Brings everything on the upper's disk to that disk (syncfs(2)), whoever wrote it, and everything on the disks of
+    /// volumes; nothing when the union is volatile. A read-only union has nothing to bring there. Errors: EIO, ENOSPC and
+    /// EDQUOT, of earlier writes too; after the first one always, since what was lost is not found again.
+    pub fn syncfs(&self) -> Result<()> {
+        if self.volatile {
+            return Ok(());
+        }
+        let lost = self.lost.load(Ordering::Acquire);
+        if lost != 0 {
+            return refuse(Errno::from_raw_os_error(lost));
+        }
+        let synced = self.sync_disks();
+        if let Err(error) = &synced {
+            let errno = error.errno().raw_os_error();
+            self.lost.store(errno, Ordering::Release);
+        }
+        synced
+    }
+
+    fn sync_disks(&self) -> Result<()> {
+        for volume in self.volumes.iter().filter(|volume| !volume.read_only) {
+            let path = proc_path(&volume.fd);
+            let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+            let fd = rustix::fs::open(path, flags, Mode::empty());
+            fd.and_then(syncfs)
+                .during("syncfs of a volume's disk", b".")?;
+        }
+        match &self.writable {
+            Some(writable) => writable.sync_disk(),
+            None => Ok(()),
+        }
+    }
+
+    /// Nothing of the lower layers is asked for any more: what is open there is closed, so that their disks can be
+    /// unmounted. Whoever is just at it ends with an error.
+    pub fn let_go_of_lowers(&self) {
+        for lower in self.lowers.iter().chain(&self.data_only) {
+            lower.let_go();
+        }
+        self.fds.close_all();
+    }
+
+    /// Nothing is changed any more: another union may have the work directory.
+    pub fn let_go_of_work(&self) {
+        if let Some(writable) = &self.writable {
+            writable.stage.unlock();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::testing::{Stack, errno, find, mkdir};
+    use super::super::{Caller, New, NodeId};
+    use super::*;
+
+    fn open_below(path: &std::path::Path) -> usize {
+        let fds = std::fs::read_dir("/proc/self/fd").unwrap();
+        fds.filter_map(|fd| std::fs::read_link(fd.ok()?.path()).ok())
+            .filter(|target| target.starts_with(path))
+            .count()
+    }
+
+    #[test]
+    fn what_is_let_go_is_closed() {
+        let stack = Stack::new();
+        stack.file("old/d/f", "old");
+        stack.file("new/e/g", "new");
+        let union = stack.open();
+        let held = find(&union, "d/f").node;
+        let mut byte = [0];
+        union.read(held, 0, &mut byte).unwrap();
+        find(&union, "e/g");
+        for lower in ["old", "new"] {
+            assert!(open_below(&stack.at(lower)) > 0);
+        }
+        union.let_go_of_lowers();
+        for lower in ["old", "new"] {
+            assert_eq!(open_below(&stack.at(lower)), 0, "{lower}");
+        }
+        assert!(union.read(held, 0, &mut byte).is_err());
+        // The upper is still there to be synced.
+        union.syncfs().unwrap();
+    }
+
+    #[test]
+    fn the_work_directory_is_anothers_when_nothing_changes_any_more() {
+        let stack = Stack::new();
+        let union = stack.open();
+        mkdir(&union, "d", 0o755);
+        union.let_go_of_work();
+        let next = stack.open();
+        let made = next.make(
+            NodeId::ROOT,
+            b"e",
+            &New::Dir { mode: 0o755 },
+            &Caller::default(),
+        );
+        made.unwrap();
+        union.syncfs().unwrap();
+    }
+
+    #[test]
+    fn what_was_lost_is_not_forgotten() {
+        let stack = Stack::new();
+        let union = stack.open();
+        union.syncfs().unwrap();
+        union
+            .lost
+            .store(Errno::IO.raw_os_error(), Ordering::Release);
+        for _ in 0..2 {
+            assert_eq!(errno(union.syncfs()), Errno::IO);
+        }
+    }
+}
