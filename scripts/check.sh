@@ -36,7 +36,7 @@ first_lane() {
 		--test fuzz --test invariants --test lifecycle --test losses --test model --test options \
 		--test passthrough --test protocol --test requests --test rootless -- --skip case_18
 	run_tests --test filesystems --test identities --test kernel_overlay --test kernel_stacks --test live \
-		--test posix --test stacked --test volumes
+		--test posix --test power --test stacked --test volumes
 	over fuser --test cli --test invariants --test options
 }
 second_lane() {
