@@ -21,9 +21,13 @@ mod cpus;
 mod ending;
 #[path = "lifecycle/guard.rs"]
 mod guard;
+#[path = "lifecycle/inherited.rs"]
+mod inherited;
 #[path = "lifecycle/node_ids.rs"]
 mod node_ids;
 #[path = "lifecycle/rootless.rs"]
 mod rootless;
 #[path = "lifecycle/stuck.rs"]
 mod stuck;
+#[path = "lifecycle/suspended.rs"]
+mod suspended;

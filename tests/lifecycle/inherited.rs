@@ -1,0 +1,128 @@
+//! What whoever mounts is limited to does not hold for the daemon, which serves others.
+
+use std::fs;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::Command;
+
+use super::guard::{bounded, on_each, stack};
+use crate::common::{Mount, Stack, binary, read};
+use crate::need_fuse;
+
+/// Mounts a stack by a program that sets something up first.
+fn mount_after(stack: &Stack, transport: &str, before: &[&str]) -> Mount {
+    let mut command = bounded(before[0]);
+    command.args(&before[1..]).arg(binary());
+    command.args(["mount", "-o", &format!("transport={transport}")]);
+    command.arg("--lower").arg(stack.lower(0));
+    command.arg("--upper").arg(stack.upper());
+    command.arg("--work").arg(stack.work());
+    let output = command.arg(stack.merged()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{before:?}: {said}");
+    assert_eq!(said, "");
+    Mount::found(stack.merged())
+}
+
+/// A line of /proc/PID/limits or /proc/PID/status.
+fn line(mount: &Mount, file: &str, key: &str) -> String {
+    let text = read(format!("/proc/{}/{file}", mount.pid.unwrap()));
+    let found = text.lines().find(|line| line.starts_with(key));
+    found.unwrap().to_owned()
+}
+
+/// A set of signals as /proc/PID/status has it (proc_pid_status(5)).
+fn signals(mount: &Mount, key: &str) -> u64 {
+    let line = line(mount, "status", key);
+    u64::from_str_radix(line.split_whitespace().nth(1).unwrap(), 16).unwrap()
+}
+
+const fn bit(signal: i32) -> u64 {
+    1 << (signal - 1)
+}
+
+#[test]
+fn soft_limits_of_who_mounted_are_raised() {
+    need_fuse!();
+    on_each(60, |transport, limit| {
+        let stack = stack(transport, 1);
+        stack.file(0, "big", &"x".repeat(1 << 20));
+        let limits = [
+            "prlimit",
+            "--fsize=65536:",
+            "--cpu=1:",
+            "--nproc=4000:",
+            "--as=4294967296:",
+        ];
+        let mount = mount_after(&stack, transport, &limits);
+        limit.watch(&mount);
+        fs::write(mount.path("new"), vec![b'n'; 1 << 20]).unwrap();
+        // A copy-up of more than that.
+        fs::write(mount.path("big"), vec![b'b'; 2 << 20]).unwrap();
+        for key in ["Max file size", "Max cpu time", "Max address space"] {
+            let line = line(&mount, "limits", key);
+            assert!(line.contains("unlimited"), "{line}");
+        }
+        // Who writes has his own.
+        let writer = Command::new("bash")
+            .args([
+                "-c",
+                "ulimit -f 64; exec dd if=/dev/zero of=mine bs=10k count=20",
+            ])
+            .current_dir(&mount.at)
+            .output();
+        assert_eq!(writer.unwrap().status.signal(), Some(libc::SIGXFSZ));
+        assert_eq!(fs::metadata(mount.path("mine")).unwrap().len(), 65536);
+        mount.unmount();
+    });
+}
+
+#[test]
+fn a_hard_limit_is_an_error_for_the_writer_and_the_daemon_lives() {
+    need_fuse!();
+    on_each(60, |transport, limit| {
+        let stack = stack(transport, 1);
+        stack.file(0, "f", "f");
+        // Without CAP_SYS_RESOURCE root itself cannot raise it.
+        let script = "ulimit -f 64; exec setpriv --bounding-set -sys_resource \"$@\"";
+        let mut command = bounded("bash");
+        command.args(["-c", script, "bash"]).arg(binary());
+        command.args(["mount", "-o", &format!("transport={transport}")]);
+        command.arg("--lower").arg(stack.lower(0));
+        command.arg("--upper").arg(stack.upper());
+        command.arg("--work").arg(stack.work());
+        let output = command.arg(stack.merged()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{said}");
+        assert!(said.contains("65536 bytes in a file"), "{said}");
+        let mount = Mount::found(stack.merged());
+        limit.watch(&mount);
+        let refused = fs::write(mount.path("new"), vec![b'n'; 1 << 20]).unwrap_err();
+        assert_eq!(refused.raw_os_error(), Some(libc::EFBIG));
+        assert_eq!(read(mount.path("f")), "f");
+        fs::write(mount.path("small"), "small").unwrap();
+        mount.unmount();
+    });
+}
+
+#[test]
+fn signals_that_were_blocked_or_ignored_are_not() {
+    need_fuse!();
+    on_each(60, |transport, limit| {
+        let stack = stack(transport, 1);
+        let before = [
+            "env",
+            "--block-signal=URG,TERM,CHLD,USR1",
+            "--ignore-signal=CHLD,TERM,HUP,INT",
+        ];
+        let mount = mount_after(&stack, transport, &before);
+        limit.watch(&mount);
+        let ours = bit(libc::SIGTERM) | bit(libc::SIGINT) | bit(libc::SIGHUP);
+        assert_eq!(signals(&mount, "SigBlk") & !ours, 0);
+        let ignored = signals(&mount, "SigIgn");
+        assert_eq!(ignored & bit(libc::SIGCHLD), 0);
+        assert_ne!(ignored & bit(libc::SIGXFSZ), 0);
+        let pid = rustix::process::Pid::from_raw(mount.pid.unwrap()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        super::guard::wait_for_end(&mount);
+    });
+}
