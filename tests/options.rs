@@ -4,13 +4,17 @@
 
 mod common;
 
-use std::fs::{self, File};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, chown};
+use std::fs;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown, lchown, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{Mount, Stack, binary, errno, names, read, shell};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags, linkat, renameat_with};
+use rustix::io::Errno;
+
+use common::{Mount, Stack, binary, names, read, shell};
 
 /// What the suite's transport adds to a list of options.
 fn transport_option() -> String {
@@ -42,8 +46,6 @@ fn ids_are_mapped_in_both_directions() {
         |at| {
             fs::write(at.join("f"), "copied up").unwrap();
             chown(at.join("g"), Some(100_007), None).unwrap();
-            assert_eq!(errno(chown(at.join("g"), Some(3), None)), libc::EINVAL);
-            assert_eq!(errno(File::create(at.join("mine"))), libc::EOVERFLOW);
             shell(
                 at,
                 "setpriv --reuid=100001 --regid=100002 --clear-groups --inh-caps=-all \
@@ -63,6 +65,104 @@ fn ids_are_mapped_in_both_directions() {
     let stored = fs::metadata(stack.upper().join("f")).unwrap();
     assert_eq!((stored.uid(), stored.gid()), (5, 6));
     assert_eq!(fs::metadata(stack.upper().join("g")).unwrap().uid(), 7);
+}
+
+#[test]
+fn what_belongs_to_somebody_without_a_place_on_the_disk_is_stored_as_nobodys() {
+    need_fuse!();
+    const NOBODY: u32 = 65534;
+    // The mapping of a container, of which root is no part who works in its tree.
+    let map = ":0:100000:65536";
+    let stack = Stack::new(1).option(&format!("uidmapping={map},gidmapping={map}"));
+    let g = stack.file(0, "given", "");
+    chown(&g, Some(7), Some(7)).unwrap();
+    stack.file(0, "renamed", "");
+    let setgid = stack.directory(0, "setgid");
+    chown(&setgid, Some(0), Some(9)).unwrap();
+    fs::set_permissions(&setgid, PermissionsExt::from_mode(0o2775)).unwrap();
+    let made = ["file", "dir", "link", "fifo", "device", "unnamed", "hard"];
+    stack.twice(
+        |at| {
+            fs::write(at.join("file"), "content").unwrap();
+            fs::create_dir(at.join("dir")).unwrap();
+            symlink("/proc/mounts", at.join("link")).unwrap();
+            shell(at, "mkfifo fifo; mknod device c 1 3; ln file hard");
+            fs::write(at.join("setgid/f"), "").unwrap();
+            fs::write(at.join("dir/f"), "").unwrap();
+            unnamed(at, "unnamed");
+            let whiteout = RenameFlags::WHITEOUT;
+            renameat_with(CWD, at.join("renamed"), CWD, at.join("moved"), whiteout).unwrap();
+            let device = fs::symlink_metadata(at.join("renamed")).unwrap();
+            assert!(device.file_type().is_char_device());
+            assert_eq!(
+                (device.uid(), device.gid()),
+                (100_000 + NOBODY, 100_000 + NOBODY)
+            );
+            // Given away: to somebody who has no place there either, and to somebody who has one.
+            chown(at.join("given"), Some(3), Some(4)).unwrap();
+            for name in made {
+                let meta = fs::symlink_metadata(at.join(name)).unwrap();
+                let nobody = 100_000 + NOBODY;
+                assert_eq!((meta.uid(), meta.gid()), (nobody, nobody), "{name}");
+            }
+            for name in made {
+                let path = at.join(name);
+                lchown(&path, Some(100_000), Some(100_001)).unwrap();
+            }
+            // A right is given to nobody else than was said.
+            let refused = shell_error(at, "setfacl -m u:3:rwx file");
+            assert!(refused.contains("Invalid argument"), "{refused}");
+        },
+        |at| {
+            for name in made {
+                let meta = fs::symlink_metadata(at.join(name)).unwrap();
+                assert_eq!((meta.uid(), meta.gid()), (100_000, 100_001), "{name}");
+            }
+            let owner = |name| {
+                let meta = fs::symlink_metadata(at.join(name)).unwrap();
+                (meta.uid() - 100_000, meta.gid() - 100_000)
+            };
+            assert_eq!(owner("given"), (NOBODY, NOBODY));
+            assert_eq!(owner("setgid/f"), (NOBODY, 9));
+            assert_eq!(owner("dir/f"), (NOBODY, NOBODY));
+            assert_eq!(read(at.join("file")), "content");
+        },
+    );
+    let stored = |name| {
+        let meta = fs::symlink_metadata(stack.upper().join(name)).unwrap();
+        (meta.uid(), meta.gid())
+    };
+    for name in made {
+        assert_eq!(stored(name), (0, 1), "{name}");
+    }
+    assert_eq!(stored("given"), (NOBODY, NOBODY));
+    assert_eq!(stored("setgid/f"), (NOBODY, 9));
+}
+
+/// Makes a file without a name and gives it one, where the disk and the transport have such files; else a plain one.
+fn unnamed(at: &Path, name: &str) {
+    let flags = OFlags::TMPFILE | OFlags::RDWR;
+    match rustix::fs::open(at, flags, Mode::from_raw_mode(0o644)) {
+        Ok(fd) => {
+            let from = format!("/proc/self/fd/{}", fd.as_raw_fd());
+            linkat(CWD, from, CWD, at.join(name), AtFlags::SYMLINK_FOLLOW).unwrap();
+        }
+        Err(errno) => {
+            assert_eq!(errno, Errno::OPNOTSUPP);
+            fs::write(at.join(name), "").unwrap();
+        }
+    }
+}
+
+/// What a command says that fails.
+fn shell_error(dir: &Path, script: &str) -> String {
+    let output = Command::new("sh")
+        .args(["-c", script])
+        .current_dir(dir)
+        .output()
+        .unwrap();
+    assert!(!output.status.success(), "{script}");
+    String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 #[test]

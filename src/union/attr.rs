@@ -185,20 +185,24 @@ impl Union {
 
     /// Changes attributes, copying the object up first if it is in a lower layer (a truncated file with only
     /// the bytes that remain). Gives the attributes after it.
-    /// Errors: EROFS, EINVAL for an owner that no mapping stores, ENOSPC and whatever the disk answers.
+    /// Errors: EROFS, ENOSPC and whatever the disk answers.
     pub fn setattr(&self, node: NodeId, set: &SetAttr) -> Result<Attr> {
         let inode = self.table.get(node)?;
         self.check_writable(&inode)?;
         let ids = self.ids_of(inode.volume);
-        let uid = self.stored(set.uid, |id| ids.disk_uid(id))?;
-        let gid = self.stored(set.gid, |id| ids.disk_gid(id))?;
+        let uid = set.uid.map(|id| ids.disk_uid(id));
+        let gid = set.gid.map(|id| ids.disk_gid(id));
         match &inode.node {
             Node::Dir(dir) => {
                 if set.size.is_some() {
                     return refuse(Errno::ISDIR);
                 }
                 if let Some(remains) = &mut lock(&dir.state).removed {
-                    return Ok(remains.setattr(set));
+                    return Ok(remains.setattr(&SetAttr {
+                        uid: uid.map(|id| ids.seen_uid(id)),
+                        gid: gid.map(|id| ids.seen_gid(id)),
+                        ..*set
+                    }));
                 }
                 self.copy_up_dir(&inode)?;
                 let mut state = lock(&dir.state);
@@ -238,16 +242,6 @@ impl Union {
                 }
                 self.file_attr(&inode, &state, None)
             }
-        }
-    }
-
-    fn stored(&self, id: Option<u32>, map: impl Fn(u32) -> Option<u32>) -> Result<Option<u32>> {
-        match id {
-            None => Ok(None),
-            Some(id) => match map(id) {
-                Some(id) => Ok(Some(id)),
-                None => refuse(Errno::INVAL),
-            },
         }
     }
 

@@ -137,7 +137,7 @@ pub(super) struct Looks {
 impl Union {
     /// Makes an entry and counts one lookup on it.
     /// Errors: EEXIST, ENAMETOOLONG, EPERM for a name that would be a whiteout, ENOENT in a removed
-    /// directory, EROFS, EOVERFLOW for a caller whom no mapping stores, those of [`Union::setxattr`] for the caller's
+    /// directory, EROFS, those of [`Union::setxattr`] for the caller's
     /// security xattrs, ENOSPC and what the disk answers.
     pub fn make(
         &self,
@@ -186,7 +186,7 @@ impl Union {
     ) -> Result<Child> {
         let (mark, covers) = self.free_name(state, name)?;
         let inheritance = self.inheritance(dir, state)?;
-        let looks = self.looks(&self.ids, new, caller, &inheritance)?;
+        let looks = self.looks(&self.ids, new, caller, &inheritance);
         let recorded = dir.records().is_some();
         if new.is_whiteout_device() && !recorded {
             self.mark_impure(writable, dir, state)?;
@@ -292,10 +292,7 @@ impl Union {
         new: &New<'_>,
         caller: &Caller<'_>,
         inheritance: &Inheritance,
-    ) -> Result<Looks> {
-        let (Some(uid), Some(gid)) = (ids.disk_uid(caller.uid), ids.disk_gid(caller.gid)) else {
-            return refuse(Errno::OVERFLOW);
-        };
+    ) -> Looks {
         let umask = if inheritance.default_acl.is_some() {
             0
         } else {
@@ -307,12 +304,14 @@ impl Union {
             New::Dir { mode } => mode & 0o7777 & !umask,
             New::Symlink { .. } => 0o777,
         };
-        Ok(Looks {
-            uid,
-            gid: inheritance.group.unwrap_or(gid),
+        Looks {
+            uid: ids.disk_uid(caller.uid),
+            gid: inheritance
+                .group
+                .unwrap_or_else(|| ids.disk_gid(caller.gid)),
             mode,
             rdev: new.rdev(),
-        })
+        }
     }
 
     /// What entries of a directory inherit (mkdir(2) on setgid directories, acl(5) on default ACLs).

@@ -2,7 +2,8 @@
 
 use super::config::{Config, IdRange};
 
-/// What an id without a mapping is seen as (`/proc/sys/kernel/overflowuid`).
+/// What an id without a mapping is seen as, and what the owner is stored as whose id has no place on the disk
+/// (`/proc/sys/kernel/overflowuid`).
 pub const OVERFLOW_ID: u32 = 65534;
 
 /// No user and no group: chown(2) takes it for "leave as it is", so that it must never get there.
@@ -106,21 +107,24 @@ impl IdMaps {
         self.groups.seen(disk)
     }
 
-    /// How a seen user is stored; `None` when it has no place on disk.
+    /// How a user that owns something is stored: as the overflow id when it has no place on disk. An engine works in the
+    /// tree of a container under the ids of its host, which no mapping of the container is about, and gives what it
+    /// made to the container in the next step.
     #[must_use]
-    pub fn disk_uid(&self, seen: u32) -> Option<u32> {
-        self.users.disk(seen)
+    pub fn disk_uid(&self, seen: u32) -> u32 {
+        self.users.disk(seen).unwrap_or(OVERFLOW_ID)
     }
 
-    /// How a seen group is stored; `None` when it has no place on disk.
+    /// The same for a group.
     #[must_use]
-    pub fn disk_gid(&self, seen: u32) -> Option<u32> {
-        self.groups.disk(seen)
+    pub fn disk_gid(&self, seen: u32) -> u32 {
+        self.groups.disk(seen).unwrap_or(OVERFLOW_ID)
     }
 
     /// Translates the ids inside the value of an xattr: those of ACLs and of file capabilities. A value of another
     /// shape is left as it is: the file system below will refuse it. An id on disk that is not mapped is seen as the
-    /// overflow id; `None` for an id that has no place on disk (the kernel refuses it with EINVAL, `posix_acl_from_xattr`).
+    /// overflow id; `None` for an id that has no place on disk (the kernel refuses it with EINVAL, `posix_acl_from_xattr`):
+    /// what says who may do something is not about somebody else then, unlike an owner, who must be somebody.
     #[must_use]
     pub fn translate_xattr(&self, name: &[u8], mut value: Vec<u8>, to: Side) -> Option<Vec<u8>> {
         if self.users.is_identity() && self.groups.is_identity() {
@@ -152,9 +156,9 @@ impl IdMaps {
             let id = u32::from_le_bytes([entry[4], entry[5], entry[6], entry[7]]);
             let translated = match (tag, to) {
                 (ACL_USER, Side::Seen) => self.seen_uid(id),
-                (ACL_USER, Side::Disk) => self.disk_uid(id)?,
+                (ACL_USER, Side::Disk) => self.users.disk(id)?,
                 (ACL_GROUP, Side::Seen) => self.seen_gid(id),
-                (ACL_GROUP, Side::Disk) => self.disk_gid(id)?,
+                (ACL_GROUP, Side::Disk) => self.groups.disk(id)?,
                 _ => id,
             };
             entry[4..].copy_from_slice(&translated.to_le_bytes());
@@ -174,7 +178,7 @@ impl IdMaps {
         let root = u32::from_le_bytes([value[20], value[21], value[22], value[23]]);
         let root = match to {
             Side::Seen => self.seen_uid(root),
-            Side::Disk => self.disk_uid(root)?,
+            Side::Disk => self.users.disk(root)?,
         };
         value[ROOT..].copy_from_slice(&root.to_le_bytes());
         Some(())
@@ -211,7 +215,7 @@ mod tests {
     fn no_map_changes_nothing() {
         let maps = maps(&[]);
         assert_eq!(maps.seen_uid(7), 7);
-        assert_eq!(maps.disk_gid(7), Some(7));
+        assert_eq!(maps.disk_gid(7), 7);
     }
 
     #[test]
@@ -219,9 +223,9 @@ mod tests {
         let identity = maps(&[]);
         let shifted = maps(&[(0, u32::MAX - 1, 10), (u32::MAX - 1, 500, 2)]);
         for maps in [identity, shifted] {
-            assert_eq!(maps.disk_uid(u32::MAX), None);
+            assert_eq!(maps.disk_uid(u32::MAX), OVERFLOW_ID);
             assert_eq!(maps.disk_gid(501), maps.disk_uid(501));
-            assert_ne!(maps.disk_uid(501), Some(u32::MAX));
+            assert_ne!(maps.disk_uid(501), u32::MAX);
         }
     }
 
@@ -229,11 +233,13 @@ mod tests {
     fn stored_ids_are_seen_shifted() {
         let maps = maps(&[(0, 100_000, 1000), (5000, 1, 2)]);
         assert_eq!(maps.seen_uid(5), 100_005);
-        assert_eq!(maps.disk_uid(100_006), Some(6));
+        assert_eq!(maps.disk_uid(100_006), 6);
         assert_eq!(maps.seen_uid(5001), 2);
         assert_eq!(maps.seen_uid(1000), OVERFLOW_ID);
-        assert_eq!(maps.disk_uid(101_000), None);
-        assert_eq!(maps.disk_uid(0), None);
+        for nobody in [0, 101_000] {
+            assert_eq!(maps.disk_uid(nobody), OVERFLOW_ID);
+            assert_eq!(maps.disk_gid(nobody), OVERFLOW_ID);
+        }
     }
 
     #[test]
@@ -244,10 +250,7 @@ mod tests {
             ..Config::default()
         });
         assert_eq!((maps.seen_uid(1000), maps.seen_gid(1000)), (0, 5));
-        assert_eq!(
-            (maps.disk_uid(1000), maps.disk_gid(1000)),
-            (Some(0), Some(5))
-        );
+        assert_eq!((maps.disk_uid(1000), maps.disk_gid(1000)), (0, 5));
     }
 
     #[test]

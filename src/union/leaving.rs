@@ -66,7 +66,7 @@ impl Union {
         caller: &Caller<'_>,
     ) -> Result<Name> {
         let inheritance = self.inheritance(dir, state)?;
-        let looks = self.looks(&self.ids, &DEVICE, caller, &inheritance)?;
+        let looks = self.looks(&self.ids, &DEVICE, caller, &inheritance);
         self.build(writable, &DEVICE, &looks, &inheritance, caller, false)
     }
 

@@ -24,9 +24,8 @@ impl Union {
     /// Makes a regular file without a name, owned and permitted as [`Union::make`] would make it in `parent`, and
     /// counts one lookup on it. It has 0 links, and goes away when it is forgotten before [`Union::link`] gave it a
     /// name. Its `st_ino` is that of a file made in the upper, from the beginning.
-    /// Errors: ENOTDIR, ENOENT in a removed directory, EROFS, EOVERFLOW for a caller whom no mapping stores,
-    /// EOPNOTSUPP where the upper's disk has no such files, those of [`Union::setxattr`] for the caller's security
-    /// xattrs, ENOSPC and what the disk answers.
+    /// Errors: ENOTDIR, ENOENT in a removed directory, EROFS, EOPNOTSUPP where the upper's disk has no such files, those
+    /// of [`Union::setxattr`] for the caller's security xattrs, ENOSPC and what the disk answers.
     pub fn tmpfile(&self, parent: NodeId, mode: u32, caller: &Caller<'_>) -> Result<Entry> {
         let parent = self.table.get(parent)?;
         if parent.volume.is_some() {
@@ -48,7 +47,7 @@ impl Union {
                 rdev: 0,
             };
             (
-                self.looks(&self.ids, &new, caller, &inheritance)?,
+                self.looks(&self.ids, &new, caller, &inheritance),
                 inheritance,
             )
         };

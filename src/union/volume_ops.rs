@@ -84,7 +84,7 @@ impl Union {
         let dir = self.volume_dir(parent, name, &state)?;
         self.load(&mut state)?;
         let inheritance = self.inheritance_now(&dir, &mut state)?;
-        let looks = self.looks(self.ids_of(parent.volume), new, caller, &inheritance)?;
+        let looks = self.looks(self.ids_of(parent.volume), new, caller, &inheritance);
         let ours = looks.uid == self.daemon.0
             && (inheritance.group.is_some() || looks.gid == self.daemon.1)
             && caller.security.is_empty();
@@ -170,7 +170,7 @@ impl Union {
             mode,
             rdev: 0,
         };
-        let looks = self.looks(self.ids_of(parent.volume), &new, caller, &inheritance)?;
+        let looks = self.looks(self.ids_of(parent.volume), &new, caller, &inheritance);
         let fd = self
             .unnamed_in(&dir, looks.mode)
             .during("open O_TMPFILE", b".")?;
