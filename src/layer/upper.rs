@@ -364,8 +364,9 @@ impl UpperObject {
         change(&mut record);
         let recorded = self.record(&record)?;
         if recorded && record == before {
-            // Disks do not take note of an xattr that is set to what it is; chmod(2) and chown(2) change the ctime.
-            self.chmod_on_disk(Stat::of_fd(&self.fd)?.perm())?;
+            // Disks do not take note of an xattr that is set to what it is; chmod(2) and chown(2) change the ctime. So
+            // does chown(2) of nothing, which every type and every owner allows.
+            self.chown_on_disk(None, None)?;
         }
         Ok(recorded)
     }
@@ -380,17 +381,15 @@ impl UpperObject {
         if recorded {
             return Ok(());
         }
-        let set = chownat(
-            &self.fd,
-            "",
-            uid.map(Uid::from_raw),
-            gid.map(Gid::from_raw),
-            AtFlags::EMPTY_PATH,
-        );
-        match set {
+        match self.chown_on_disk(uid, gid) {
             Err(Errno::PERM | Errno::INVAL) if self.records.is_some() => Ok(()),
             other => other,
         }
+    }
+
+    fn chown_on_disk(&self, uid: Option<u32>, gid: Option<u32>) -> Result<()> {
+        let (uid, gid) = (uid.map(Uid::from_raw), gid.map(Gid::from_raw));
+        chownat(&self.fd, "", uid, gid, AtFlags::EMPTY_PATH)
     }
 
     /// Sets the permission bits, by its record where the layer keeps those; EOPNOTSUPP for a symlink.

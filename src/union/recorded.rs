@@ -508,6 +508,22 @@ fn the_privileged_form_is_kept_elsewhere_and_for_symlinks_as_well() {
     union
         .make(ROOT, b"p", &node(Kind::Fifo, 0o600, 0), &user(5, 6))
         .unwrap();
+    // Also to the owner that they have, as those do who unpack archives; that counts as a change.
+    for name in ["l", "p"] {
+        let node = find(&union, name).node;
+        for (uid, gid) in [(5, 6), (7, 8), (7, 8), (5, 6)] {
+            let before = union.getattr(node).unwrap().ctime;
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            let owner = SetAttr {
+                uid: Some(uid),
+                gid: Some(gid),
+                ..SetAttr::default()
+            };
+            let attr = union.setattr(node, &owner).unwrap();
+            assert_eq!((attr.uid, attr.gid), (uid, gid), "{name}");
+            assert_ne!(attr.ctime, before, "{name}");
+        }
+    }
     let value = xattr(&stack.at("upper/l"), "security.fuseoverlayfs.override").unwrap();
     assert_eq!(Record::parse(&value).unwrap().kind, Some(Kind::Symlink));
     assert_eq!(
