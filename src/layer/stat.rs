@@ -2,7 +2,9 @@
 
 use std::os::fd::AsFd;
 
-use rustix::fs::{AtFlags, FileType, Stat as RawStat, Statx, StatxFlags, statat, statx};
+use rustix::fs::{
+    AtFlags, FileType, Stat as RawStat, Statx, StatxAttributes, StatxFlags, statat, statx,
+};
 use rustix::io::{Errno, Result};
 use rustix::path::Arg;
 
@@ -162,6 +164,38 @@ impl Stat {
     #[must_use]
     pub fn is_whiteout_device(&self) -> bool {
         self.kind() == Kind::Char && self.rdev == 0
+    }
+}
+
+/// What keeps everybody from changing an object of a disk until it is taken away (ioctl_iflags(2), chattr(1)).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Protection {
+    /// Nothing of it changes; of a directory, no name in it.
+    pub immutable: bool,
+    /// It may grow only.
+    pub append_only: bool,
+}
+
+impl Protection {
+    /// What protects the object behind a descriptor, which may be `O_PATH`: as far as its disk tells (statx(2),
+    /// `stx_attributes`).
+    #[must_use]
+    pub fn of(fd: impl AsFd) -> Self {
+        let flags = AtFlags::EMPTY_PATH | AtFlags::NO_AUTOMOUNT;
+        let Ok(found) = statx(fd, "", flags, StatxFlags::empty()) else {
+            return Self::default();
+        };
+        let has = |attribute| found.stx_attributes.contains(attribute);
+        Self {
+            immutable: has(StatxAttributes::IMMUTABLE),
+            append_only: has(StatxAttributes::APPEND),
+        }
+    }
+
+    /// Whether names in a directory, and the name of the object itself, stay.
+    #[must_use]
+    pub fn binds(self) -> bool {
+        self.immutable || self.append_only
     }
 }
 

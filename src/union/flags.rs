@@ -70,7 +70,10 @@ impl Union {
         }
         match &inode.node {
             Node::Dir(_) => {
-                self.copy_up_dir(&inode)?;
+                let dir = self.copy_up_dir(&inode)?;
+                if wanted.contains(IFlags::APPEND) {
+                    self.before_append_only(&inode, &dir)?;
+                }
             }
             Node::File(_) => self.copy_up_file(&inode, None)?,
         }
@@ -83,6 +86,9 @@ impl Union {
             // A disk refuses some flags to everybody: an answer for the caller, nothing is wrong with the disk.
             Err(Errno::PERM) => return refuse(Errno::PERM),
             other => other.during("FS_IOC_SETFLAGS", b".")?,
+        }
+        if let Some(mut state) = inode.lock_dir() {
+            state.protection = None;
         }
         if let Some(file) = inode.file() {
             // A descriptor that was opened for writing before would not notice.
@@ -178,45 +184,11 @@ pub(super) fn copy_flags(from: impl AsFd, to: impl AsFd) {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::super::SetAttr;
-    use super::super::testing::{Stack, content, errno, file, find, mkdir};
+    use super::super::testing::{Marked, Stack, content, errno, file, find, has_flags, mkdir};
     use super::super::{Caller, New};
     use super::*;
-    use std::path::PathBuf;
 
     const ROOT: NodeId = NodeId::ROOT;
-
-    /// Files and directories with flags, which are cleared in the end: else they could not be removed.
-    struct Marked(Vec<PathBuf>);
-
-    impl Marked {
-        fn set(&mut self, path: PathBuf, flags: IFlags) -> rustix::io::Result<()> {
-            let fd = std::fs::File::open(&path).unwrap();
-            self.0.push(path);
-            ioctl_setflags(&fd, ioctl_getflags(&fd)? | flags)
-        }
-    }
-
-    impl Drop for Marked {
-        fn drop(&mut self) {
-            for path in &self.0 {
-                let fd = std::fs::File::open(path).unwrap();
-                if let Ok(flags) = ioctl_getflags(&fd) {
-                    ioctl_setflags(&fd, flags.difference(PROTECTING)).unwrap();
-                }
-            }
-        }
-    }
-
-    /// Whether flags can be set here: not on every disk, and not by everybody.
-    fn has_flags(stack: &Stack) -> bool {
-        let mut marked = Marked(Vec::new());
-        let probe = stack.file("probe", "");
-        let works = marked.set(probe, PROTECTING | PORTABLE).is_ok();
-        if !works {
-            eprintln!("skipped: no inode flags here");
-        }
-        works
-    }
 
     fn get(union: &Union, node: NodeId) -> IFlags {
         IFlags::from_bits_retain(union.inode_flags(node).unwrap())

@@ -14,7 +14,7 @@ use super::metacopy::Bytes;
 use super::remains::Remains;
 use super::volume::VolumeNo;
 use crate::layer::dir::{LayerNo, Name};
-use crate::layer::stat::{Birth, Kind};
+use crate::layer::stat::{Birth, Kind, Protection};
 use crate::layer::upper::UpperObject;
 use crate::layer::{FdSlot, LowerDir, UpperDir};
 use crate::sync::lock;
@@ -97,6 +97,8 @@ pub(super) struct DirState {
     pub(super) impure: bool,
     /// The lower layers whose directories say that of themselves.
     pub(super) impure_lowers: Vec<LayerNo>,
+    /// What keeps its names from being changed; `None` when not known.
+    pub(super) protection: Option<Protection>,
     /// How entries made here inherit; `None` when not known.
     pub(super) inheritance: Option<Inheritance>,
     /// What is kept when its layers are edited.

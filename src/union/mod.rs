@@ -38,6 +38,7 @@ mod metacopy;
 mod moving;
 mod open;
 mod origin;
+mod protection;
 mod readdir;
 #[cfg(test)]
 mod recorded;

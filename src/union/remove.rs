@@ -113,6 +113,9 @@ impl Union {
             .as_ref()
             .map(|found| (found.kind, found.ino));
         let (covers, old_mark) = (slot.covers_lower(), slot.merged.mark);
+        if covers {
+            Self::check_may_hide(state)?;
+        }
         let leaves = in_upper
             .filter(|(kind, _)| self.leaves_origin(writable, dir, name, *kind))
             .map(|(_, ino)| ino);
@@ -203,7 +206,8 @@ impl Union {
             };
             let inode = child.inode;
             self.check_no_mount(&inode, false)?;
-            self.check_empty(&inode)?;
+            self.check_empty(&inode)
+                .map_err(|error| self.unless_protected(error, &[&parent, &inode]))?;
             let dir = self.dir_for_removal(&parent, name)?;
             let trash = {
                 let Some(mut state) = parent.lock_dir() else {
@@ -262,6 +266,10 @@ impl Union {
             slot.covers_lower(),
             slot.merged.mark,
         );
+        if covers {
+            Self::check_may_hide(state)?;
+        }
+        let old_mark = mark;
         let mut trash = None;
         if covers && writable.mark_for(name) == Mark::InPlace {
             mark = Some(Mark::InPlace);
@@ -286,7 +294,11 @@ impl Union {
                 mark = Some(Mark::Beside);
             }
             if in_upper {
-                trash = take_away(writable, dir, name)?;
+                let taken = take_away(writable, dir, name);
+                if taken.is_err() && mark != old_mark {
+                    writable.clear_beside(dir, name);
+                }
+                trash = taken?;
             }
         }
         if let Some(listing) = &mut state.listing {

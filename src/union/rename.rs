@@ -140,7 +140,9 @@ impl Union {
                 (Some(target), RenameMode::Replace) => {
                     check_types(&source, target)?;
                     if target.kind == Kind::Dir {
-                        self.check_empty(target)?;
+                        self.check_empty(target).map_err(|error| {
+                            self.unless_protected(error, &[&from, &source, &to, target])
+                        })?;
                     }
                 }
                 _ => {}
@@ -330,6 +332,12 @@ impl Union {
         (before_from, before_to): (Before, Before),
         how: How<'_>,
     ) -> Result<Attempt> {
+        if before_from.covers {
+            Self::check_may_hide(parents.from())?;
+        }
+        if before_to.covers && target.is_some() {
+            Self::check_may_hide(parents.to())?;
+        }
         let redirected = self.prepare_move(writable, source, before_to)?;
         if is_marked(source, before_from) || redirected.is_some() {
             self.mark_impure(writable, &to.dir, parents.to())?;

@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
 use rustix::io::Errno;
 use tempfile::TempDir;
 
@@ -104,4 +105,41 @@ pub(super) fn errno<T>(result: Result<T>) -> Errno {
         Ok(_) => Errno::from_raw_os_error(0),
         Err(error) => error.errno(),
     }
+}
+
+/// Files and directories with flags, which are cleared in the end: else they could not be removed.
+pub(super) struct Marked(pub(super) Vec<PathBuf>);
+
+impl Marked {
+    pub(super) fn set(&mut self, path: PathBuf, flags: IFlags) -> rustix::io::Result<()> {
+        let fd = std::fs::File::open(&path).unwrap();
+        self.0.push(path);
+        ioctl_setflags(&fd, ioctl_getflags(&fd)? | flags)
+    }
+}
+
+impl Drop for Marked {
+    fn drop(&mut self) {
+        for path in &self.0 {
+            let Ok(fd) = std::fs::File::open(path) else {
+                continue;
+            };
+            if let Ok(flags) = ioctl_getflags(&fd) {
+                ioctl_setflags(&fd, flags.difference(IFlags::IMMUTABLE | IFlags::APPEND)).unwrap();
+            }
+        }
+    }
+}
+
+/// Whether flags can be set here: not on every disk, and not by everybody.
+pub(super) fn has_flags(stack: &Stack) -> bool {
+    let mut marked = Marked(Vec::new());
+    let probe = stack.file("probe", "");
+    let works = marked
+        .set(probe, IFlags::IMMUTABLE | IFlags::APPEND | IFlags::NODUMP)
+        .is_ok();
+    if !works {
+        eprintln!("skipped: no inode flags here");
+    }
+    works
 }

@@ -40,6 +40,7 @@ impl Union {
             if state.removed.is_some() {
                 return refuse(Errno::NOENT);
             }
+            Self::check_may_add(&mut state)?;
             let inheritance = self.inheritance(&dir, &mut state)?;
             let new = New::Node {
                 kind: Kind::File,

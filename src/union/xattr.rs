@@ -346,7 +346,7 @@ impl Union {
         by_disk || inode.xattrs.load(Ordering::Acquire) & NONE != 0
     }
 
-    /// Removes an xattr. Errors: ENODATA when there is none.
+    /// Removes an xattr. Errors: ENODATA when there is none, EPERM of an object that is immutable or append-only.
     pub fn removexattr(&self, node: NodeId, name: &[u8]) -> Result<()> {
         self.check_xattr_name(name)?;
         let inode = self.table.get(node)?;
@@ -366,6 +366,9 @@ impl Union {
             None => false,
         };
         if !has {
+            if self.is_protected(&inode) {
+                return refuse(Errno::PERM);
+            }
             return match (is_acl(name), inode.kind) {
                 (true, Kind::Symlink) => refuse(Errno::OPNOTSUPP),
                 // Removing an ACL that is not there is no error (`vfs_remove_acl`).
