@@ -58,7 +58,12 @@ fn mount_as_user(stack: &Stack, options: &str) -> Mount {
         .arg(&at)
         .arg(stack.dir.path().join("unionmount"))
         .arg("mount")
-        .args(["--lower".as_ref(), stack.lower(0).as_os_str()])
+        .args(
+            stack
+                .lowers
+                .iter()
+                .flat_map(|lower| ["--lower".as_ref(), lower.as_os_str()]),
+        )
         .args(["--upper".as_ref(), stack.upper().as_os_str()])
         .args(["--work".as_ref(), stack.work().as_os_str()])
         .args(["-o", options])
@@ -194,6 +199,132 @@ for name in ('moved', 'made'):
         fs::read_to_string(stack.upper().join("etc/f")).unwrap(),
         "oldnew\n"
     );
+}
+
+/// What [`USER`] says in a shell.
+fn as_user(at: &Path, script: &str) -> String {
+    let id = USER.to_string();
+    let output = Command::new("setpriv")
+        .args(["--reuid", &id, "--regid", &id, "--clear-groups"])
+        .args(["sh", "-euc", script])
+        .current_dir(at)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{script}\n{said}\n{complaint}");
+    said
+}
+
+#[test]
+fn an_ordinary_users_write_takes_capabilities_away() {
+    need_fuse!();
+    // cap_net_raw+ep
+    let value = "0x0100000200200000000000000000000000000000";
+    for transport in common::transport::transports() {
+        let stack = stack_of_user();
+        for name in ["written", "cut", "given", "removed", "kept", "low"] {
+            let dir = match name {
+                "low" => stack.lower(0).to_owned(),
+                _ => stack.upper(),
+            };
+            let path = dir.join(name);
+            fs::write(&path, "#!/bin/sh\n").unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+            std::os::unix::fs::chown(&path, Some(USER), Some(USER)).unwrap();
+            let set = format!("setfattr -n security.capability -v {value} {name}");
+            shell(&dir, &set);
+        }
+        let immutable = shell(stack.upper(), "chattr +i kept && echo yes || true");
+        let mount = mount_as_user(&stack, &format!("transport={transport},allow_other"));
+        let at = stack.merged();
+        let write = "echo x >> written; truncate -s 3 cut; chgrp $(id -g) given; echo x >> low";
+        as_user(&at, write);
+        let remove = "setfattr -x security.capability";
+        shell(&at, &format!("{remove} removed"));
+        let refused = shell(&at, &format!("{remove} kept 2>&1 || true"));
+        mount.unmount();
+        let left = shell(
+            stack.upper(),
+            "getfattr -n security.capability * 2>/dev/null | grep file: || true",
+        );
+        if immutable.is_empty() {
+            eprintln!("no inode flags here");
+            assert_eq!(left, "", "{transport}");
+        } else {
+            shell(stack.upper(), "chattr -i kept");
+            assert!(refused.contains("not permitted"), "{refused}");
+            assert_eq!(left, "# file: kept\n", "{transport}");
+        }
+    }
+}
+
+#[test]
+fn names_in_a_directory_that_may_only_be_searched_can_be_used() {
+    need_fuse!();
+    for transport in common::transport::transports() {
+        let mut stack = stack_of_user();
+        let new = stack.dir.path().join("new");
+        fs::create_dir(&new).unwrap();
+        let old = stack.lower(0).to_owned();
+        stack.lowers.insert(0, new.clone());
+        // Root's directories, of which only who knows the names may use them, with marks of all forms in them.
+        shell(
+            &old,
+            &format!(
+                "mkdir -p d/sub opaque
+                 for f in d/f d/sub/g d/gone d/device opaque/old; do echo $f > $f; done
+                 echo mine > d/mine; ln d/f d/hard; chown {USER}:{USER} d/mine; chmod 711 d opaque"
+            ),
+        );
+        shell(
+            &new,
+            "mkdir d opaque; touch d/.wh.gone opaque/.wh..wh..opq; mknod d/device c 0 0
+             echo new > opaque/new; echo over > d/over; chmod 711 opaque",
+        );
+        let options = format!("transport={transport},allow_other");
+        let used = "
+            test \"$(cat d/sub/g d/over opaque/new)\" = \"$(printf 'd/sub/g\nover\nnew')\"
+            test \"$(cat d/hard)\" = d/f
+            for name in d/none d/gone d/device opaque/old d/.wh.gone opaque/.wh..wh..opq; do
+                o=$(stat $name 2>&1) && { echo $name is there; exit 1; }
+                case $o in *'No such file'*) ;; *) echo $o; exit 1;; esac
+            done
+            for dir in d opaque; do
+                o=$(ls $dir 2>&1) && { echo $dir is listed; exit 1; }
+                case $o in *'Permission denied'*) ;; *) echo $o; exit 1;; esac
+            done";
+        let mount = mount_as_user(&stack, &options);
+        let at = stack.merged();
+        as_user(&at, used);
+        as_user(
+            &at,
+            "test $(cat d/f) = d/f; rm d/none 2>/dev/null && exit 1
+             echo more >> d/mine; test \"$(cat d/mine)\" = \"$(printf 'mine\nmore')\"
+             mkdir d/dir; echo x > d/dir/f; echo y > d/made; mv d/made d/moved; ln d/moved d/linked; rm d/f
+             mkdir own; echo z > own/f; chmod 311 own; test ! -e d/f",
+        );
+        // What needs all the names is refused as listing them is.
+        let remove = "import errno, os
+def fails(call, *args):
+    try: call(*args)
+    except OSError as error: return errno.errorcode[error.errno]
+assert fails(os.rmdir, 'd') == 'EACCES', fails(os.rmdir, 'd')
+assert fails(os.rename, 'd', 'other') == 'EACCES', fails(os.rename, 'd', 'other')
+os.mkdir('empty')
+assert fails(os.rename, 'empty', 'd') == 'EACCES', fails(os.rename, 'empty', 'd')
+os.rmdir('empty')";
+        as_user(&at, &format!("/usr/bin/python3 -c \"{remove}\""));
+        mount.unmount();
+        let _mount = mount_as_user(&stack, &options);
+        as_user(&at, &used.replace("d/none", "d/none d/f d/made"));
+        as_user(
+            &at,
+            "test \"$(cat d/moved d/linked d/dir/f own/f)\" = \"$(printf 'y\ny\nx\nz')\"
+             test $(stat -c %h d/linked) = 2
+             rm own/f; rmdir own; rm d/dir/f; rmdir d/dir; rm d/mine; test ! -e d/mine",
+        );
+    }
 }
 
 /// Ranges that do not follow each other, in either order.

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use rustix::fs::{Mode, OFlags, RawDir, SeekFrom, openat, readlinkat, seek};
+use rustix::fs::{Mode, OFlags, RawDir, SeekFrom, fcntl_getfl, openat, readlinkat, seek};
 use rustix::io::{Errno, Result};
 
 use super::fd_cache::{FdCache, FdSlot};
@@ -60,7 +60,7 @@ impl Being {
     }
 }
 
-const OPEN_DIR: OFlags = OFlags::RDONLY
+pub(super) const OPEN_DIR: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);
@@ -80,6 +80,14 @@ fn open_dir(parent: &OwnedFd, name: &[u8]) -> Result<OwnedFd> {
             other => other,
         },
         Err(Errno::ACCESS) => open(OFlags::PATH),
+        other => other,
+    }
+}
+
+/// What an `O_PATH` descriptor says of being read stands for what openat(2) said.
+fn unreadable(errno: Errno) -> Errno {
+    match errno {
+        Errno::BADF => Errno::ACCESS,
         other => other,
     }
 }
@@ -233,11 +241,17 @@ impl Dir {
         openat(self.fd()?, os(name), flags, Mode::empty())
     }
 
+    /// Whether its entries may be listed; else they can be used by who knows their names.
+    pub fn may_be_read(&self) -> Result<bool> {
+        Ok(!fcntl_getfl(self.fd()?)?.contains(OFlags::PATH))
+    }
+
     /// Calls `each` with name, type (unless the file system does not tell) and inode number of every entry but
-    /// `.` and `..`. At most one reader at a time: the descriptor's position is shared.
+    /// `.` and `..`. At most one reader at a time: the descriptor's position is shared. Errors: EACCES for a directory
+    /// that may not be read, and those of getdents(2).
     pub fn for_each(&self, mut each: impl FnMut(&[u8], Option<Kind>, u64)) -> Result<()> {
         let fd = self.fd()?;
-        seek(&fd, SeekFrom::Start(0))?;
+        seek(&fd, SeekFrom::Start(0)).map_err(unreadable)?;
         let mut buffer = Vec::with_capacity(32 * 1024);
         buffer.resize_with(32 * 1024, MaybeUninit::uninit);
         let mut entries = RawDir::new(&fd, &mut buffer);
@@ -259,7 +273,7 @@ impl Dir {
         mut each: impl FnMut(&[u8], Option<Kind>, u64, u64),
     ) -> Result<bool> {
         let fd = self.fd()?;
-        seek(&fd, SeekFrom::Start(position))?;
+        seek(&fd, SeekFrom::Start(position)).map_err(unreadable)?;
         let mut buffer = [const { MaybeUninit::uninit() }; 4096];
         let mut entries = RawDir::new(&fd, &mut buffer);
         let mut any = false;

@@ -10,7 +10,7 @@ use rustix::fs::{
 };
 use rustix::io::{Errno, Result};
 
-use super::dir::{Being, Dir, LayerNo, Name, Place, UPPER, os};
+use super::dir::{Being, Dir, LayerNo, Name, OPEN_DIR, Place, UPPER, os};
 use super::fd_cache::FdCache;
 use super::record::{Record, Records};
 use super::stat::{Kind, Stat, Time};
@@ -224,6 +224,20 @@ impl UpperDir {
         }
     }
 
+    /// Opens the directory for reading although its mode forbids that, and keeps it open as long as there is room. Only its
+    /// owner may: it lends itself the right and takes it back. Killed between, the directory keeps `u+rx` more than it
+    /// had. Errors: EPERM for another owner's, and those of openat(2).
+    pub fn read_despite_mode(&self) -> Result<()> {
+        let this = self.fd()?;
+        let mode = Stat::of_fd(&this)?.perm();
+        chmod_fd(&this, mode | 0o500)?;
+        let opened = openat(&this, ".", OPEN_DIR, Mode::empty());
+        chmod_fd(&this, mode)?;
+        self.slot.clear();
+        self.slot.put(Arc::new(opened?));
+        Ok(())
+    }
+
     /// Where the directory itself is changed rather than an entry of it.
     pub fn this(&self) -> Result<UpperObject> {
         Ok(self.wrap(self.fd()?))
@@ -385,6 +399,12 @@ impl UpperObject {
             Err(Errno::PERM | Errno::INVAL) if self.records.is_some() => Ok(()),
             other => other,
         }
+    }
+
+    /// Has the disk take `security.capability` away as it does when somebody changes the owner (`ATTR_KILL_PRIV` in the
+    /// kernel's `chown_common`), and setuid with it: by chown(2) of nothing, for which no right is needed.
+    pub fn drop_privileges(&self) -> Result<()> {
+        self.chown_on_disk(None, None)
     }
 
     fn chown_on_disk(&self, uid: Option<u32>, gid: Option<u32>) -> Result<()> {

@@ -47,7 +47,7 @@ impl Union {
         while let Some((inode, path)) = todo.pop() {
             let mut directories = Vec::new();
             if let Some(mut state) = inode.lock_dir() {
-                self.load(&mut state)?;
+                self.load_all(&mut state)?;
                 self.audit_dir(&state, &path, &mut found, &mut origins, &mut directories)?;
             }
             for name in directories {

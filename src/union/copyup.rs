@@ -503,6 +503,7 @@ impl Union {
         if state.lowers.is_empty() {
             return Ok(Vec::new());
         }
+        self.load_all(&mut state)?;
         let Some(listing) = &state.listing else {
             return refuse(Errno::STALE);
         };

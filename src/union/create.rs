@@ -247,7 +247,7 @@ impl Union {
         if state.removed.is_some() {
             return refuse(Errno::NOENT);
         }
-        self.load(state)?;
+        self.load_name(state, name)?;
         match state.listing.as_ref().and_then(|listing| listing.get(name)) {
             None => Ok((None, false)),
             Some(slot) if slot.is_visible() => refuse(Errno::EXIST),

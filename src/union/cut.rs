@@ -74,6 +74,7 @@ impl Union {
         if state.lowers.is_empty() {
             return Ok(Some(Vec::new()));
         }
+        self.load_all(&mut state)?;
         let Some(listing) = &state.listing else {
             return Ok(None);
         };

@@ -91,6 +91,8 @@ pub(super) struct DirState {
     /// layers have under the name; the listing cuts them at the first opaque one.
     pub(super) lowers: Vec<LowerDir>,
     pub(super) listing: Option<Listing>,
+    /// A layer does not let it be read: the listing has the names that were asked for (`unlisted.rs`).
+    pub(super) unlisted: bool,
     /// What is left of it, once it was removed.
     pub(super) removed: Option<Box<Remains>>,
     /// The upper's directory is marked as holding entries with an origin.

@@ -193,6 +193,11 @@ impl Listing {
         self.sweep_at = 2 * self.slots.len();
     }
 
+    /// What is known of a name.
+    pub(super) fn take(mut self, name: &[u8]) -> Option<Slot> {
+        self.slots.remove(name)
+    }
+
     /// Visible names behind `cookie`, in order, with their slots.
     pub(super) fn after(&self, cookie: u64) -> impl Iterator<Item = (&Name, &Slot)> {
         self.order

@@ -121,7 +121,7 @@ impl Union {
                 let Some(mut state) = parent.lock_dir() else {
                     return refuse(Errno::NOTDIR);
                 };
-                self.load(&mut state)?;
+                self.load_name(&mut state, name)?;
                 let found = match parent.volume {
                     Some(_) => self.refresh(&mut state, name)?,
                     None => None,
@@ -171,7 +171,7 @@ impl Union {
         state: &'a mut DirState,
         name: &[u8],
     ) -> Result<Option<&'a mut Slot>> {
-        self.load(state)?;
+        self.load_name(state, name)?;
         Ok(state
             .listing
             .as_mut()

@@ -54,6 +54,7 @@ mod table;
 #[cfg(test)]
 mod testing;
 mod tmpfile;
+mod unlisted;
 mod volume;
 mod volume_ops;
 #[cfg(test)]

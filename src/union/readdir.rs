@@ -31,7 +31,7 @@ const DOT_DOT: u64 = 2;
 impl Union {
     /// Calls `each` for the entries behind `cookie` (0: from the start, `.` and `..` first) until it returns
     /// `false`. Cookies stay valid while entries come and go.
-    /// Errors: ENOTDIR, ESTALE, what the disk answers.
+    /// Errors: ENOTDIR, ESTALE, EACCES for a directory that a layer does not let the daemon read, what the disk answers.
     pub fn readdir(
         &self,
         node: NodeId,
@@ -113,6 +113,9 @@ impl Union {
                     return refuse(Errno::NOTDIR);
                 };
                 self.load(&mut state)?;
+                if state.is_unlisted() {
+                    return refuse(Errno::ACCESS);
+                }
                 if let Some(listing) = &state.listing {
                     batch.extend(
                         listing

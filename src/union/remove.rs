@@ -12,7 +12,6 @@ use rustix::io::Errno;
 
 use super::error::{During, Error, Result, refuse};
 use super::inode::{DirState, FileNode, FileState, Inode, NodeId, Real};
-use super::listing::Listing;
 use super::remains::bury;
 use super::{Union, Writable};
 use crate::layer::UpperDir;
@@ -219,8 +218,7 @@ impl Union {
                 let Some(mut gone) = inode.lock_dir() else {
                     return refuse(Errno::NOTDIR);
                 };
-                self.load(&mut gone)?;
-                if !gone.listing.as_ref().is_some_and(Listing::is_empty) {
+                if !self.is_empty(&mut gone)? {
                     return refuse(Errno::NOTEMPTY);
                 }
                 let remains = self.remains_of(&inode, &gone)?;
@@ -236,13 +234,12 @@ impl Union {
         Err(Error::rule(Errno::BUSY))
     }
 
-    /// ENOTEMPTY unless a directory shows nothing, ENOTDIR for anything else.
+    /// ENOTEMPTY unless a directory shows nothing, EACCES when that cannot be known, ENOTDIR for anything else.
     pub(super) fn check_empty(&self, inode: &Inode) -> Result<()> {
         let Some(mut state) = inode.lock_dir() else {
             return refuse(Errno::NOTDIR);
         };
-        self.load(&mut state)?;
-        if state.listing.as_ref().is_some_and(Listing::is_empty) {
+        if self.is_empty(&mut state)? {
             Ok(())
         } else {
             refuse(Errno::NOTEMPTY)

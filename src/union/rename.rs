@@ -25,7 +25,6 @@ use super::guards::{Parents, lock_files, lock_parents};
 use super::identity::of_upper;
 use super::inode::{DirState, Inode, NodeId};
 use super::leaving::show_device;
-use super::listing::Listing;
 use super::moving::{
     End, dir_of, lift_upper, move_entry, move_link, note_mark, put_upper, settle, swap_entries,
     sync_marks, take_upper,
@@ -348,8 +347,7 @@ impl Union {
                 let Some(mut state) = target.lock_dir() else {
                     return refuse(Errno::NOTDIR);
                 };
-                self.load(&mut state)?;
-                if !state.listing.as_ref().is_some_and(Listing::is_empty) {
+                if !self.is_empty(&mut state)? {
                     return refuse(Errno::NOTEMPTY);
                 }
                 let remains = self.remains_of(target, &state)?;

@@ -94,7 +94,13 @@ impl Union {
         }
         self.show_mounts(state.id, &mut fresh);
         let touched = state.live.as_mut().and_then(|live| live.touched.take());
-        if let Some(older) = state.listing.take() {
+        if state.unlisted
+            && let Some(mut older) = state.listing.take()
+        {
+            // Each name is looked for again when it is asked for.
+            (older.stamps, older.checked) = (fresh.stamps, fresh.checked);
+            fresh = older;
+        } else if let Some(older) = state.listing.take() {
             let touched = touched.unwrap_or(Touched::All);
             fresh.inherit(
                 older,

@@ -50,20 +50,42 @@ impl Union {
         }
     }
 
-    /// The names of a directory, by its layers as they are now.
+    /// The names of a directory, by its layers as they are now; none of one that may not be read, which is noted.
     pub(super) fn read_layers(&self, state: &mut DirState) -> Result<Listing> {
+        state.unlisted = false;
         let mut merger = Merger::default();
         let mut origins = HashMap::new();
+        let read = self.read_stack(state, |dir| {
+            if dir.layer() == UPPER {
+                // Once more, if something was settled there.
+                merger = Merger::default();
+                origins.clear();
+            }
+            self.read_layer(dir, &mut merger, &mut origins)
+        });
+        match read {
+            Err(error) if error.errno() == Errno::ACCESS && state.has_unreadable() => {
+                self.begin_unlisted(state)
+            }
+            other => other.map(|()| self.listing_of(merger, &origins)),
+        }
+    }
+
+    /// Goes through the layers of a directory, newest first, as far as they are not covered by an opaque one, by what `read`
+    /// finds out of each. What lies behind is no part of the directory from then on.
+    pub(super) fn read_stack(
+        &self,
+        state: &mut DirState,
+        mut read: impl FnMut(&Dir) -> Result<DirMarks>,
+    ) -> Result<()> {
         let mut opaque = false;
         if let Some(upper) = state.upper.clone() {
-            let marks = self.read_layer(&upper, &mut merger, &mut origins)?;
+            let marks = read(&upper)?;
             if marks.leaving
                 && let Some(writable) = &self.writable
             {
                 self.settle_leaving(writable, &upper, state)?;
-                merger = Merger::default();
-                origins.clear();
-                self.read_layer(&upper, &mut merger, &mut origins)?;
+                read(&upper)?;
             }
             opaque = marks.opaque;
             state.impure = marks.impure;
@@ -74,7 +96,7 @@ impl Union {
             if opaque {
                 break;
             }
-            let marks = self.read_layer(lower, &mut merger, &mut HashMap::new())?;
+            let marks = read(lower)?;
             opaque = marks.opaque;
             if marks.impure {
                 state.impure_lowers.push(lower.layer());
@@ -85,7 +107,12 @@ impl Union {
         if let Some(live) = &mut state.live {
             live.covered = covered;
         }
-        let listing = Listing::of(merger, |name, merged| {
+        Ok(())
+    }
+
+    /// The listing that comes of what the layers have; `origins` are the numbers of what was copied up.
+    pub(super) fn listing_of(&self, merger: Merger<Slot>, origins: &HashMap<Name, u64>) -> Listing {
+        Listing::of(merger, |name, merged| {
             match (&merged.upper, &merged.lower) {
                 (Some(upper), _) => origins
                     .get(name)
@@ -94,8 +121,7 @@ impl Union {
                 (None, Some(lower)) => self.lower_ino(lower.top, lower.found.ino),
                 (None, None) => 0,
             }
-        });
-        Ok(listing)
+        })
     }
 
     /// Feeds one layer's directory to the merger. Costs no call per name, except where a name may be more
@@ -107,55 +133,74 @@ impl Union {
         merger: &mut Merger<Slot>,
         origins: &mut HashMap<Name, u64>,
     ) -> Result<DirMarks> {
-        let layer = dir.layer();
         let xattrs = dir.xattrs().during("open directory", b".")?;
         // Marks count also where xattrs are not offered: they say what is deleted.
         let list = xattrs.list().during("listxattr", b".")?;
-        let mut marks = dir_marks(&list, |name| xattrs.get(name).unwrap_or_default());
-        merger.begin(layer);
-        let left = if marks.leaving && layer == UPPER {
-            announced(dir)?
-        } else {
-            None
-        };
+        let marks = dir_marks(&list, |name| xattrs.get(name).unwrap_or_default());
+        merger.begin(dir.layer());
+        let mut layer = Layer::new(dir, marks, merger, origins);
+        if marks.leaving && dir.layer() == UPPER {
+            layer.left = announced(dir)?;
+        }
         let mut failure = None;
         dir.for_each(|name, kind, ino| {
-            let meaning = if self.reads_wh_names(layer) {
-                meaning(name)
-            } else {
-                NameMeaning::Plain
-            };
-            match meaning {
-                NameMeaning::Whiteout(hidden) => return merger.whiteout(hidden, Mark::Beside),
-                NameMeaning::Opaque => return marks.opaque = true,
-                NameMeaning::Leftover => return,
-                NameMeaning::Plain => {}
-            }
-            match self.look_closer(dir, name, kind, ino, marks) {
-                Ok(Closer::Whiteout) if left.as_deref() == Some(name) => {
-                    merger.entry(name, Kind::Char, ino, None);
-                }
-                Ok(Closer::Whiteout) => merger.whiteout(name, Mark::InPlace),
-                Ok(Closer::Entry {
-                    kind,
-                    origin,
-                    redirect,
-                }) => {
-                    if let Some(origin) = origin {
-                        origins.insert(Name::from(name), origin);
-                    }
-                    merger.entry(name, kind, ino, redirect);
-                }
-                Ok(Closer::Nothing) => {}
-                Err(error) => failure = Some(error),
+            if let Err(error) = self.feed(&mut layer, name, kind, ino) {
+                failure = Some(error);
             }
         })
         .during("getdents", b".")?;
+        let marks = layer.marks;
         merger.end();
         match failure {
             Some(error) => Err(error),
             None => Ok(marks),
         }
+    }
+
+    /// Feeds one entry of a layer's directory to the merger.
+    pub(super) fn feed(
+        &self,
+        layer: &mut Layer<'_>,
+        name: &[u8],
+        kind: Option<Kind>,
+        ino: u64,
+    ) -> Result<()> {
+        let Layer { dir, merger, .. } = layer;
+        let meaning = if self.reads_wh_names(dir.layer()) {
+            meaning(name)
+        } else {
+            NameMeaning::Plain
+        };
+        match meaning {
+            NameMeaning::Whiteout(hidden) => {
+                merger.whiteout(hidden, Mark::Beside);
+                return Ok(());
+            }
+            NameMeaning::Opaque => {
+                layer.marks.opaque = true;
+                return Ok(());
+            }
+            NameMeaning::Leftover => return Ok(()),
+            NameMeaning::Plain => {}
+        }
+        match self.look_closer(dir, name, kind, ino, layer.marks)? {
+            Closer::Whiteout if layer.left.as_deref() == Some(name) => {
+                merger.entry(name, Kind::Char, ino, None);
+            }
+            Closer::Whiteout => merger.whiteout(name, Mark::InPlace),
+            Closer::Entry {
+                kind,
+                origin,
+                redirect,
+            } => {
+                if let Some(origin) = origin {
+                    layer.origins.insert(Name::from(name), origin);
+                }
+                merger.entry(name, kind, ino, redirect);
+            }
+            Closer::Nothing => {}
+        }
+        Ok(())
     }
 
     fn look_closer(
@@ -228,4 +273,31 @@ enum Closer {
         origin: Option<u64>,
         redirect: Option<Name>,
     },
+}
+
+/// One layer's directory while it is read.
+pub(super) struct Layer<'a> {
+    dir: &'a Dir,
+    marks: DirMarks,
+    merger: &'a mut Merger<Slot>,
+    origins: &'a mut HashMap<Name, u64>,
+    /// What stands there as the disk's own device and is one of the merged view.
+    left: Option<Name>,
+}
+
+impl<'a> Layer<'a> {
+    pub(super) fn new(
+        dir: &'a Dir,
+        marks: DirMarks,
+        merger: &'a mut Merger<Slot>,
+        origins: &'a mut HashMap<Name, u64>,
+    ) -> Self {
+        Self {
+            dir,
+            marks,
+            merger,
+            origins,
+            left: None,
+        }
+    }
 }

@@ -17,7 +17,7 @@ use super::error::{During, Result, refuse};
 use super::idmap::Side;
 use super::inode::{DirState, Inode, Node, NodeId, Real};
 use super::remains::Remains;
-use crate::layer::stat::Kind;
+use crate::layer::stat::{Kind, Protection};
 use crate::layer::upper::UpperObject;
 use crate::layer::xattr::{SIZE_MAX, XattrPath};
 use crate::layer::xattr_name::{Keeping, seen};
@@ -547,6 +547,15 @@ fn remove_kept(object: &UpperObject, name: &[u8]) -> Result<()> {
 fn remove_if_there(object: &UpperObject, stored: &[u8]) -> Result<()> {
     match object.remove_xattr(stored) {
         Err(Errno::NODATA) => Ok(()),
+        // The kernel has seen to the caller's rights, or does it itself since somebody writes; an ordinary user's daemon
+        // may not do by name what any write of its user does. What is immutable stays as it is.
+        Err(Errno::PERM) if stored == CAPABILITY && !Protection::of(object.fd()).binds() => {
+            object.drop_privileges().during("chown", b".")?;
+            match object.xattrs().get_opt(stored) {
+                Ok(None) => Ok(()),
+                _ => refuse(Errno::PERM),
+            }
+        }
         other => other.during("removexattr", stored),
     }
 }
