@@ -160,6 +160,7 @@ impl Plan {
             return self.serve(served, move || {
                 let connection = connection?;
                 shared.connection.get_or_init(|| connection);
+                shared.tell_attributes();
                 let union = Arc::clone(&shared.union);
                 notifier::start(&union, news?, false, move |node| shared.wire(node))?;
                 serving.store(true, Ordering::Release);

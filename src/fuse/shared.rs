@@ -43,13 +43,26 @@ impl Shared {
         self.ids.known(node, st_ino)
     }
 
+    /// Has the kernel told of attributes that change beside a request, now that the connection is known.
+    pub(super) fn tell_attributes(self: &Arc<Self>) {
+        let shared = Arc::downgrade(self);
+        self.union.tell_attributes_to(move |node| {
+            if let Some(shared) = shared.upgrade() {
+                shared.forget_attributes(node);
+            }
+        });
+    }
+
+    fn forget_attributes(&self, node: NodeId) {
+        if let (Some(connection), Some(wire)) = (self.connection.get(), self.wire(node)) {
+            notifier::forget_attributes(connection, wire);
+        }
+    }
+
     /// Takes setuid and setgid from a file that `pid` changes; the kernel goes on believing the old mode until it is told.
     pub(super) fn clear_setid(&self, node: NodeId, pid: u32) -> Result<()> {
-        let cleared = self.union.clear_setid(node, &|group| belongs(pid, group))?;
-        if let (true, Some(connection), Some(wire)) =
-            (cleared, self.connection.get(), self.wire(node))
-        {
-            notifier::forget_attributes(connection, wire);
+        if self.union.clear_setid(node, &|group| belongs(pid, group))? {
+            self.forget_attributes(node);
         }
         Ok(())
     }

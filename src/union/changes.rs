@@ -3,14 +3,19 @@
 //! With `cache=auto` a directory is read again when its layers changed. What differs then is told once, name by name,
 //! so that the kernel learns it at once, and whoever watches a file of the mount (inotify(7)) hears that it is gone. Changed
 //! attributes and bytes are told of their node.
+//!
+//! What this mount does is seen by the kernel itself, as far as it is what a request is about. Attributes of other objects,
+//! which change beside that (a copy-up gives directories another ctime, a rename brings up what lies below), are told by
+//! [`Union::tell_attributes`]: else stat(2) would say one thing before a directory is read and another after it.
 
-use std::sync::Weak;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, channel};
+use std::sync::{RwLock, Weak};
 
 use super::Union;
 use super::inode::{Inode, NodeId};
 use crate::layer::dir::Name;
+use crate::sync::{read, write};
 
 /// What should not be believed any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,7 +42,38 @@ pub enum Change {
     },
 }
 
+/// Who takes back the attributes that the kernel believes.
+#[derive(Default)]
+pub(super) struct Attributes(RwLock<Option<Box<dyn Fn(NodeId) + Send + Sync>>>);
+
+impl std::fmt::Debug for Attributes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Attributes")
+    }
+}
+
 impl Union {
+    /// Whom to tell that the attributes of a node are others than were told; takes the place of whom it was before. It is
+    /// called while requests are served, and must not wait for one.
+    pub fn tell_attributes_to(&self, tell: impl Fn(NodeId) + Send + Sync + 'static) {
+        *write(&self.attributes.0) = Some(Box::new(tell));
+    }
+
+    /// Tells that a change on the disk gave an object other attributes that is not what the request is about. Called when
+    /// the change is done, without locks: what was read before it is not believed any more.
+    pub(super) fn tell_attributes(&self, inode: &Inode) {
+        if inode.id == NodeId::ROOT || inode.lookups() > 0 {
+            self.tell_attributes_of(inode.id);
+        }
+    }
+
+    /// As [`Union::tell_attributes`], of a node that may not be known.
+    pub(super) fn tell_attributes_of(&self, node: NodeId) {
+        if let Some(tell) = &*read(&self.attributes.0) {
+            tell(node);
+        }
+    }
+
     /// Where changes will be told from now on; `None` where layers do not change, and for all but the first who asks.
     pub fn changes(&self) -> Option<Receiver<Change>> {
         if !self.may_change_below() {

@@ -91,9 +91,20 @@ impl Union {
         if state.removed.is_some() || state.upper.is_some() {
             return Ok(Progress::Again);
         }
-        let (parent, state) = (&mut *parent, &mut *state);
-        self.publish_dir(writable, inode, &place, &parent_dir, parent, state)
-            .map(Progress::Done)
+        let upper = self.publish_dir(
+            writable,
+            inode,
+            &place,
+            &parent_dir,
+            &mut parent,
+            &mut state,
+        );
+        drop(state);
+        drop(parent);
+        // Also after a failure: steps before it may have changed the parent.
+        self.tell_attributes(&place.parent);
+        self.tell_attributes(inode);
+        upper.map(Progress::Done)
     }
 
     /// Builds the copy of a directory (without its entries) and puts it in place. Both states are locked.
@@ -361,7 +372,10 @@ impl Union {
                     }
                 }
                 [place] => {
-                    if self.publish_name(writable, inode, staged, place, copy)? {
+                    let published = self.publish_name(writable, inode, staged, place, copy);
+                    self.tell_attributes(&place.parent);
+                    self.tell_attributes(inode);
+                    if published? {
                         return Ok(());
                     }
                 }

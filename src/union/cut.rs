@@ -138,6 +138,8 @@ impl Union {
             });
         }
         restore_times(&upper, &times);
+        drop(state);
+        self.tell_attributes(inode);
         Ok(())
     }
 }

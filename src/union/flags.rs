@@ -8,7 +8,7 @@
 //! Of the others, a copy takes along those that have a meaning outside their disk.
 //!
 //! # Crash
-//! Flags change by one system call, on an object that was copied up before (see [`super::copyup`]). Those that a
+//! Flags, and all of a `struct fsxattr`, change by one system call, on an object that was copied up before (see [`super::copyup`]). Those that a
 //! copy takes along are set in the work directory, before it is published.
 
 use std::os::fd::{AsFd, OwnedFd};
@@ -22,7 +22,7 @@ use super::error::{During, Result, refuse};
 use super::inode::{Inode, Node, NodeId};
 use crate::layer::stat::Kind;
 use crate::sync::lock;
-use crate::sys::inode_flags::{FsXattr, fsxattr, version};
+use crate::sys::inode_flags::{FsXattr, fsxattr, set_fsxattr, version};
 
 /// What binds whoever wants to change an object, its disk's owner included.
 const PROTECTING: IFlags = IFlags::IMMUTABLE.union(IFlags::APPEND);
@@ -68,24 +68,68 @@ impl Union {
         if !behind.in_upper && changed.is_empty() {
             return Ok(());
         }
+        let upper = self.behind_in_upper(&inode, wanted.contains(IFlags::APPEND))?;
+        let now = flags_of(&upper)?;
+        let set = ioctl_setflags(&upper.fd, now.difference(changed) | (wanted & changed));
+        self.flags_were_set(&inode, set, "FS_IOC_SETFLAGS")
+    }
+
+    /// The `struct fsxattr` of a file or directory (`FS_IOC_FSGETXATTR`), in the byte order of the machine.
+    /// Errors: as [`Union::inode_flags`].
+    pub fn fsxattr(&self, node: NodeId) -> Result<FsXattr> {
+        let inode = self.table.get(node)?;
+        fsxattr_of(&self.behind(&inode)?)
+    }
+
+    /// Sets the `struct fsxattr` of a file or directory (`FS_IOC_FSSETXATTR`), in the upper: what differs from
+    /// [`Union::fsxattr`], as with [`Union::set_inode_flags`].
+    /// Errors: as [`Union::set_inode_flags`], and EINVAL for what the upper's disk does not take.
+    pub fn set_fsxattr(&self, node: NodeId, wanted: &FsXattr) -> Result<()> {
+        let inode = self.table.get(node)?;
+        self.check_writable(&inode)?;
+        let behind = self.behind(&inode)?;
+        let seen = match fsxattr_of(&behind) {
+            Err(error) if !behind.in_upper && error.errno() == Errno::NOTTY => [0; 28],
+            other => other?,
+        };
+        if !behind.in_upper && *wanted == seen {
+            return Ok(());
+        }
+        let upper = self.behind_in_upper(&inode, is_append_only(wanted))?;
+        let mut value = fsxattr_of(&upper)?;
+        change_words(&mut value, &seen, wanted);
+        let set = set_fsxattr(&upper.fd, &value);
+        self.flags_were_set(&inode, set, "FS_IOC_FSSETXATTR")
+    }
+
+    /// The object behind a node that is about to be changed, copied up if need be.
+    fn behind_in_upper(&self, inode: &Arc<Inode>, append_only: bool) -> Result<Behind> {
         match &inode.node {
             Node::Dir(_) => {
-                let dir = self.copy_up_dir(&inode)?;
-                if wanted.contains(IFlags::APPEND) {
-                    self.before_append_only(&inode, &dir)?;
+                let dir = self.copy_up_dir(inode)?;
+                if append_only {
+                    self.before_append_only(inode, &dir)?;
                 }
             }
-            Node::File(_) => self.copy_up_file(&inode, None)?,
+            Node::File(_) => self.copy_up_file(inode, None)?,
         }
-        let upper = self.behind(&inode)?;
+        let upper = self.behind(inode)?;
         if !upper.in_upper {
             return refuse(Errno::STALE);
         }
-        let now = flags_of(&upper)?;
-        match ioctl_setflags(&upper.fd, now.difference(changed) | (wanted & changed)) {
+        Ok(upper)
+    }
+
+    fn flags_were_set(
+        &self,
+        inode: &Inode,
+        set: rustix::io::Result<()>,
+        call: &'static str,
+    ) -> Result<()> {
+        match set {
             // A disk refuses some flags to everybody: an answer for the caller, nothing is wrong with the disk.
-            Err(Errno::PERM) => return refuse(Errno::PERM),
-            other => other.during("FS_IOC_SETFLAGS", b".")?,
+            Err(errno @ (Errno::PERM | Errno::INVAL)) => return refuse(errno),
+            other => other.during(call, b".")?,
         }
         if let Some(mut state) = inode.lock_dir() {
             state.protection = None;
@@ -94,21 +138,9 @@ impl Union {
             // A descriptor that was opened for writing before would not notice.
             file.data.clear();
         }
+        // The kernel takes no note of what an ioctl changes.
+        self.tell_attributes(inode);
         Ok(())
-    }
-
-    /// The `struct fsxattr` of a file or directory (`FS_IOC_FSGETXATTR`), in the byte order of the machine.
-    /// Errors: as [`Union::inode_flags`].
-    pub fn fsxattr(&self, node: NodeId) -> Result<FsXattr> {
-        let inode = self.table.get(node)?;
-        let behind = self.behind(&inode)?;
-        let mut bytes = answer(fsxattr(&behind.fd), "FS_IOC_FSGETXATTR")?;
-        if !behind.in_upper
-            && let Some(flags) = bytes.first_chunk_mut::<4>()
-        {
-            *flags = (u32::from_ne_bytes(*flags) & !PROTECTING_X).to_ne_bytes();
-        }
-        Ok(bytes)
     }
 
     /// The generation of the inode behind a file or directory (`FS_IOC_GETVERSION`): a copy has another one.
@@ -153,6 +185,34 @@ fn flags_of(behind: &Behind) -> Result<IFlags> {
     })
 }
 
+/// The `struct fsxattr` that the view shows.
+fn fsxattr_of(behind: &Behind) -> Result<FsXattr> {
+    let mut bytes = answer(fsxattr(&behind.fd), "FS_IOC_FSGETXATTR")?;
+    if !behind.in_upper
+        && let Some(flags) = bytes.first_chunk_mut::<4>()
+    {
+        *flags = (u32::from_ne_bytes(*flags) & !PROTECTING_X).to_ne_bytes();
+    }
+    Ok(bytes)
+}
+
+/// Changes in `value` what is `wanted` otherwise than it was `seen`: single flags, and the numbers behind them.
+fn change_words(value: &mut FsXattr, seen: &FsXattr, wanted: &FsXattr) {
+    let words = value.chunks_exact_mut(4).zip(seen.chunks_exact(4));
+    for (number, ((value, seen), wanted)) in words.zip(wanted.chunks_exact(4)).enumerate() {
+        let flags = number == 0;
+        for ((value, seen), wanted) in value.iter_mut().zip(seen).zip(wanted) {
+            if flags {
+                let changed = seen ^ wanted;
+                *value = (*value & !changed) | (wanted & changed);
+            }
+        }
+        if !flags && seen != wanted {
+            value.copy_from_slice(wanted);
+        }
+    }
+}
+
 /// The answer of a disk that may have no such thing to read, which is said in several ways; ENOTTY is the one that
 /// programs know. EBADF is said of a directory that the daemon may not read.
 fn answer<T>(asked: rustix::io::Result<T>, call: &'static str) -> Result<T> {
@@ -178,6 +238,14 @@ pub(super) fn copy_flags(from: impl AsFd, to: impl AsFd) {
     if let Err(errno) = set {
         log::debug!("flags {portable:?} are not copied up: {errno}");
     }
+}
+
+/// Whether a `struct fsxattr` makes append-only: `FS_XFLAG_APPEND` of its first word, `fsx_xflags` (`linux/fs.h`).
+fn is_append_only(value: &FsXattr) -> bool {
+    const APPEND: u32 = 0x10;
+    value
+        .first_chunk()
+        .is_some_and(|flags| u32::from_ne_bytes(*flags) & APPEND != 0)
 }
 
 #[cfg(test)]
@@ -286,6 +354,54 @@ mod tests {
     }
 
     #[test]
+    fn extended_flags_are_set_as_they_are_shown() {
+        let stack = Stack::new();
+        if !has_flags(&stack) {
+            return;
+        }
+        let mut marked = Marked(Vec::new());
+        marked
+            .set(stack.file("old/d/f", "old"), IFlags::IMMUTABLE)
+            .unwrap();
+        let union = stack.open();
+        let told = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let hears = Arc::clone(&told);
+        union.tell_attributes_to(move |node| lock(&hears).push(node));
+        let node = find(&union, "d/f").node;
+        let shown = union.fsxattr(node).unwrap();
+        // As it is: no reason for a copy.
+        union.set_fsxattr(node, &shown).unwrap();
+        assert!(!stack.at("upper/d").exists() && lock(&told).is_empty());
+        let mut wanted = shown;
+        let flags = u32::from_ne_bytes(*shown.first_chunk().unwrap());
+        // FS_XFLAG_NODUMP
+        wanted[..4].copy_from_slice(&(flags | 0x80).to_ne_bytes());
+        union.set_fsxattr(node, &wanted).unwrap();
+        assert!(get(&union, node).contains(IFlags::NODUMP));
+        assert!(lock(&told).contains(&node), "its ctime is another one");
+        assert_eq!(content(&union, node), "old");
+        union.set_fsxattr(node, &shown).unwrap();
+        assert!(!get(&union, node).contains(IFlags::NODUMP));
+        // The flags of the layer's disk bind there only.
+        assert!(!get(&union, node).contains(IFlags::IMMUTABLE));
+    }
+
+    #[test]
+    fn words_change_where_they_are_wanted_otherwise() {
+        let words = |flags: u32, project: u32| -> FsXattr {
+            let mut all = [0; 28];
+            all[..4].copy_from_slice(&flags.to_ne_bytes());
+            all[12..16].copy_from_slice(&project.to_ne_bytes());
+            all
+        };
+        let mut value = words(0b1100, 7);
+        change_words(&mut value, &words(0b0011, 5), &words(0b0101, 5));
+        assert_eq!(value, words(0b1100, 7));
+        change_words(&mut value, &words(0b1000, 5), &words(0b0001, 6));
+        assert_eq!(value, words(0b0101, 6));
+    }
+
+    #[test]
     fn an_append_only_file_grows() {
         let stack = Stack::new();
         if !has_flags(&stack) {
@@ -363,6 +479,7 @@ mod tests {
             assert_eq!(errno(union.inode_flags(node)), Errno::NOTTY);
             assert_eq!(errno(union.set_inode_flags(node, 0)), Errno::NOTTY);
             assert_eq!(errno(union.fsxattr(node)), Errno::NOTTY);
+            assert_eq!(errno(union.set_fsxattr(node, &[0; 28])), Errno::NOTTY);
             assert_eq!(errno(union.inode_version(node)), Errno::NOTTY);
         }
         let union = stack.open_read_only();

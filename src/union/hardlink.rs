@@ -256,9 +256,14 @@ impl Union {
         let key = (UPPER, stat.dev, stat.ino);
         self.remember_shared(key, inode);
         for place in places {
-            if let Err(error) = self.publish_link(writable, inode, staged, place, stat.ino) {
+            let published = self.publish_link(writable, inode, staged, place, stat.ino);
+            self.tell_attributes(&place.parent);
+            if let Err(error) = published {
                 // All names or none: without the copies the lower file shows again under each of them.
                 self.retract_links(inode);
+                places
+                    .iter()
+                    .for_each(|place| self.tell_attributes(&place.parent));
                 self.shared.remove(&key);
                 writable.stage.discard(&list);
                 return Err(error);
@@ -267,6 +272,7 @@ impl Union {
         self.finish_links(inode, object)?;
         writable.stage.discard(&list);
         writable.stage.discard(staged);
+        self.tell_attributes(inode);
         Ok(())
     }
 

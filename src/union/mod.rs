@@ -162,6 +162,8 @@ pub struct Union {
     renames: Mutex<()>,
     /// Who wants to hear of changes that others made to the layers.
     changes: OnceLock<std::sync::mpsc::Sender<Change>>,
+    /// Who tells the kernel of attributes that changed beside a request.
+    attributes: changes::Attributes,
     volumes: Vec<Volume>,
     /// Owners in volumes, which no mapping of the layers is about.
     volume_ids: IdMaps,

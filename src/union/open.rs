@@ -165,6 +165,7 @@ impl Union {
             name_changes: AtomicU64::new(0),
             renames: Mutex::new(()),
             changes: OnceLock::new(),
+            attributes: super::changes::Attributes::default(),
             fds,
             root,
         };

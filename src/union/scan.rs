@@ -85,6 +85,9 @@ impl Union {
                 && let Some(writable) = &self.writable
             {
                 self.settle_leaving(writable, &upper, state)?;
+                if let Some(id) = state.id {
+                    self.tell_attributes_of(id);
+                }
                 read(&upper)?;
             }
             opaque = marks.opaque;

@@ -17,6 +17,7 @@ const FS_IOC32_SETFLAGS: u32 = 0x4004_6602;
 const FS_IOC_GETVERSION: u32 = 0x8008_7601;
 const FS_IOC32_GETVERSION: u32 = 0x8004_7601;
 const FS_IOC_FSGETXATTR: u32 = 0x801c_581f;
+const FS_IOC_FSSETXATTR: u32 = 0x401c_5820;
 
 impl Server {
     pub(super) fn ioctl(
@@ -48,6 +49,14 @@ impl Server {
             }
             control::PING => reply(arg, &[], body),
             FS_IOC_FSGETXATTR => reply(arg, &self.union.fsxattr(node)?, body),
+            FS_IOC_FSSETXATTR => {
+                let Some(value) = data.first_chunk() else {
+                    return refuse(Errno::INVAL);
+                };
+                self.union.set_fsxattr(node, value)?;
+                self.ending.note_change();
+                reply(arg, &[], body)
+            }
             _ => refuse(Errno::NOTTY),
         }
     }

@@ -20,6 +20,7 @@ use std::sync::Arc;
 use rustix::io::Errno;
 
 use super::init::Agreed;
+use super::notifier;
 use super::proto::reply::Body;
 use super::proto::request::fixed_size;
 use super::proto::wire::InHeader;
@@ -61,6 +62,15 @@ impl Server {
         trace::session(&agreed);
         let writable = !union.is_read_only();
         let connection = device.map(Arc::new);
+        if let Some(connection) = &connection {
+            // The union outlives a server that could not be started, whose connection must not stay open.
+            let connection = Arc::downgrade(connection);
+            union.tell_attributes_to(move |node| {
+                if let Some(connection) = connection.upgrade() {
+                    notifier::forget_attributes(connection, node.0);
+                }
+            });
+        }
         Self {
             union,
             agreed,
