@@ -41,7 +41,8 @@
 //!   their parent and name and are opened when needed; a bounded cache decides what stays open.
 //! * **No state per open file.** OPEN, OPENDIR, CREATE and FLUSH answer ENOSYS, and the kernel stops asking. Copy-up runs
 //!   at the first write or change of metadata. Readdir continues behind cookies that belong to names, not to open
-//!   directories. An unlinked inode holds on to its file by a descriptor until the kernel forgets it.
+//!   directories; newer names have larger ones and are read first, so that reading ends while others make more. An unlinked
+//!   inode holds on to its file by a descriptor until the kernel forgets it.
 //! * **Publish once.** What is new is built in the work directory and appears by one system call, on disk before it is
 //!   visible. `.wh.` marks are written before an entry goes and removed after one came: a mark beside an entry of its
 //!   own layer hides nothing of it, so there is no moment in which a deleted name is back.

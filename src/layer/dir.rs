@@ -265,29 +265,13 @@ impl Dir {
         Ok(())
     }
 
-    /// As [`Dir::for_each`], for about a hundred entries from a position on, `.` and `..` included. `each` is given the
-    /// position behind the entry as well, from which the disk can go on. 0 is the start. Gives whether there was any.
-    pub fn read_from(
-        &self,
-        position: u64,
-        mut each: impl FnMut(&[u8], Option<Kind>, u64, u64),
-    ) -> Result<bool> {
-        let fd = self.fd()?;
-        seek(&fd, SeekFrom::Start(position)).map_err(unreadable)?;
-        let mut buffer = [const { MaybeUninit::uninit() }; 4096];
-        let mut entries = RawDir::new(&fd, &mut buffer);
-        let mut any = false;
-        while let Some(entry) = entries.next() {
-            let entry = entry?;
-            let kind = Kind::from_file_type(entry.file_type());
-            let name = entry.file_name().to_bytes();
-            each(name, kind, entry.ino(), entry.next_entry_cookie());
-            any = true;
-            if entries.is_buffer_empty() {
-                break;
-            }
+    /// Opens the directory for a reader of its own, from a position on that its disk gave before. 0 is the start.
+    pub fn stream(&self, position: u64) -> Result<DirStream> {
+        let fd = open_dir(&*self.fd()?, b".")?;
+        if position != 0 {
+            seek(&fd, SeekFrom::Start(position)).map_err(unreadable)?;
         }
-        Ok(any)
+        Ok(DirStream(fd))
     }
 
     /// The way to the directory's xattrs.
@@ -363,6 +347,32 @@ enum Way {
     Open(Arc<OwnedFd>),
     /// This one must be opened first.
     First(Arc<Dir>),
+}
+
+/// A directory that is being read. Its disk knows since when, and some end the reading by that: what was made later is not
+/// for this reader.
+#[derive(Debug)]
+pub struct DirStream(OwnedFd);
+
+impl DirStream {
+    /// As [`Dir::for_each`], for about a hundred entries more, `.` and `..` included. `each` is given the position behind
+    /// the entry as well, from which the disk can go on. Gives whether there was any.
+    pub fn next(&self, mut each: impl FnMut(&[u8], Option<Kind>, u64, u64)) -> Result<bool> {
+        let mut buffer = [const { MaybeUninit::uninit() }; 4096];
+        let mut entries = RawDir::new(&self.0, &mut buffer);
+        let mut any = false;
+        while let Some(entry) = entries.next() {
+            let entry = entry.map_err(unreadable)?;
+            let kind = Kind::from_file_type(entry.file_type());
+            let name = entry.file_name().to_bytes();
+            each(name, kind, entry.ino(), entry.next_entry_cookie());
+            any = true;
+            if entries.is_buffer_empty() {
+                break;
+            }
+        }
+        Ok(any)
+    }
 }
 
 /// A directory of a read-only layer. It can only be read.

@@ -4,8 +4,10 @@
 //! operations of this mount. So a lookup of any name, there or not, costs no system call, creating a file does
 //! not depend on the size of its directory, and lookup and readdir can never disagree.
 //!
-//! Every visible name has a cookie, a number that only grows. readdir(3) continues behind a cookie, so a
-//! position stays valid while entries come and go, without any state per open directory.
+//! Every visible name has a cookie: whatever becomes visible gets a larger one than all before it. readdir(3) goes from the
+//! largest to the smallest, and continues behind a cookie. So a position stays valid while entries come and go, without any
+//! state per open directory; and whoever reads a directory comes to its end, whatever is renamed or made in it meanwhile:
+//! that lies behind where the reader began, and shows when it begins anew (rewinddir(3)).
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Weak;
@@ -23,7 +25,7 @@ const FIRST_COOKIE: u64 = 3;
 /// One name of a directory.
 #[derive(Debug, Default)]
 pub(super) struct Slot {
-    /// The position behind which readdir continues; 0 while the name is not visible.
+    /// The position, which is where readdir continues behind the name; 0 while it is not visible.
     pub(super) cookie: u64,
     /// What the layers have.
     pub(super) merged: Merged,
@@ -134,7 +136,8 @@ impl Listing {
             slots,
             ..Self::default()
         };
-        for name in order {
+        // The first of a layer's directory is the first to be read: disks like to be asked in their own order.
+        for name in order.into_iter().rev() {
             listing.update(&name, |slot| slot.st_ino = number(&name, &slot.merged));
         }
         listing
@@ -160,7 +163,7 @@ impl Listing {
     }
 
     /// Changes what is known of a name, in whatever way, and keeps the order of entries right: a name that
-    /// becomes visible goes to the end, one that vanishes leaves its place. A slot that says nothing is dropped.
+    /// becomes visible goes to the front, one that vanishes leaves its place. A slot that says nothing is dropped.
     pub(super) fn update(&mut self, name: &Name, change: impl FnOnce(&mut Slot)) {
         let slot = self.slots.entry(Name::clone(name)).or_default();
         change(slot);
@@ -198,10 +201,15 @@ impl Listing {
         self.slots.remove(name)
     }
 
-    /// Visible names behind `cookie`, in order, with their slots.
+    /// Visible names behind `cookie`, in order, with their slots: all of them behind one that is of no name.
     pub(super) fn after(&self, cookie: u64) -> impl Iterator<Item = (&Name, &Slot)> {
+        let end = match cookie {
+            0..FIRST_COOKIE => u64::MAX,
+            cookie => cookie,
+        };
         self.order
-            .range(cookie.saturating_add(1)..)
+            .range(..end)
+            .rev()
             .filter_map(|(_, name)| Some((name, self.slots.get(name)?)))
     }
 
@@ -288,14 +296,59 @@ mod tests {
         for text in ["a", "b", "c", "d"] {
             add(&mut listing, text);
         }
-        let behind_b = listing.get(b"b").unwrap().cookie;
-        listing.update(&name("b"), |slot| slot.merged.upper = None);
+        let behind_c = listing.get(b"c").unwrap().cookie;
         listing.update(&name("c"), |slot| slot.merged.upper = None);
+        listing.update(&name("b"), |slot| slot.merged.upper = None);
         add(&mut listing, "e");
-        assert_eq!(names(&listing, behind_b), ["d", "e"]);
+        assert_eq!(names(&listing, behind_c), ["a"]);
         add(&mut listing, "b");
-        assert_eq!(names(&listing, behind_b), ["d", "e", "b"]);
-        assert_eq!(names(&listing, 0), ["a", "d", "e", "b"]);
+        // Made again: for who is reading it came after it had begun.
+        assert_eq!(names(&listing, behind_c), ["a"]);
+        for start in 0..FIRST_COOKIE {
+            assert_eq!(names(&listing, start), ["b", "e", "d", "a"]);
+        }
+    }
+
+    #[test]
+    fn a_reader_comes_to_the_end_whatever_is_made_meanwhile() {
+        let mut listing = Listing::default();
+        for number in 0..100 {
+            add(&mut listing, &format!("old{number}"));
+        }
+        let mut read = Vec::new();
+        let mut cookie = 0;
+        let next = |listing: &Listing, cookie| {
+            let mut after = listing.after(cookie);
+            after
+                .next()
+                .map(|(name, slot)| (Name::clone(name), slot.cookie))
+        };
+        while let Some((old, position)) = next(&listing, cookie) {
+            cookie = position;
+            read.push(Name::clone(&old));
+            assert!(read.len() <= 100, "it ends");
+            // Each that was read is renamed.
+            listing.update(&old, |slot| slot.merged.upper = None);
+            add(&mut listing, &format!("new{}", read.len()));
+        }
+        assert_eq!(read.len(), 100);
+        assert!(read.iter().all(|name| name.starts_with(b"old")));
+        assert!(
+            names(&listing, 0)
+                .iter()
+                .all(|name| name.starts_with("new"))
+        );
+    }
+
+    #[test]
+    fn names_of_the_layers_come_in_their_order() {
+        let mut merger = Merger::<Slot>::default();
+        merger.begin(1);
+        for text in ["z", "b", "m"] {
+            merger.entry(text.as_bytes(), Kind::File, 1, None);
+        }
+        merger.end();
+        assert_eq!(names(&Listing::of(merger, |_, _| 1), 0), ["z", "b", "m"]);
     }
 
     /// A directory of 200,000 names, once listed, is remembered for as long as its inode: 100 bytes more are 20 MiB.
@@ -332,12 +385,13 @@ mod tests {
         for text in ["a", "b", "c"] {
             add(&mut older, text);
         }
-        let behind_a = older.get(b"a").unwrap().cookie;
+        let behind_c = older.get(b"c").unwrap().cookie;
         let mut fresh = Listing::default();
-        for text in ["d", "c", "b"] {
+        for text in ["d", "b", "a"] {
             add(&mut fresh, text);
         }
         fresh.inherit(older, |_, _, _| true, |_, _| {});
-        assert_eq!(names(&fresh, behind_a), ["b", "c", "d"]);
+        assert_eq!(names(&fresh, behind_c), ["b", "a"]);
+        assert_eq!(names(&fresh, 0), ["d", "b", "a"]);
     }
 }

@@ -93,6 +93,9 @@ impl Union {
                 .collect(),
         };
         self.note_forgotten(&inode);
+        if inode.volume.is_some() && inode.kind == Kind::Dir {
+            self.streams.forget(node);
+        }
         drop(inode);
         if let Some(live) = &self.live {
             live.forget(node);

@@ -56,6 +56,7 @@ mod testing;
 mod tmpfile;
 mod unlisted;
 mod volume;
+mod volume_list;
 mod volume_ops;
 #[cfg(test)]
 mod volume_random;
@@ -165,6 +166,8 @@ pub struct Union {
     /// Who tells the kernel of attributes that changed beside a request.
     attributes: changes::Attributes,
     volumes: Vec<Volume>,
+    /// Directories of volumes that are being read.
+    streams: volume_list::Streams,
     /// Owners in volumes, which no mapping of the layers is about.
     volume_ids: IdMaps,
     /// Where volumes are shown; written while the union is opened only.

@@ -166,6 +166,7 @@ impl Union {
             renames: Mutex::new(()),
             changes: OnceLock::new(),
             attributes: super::changes::Attributes::default(),
+            streams: super::volume_list::Streams::default(),
             fds,
             root,
         };

@@ -24,13 +24,14 @@ pub struct DirEntry {
 
 /// How many names are taken from a listing at a time: its directory is locked for no longer than that.
 const BATCH: usize = 128;
-/// Cookies behind `.` and `..`.
+/// Cookies behind `.` and `..`, and before all others.
 const DOT: u64 = 1;
 const DOT_DOT: u64 = 2;
 
 impl Union {
     /// Calls `each` for the entries behind `cookie` (0: from the start, `.` and `..` first) until it returns
-    /// `false`. Cookies stay valid while entries come and go.
+    /// `false`. Cookies stay valid while entries come and go, and what comes while somebody reads is not shown before it
+    /// begins anew: each reading ends (see `listing.rs`).
     /// Errors: ENOTDIR, ESTALE, EACCES for a directory that a layer does not let the daemon read, what the disk answers.
     pub fn readdir(
         &self,

@@ -19,9 +19,7 @@ use super::guards::{lock_files, lock_parents};
 use super::inode::{DirState, Inheritance, Inode, Real};
 use super::lookup::{Child, Instance};
 use super::moving::{End, dir_of, move_entry, move_link, settle, swap_entries};
-use super::readdir::DirEntry;
 use super::remains::bury;
-use super::volume::VolumeNo;
 use super::{Caller, Entry, NAME_MAX, New, Union};
 use crate::layer::dir::Name;
 use crate::layer::stat::Kind;
@@ -411,89 +409,5 @@ impl Union {
         drop(buried);
         settle(source, to);
         Ok(())
-    }
-
-    /// As [`Union::readdir`], of a directory of a volume: as its disk lists it now, with the disk's own positions.
-    pub(super) fn walk_volume(
-        &self,
-        inode: &Arc<Inode>,
-        mut position: u64,
-        mut each: impl FnMut(&DirEntry) -> Result<bool>,
-    ) -> Result<()> {
-        let Some(volume) = inode.volume else {
-            return refuse(Errno::NOTDIR);
-        };
-        loop {
-            let mut batch = Vec::new();
-            let any = {
-                let Some(mut state) = inode.lock_dir() else {
-                    return refuse(Errno::NOTDIR);
-                };
-                self.load(&mut state)?;
-                let Some(dir) = state.upper.clone() else {
-                    return Ok(());
-                };
-                dir.read_from(position, |name, kind, ino, cookie| {
-                    batch.push((Name::from(name), kind, ino, cookie));
-                })
-                .during("getdents", b".")?
-            };
-            if !any {
-                return Ok(());
-            }
-            for (name, kind, ino, cookie) in batch {
-                position = cookie;
-                let Some((kind, ino)) = self.listed(inode, volume, &name, kind, ino)? else {
-                    continue;
-                };
-                let entry = DirEntry {
-                    name,
-                    kind,
-                    ino,
-                    cookie,
-                };
-                if !each(&entry)? {
-                    return Ok(());
-                }
-            }
-        }
-    }
-
-    /// Type and `st_ino` of an entry that the disk listed; `None` when it is gone already.
-    fn listed(
-        &self,
-        inode: &Arc<Inode>,
-        volume: VolumeNo,
-        name: &Name,
-        kind: Option<Kind>,
-        ino: u64,
-    ) -> Result<Option<(Kind, u64)>> {
-        match &**name {
-            b"." => return Ok(Some((Kind::Dir, inode.st_ino))),
-            b".." => {
-                let above = inode.place().map_or(inode.st_ino, |p| p.parent.st_ino);
-                return Ok(Some((Kind::Dir, above)));
-            }
-            _ => {}
-        }
-        let Some(state) = inode.lock_dir() else {
-            return Ok(None);
-        };
-        if let Some((_, slot)) = state.listing.as_ref().and_then(|l| l.visible_entry(name))
-            && slot.mount.is_some()
-        {
-            return Ok(slot.kind().map(|kind| (kind, slot.st_ino)));
-        }
-        let Some(dir) = &state.upper else {
-            return Ok(None);
-        };
-        match kind {
-            Some(kind) => Ok(Some((kind, self.ino_in(volume, ino)))),
-            None => match dir.stat_entry(name) {
-                Ok(stat) => Ok(Some((stat.kind(), self.volume_ino(&stat)))),
-                Err(Errno::NOENT) => Ok(None),
-                Err(errno) => Err(errno).during("stat", name),
-            },
-        }
     }
 }
