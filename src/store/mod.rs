@@ -52,9 +52,10 @@ impl Store {
     /// Opens the store that a command works on, and makes it when there is none; see [`paths::locate`].
     ///
     /// # Errors
-    /// It cannot be made or opened, it is somebody else's, or it has lost its catalog.
+    /// It cannot be made or opened, it is somebody else's, others may write it, or it has lost its catalog.
     pub fn open(root: Option<&Path>) -> Result<Self> {
         let paths = paths::locate(root)?;
+        paths.refuse_foreign()?;
         catalog::refuse_lost(&paths)?;
         paths.create()?;
         // Symlinks on the way were not there to be resolved before it was made.

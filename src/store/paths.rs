@@ -27,6 +27,8 @@ const NAME: &str = "unionmount";
 const CATALOG: &str = "catalog.sqlite";
 /// The mode of the root and of every directory that the store makes for itself.
 pub const PRIVATE: u32 = 0o700;
+/// The bits of a mode by which somebody else may change something.
+const OTHERS_WRITE: u32 = 0o022;
 
 /// The places in a store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,55 +121,100 @@ impl Paths {
     /// the next command makes the rest.
     ///
     /// # Errors
-    /// A directory cannot be made, or the root belongs to somebody else.
+    /// A directory cannot be made, or what is there is not this user's alone ([`Paths::refuse_foreign`]).
     pub fn create(&self) -> Result<()> {
         let mut private = fs::DirBuilder::new();
         private.recursive(true).mode(PRIVATE);
         self.close_empty_root()?;
-        for dir in [
-            self.layers(),
-            self.images(),
-            self.containers(),
-            self.volumes(),
-            self.tmp(),
-        ] {
+        private.create(&self.root).doing("mkdir", &self.root)?;
+        // Where others may write, they may have been faster.
+        self.refuse_foreign()?;
+        for dir in self.parts() {
             if !dir.is_dir() {
                 private.create(&dir).doing("mkdir", &dir)?;
             }
         }
-        let meta = fs::metadata(&self.root).doing("stat", &self.root)?;
-        let own = rustix::process::geteuid().as_raw();
-        if meta.uid() != own {
-            return Err(StoreError::new(
-                format!(
-                    "the store '{}' belongs to user {}",
-                    self.root.display(),
-                    meta.uid()
-                ),
-                "run as that user, or use a --root of your own",
-            ));
+        Ok(())
+    }
+
+    /// Refuses a root, or a part of the store in it, that belongs to somebody else or that others may write: what a command
+    /// finds there could be theirs, and what it makes there could be changed. An empty directory of the caller's passes, since
+    /// [`Paths::create`] closes it. Changes nothing.
+    ///
+    /// # Errors
+    /// It is so, or it cannot be told.
+    pub fn refuse_foreign(&self) -> Result<()> {
+        if !self.refuse_open(&self.root)? || is_empty_dir(&self.root) {
+            return Ok(());
+        }
+        for part in self.parts().into_iter().chain([self.catalog()]) {
+            self.refuse_open(&part)?;
         }
         Ok(())
     }
 }
 
 impl Paths {
-    /// A directory that somebody made for a store, with whatever umask he had: nobody else is to read what comes into it.
+    /// The directories in the root.
+    fn parts(&self) -> [PathBuf; 5] {
+        [
+            self.layers(),
+            self.images(),
+            self.containers(),
+            self.volumes(),
+            self.tmp(),
+        ]
+    }
+
+    /// The rule for one path, and for what a symlink there leads to. Says whether something is there.
+    fn refuse_open(&self, path: &Path) -> Result<bool> {
+        let own = rustix::process::geteuid().as_raw();
+        let looks: [fn(&Path) -> std::io::Result<fs::Metadata>; 2] =
+            [|path| fs::symlink_metadata(path), |path| fs::metadata(path)];
+        for look in looks {
+            let meta = match look(path) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+                meta => meta.doing("stat", path)?,
+            };
+            if meta.uid() != own {
+                return Err(StoreError::new(
+                    format!("the store's '{}' belongs to user {}", path.display(), meta.uid()),
+                    "run as that user, or use a --root of your own",
+                ));
+            }
+            let is_open = !meta.is_symlink() && meta.mode() & OTHERS_WRITE != 0;
+            if is_open && !(path == self.root && is_empty_dir(path)) {
+                return Err(StoreError::new(
+                    format!(
+                        "others may write in the store's '{}' (mode {:04o})",
+                        path.display(),
+                        meta.mode() & 0o7777
+                    ),
+                    "use an empty directory, or make sure that all in it is yours and take their right away (chmod go-w)",
+                ));
+            }
+        }
+        Ok(true)
+    }
+
+    /// A directory that somebody made for a store, with whatever umask he had: nobody else is to read what comes into it, or to
+    /// bring anything. Whoever was faster is seen afterwards: by then nobody else can add anything.
     fn close_empty_root(&self) -> Result<()> {
         let Ok(meta) = fs::metadata(&self.root) else {
             return Ok(());
         };
         let is_own = meta.is_dir() && meta.uid() == rustix::process::geteuid().as_raw();
-        if !is_own || meta.mode() & 0o7777 == PRIVATE {
-            return Ok(());
-        }
-        let is_empty = fs::read_dir(&self.root).is_ok_and(|mut entries| entries.next().is_none());
-        if is_empty {
+        if is_own && meta.mode() & 0o7777 != PRIVATE && is_empty_dir(&self.root) {
             let private = fs::Permissions::from_mode(PRIVATE);
             fs::set_permissions(&self.root, private).doing("chmod", &self.root)?;
         }
         Ok(())
     }
+}
+
+/// Whether a directory can be read and has nothing in it.
+fn is_empty_dir(dir: &Path) -> bool {
+    fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_none())
 }
 
 /// The root that a command works on: the one given, else `UNIONMOUNT_ROOT`, else the user's own place.
@@ -220,5 +267,56 @@ mod tests {
             let mode = fs::metadata(place).unwrap().permissions().mode();
             assert_eq!(mode & 0o7777, PRIVATE, "{}", place.display());
         }
+    }
+
+    #[test]
+    fn what_others_may_write_is_refused_before_anything_is_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("store");
+        let paths = Paths::new(root.clone());
+        let mode = |path: &Path, mode| {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        };
+        let names = || fs::read_dir(&root).unwrap().count();
+        fs::create_dir(&root).unwrap();
+        // Empty, it is closed.
+        mode(&root, 0o1777);
+        paths.refuse_foreign().unwrap();
+        fs::write(root.join("theirs"), "").unwrap();
+        for open in [0o1777, 0o777, 0o770, 0o720] {
+            mode(&root, open);
+            let message = paths.create().unwrap_err().to_string();
+            assert!(message.contains("chmod go-w"), "{message}");
+            assert_eq!(names(), 1, "{open:o}");
+        }
+        mode(&root, 0o755);
+        fs::create_dir(paths.layers()).unwrap();
+        mode(&paths.layers(), 0o777);
+        let message = paths.create().unwrap_err().to_string();
+        assert!(message.contains("layers"), "{message}");
+        assert_eq!(names(), 2);
+        mode(&paths.layers(), 0o700);
+        paths.create().unwrap();
+        if rustix::process::geteuid().is_root() {
+            for theirs in [paths.images(), root.clone()] {
+                std::os::unix::fs::chown(&theirs, Some(1000), None).unwrap();
+                let message = paths.create().unwrap_err().to_string();
+                assert!(message.contains("belongs to user 1000"), "{message}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_empty_directory_of_somebody_else_stays_empty() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        std::os::unix::fs::chown(dir.path(), Some(1000), None).unwrap();
+        let message = super::super::Store::open(Some(dir.path()))
+            .unwrap_err()
+            .to_string();
+        assert!(message.contains("belongs to user 1000"), "{message}");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 }
