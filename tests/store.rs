@@ -18,6 +18,8 @@ mod concurrent;
 mod containers;
 #[path = "store/corpus.rs"]
 mod corpus;
+#[path = "store/disks.rs"]
+mod disks;
 #[path = "store/documents.rs"]
 mod documents;
 #[path = "store/env.rs"]

@@ -15,6 +15,15 @@ pub fn sync_disk_of(path: &Path) -> io::Result<()> {
     known(rustix::fs::syncfs(&fd))
 }
 
+/// Writes one file.
+///
+/// # Errors
+/// Those of open(2) and fsync(2).
+pub fn sync_file(path: &Path) -> io::Result<()> {
+    let fd = File::open(path)?;
+    known(rustix::fs::fsync(&fd))
+}
+
 /// Writes the names in a directory.
 ///
 /// # Errors

@@ -57,8 +57,11 @@ pub fn run(store: &StoreArgs, args: &InfoArgs) -> Result<(), Failure> {
 fn gather(store: &mut Store) -> Result<Value, Failure> {
     let fuse = privilege::fuse_is_available();
     let means = Means::probe();
-    let area = Area::new(store.paths())?;
-    let abilities = abilities(area.dir());
+    // On a full disk nothing can be tried, and the rest can be told.
+    let area = Area::new(store.paths());
+    let place = area.as_ref().map(Area::dir);
+    let abilities = place.ok().and_then(abilities);
+    let reflinks = place.is_ok_and(reflinks);
     let (driver, why) = match &fuse {
         Ok(()) if means.admin => ("fuse", "/dev/fuse can be opened and mounted".to_owned()),
         Ok(()) => ("fuse", "fusermount3 mounts for this user".to_owned()),
@@ -106,7 +109,7 @@ fn gather(store: &mut Store) -> Result<Value, Failure> {
             "WhiteoutDevices": abilities.as_ref().is_some_and(|a| a.whiteout_devices),
             "OverlayXattrs": abilities.as_ref().and_then(|a| a.overlay_xattrs),
             "OwnXattrs": abilities.as_ref().and_then(|a| a.own_xattrs),
-            "Reflinks": reflinks(area.dir()),
+            "Reflinks": reflinks,
         },
         "Kernel": {
             "Release": uname.release().to_string_lossy(),

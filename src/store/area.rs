@@ -12,8 +12,9 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
-use super::error::{Doing, Result};
+use super::error::{Doing, Result, StoreError};
 use super::ids::random_id;
+use super::lock::{self, Lock};
 use super::paths::{PRIVATE, Paths};
 use super::remove::remove_tree;
 use crate::undo::{self, Undo};
@@ -22,7 +23,7 @@ use crate::undo::{self, Undo};
 #[derive(Debug)]
 pub struct Area {
     dir: PathBuf,
-    _lock: File,
+    _lock: Option<File>,
     undo: Option<Undo>,
 }
 
@@ -47,15 +48,52 @@ impl Area {
             };
             let locked = lock.metadata().doing("fstat", &dir)?;
             if fs::metadata(&dir).is_ok_and(|there| same(&there, &locked)) {
-                let place = dir.clone();
-                let undo =
-                    Undo::new(move || remove_tree(&place).map_err(|error| error.to_string()));
-                return Ok(Self {
-                    dir,
-                    _lock: lock,
-                    undo: Some(undo),
-                });
+                return Ok(Self::taken(dir, Some(lock)));
             }
+        }
+    }
+
+    /// Makes one of something that is to go, which takes no room: it is locked, and gets a name in `tmp/`. `None` when it is not
+    /// there. Whoever holds a lock on it already, on whatever grounds, hands it over. To be called in a transaction.
+    ///
+    /// # Errors
+    /// Those of rename(2); somebody else has it locked.
+    pub fn of(paths: &Paths, place: &Path, lock: Option<Lock>) -> Result<Option<Self>> {
+        let lock = match lock {
+            Some(lock) => Some(lock.into_file()),
+            None => match fs::symlink_metadata(place) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+                Err(error) => return Err(error).doing("stat", place),
+                Ok(meta) if meta.is_dir() => {
+                    let lock = lock::exclude(place)?.ok_or_else(|| {
+                        StoreError::new(
+                            format!("'{}' is in use", place.display()),
+                            "end who uses it, and run 'unionmount system prune'",
+                        )
+                    })?;
+                    Some(lock.into_file())
+                }
+                // A collector that takes it for an area without an owner does no harm.
+                Ok(_) => None,
+            },
+        };
+        let dir = paths.tmp().join(random_id()?);
+        match fs::rename(place, &dir) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            renamed => {
+                renamed.doing("rename", place)?;
+                Ok(Some(Self::taken(dir, lock)))
+            }
+        }
+    }
+
+    fn taken(dir: PathBuf, lock: Option<File>) -> Self {
+        let place = dir.clone();
+        let undo = Undo::new(move || remove_tree(&place).map_err(|error| error.to_string()));
+        Self {
+            dir,
+            _lock: lock,
+            undo: Some(undo),
         }
     }
 
@@ -107,7 +145,7 @@ pub fn abandoned(paths: &Paths) -> Result<Vec<Area>> {
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => found.push(Area {
                 dir,
-                _lock: lock,
+                _lock: Some(lock),
                 undo: None,
             }),
             Err(Errno::WOULDBLOCK) => {}

@@ -18,13 +18,13 @@ use super::catalog::containers::{self, Driver};
 use super::catalog::images;
 use super::catalog::layers::{self, Blob, Layer};
 use super::catalog::volumes::{self, Volume};
-use super::error::{Doing, Result};
+use super::error::{Doing, Result, StoreError, is_of_system};
 use super::gc::take;
 use super::paths::PRIVATE;
 use super::size::measure;
 use super::{compare, time};
 use crate::archive::digest::HashingWriter;
-use crate::archive::durable::{sync_disk_of, sync_names_in};
+use crate::archive::durable::{sync_disk_of, sync_file, sync_names_in};
 use crate::archive::{Compression, Digest, Expect, Limits, Unpack, Unpacked, unpack};
 
 /// Something that is not as it should be.
@@ -179,13 +179,17 @@ impl Store {
         let blobs = layers::blobs_of(self.db(), &layer.diff_id)?;
         let mut sound = Vec::new();
         for blob in blobs {
-            match self.check_blob(layer, &blob, options.deep)? {
-                None => sound.push(blob),
-                Some(what) => report.add(format!("layer {name}: {what}"), false, RELOAD),
+            match self.check_blob(layer, &blob, options.deep) {
+                Ok(()) => sound.push(blob),
+                Err(wrong) => report.add(
+                    format!("layer {name}: {}", wrong.what()),
+                    false,
+                    wrong.cure(),
+                ),
             }
         }
-        if !tree.is_dir() {
-            let repaired = options.repair && self.unpack_again(layer, &sound)?;
+        if !is_dir(&tree).doing("stat", &tree)? {
+            let repaired = options.repair && self.mend(layer, &sound, report);
             report.add(
                 format!(
                     "layer {name}: its directory '{}' is missing",
@@ -198,15 +202,29 @@ impl Store {
         }
         if options.deep
             && let Some(blob) = sound.first()
-            && let Some(difference) = self.compare_with(layer, blob)?
         {
-            let repaired = options.repair && self.unpack_again(layer, &sound)?;
-            report.add(
-                format!("layer {name}: its directory is not what its archive holds: {difference}"),
-                repaired,
-                REPAIR,
-            );
-            return Ok(());
+            match self.compare_with(layer, blob) {
+                Ok(None) => {}
+                Ok(Some(difference)) => {
+                    let repaired = options.repair && self.mend(layer, &sound, report);
+                    report.add(
+                        format!(
+                            "layer {name}: its directory is not what its archive holds: {difference}"
+                        ),
+                        repaired,
+                        REPAIR,
+                    );
+                    return Ok(());
+                }
+                Err(error) => report.add(
+                    format!(
+                        "layer {name} was not compared with its archive: {}",
+                        error.what()
+                    ),
+                    false,
+                    error.cure(),
+                ),
+            }
         }
         let size = measure(&tree)?.size;
         if size != layer.size {
@@ -226,38 +244,51 @@ impl Store {
         Ok(())
     }
 
-    /// What is wrong with an archive, if anything.
-    fn check_blob(&self, layer: &Layer, blob: &Blob, deep: bool) -> Result<Option<String>> {
+    /// Looks at an archive.
+    ///
+    /// # Errors
+    /// What is wrong with it. That it cannot be read is a fault of the disk, not of what it holds.
+    fn check_blob(&self, layer: &Layer, blob: &Blob, deep: bool) -> Result<()> {
         let path = self.paths.layer(&layer.short).join(blob.file_name());
         let shown = super::ids::short(&blob.digest);
-        let Ok(meta) = fs::metadata(&path) else {
-            return Ok(Some(format!("its archive {shown} is missing")));
+        let wrong = |what: &str| {
+            Err(StoreError::new(
+                format!("its archive {shown} {what}"),
+                RELOAD,
+            ))
+        };
+        let meta = match fs::metadata(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return wrong("is missing"),
+            meta => meta.doing("stat", &path)?,
         };
         if meta.len() != blob.stored_size {
-            return Ok(Some(format!(
-                "its archive {shown} has {} bytes, not {}",
+            return wrong(&format!(
+                "has {} bytes, not {}",
                 meta.len(),
                 blob.stored_size
-            )));
+            ));
         }
         if !deep {
-            return Ok(None);
+            return Ok(());
         }
         let digest_of = |mut from: Box<dyn io::Read>| {
             let mut hash = HashingWriter::new(io::sink());
-            io::copy(&mut from, &mut hash).map(|_| hash.finish().1.to_string())
+            match io::copy(&mut from, &mut hash) {
+                Ok(_) => Ok(Some(hash.finish().1.to_string())),
+                Err(error) if is_of_system(&error) => Err(error).doing("read", &path),
+                Err(_) => Ok(None),
+            }
         };
-        let as_received = digest_of(self.open_blob(blob)?);
-        if as_received.as_ref().ok() != Some(&blob.digest) {
-            return Ok(Some(format!("its archive {shown} is damaged")));
+        if digest_of(self.open_blob(blob)?)?.as_ref() != Some(&blob.digest) {
+            return wrong("is damaged");
         }
         if blob.compression != Compression::None {
-            let plain = digest_of(Box::new(self.open_plain(blob)?));
-            if plain.as_ref().ok() != Some(&layer.diff_id) {
-                return Ok(Some(format!("its archive {shown} holds another layer")));
+            let plain = digest_of(Box::new(self.open_plain(blob)?))?;
+            if plain.as_ref() != Some(&layer.diff_id) {
+                return wrong("holds another layer");
             }
         }
-        Ok(None)
+        Ok(())
     }
 
     /// Unpacks a layer from one of its archives.
@@ -284,12 +315,24 @@ impl Store {
         };
         let file = File::open(&path).doing("open", &path)?;
         let unpacked = unpack(file, &tree, &options).map_err(|error| {
-            super::StoreError::new(format!("layer {}: {error}", layer.short), RELOAD)
+            StoreError::of_archive("it cannot be unpacked once more", &error, RELOAD)
         })?;
         Ok((tree, unpacked))
     }
 
+    /// Unpacks the archive beside the layer; the disk is not filled by that.
     fn compare_with(&self, layer: &Layer, blob: &Blob) -> Result<Option<String>> {
+        let needed = measure(&self.paths.layer_tree(&layer.short))?.disk;
+        let disk = rustix::fs::statvfs(self.paths.root()).doing("statvfs", self.paths.root())?;
+        let room = disk.f_bavail.saturating_mul(disk.f_frsize);
+        if room < needed {
+            return Err(StoreError::new(
+                format!(
+                    "that takes {needed} bytes on the disk of the store, which has {room} left"
+                ),
+                "make room and check again",
+            ));
+        }
         let area = Area::new(&self.paths)?;
         let (fresh, unpacked) = self.unpack_into(layer, blob, &area)?;
         // What the archive does not describe is as it was made.
@@ -298,6 +341,18 @@ impl Store {
             implied.insert(Vec::new());
         }
         compare::first_difference(&fresh, &self.paths.layer_tree(&layer.short), &implied)
+    }
+
+    /// Unpacks a layer again; says whether it is whole, and reports why not.
+    fn mend(&mut self, layer: &Layer, sound: &[Blob], report: &mut Report) -> bool {
+        self.unpack_again(layer, sound).unwrap_or_else(|error| {
+            report.add(
+                format!("layer {} cannot be repaired: {}", layer.short, error.what()),
+                false,
+                error.cure(),
+            );
+            false
+        })
     }
 
     /// Puts a fresh copy, which is on the disk, in the place of a layer's tree; says whether that was possible.
@@ -346,12 +401,18 @@ impl Store {
                 );
             }
             let file = self.paths.images().join(super::image::file_name(&image.id));
-            if fs::read(&file).ok().as_deref() != Some(&image.config) {
+            let found = match fs::read(&file) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+                found => Some(found.doing("read", &file)?),
+            };
+            if found.as_ref() != Some(&image.config) {
                 if options.repair {
                     let area = Area::new(&self.paths)?;
                     let built = area.join("config");
                     fs::write(&built, &image.config).doing("write", &built)?;
+                    sync_file(&built).doing("fsync", &built)?;
                     fs::rename(&built, &file).doing("rename", &built)?;
+                    sync_names_in(&self.paths.images()).doing("fsync", &file)?;
                 }
                 report.add(
                     format!(
@@ -370,12 +431,8 @@ impl Store {
         for container in containers::all(self.db())? {
             report.containers += 1;
             let dir = self.paths.container(&container.id);
-            let parts: &[&str] = match container.driver {
-                Driver::Fuse => &["upper", "work", "merged"],
-                Driver::Vfs => &["merged"],
-            };
-            let there = directories_in(&dir);
-            for part in parts {
+            let there = directories_in(&dir).doing("read", &dir)?;
+            for part in container.driver.parts() {
                 let path = dir.join(part);
                 if there.contains(OsStr::new(part)) {
                     continue;
@@ -388,6 +445,7 @@ impl Store {
                         .mode(PRIVATE)
                         .create(&path)
                         .doing("mkdir", &path)?;
+                    sync_names_in(&dir).doing("fsync", &dir)?;
                 }
                 report.add(
                     format!(
@@ -407,7 +465,7 @@ impl Store {
         for volume in volumes::all(self.db())? {
             report.volumes += 1;
             let data = self.paths.volume_data(&volume.name);
-            if data.is_dir() {
+            if is_dir(&data).doing("stat", &data)? {
                 continue;
             }
             if options.repair {
@@ -416,6 +474,9 @@ impl Store {
                     .mode(PRIVATE)
                     .create(&data)
                     .doing("mkdir", &data)?;
+                for dir in [data.parent().unwrap_or(&data), &self.paths.volumes()] {
+                    sync_names_in(dir).doing("fsync", dir)?;
+                }
             }
             report.add(
                 format!(
@@ -431,11 +492,34 @@ impl Store {
     }
 }
 
-/// The directories in a directory, by what it says itself: a mountpoint is not touched, whose daemon may be dead or suspended.
-fn directories_in(dir: &Path) -> HashSet<OsString> {
-    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    entries
-        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
-        .map(|entry| entry.file_name())
-        .collect()
+/// Whether a directory is there. What cannot be told is an error, not an answer.
+fn is_dir(path: &Path) -> io::Result<bool> {
+    match fs::metadata(path) {
+        Err(error) if is_missing(&error) => Ok(false),
+        meta => Ok(meta?.is_dir()),
+    }
+}
+
+/// The directories in a directory that may be missing, by what it says itself: a mountpoint is not touched, whose daemon may
+/// be dead or suspended.
+fn directories_in(dir: &Path) -> io::Result<HashSet<OsString>> {
+    let entries = match fs::read_dir(dir) {
+        Err(error) if is_missing(&error) => return Ok(HashSet::new()),
+        entries => entries?,
+    };
+    let mut directories = HashSet::new();
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            directories.insert(entry.file_name());
+        }
+    }
+    Ok(directories)
+}
+
+fn is_missing(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    )
 }

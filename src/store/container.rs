@@ -2,7 +2,8 @@
 //!
 //! A container is made in an area and renamed to its place before its row is committed, and its row goes before its
 //! directory. Making one costs the same whatever the image holds: some directories and a row. Killed between, a
-//! directory without a row is left, which the collector takes.
+//! directory without a row is left, which the collector takes. After a power failure a row still stands for a whole container:
+//! its directories and their names are on the disk before the transaction ends.
 
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
@@ -17,7 +18,6 @@ use super::catalog::{images, layers};
 use super::copy::{copy_root, copy_tree};
 use super::documents::config::ImageConfig;
 use super::error::{Doing, Result, StoreError};
-use super::gc::take;
 use super::ids::{name_for, random_id};
 use super::lock;
 use super::mount::{Status, record_form, source_of};
@@ -26,6 +26,7 @@ use super::size::measure;
 use super::time;
 use super::vfs;
 use super::volume::{self, check_name};
+use crate::archive::durable::{sync_disk_of, sync_names_in};
 use crate::fuse::mountinfo::Mount;
 use crate::union::{Config, NodeId, Union};
 
@@ -129,6 +130,7 @@ impl Store {
                     &work,
                     record_form(),
                 )?;
+                sync_disk_of(&built).doing("syncfs", &built)?;
             }
         }
         let mut container = Container {
@@ -163,6 +165,13 @@ impl Store {
             let stack: Vec<String> = stack.into_iter().map(|layer| layer.diff_id).collect();
             let place = paths.container(&id);
             fs::rename(&built, &place).doing("rename", &built)?;
+            for part in new.driver.parts() {
+                let part = place.join(part);
+                sync_names_in(&part).doing("fsync", &part)?;
+            }
+            for dir in [&place, &paths.containers()] {
+                sync_names_in(dir).doing("fsync", dir)?;
+            }
             for bind in &binds {
                 if let BindSource::Volume(name) = &bind.source {
                     volume::make(db, &paths, &area, name, false)?;
@@ -335,10 +344,9 @@ impl Store {
             }
             Ok(())
         })?;
-        let area = Area::new(&self.paths)?;
-        self.catalog.change(|_| take(&dir, &area, "container"))?;
-        drop(lock);
-        drop(area);
+        let paths = &self.paths;
+        let taken = self.catalog.change(|_| Area::of(paths, &dir, lock))?;
+        drop(taken);
         for bind in binds {
             if let BindSource::Volume(name) = bind.source
                 && volumes
@@ -365,6 +373,11 @@ impl Store {
     /// # Errors
     /// Those of the catalog.
     pub fn forget_mountpoint(&mut self, id: &str) -> Result<()> {
+        let found = containers::find(self.db(), id)?;
+        // What is so already needs no room on the disk.
+        if found.is_none_or(|found| found.mountpoint.is_none()) {
+            return Ok(());
+        }
         self.catalog
             .change(|db| containers::set_mountpoint(db, id, None))
     }

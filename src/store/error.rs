@@ -33,6 +33,19 @@ impl StoreError {
         )
     }
 
+    /// Work on an archive that failed: with what helps against the error of the disk where it was one, else with `cure`.
+    pub fn of_archive(what: &str, error: &crate::archive::Error, cure: &'static str) -> Self {
+        let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref());
+        let of_disk = cause.filter(|cause: &&io::Error| is_of_system(cause));
+        Self::new(format!("{what}: {error}"), of_disk.map_or(cure, cure_of))
+    }
+
+    /// What helps.
+    #[must_use]
+    pub fn cure(&self) -> &str {
+        &self.cure
+    }
+
     /// What is wrong, without the cure.
     #[must_use]
     pub fn what(&self) -> &str {
@@ -40,8 +53,15 @@ impl StoreError {
     }
 }
 
+/// Whether an error is a system call's, and so says nothing about the bytes that were to be read or written.
+#[must_use]
+pub fn is_of_system(error: &io::Error) -> bool {
+    error.raw_os_error().is_some()
+}
+
 /// What helps against an error of the disk.
-fn cure_of(error: &io::Error) -> &'static str {
+#[must_use]
+pub fn cure_of(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             "make room (unionmount system prune), or use another --root"

@@ -1,8 +1,9 @@
 //! Taking away what nobody refers to.
 //!
-//! Rows go first, in one transaction (see [`catalog`](super::catalog)). Then each directory whose row is gone is moved into
-//! an area, in a transaction that sees that no new row came meanwhile, and deleted there. Killed between any two steps,
-//! directories without rows stay: the next collection finds them, as it finds the areas of commands that died.
+//! Rows go first, in one transaction (see [`catalog`](super::catalog)). Then each directory whose row is gone becomes an area
+//! itself, in a transaction that sees that no new row came meanwhile, and is deleted there. Nothing is made for that: it works on
+//! a disk without room. Killed between any two steps, directories without rows stay: the next collection finds them, as it finds
+//! the areas of commands that died.
 
 use std::collections::HashSet;
 use std::fs;
@@ -51,21 +52,18 @@ impl Store {
 
     fn delete_layers(&mut self, gone: &[Layer]) -> Result<Collected> {
         let mut collected = Collected::default();
-        if gone.is_empty() {
-            return Ok(collected);
-        }
-        let area = Area::new(&self.paths)?;
         for layer in gone {
-            let place = self.paths.layer(&layer.short);
+            let paths = &self.paths;
+            let place = paths.layer(&layer.short);
             let taken = self.catalog.change(|db| {
                 let is_back = layers::shorts(db)?.contains(&layer.short);
                 if is_back {
                     return Ok(None);
                 }
-                take(&place, &area, &layer.short)
+                Area::of(paths, &place, None)
             })?;
             if let Some(taken) = taken {
-                collected.freed += measure(&taken)?.disk;
+                collected.freed += measure(taken.dir())?.disk;
                 collected.layers.push(layer.diff_id.clone());
             }
         }
@@ -78,10 +76,6 @@ impl Store {
     /// Those of the catalog and of the disk.
     pub(super) fn delete_image_files(&mut self, ids: &[String]) -> Result<Collected> {
         let mut collected = Collected::default();
-        if ids.is_empty() {
-            return Ok(collected);
-        }
-        let area = Area::new(&self.paths)?;
         for id in ids {
             let name = super::image::file_name(id);
             let place = self.paths.images().join(&name);
@@ -90,10 +84,10 @@ impl Store {
                 if !paths.is_orphan(db, &place)? {
                     return Ok(None);
                 }
-                take(&place, &area, &name)
+                Area::of(paths, &place, None)
             })?;
             if let Some(taken) = taken {
-                collected.freed += measure(&taken)?.disk;
+                collected.freed += measure(taken.dir())?.disk;
             }
         }
         Ok(collected)
@@ -110,12 +104,7 @@ impl Store {
             collected.leftovers += 1;
             collected.freed += measure(area.dir())?.disk;
         }
-        let orphans = self.orphans()?;
-        if orphans.is_empty() {
-            return Ok(collected);
-        }
-        let area = Area::new(&self.paths)?;
-        for (number, orphan) in orphans.iter().enumerate() {
+        for orphan in &self.orphans()? {
             if is_locked(orphan)? {
                 // Somebody still has it mounted or is about to.
                 continue;
@@ -125,11 +114,11 @@ impl Store {
                 if !paths.is_orphan(db, orphan)? || paths.is_lost_volume(db, orphan)? {
                     return Ok(None);
                 }
-                take(orphan, &area, &number.to_string())
+                Area::of(paths, orphan, None)
             })?;
             if let Some(taken) = taken {
                 collected.leftovers += 1;
-                collected.freed += measure(&taken)?.disk;
+                collected.freed += measure(taken.dir())?.disk;
             }
         }
         Ok(collected)

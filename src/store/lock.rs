@@ -14,7 +14,15 @@ use super::error::{Doing, Result};
 /// A lock on a directory, given back when dropped or when the last process that inherited it ends.
 #[derive(Debug)]
 pub struct Lock {
-    _dir: File,
+    dir: File,
+}
+
+impl Lock {
+    /// The descriptor that has the lock, for whoever keeps it from now on.
+    #[must_use]
+    pub fn into_file(self) -> File {
+        self.dir
+    }
 }
 
 /// The right to mount a container: the others wait until it is mounted. It is given back when dropped, also by a process that was
@@ -97,7 +105,7 @@ fn patiently(dir: &Path, operation: FlockOperation) -> Result<Option<Lock>> {
 fn lock(dir: &Path, operation: FlockOperation) -> Result<Option<Lock>> {
     let file = File::open(dir).doing("open", dir)?;
     match flock(&file, operation) {
-        Ok(()) => Ok(Some(Lock { _dir: file })),
+        Ok(()) => Ok(Some(Lock { dir: file })),
         Err(Errno::WOULDBLOCK) => Ok(None),
         Err(errno) => Err(errno).doing("flock", dir),
     }

@@ -16,6 +16,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::error::{Doing, Result, StoreError};
+use crate::archive::durable::sync_names_in;
 
 /// The environment variable that names the root.
 pub const ROOT_VARIABLE: &str = "UNIONMOUNT_ROOT";
@@ -126,12 +127,32 @@ impl Paths {
         let mut private = fs::DirBuilder::new();
         private.recursive(true).mode(PRIVATE);
         self.close_empty_root()?;
+        let missing: Vec<&Path> = self
+            .root
+            .ancestors()
+            .take_while(|dir| !dir.exists())
+            .collect();
         private.create(&self.root).doing("mkdir", &self.root)?;
         // Where others may write, they may have been faster.
         self.refuse_foreign()?;
+        let mut is_new = !missing.is_empty();
         for dir in self.parts() {
             if !dir.is_dir() {
                 private.create(&dir).doing("mkdir", &dir)?;
+                is_new = true;
+            }
+        }
+        // What is stored in it later is on the disk by its own, but not the names that lead to it.
+        if is_new {
+            sync_names_in(&self.root).doing("fsync", &self.root)?;
+        }
+        for dir in missing.into_iter().filter_map(Path::parent) {
+            match sync_names_in(dir) {
+                // It may be written, but not read: whoever made it so has the rest in his hands.
+                Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+                    log::debug!("fsync '{}': {error}", dir.display());
+                }
+                synced => synced.doing("fsync", dir)?,
             }
         }
         Ok(())
@@ -178,7 +199,11 @@ impl Paths {
             };
             if meta.uid() != own {
                 return Err(StoreError::new(
-                    format!("the store's '{}' belongs to user {}", path.display(), meta.uid()),
+                    format!(
+                        "the store's '{}' belongs to user {}",
+                        path.display(),
+                        meta.uid()
+                    ),
                     "run as that user, or use a --root of your own",
                 ));
             }

@@ -1,7 +1,8 @@
 //! Volumes: directories that containers share and that outlive them.
 //!
 //! A volume is made in an area and renamed to its place before its row is committed. It is filled from an image by renaming
-//! a complete copy over the empty directory. Killed between, there is an empty volume, or a directory without a row.
+//! a complete copy over the empty directory. Killed between, there is an empty volume, or a directory without a row. What is
+//! renamed, and its name, are on the disk before the row is: so it is after a power failure, too.
 
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
@@ -21,6 +22,7 @@ use super::lock;
 use super::paths::{PRIVATE, Paths};
 use super::size::measure;
 use super::time;
+use crate::archive::durable::{sync_disk_of, sync_names_in};
 use crate::union::{Config, Union};
 
 /// The mode of a new volume's content, as docker makes it.
@@ -147,14 +149,19 @@ impl Store {
     }
 
     fn delete_volume_dir(&mut self, name: &str) -> Result<()> {
-        let area = Area::new(&self.paths)?;
-        let place = self.paths.volumes().join(name);
-        self.catalog.change(|db| {
-            if volumes::find(db, name)?.is_none() {
-                take(&place, &area, "volume")?;
-            }
-            volumes::undoom(db, name)
-        })
+        let paths = &self.paths;
+        let place = paths.volumes().join(name);
+        let taken = self.catalog.change(|db| {
+            Ok(match volumes::find(db, name)? {
+                None => Area::of(paths, &place, None)?,
+                Some(_) => None,
+            })
+        })?;
+        // After a power failure its directory may be back under its name: until that cannot happen it is a doomed one, not
+        // what is left of a lost catalog.
+        sync_names_in(&paths.volumes()).doing("fsync", &place)?;
+        drop(taken);
+        self.catalog.change(|db| volumes::undoom(db, name))
     }
 
     /// Removes the volumes that no container uses; with `all` also those that have a name. Gives their names and the bytes
@@ -204,13 +211,16 @@ impl Store {
                 .doing("mkdir", dir)?;
         }
         copy_tree(&union, dir, &copy, &work, None)?;
+        sync_disk_of(&copy).doing("syncfs", &copy)?;
+        let place = self.paths.volumes().join(name);
         self.catalog.change(|db| {
             // Nobody begins to use it in the middle of a transaction of ours, and nobody who uses it loses its directory.
             let in_use = lock::exclude(&data)?.is_none();
             if in_use || volumes::find(db, name)?.is_none() || !is_empty(&data)? {
                 return Ok(());
             }
-            fs::rename(&copy, &data).doing("rename", &copy)
+            fs::rename(&copy, &data).doing("rename", &copy)?;
+            sync_names_in(&place).doing("fsync", &place)
         })
     }
 }
@@ -265,6 +275,9 @@ pub(super) fn make(
     take(&place, area, &format!("old-{name}"))?;
     volumes::undoom(db, name)?;
     fs::rename(&built, &place).doing("rename", &built)?;
+    for dir in [&data_of(&place), &place, &paths.volumes()] {
+        sync_names_in(dir).doing("fsync", dir)?;
+    }
     let volume = Volume {
         name: name.to_owned(),
         created: time::now(),

@@ -28,6 +28,15 @@ impl Driver {
         }
     }
 
+    /// The directories of such a container.
+    #[must_use]
+    pub fn parts(self) -> &'static [&'static str] {
+        match self {
+            Self::Fuse => &["upper", "work", "merged"],
+            Self::Vfs => &["merged"],
+        }
+    }
+
     fn from_name(name: &str) -> Self {
         if name == "vfs" { Self::Vfs } else { Self::Fuse }
     }

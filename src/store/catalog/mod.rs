@@ -13,11 +13,13 @@
 //! The catalog is made before anything gets a place beside it. So a store that has layers or containers and no catalog has
 //! lost it: it is refused, since in a new catalog all of them would be leftovers.
 //!
-//! Commits survive kill -9, and power failures where the disk keeps what it has synced (`synchronous=FULL`).
+//! Commits survive kill -9, and power failures where the disk keeps what it has synced (`synchronous=FULL`). On a full disk the
+//! catalog can be read, and what frees space can be written (`room.rs`).
 
 pub mod containers;
 pub mod images;
 pub mod layers;
+mod room;
 pub mod volumes;
 
 use std::os::unix::fs::OpenOptionsExt;
@@ -28,6 +30,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
 
 use super::error::{Doing, Result, StoreError};
 use super::paths::Paths;
+use crate::archive::durable::sync_names_in;
 
 /// How long a command waits for another one's transaction.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -128,7 +131,10 @@ CREATE INDEX binds_of_volume ON binds (volume);
 /// The catalog, opened.
 #[derive(Debug)]
 pub struct Catalog {
+    paths: Paths,
     connection: Connection,
+    /// Nobody else can use it meanwhile, since the index of its log is in this process's memory.
+    is_alone: bool,
 }
 
 impl Catalog {
@@ -137,27 +143,13 @@ impl Catalog {
     /// # Errors
     /// It cannot be opened or made, it is damaged, or a later version of this program made it.
     pub fn open(paths: &Paths) -> Result<Self> {
-        let file = paths.catalog();
-        // SQLite would make it with the umask's mode; the other files of the catalog take this one's.
-        std::fs::OpenOptions::new()
-            .read(true)
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            .open(&file)
-            .doing("open", &file)?;
-        let connection = Connection::open(&file)?;
-        connection.busy_timeout(PATIENCE)?;
-        connection.pragma_update(None, "journal_mode", "wal")?;
-        // The log is synced once for each change, which is then on the disk. That it were copied into the catalog whenever a
-        // command ends would take three syncs more, so that waits until there is something to copy; what it takes to read the log
-        // again is bounded by that.
-        connection.pragma_update(None, "synchronous", "full")?;
-        connection.pragma_update(None, "wal_autocheckpoint", LOG_PAGES)?;
-        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-        connection.pragma_update(None, "foreign_keys", true)?;
-        let mut catalog = Self { connection };
-        match catalog.version()? {
+        let is_alone = room::is_short(paths);
+        let mut catalog = Self {
+            paths: paths.clone(),
+            connection: connect(paths, is_alone)?,
+            is_alone,
+        };
+        match version(&catalog.connection)? {
             VERSION => {}
             0 => catalog.make_tables(paths)?,
             later => {
@@ -170,16 +162,22 @@ impl Catalog {
         Ok(catalog)
     }
 
-    fn version(&self) -> Result<i64> {
-        let get = |row: &rusqlite::Row<'_>| row.get(0);
-        Ok(self.connection.query_row("PRAGMA user_version", [], get)?)
+    /// Opens it once more when the disk became full since: then the index of the log must not be mapped any more.
+    fn keep_off_a_full_disk(&mut self) -> Result<()> {
+        if self.is_alone || !room::is_short(&self.paths) {
+            return Ok(());
+        }
+        // It waits for all who have it open, and that must not be this one.
+        self.connection = Connection::open_in_memory()?;
+        self.connection = connect(&self.paths, true)?;
+        self.is_alone = true;
+        Ok(())
     }
 
     fn make_tables(&mut self, paths: &Paths) -> Result<()> {
         self.change(|db| {
             // Another command may have made them meanwhile.
-            let version: i64 = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-            if version == 0 {
+            if version(db)? == 0 {
                 // An empty file is as good as none. Nobody else can add anything before this is committed.
                 if has_content(paths)? {
                     return Err(lost(paths));
@@ -187,7 +185,7 @@ impl Catalog {
                 db.execute_batch(TABLES)?;
                 db.pragma_update(None, "user_version", VERSION)?;
             }
-            Ok(())
+            sync_names_in(paths.root()).doing("fsync", paths.root())
         })
     }
 
@@ -202,6 +200,7 @@ impl Catalog {
     /// # Errors
     /// Those of `look`, and of the catalog.
     pub fn view<T>(&mut self, look: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+        self.keep_off_a_full_disk()?;
         let transaction = self
             .connection
             .transaction_with_behavior(TransactionBehavior::Deferred)?;
@@ -213,6 +212,7 @@ impl Catalog {
     /// # Errors
     /// Those of `change`, which undo it, and of the catalog.
     pub fn change<T>(&mut self, change: impl FnOnce(&Transaction<'_>) -> Result<T>) -> Result<T> {
+        self.keep_off_a_full_disk()?;
         let transaction = self
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -245,6 +245,42 @@ impl Catalog {
         }
         Ok(damages)
     }
+}
+
+/// Opens the file, for this process alone or for all. What is new is on the disk under its name.
+fn connect(paths: &Paths, is_alone: bool) -> Result<Connection> {
+    let file = paths.catalog();
+    // SQLite would make it with the umask's mode; the other files of the catalog take this one's.
+    let made = std::fs::OpenOptions::new()
+        .read(true)
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(&file)
+        .doing("open", &file)?;
+    room::keep_for_catalog(&made);
+    drop(made);
+    let connection = Connection::open(&file)?;
+    connection.busy_timeout(PATIENCE)?;
+    if is_alone {
+        connection.pragma_update(None, "locking_mode", "exclusive")?;
+    }
+    connection.pragma_update(None, "journal_mode", "wal")?;
+    // The log is synced once for each change, which is then on the disk. That it were copied into the catalog whenever a
+    // command ends would take three syncs more, so that waits until there is something to copy; what it takes to read the log
+    // again is bounded by that.
+    connection.pragma_update(None, "synchronous", "full")?;
+    connection.pragma_update(None, "wal_autocheckpoint", LOG_PAGES)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    // The log is made when the catalog is read first.
+    version(&connection)?;
+    room::keep_for_log(&file.with_extension("sqlite-wal"));
+    Ok(connection)
+}
+
+fn version(db: &Connection) -> Result<i64> {
+    Ok(db.query_row("PRAGMA user_version", [], |row| row.get(0))?)
 }
 
 /// Refuses a store whose catalog is gone while its layers or containers are there. Changes nothing.
