@@ -26,6 +26,8 @@ mod documents;
 mod env;
 #[path = "store/images.rs"]
 mod images;
+#[path = "store/in_use.rs"]
+mod in_use;
 #[path = "store/losses.rs"]
 mod losses;
 #[path = "store/make.rs"]

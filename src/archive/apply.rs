@@ -253,7 +253,7 @@ impl Applier {
             }
             other => other.during("mkdir", name)?,
         }
-        let fd = self.tree.existing(inside)?;
+        let fd = self.tree.existing_in(dir, inside, name)?;
         self.describe_dir(entry, inside, fd)
     }
 

@@ -228,6 +228,24 @@ impl Tree {
         self.remember(path, Arc::new(fd))
     }
 
+    /// The same where the directory that it is in is open: no path is gone down for it.
+    ///
+    /// # Errors
+    /// As [`Tree::existing`].
+    pub(super) fn existing_in(
+        &mut self,
+        parent: &OwnedFd,
+        path: &Inside,
+        name: &[u8],
+    ) -> Result<Arc<OwnedFd>> {
+        if let Some(fd) = self.find(path) {
+            return Ok(fd);
+        }
+        let fd = openat(parent, name, DIRECTORY, Mode::empty())
+            .map_err(|errno| on_the_way(path, errno))?;
+        self.remember(path, Arc::new(fd))
+    }
+
     fn make_parent(
         &self,
         above: &OwnedFd,

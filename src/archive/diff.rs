@@ -1,6 +1,6 @@
 //! The changes in an upper directory as a layer.
 //!
-//! Only the upper is read, so the cost is that of the changes. Of each directory the opaque mark comes first, whiteouts
+//! The upper may be in use: what goes while it is read is left out. Only the upper is read, so the cost is that of the changes. Of each directory the opaque mark comes first, whiteouts
 //! before the entries, all sorted; marks of every form are written as `.wh.` entries. A directory beside which its own
 //! whiteout lies is opaque (semantics of the union: a whiteout never hides anything of its own layer).
 //!
@@ -8,7 +8,7 @@
 //! has no way to refer to another place. A file of which the upper has the attributes only (metacopy) is written with its
 //! bytes. These two, alone, read the lower layers.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ use rustix::fs::{Mode, OFlags, flistxattr};
 use rustix::io::Errno;
 
 use super::entry::{Entry, What, Xattr};
-use super::error::{AtEntry as _, During as _, Error, Result};
+use super::error::{AtEntry as _, During as _, Error, Result, unless_gone};
 use super::export::{Exporter, FdContent, Links, NodeContent, at_path, open_union};
 use super::listing::Listing;
 use super::pack::{Archive, Pack, Packed, check_name, is_kept, packed, sorted};
@@ -67,13 +67,23 @@ pub fn diff(
             lowers,
             expanded: None,
         };
-        let stat = root.stat().during("stat", b".")?;
-        differ.directory(&root, b"./", &stat, false)?;
+        differ.tree(&root)?;
         differ.other_names()?;
         // The root is no change.
         archive.entries = archive.entries.saturating_sub(1);
         Ok(())
     })
+}
+
+/// A directory that is being walked.
+struct Level {
+    dir: LowerDir,
+    /// So many bytes of the path that is walked are its own.
+    end: usize,
+    marks: DirMarks,
+    whiteouts: BTreeSet<Name>,
+    /// What was not looked at yet.
+    names: std::collections::btree_set::IntoIter<Name>,
 }
 
 struct Differ<'a> {
@@ -120,14 +130,51 @@ impl Expanded {
 }
 
 impl Differ<'_> {
-    /// A directory and all below it; `path` ends with a slash. `hidden` says that its own whiteout lies beside it.
-    fn directory(&mut self, dir: &LowerDir, path: &[u8], stat: &Stat, hidden: bool) -> Result<()> {
+    /// The root and all below it, however deep that is.
+    fn tree(&mut self, root: &LowerDir) -> Result<()> {
+        let stat = root.stat().during("stat", b".")?;
+        let mut path = b"./".to_vec();
+        let mut levels = Vec::new();
+        levels.extend(self.directory(root, &path, &stat, false)?);
+        path.clear();
+        while let Some(level) = levels.last_mut() {
+            path.truncate(level.end);
+            let Some(name) = level.names.next() else {
+                levels.pop();
+                continue;
+            };
+            path.extend_from_slice(&name);
+            let hidden = level.whiteouts.contains(&name);
+            let read = self.entry(&level.dir, &name, &path, &level.marks);
+            // A mount of the upper may have removed it meanwhile.
+            let Some(is_dir) = unless_gone(&path, read)? else {
+                continue;
+            };
+            if let Some((child, stat)) = is_dir {
+                path.push(b'/');
+                let read = self.directory(&child, &path, &stat, hidden);
+                levels.extend(unless_gone(&path, read)?.flatten());
+            }
+        }
+        Ok(())
+    }
+
+    /// A directory with its marks; `path` ends with a slash. `hidden` says that its own whiteout lies beside it. Gives what
+    /// is to be written of what is in it. When it is gone it may be in the archive, with nothing in it.
+    fn directory(
+        &mut self,
+        dir: &LowerDir,
+        path: &[u8],
+        stat: &Stat,
+        hidden: bool,
+    ) -> Result<Option<Level>> {
         let xattrs = dir.xattrs().during("open", path)?;
         let names = xattrs.list().during("listxattr", path)?;
         let entry = self.described(path, What::Dir, stat, &xattrs, &names)?;
         self.write(&entry)?;
         if has_one(&names, &REDIRECT_XATTRS) {
-            return self.expand(path);
+            self.expand(path)?;
+            return Ok(None);
         }
         let listing = Listing::of(dir, &xattrs, &names, self.plain_names).at_entry(path)?;
         let below = if path == b"./" { b"" } else { path };
@@ -139,35 +186,40 @@ impl Differ<'_> {
                 self.mark(below, &[WH_PREFIX, name].concat())?;
             }
         }
-        for name in &listing.entries {
-            let path = [below, name].concat();
-            let hidden = listing.whiteouts.contains(name);
-            self.entry(dir, name, &path, &listing.marks, hidden)
-                .at_entry(&path)?;
-        }
-        Ok(())
+        Ok(Some(Level {
+            dir: dir.clone(),
+            end: below.len(),
+            marks: listing.marks,
+            whiteouts: listing.whiteouts,
+            names: listing.entries.into_iter(),
+        }))
     }
 
+    /// Anything but a directory, which is given back. When it is gone nothing was written.
     fn entry(
         &mut self,
         dir: &LowerDir,
         name: &Name,
         path: &[u8],
         marks: &DirMarks,
-        hidden: bool,
-    ) -> Result<()> {
-        let stat = match dir.stat_entry(name) {
-            // A mount of the upper has removed it meanwhile.
-            Err(Errno::NOENT) => return Ok(()),
-            other => other.during("stat", name)?,
-        };
-        if stat.kind() == Kind::Dir {
-            let child = dir.child(name);
-            let path = [path, b"/"].concat();
-            self.refuse_mark_names(&path, name)?;
-            return self.directory(&child, &path, &stat, hidden);
-        }
+    ) -> Result<Option<(LowerDir, Stat)>> {
+        let stat = dir.stat_entry(name).during("stat", name)?;
         self.refuse_mark_names(path, name)?;
+        if stat.kind() == Kind::Dir {
+            return Ok(Some((dir.child(name), stat)));
+        }
+        self.leaf(dir, name, path, marks, stat).at_entry(path)?;
+        Ok(None)
+    }
+
+    fn leaf(
+        &mut self,
+        dir: &LowerDir,
+        name: &Name,
+        path: &[u8],
+        marks: &DirMarks,
+        stat: Stat,
+    ) -> Result<()> {
         let xattrs = dir.xattrs_of(name).during("open", name)?;
         // What is read anyway is asked through its descriptor, which costs no way through /proc.
         let file = match stat.kind() {
@@ -190,17 +242,12 @@ impl Differ<'_> {
             Kind::Block => What::Block(stat.rdev),
         };
         let mut entry = self.described(path, what, &stat, &xattrs, &names)?;
-        if stat.nlink > 1 {
-            match self.links.entry((stat.dev, stat.ino)) {
-                std::collections::hash_map::Entry::Occupied(first) => {
-                    entry.what = What::HardLink(first.get().clone());
-                    entry.xattrs = Vec::new();
-                    return self.write(&entry);
-                }
-                std::collections::hash_map::Entry::Vacant(place) => {
-                    place.insert(path.to_vec());
-                }
-            }
+        if stat.nlink > 1
+            && let Some(first) = self.links.get(&(stat.dev, stat.ino))
+        {
+            entry.what = What::HardLink(first.clone());
+            entry.xattrs = Vec::new();
+            return self.write(&entry);
         }
         match (&entry.what, file) {
             (&What::File(size), Some(_)) if is_metacopy(&stat, marks, &names) => {
@@ -210,18 +257,23 @@ impl Differ<'_> {
                     ));
                 }
                 let expanded = Expanded::of(&mut self.expanded, self.upper, self.lowers)?;
-                self.archive.entries += 1;
                 let (union, tar) = (&expanded.union, &mut self.archive.tar);
                 at_path(union, path, |node| {
                     tar.file(&entry, size, &mut NodeContent { union, node })
-                })
+                })?;
+                self.archive.entries += 1;
             }
             (&What::File(size), Some(file)) => {
+                self.archive.tar.file(&entry, size, &mut FdContent(&file))?;
                 self.archive.entries += 1;
-                self.archive.tar.file(&entry, size, &mut FdContent(&file))
             }
-            _ => self.write(&entry),
+            _ => self.write(&entry)?,
         }
+        // Other names lead to what is in the archive.
+        if stat.nlink > 1 {
+            self.links.insert((stat.dev, stat.ino), path.to_vec());
+        }
+        Ok(())
     }
 
     fn refuse_mark_names(&self, path: &[u8], name: &[u8]) -> Result<()> {

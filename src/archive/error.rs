@@ -2,6 +2,8 @@
 
 use std::io;
 
+use rustix::io::Errno;
+
 /// The result of working on an archive.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -90,6 +92,20 @@ impl Error {
         self.kind
     }
 
+    /// Whether what was to be read is not there any more, or something of another kind is: somebody works in the tree.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        let errno = self.cause.as_ref().and_then(Errno::from_io_error);
+        errno.is_some_and(is_gone)
+    }
+
+    /// Whether nobody reads any more what was to be written.
+    #[must_use]
+    pub fn is_broken_pipe(&self) -> bool {
+        let cause = self.cause.as_ref();
+        cause.is_some_and(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
+    }
+
     /// The name of the entry that it is about, as it stands in the archive.
     #[must_use]
     pub fn entry(&self) -> Option<&[u8]> {
@@ -115,6 +131,32 @@ impl std::error::Error for Error {
         self.cause.as_ref().map(|cause| cause as _)
     }
 }
+
+/// Whether a system call failed since what it was about is not there any more, or is of another kind by now.
+#[must_use]
+pub fn is_gone(errno: Errno) -> bool {
+    GONE.contains(&errno)
+}
+
+const GONE: [Errno; 5] = [
+    Errno::NOENT,
+    Errno::STALE,
+    Errno::NOTDIR,
+    Errno::ISDIR,
+    Errno::LOOP,
+];
+
+/// `None`, and a word in the log, for what was removed while it was read.
+pub(super) fn unless_gone<T>(path: &[u8], read: Result<T>) -> Result<Option<T>> {
+    match read {
+        Err(error) if error.is_gone() => {
+            log::warn!("{error}; it was removed while it was read, and is left out");
+            Ok(None)
+        }
+        read => read.at_entry(path).map(Some),
+    }
+}
+
 /// Adds to a failed system call what was attempted.
 pub(super) trait During<T> {
     /// `call` was attempted on `name`.

@@ -1,4 +1,5 @@
-//! A merged tree as one flat archive, read through the union itself: nothing is mounted, and an upper is only read.
+//! A merged tree as one flat archive, read through the union itself: nothing is mounted, and an upper is only read. It may
+//! be in use: what goes while it is read is left out.
 
 use std::collections::HashMap;
 use std::io::{self, Write};
@@ -8,7 +9,7 @@ use rustix::fs::SeekFrom;
 use rustix::io::Errno;
 
 use super::entry::{Entry, What, Xattr};
-use super::error::{AtEntry as _, Error, Result};
+use super::error::{AtEntry as _, Error, Result, unless_gone};
 use super::pack::{Archive, Pack, Packed, check_name, is_kept, packed, sorted};
 use super::write::Content;
 use crate::layer::dir::Name;
@@ -119,84 +120,144 @@ impl<'a> Exporter<'a> {
         }
         let attr = self.union.getattr(NodeId::ROOT).map_err(failed)?;
         let mut above = vec![Above {
-            node: NodeId::ROOT,
-            path: b"./".to_vec(),
+            level: Level::new(NodeId::ROOT, 0, self.names(NodeId::ROOT, b"")?),
             attr,
             written: true,
         }];
-        self.other_names_in(&mut above, b"", written)
+        let done = self.other_names_in(&mut above, written);
+        for dir in above.iter().filter(|dir| dir.level.node != NodeId::ROOT) {
+            self.union.forget(dir.level.node, 1);
+        }
+        done
     }
 
-    fn other_names_in(
-        &mut self,
-        above: &mut Vec<Above>,
-        path: &[u8],
-        written: &[Vec<u8>],
-    ) -> Result<()> {
-        let Some(dir) = above.last().map(|above| above.node) else {
-            return Ok(());
-        };
-        for name in self.names(dir, path)? {
-            let path = [path, &name].concat();
-            let Some(entry) = self.look_up(dir, &name, &path)? else {
+    fn other_names_in(&mut self, above: &mut Vec<Above>, written: &[Vec<u8>]) -> Result<()> {
+        let mut path = Vec::new();
+        while let Some(dir) = above.last_mut() {
+            path.truncate(dir.level.end);
+            let (parent, Some(name)) = (dir.level.node, dir.level.names.next()) else {
+                let node = dir.level.node;
+                above.pop();
+                if node != NodeId::ROOT {
+                    self.union.forget(node, 1);
+                }
+                continue;
+            };
+            path.extend_from_slice(&name);
+            let Some(entry) = self.look_up(parent, &name, &path)? else {
                 continue;
             };
             let (node, attr) = (entry.node, entry.attr);
-            let done = if attr.kind() == Kind::Dir {
-                let path = [&path[..], b"/"].concat();
-                if written.contains(&path) {
-                    Ok(())
-                } else {
+            if attr.kind() == Kind::Dir {
+                path.push(b'/');
+                if !written.contains(&path)
+                    && let Some(names) = unless_gone(&path, self.names(node, &path))?
+                {
                     above.push(Above {
-                        node,
-                        path: path.clone(),
+                        level: Level::new(node, path.len(), names),
                         attr,
                         written: false,
                     });
-                    let done = self.other_names_in(above, &path, written);
-                    above.pop();
-                    done
+                    continue;
                 }
             } else if attr.nlink > 1 && self.links.contains_key(&attr.ino) {
-                self.way_to(above)
-                    .and_then(|()| self.entry(node, &path, &attr).at_entry(&path))
-            } else {
-                Ok(())
-            };
+                let done = self
+                    .way_to(above, &path)
+                    .and_then(|()| self.entry(node, &path, &attr).at_entry(&path));
+                self.union.forget(node, 1);
+                unless_gone(&path, done)?;
+                continue;
+            }
             self.union.forget(node, 1);
-            done?;
         }
         Ok(())
     }
 
-    /// Writes the directories that lead to an entry.
-    fn way_to(&mut self, above: &mut [Above]) -> Result<()> {
+    /// Writes the directories that lead to an entry at `path`.
+    fn way_to(&mut self, above: &mut [Above], path: &[u8]) -> Result<()> {
         for dir in above.iter_mut().filter(|dir| !dir.written) {
-            let entry = self.described(dir.node, &dir.path, What::Dir, &dir.attr)?;
+            let path = &path[..dir.level.end];
+            let entry = self.described(dir.level.node, path, What::Dir, &dir.attr)?;
             self.write(&entry)?;
             dir.written = true;
         }
         Ok(())
     }
 
-    /// Everything in a directory; `path` is empty or ends with a slash.
+    /// Everything in a directory; `path` is empty or ends with a slash. However deep it is: what is kept for a level on the way is
+    /// the names that are left in it.
     fn below(&mut self, dir: NodeId, path: &[u8]) -> Result<()> {
-        for name in self.names(dir, path)? {
-            let path = [path, &name].concat();
-            let Some(entry) = self.look_up(dir, &name, &path)? else {
+        let mut levels = vec![Level::new(dir, path.len(), self.names(dir, path)?)];
+        let done = self.walk(&mut levels, path.to_vec());
+        for level in levels.iter().filter(|level| level.node != dir) {
+            self.union.forget(level.node, 1);
+        }
+        done
+    }
+
+    fn walk(&mut self, levels: &mut Vec<Level>, mut path: Vec<u8>) -> Result<()> {
+        while let Some(level) = levels.last_mut() {
+            path.truncate(level.end);
+            let (dir, Some(name)) = (level.node, level.names.next()) else {
+                let left = levels.pop();
+                if let Some(left) = left.filter(|_| !levels.is_empty()) {
+                    self.union.forget(left.node, 1);
+                }
                 continue;
             };
-            let done = check_name(&path, &name)
-                .and_then(|()| self.entry(entry.node, &path, &entry.attr).at_entry(&path));
-            self.union.forget(entry.node, 1);
-            done?;
+            path.extend_from_slice(&name);
+            check_name(&path, &name)?;
+            let Some((node, kind)) = self.patiently(dir, &name, &path)? else {
+                continue;
+            };
+            if kind != Kind::Dir {
+                self.union.forget(node, 1);
+                continue;
+            }
+            path.push(b'/');
+            match unless_gone(&path, self.names(node, &path)) {
+                Ok(Some(names)) => levels.push(Level::new(node, path.len(), names)),
+                other => {
+                    self.union.forget(node, 1);
+                    other?;
+                }
+            }
         }
         Ok(())
     }
 
+    /// Writes what has a name, and gives its node, which is counted. A file that another one took the place of meanwhile is looked
+    /// up again: a name that is there all the time is in the archive. `None` when it is gone.
+    fn patiently(
+        &mut self,
+        dir: NodeId,
+        name: &[u8],
+        path: &[u8],
+    ) -> Result<Option<(NodeId, Kind)>> {
+        /// So often in a row its like is put in its place before it is read.
+        const ATTEMPTS: u32 = 8;
+        for attempt in 1..=ATTEMPTS {
+            let Some(entry) = self.look_up(dir, name, path)? else {
+                return Ok(None);
+            };
+            let done = self.entry(entry.node, path, &entry.attr).at_entry(path);
+            match done {
+                Ok(()) => return Ok(Some((entry.node, entry.attr.kind()))),
+                Err(error) => {
+                    self.union.forget(entry.node, 1);
+                    if !error.is_gone() || attempt == ATTEMPTS {
+                        return unless_gone(path, Err(error));
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+
     /// What has a name; `None` when it was removed meanwhile, by a mount of the same upper.
     fn look_up(&self, dir: NodeId, name: &[u8], path: &[u8]) -> Result<Option<union::Entry>> {
-        self.union.lookup(dir, name).map_err(failed).at_entry(path)
+        let found = self.union.lookup(dir, name).map_err(failed).at_entry(path);
+        unless_gone(path, found).map(Option::flatten)
     }
 
     /// The names in a directory, sorted.
@@ -215,13 +276,13 @@ impl<'a> Exporter<'a> {
         Ok(names)
     }
 
+    /// Writes one entry, of a directory nothing but itself. When it is gone nothing was written.
     fn entry(&mut self, node: NodeId, path: &[u8], attr: &Attr) -> Result<()> {
         let what = match attr.kind() {
             Kind::Dir => {
                 let path = [path, b"/"].concat();
                 let entry = self.described(node, &path, What::Dir, attr)?;
-                self.write(&entry)?;
-                return self.below(node, &path);
+                return self.write(&entry);
             }
             Kind::File => What::File(attr.size),
             Kind::Symlink => What::Symlink(self.union.readlink(node).map_err(failed)?),
@@ -230,14 +291,29 @@ impl<'a> Exporter<'a> {
             Kind::Char => What::Char(attr.rdev),
             Kind::Block => What::Block(attr.rdev),
         };
-        if attr.nlink > 1 {
-            if let Some(linked) = self.links.get_mut(&attr.ino) {
-                linked.written += 1;
-                let first = What::HardLink(linked.first.clone());
-                let mut entry = self.described(node, path, first, attr)?;
-                entry.xattrs = Vec::new();
-                return self.write(&entry);
+        if attr.nlink > 1
+            && let Some(linked) = self.links.get_mut(&attr.ino)
+        {
+            linked.written += 1;
+            let first = What::HardLink(linked.first.clone());
+            let mut entry = self.described(node, path, first, attr)?;
+            entry.xattrs = Vec::new();
+            return self.write(&entry);
+        }
+        let entry = self.described(node, path, what, attr)?;
+        match entry.what {
+            What::File(size) if size > 0 => {
+                let mut content = NodeContent {
+                    union: self.union,
+                    node,
+                };
+                self.archive.tar.file(&entry, size, &mut content)?;
+                self.archive.entries += 1;
             }
+            _ => self.write(&entry)?,
+        }
+        // Other names lead to what is in the archive.
+        if attr.nlink > 1 {
             let linked = Linked {
                 first: path.to_vec(),
                 written: 1,
@@ -245,18 +321,7 @@ impl<'a> Exporter<'a> {
             };
             self.links.insert(attr.ino, linked);
         }
-        let entry = self.described(node, path, what, attr)?;
-        match entry.what {
-            What::File(size) if size > 0 => {
-                self.archive.entries += 1;
-                let mut content = NodeContent {
-                    union: self.union,
-                    node,
-                };
-                self.archive.tar.file(&entry, size, &mut content)
-            }
-            _ => self.write(&entry),
-        }
+        Ok(())
     }
 
     fn described(&self, node: NodeId, path: &[u8], what: What, attr: &Attr) -> Result<Entry> {
@@ -279,7 +344,10 @@ impl<'a> Exporter<'a> {
             .filter(|name| !name.is_empty())
         {
             if is_kept(name) {
-                xattrs.push((name.to_vec(), self.union.getxattr(node, name)?));
+                match self.union.getxattr(node, name) {
+                    Err(error) if error.errno() == Errno::NODATA => {}
+                    value => xattrs.push((name.to_vec(), value?)),
+                }
             }
         }
         Ok(sorted(xattrs))
@@ -291,10 +359,28 @@ impl<'a> Exporter<'a> {
     }
 }
 
+/// A directory that is being walked.
+struct Level {
+    node: NodeId,
+    /// So many bytes of the path that is walked are its own.
+    end: usize,
+    /// What was not looked at yet.
+    names: std::vec::IntoIter<Name>,
+}
+
+impl Level {
+    fn new(node: NodeId, end: usize, names: Vec<Name>) -> Self {
+        Self {
+            node,
+            end,
+            names: names.into_iter(),
+        }
+    }
+}
+
 /// A directory on the way to an entry.
 struct Above {
-    node: NodeId,
-    path: Vec<u8>,
+    level: Level,
     attr: Attr,
     written: bool,
 }

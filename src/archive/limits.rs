@@ -1,8 +1,6 @@
 //! How much an archive may ask for. An archive comes from somebody else: none of its numbers is believed before it
 //! was compared with one of these.
 
-use super::error::{Error, Result};
-
 /// Bounds of what is accepted. Each can be raised on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -21,13 +19,7 @@ pub struct Limits {
     /// Names that begin with a slash are taken from the layer's root, as other programs do, instead of being refused
     /// (`--absolute-names`). Those of directories always are.
     pub absolute: bool,
-    /// Components of a path. No bound for a layer as such; carried out on a tree, it may have [`TREE_DEPTH`].
-    pub depth: usize,
 }
-
-/// How deep a layer may go that is carried out on a tree: a directory of each level is open meanwhile, and an ordinary
-/// process may have 1024 open files.
-pub const TREE_DEPTH: usize = 512;
 
 impl Limits {
     /// For an archive whose digest is known to be that of one that was accepted, whatever the limits were then.
@@ -43,25 +35,6 @@ impl Limits {
             json: LARGE,
             extents: LARGE,
             absolute: true,
-            depth: usize::MAX,
-        }
-    }
-
-    /// Refuses a path that is too deep.
-    ///
-    /// # Errors
-    /// It has too many components.
-    pub(super) fn check_depth(&self, path: &[u8]) -> Result<()> {
-        let depth = path
-            .split(|byte| *byte == b'/')
-            .filter(|name| !matches!(*name, b"" | b"."))
-            .count();
-        match depth > self.depth {
-            true => Err(Error::refused(format!(
-                "it is {depth} levels deep, and a layer that is carried out on a tree may have {}; unpack it into a new directory",
-                self.depth
-            ))),
-            false => Ok(()),
         }
     }
 }
@@ -78,7 +51,6 @@ impl Default for Limits {
             // 16 MiB of memory; a file of 4 GiB of which every other block is a hole.
             extents: 1 << 20,
             absolute: false,
-            depth: usize::MAX,
         }
     }
 }

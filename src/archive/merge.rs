@@ -8,7 +8,7 @@
 //! # Crash
 //! Killed meanwhile, a part of the layer is on the tree, and the rest where it was unpacked.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -27,6 +27,7 @@ use crate::layer::dir::Name;
 use crate::layer::record::{RECORD_XATTRS, Record, Records};
 use crate::layer::stat::{Kind, Stat};
 use crate::layer::upper::{SetTime, UpperObject, timestamps};
+use crate::layer::way::Way;
 use crate::layer::xattr::XattrPath;
 use crate::layer::xattr_name::{is_internal, seen};
 
@@ -50,7 +51,7 @@ impl Merger<'_> {
     pub(super) fn merge(&self, layer: &LowerDir, tree: &OwnedFd, has_root: bool) -> Result<()> {
         let before = Stat::of_fd(tree).during("stat", b".")?;
         let looks = on_disk(layer)?;
-        self.directory(layer, tree, b"", false)?;
+        self.contents(layer, &looks, tree)?;
         if has_root {
             return self.describe_root(layer, &looks, tree);
         }
@@ -87,20 +88,60 @@ impl Merger<'_> {
         Ok(())
     }
 
-    fn directory(&self, from: &LowerDir, to: &OwnedFd, path: &[u8], hides: bool) -> Result<()> {
-        let listing = Listing::read(from, false).at_entry(path)?;
+    /// What is in the layer's root, and below, however deep.
+    fn contents(&self, layer: &LowerDir, looks: &Stat, tree: &OwnedFd) -> Result<()> {
+        let root = tree.try_clone().during("dup", b".")?;
+        let mut path = Vec::new();
+        let first = self.level(layer.clone(), *looks, &root, &path, false)?;
+        let mut way = Way::begin(root, first);
+        while let Some((to, level)) = way.last() {
+            path.truncate(level.end);
+            if let Some(name) = level.names.next() {
+                if !path.is_empty() {
+                    path.push(b'/');
+                }
+                path.extend_from_slice(&name);
+                let hides = level.whiteouts.contains(&name);
+                let below = self.entry(&level.from, &to, &name, &path, hides);
+                if let Some((inner, level)) = below.at_entry(&path)? {
+                    way.push(inner, level).during("stat", &path)?;
+                }
+                continue;
+            }
+            let Some((to, level)) = way.pop().during("open", b"..").at_entry(&path)? else {
+                break;
+            };
+            if way.last().is_some() {
+                level.finish(&to).at_entry(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins with a directory: what it hides goes.
+    fn level(
+        &self,
+        from: LowerDir,
+        looks: Stat,
+        to: &OwnedFd,
+        path: &[u8],
+        hides: bool,
+    ) -> Result<Level> {
+        let listing = Listing::read(&from, false).at_entry(path)?;
         if listing.opaque || hides {
             self.empty(to, path).at_entry(path)?;
         }
         for name in listing.whiteouts.difference(&listing.entries) {
             remove(to, name).at_entry(&join(path, name))?;
         }
-        for name in &listing.entries {
-            let hides = listing.whiteouts.contains(name);
-            let path = join(path, name);
-            self.entry(from, to, name, &path, hides).at_entry(&path)?;
-        }
-        Ok(())
+        Ok(Level {
+            from,
+            looks,
+            kept: None,
+            end: path.len(),
+            whiteouts: listing.whiteouts,
+            names: listing.entries.into_iter(),
+        })
     }
 
     fn empty(&self, to: &OwnedFd, path: &[u8]) -> Result<()> {
@@ -121,6 +162,7 @@ impl Merger<'_> {
         Ok(())
     }
 
+    /// Moves one entry; gives a directory to go on in.
     fn entry(
         &self,
         from: &LowerDir,
@@ -128,7 +170,7 @@ impl Merger<'_> {
         name: &Name,
         path: &[u8],
         hides: bool,
-    ) -> Result<()> {
+    ) -> Result<Option<(OwnedFd, Level)>> {
         let there = match Stat::of_entry(to, &name[..]) {
             Ok(stat) => Some(stat),
             Err(Errno::NOENT) => None,
@@ -141,7 +183,8 @@ impl Merger<'_> {
             }
             bare_xattrs(from, name)?;
             let dir = from.fd().during("open", b".")?;
-            return renameat(&*dir, &name[..], to, &name[..]).during("rename", name);
+            renameat(&*dir, &name[..], to, &name[..]).during("rename", name)?;
+            return Ok(None);
         }
         if !was_dir {
             if there.is_some() {
@@ -153,15 +196,35 @@ impl Merger<'_> {
         let child = from.child(name);
         // Its time changes when entries are moved out of it.
         let looks = on_disk(&child)?;
-        self.directory(&child, &inner, path, hides)?;
-        match there {
-            // The archive said nothing about it, so it stays as it is.
-            Some(stat) if was_dir && self.implied.contains(path) => keep_mtime(&inner, &stat),
-            _ => {
-                describe(&child, &looks, &inner)?;
-                forget_record(&child, &inner)
-            }
+        let level = self.level(child, looks, &inner, path, hides)?;
+        // What the archive says nothing about stays as it is.
+        let kept = there.filter(|_| was_dir && self.implied.contains(path));
+        Ok(Some((inner, Level { kept, ..level })))
+    }
+}
+
+/// A directory of the layer whose entries are being moved.
+struct Level {
+    from: LowerDir,
+    /// What it looked like before.
+    looks: Stat,
+    /// What the tree's directory keeps.
+    kept: Option<Stat>,
+    /// So many bytes of the path are its own.
+    end: usize,
+    whiteouts: BTreeSet<Name>,
+    /// What was not moved yet.
+    names: std::collections::btree_set::IntoIter<Name>,
+}
+
+impl Level {
+    /// Gives the tree's directory its looks, when nothing is moved into it any more.
+    fn finish(&self, to: &OwnedFd) -> Result<()> {
+        if let Some(stat) = &self.kept {
+            return keep_mtime(to, stat);
         }
+        describe(&self.from, &self.looks, to)?;
+        forget_record(&self.from, to)
     }
 }
 

@@ -22,7 +22,6 @@ use std::path::Path;
 use super::durable::{sync_disk_of, sync_names_in};
 use super::error::{Error, Result};
 use super::layer::{Unpack, Unpacked, unpack};
-use super::limits::{Limits, TREE_DEPTH};
 use super::staged::{Staged, sweep};
 use super::{beneath, empty, merge, mounts};
 use crate::layer::{FdCache, LowerDir};
@@ -172,10 +171,6 @@ fn staged_onto_tree(blob: impl Read + Send, dir: &Path, options: &Unpack<'_>) ->
         .map_err(|err| Error::io(format!("chmod '{}'", staged.path().display()), err))?;
     let options = Unpack {
         whiteouts: super::Whiteouts::Wh,
-        limits: Limits {
-            depth: options.limits.depth.min(TREE_DEPTH),
-            ..options.limits
-        },
         ..*options
     };
     let unpacked = unpack(blob, staged.path(), &options)?;

@@ -6,10 +6,11 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
+use rustix::io::Errno;
 use tar::{EntryType, Header};
 
 use super::entry::{Entry, Extent, What};
-use super::error::{AtEntry as _, Error, Result};
+use super::error::{AtEntry as _, Error, Result, is_gone};
 use super::read::{BLOCK, FILETYPE, XATTR_PREFIX, padding};
 use crate::layer::stat::Time;
 
@@ -66,10 +67,11 @@ impl<W: Write> TarWriter<W> {
             .at_entry(&entry.path)
     }
 
-    /// Writes a file with its data.
+    /// Writes a file with its data. One that becomes shorter or goes while it is read ends in zeros, one that becomes longer is
+    /// cut, as GNU tar does: an archive is whole whatever happens to the file.
     ///
     /// # Errors
-    /// What reading and writing give.
+    /// What reading and writing give; when the file is gone before anything of it was read, nothing was written.
     pub fn file(&mut self, entry: &Entry, size: u64, content: &mut dyn Content) -> Result<()> {
         self.whole_file(entry, size, content).at_entry(&entry.path)
     }
@@ -85,11 +87,16 @@ impl<W: Write> TarWriter<W> {
     }
 
     fn whole_file(&mut self, entry: &Entry, size: u64, content: &mut dyn Content) -> Result<()> {
-        let extents = match size {
-            0..HOLE => None,
-            _ => self.find_data(size, content)?,
-        };
-        let Some(extents) = extents else {
+        if let Ok(len) = usize::try_from(size)
+            && size < HOLE
+        {
+            let read = content.read_at(0, &mut self.buffer[..len]);
+            self.fill_up(read.map_err(reading)?, len);
+            self.headers(entry, &entry.path, size, BTreeMap::new())?;
+            self.out.write_all(&self.buffer[..len]).map_err(writing)?;
+            return self.pad(size);
+        }
+        let Some(extents) = self.find_data(size, content)? else {
             self.headers(entry, &entry.path, size, BTreeMap::new())?;
             self.copy(
                 Extent {
@@ -161,23 +168,30 @@ impl<W: Write> TarWriter<W> {
         Ok(found.finish(size))
     }
 
-    /// Copies a piece of a file. A file that became shorter meanwhile ends in zeros.
+    /// Copies a piece of a file, of which the header is written.
     fn copy(&mut self, extent: Extent, content: &mut dyn Content) -> Result<()> {
         let (mut offset, end) = (extent.offset, extent.offset + extent.len);
         while offset < end {
             let want = usize::try_from(end - offset).unwrap_or(BUFFER).min(BUFFER);
-            let len = content
-                .read_at(offset, &mut self.buffer[..want])
-                .map_err(reading)?;
-            if len == 0 {
-                log::warn!("a file became shorter while it was read; it is filled up with zeros");
-                self.buffer[..want].fill(0);
+            let len = match content.read_at(offset, &mut self.buffer[..want]) {
+                Err(error) if Errno::from_io_error(&error).is_some_and(is_gone) => 0,
+                read => read.map_err(reading)?,
+            };
+            if len < want {
+                self.fill_up(len, want);
             }
-            let len = if len == 0 { want } else { len };
-            self.out.write_all(&self.buffer[..len]).map_err(writing)?;
-            offset += len as u64;
+            self.out.write_all(&self.buffer[..want]).map_err(writing)?;
+            offset += want as u64;
         }
         Ok(())
+    }
+
+    /// Of a piece only a part was there.
+    fn fill_up(&mut self, read: usize, wanted: usize) {
+        if read < wanted {
+            log::warn!("a file became shorter while it was read; it is filled up with zeros");
+            self.buffer[read..wanted].fill(0);
+        }
     }
 
     fn pad(&mut self, size: u64) -> Result<()> {

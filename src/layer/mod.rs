@@ -11,6 +11,7 @@ pub mod record;
 pub mod stat;
 pub mod upper;
 pub mod watch;
+pub mod way;
 pub mod xattr;
 pub mod xattr_name;
 

@@ -5,16 +5,17 @@
 //! what is kept are the names of the directories on the way. What is only in the upper is not looked up in the union, which
 //! would remember it.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
-use rustix::io::Errno;
 use serde::Serialize;
 
 use super::error::{Doing, Result, StoreError};
+use crate::archive::error::is_gone;
 use crate::archive::listing::Listing;
 use crate::layer::dir::Name;
 use crate::layer::stat::Kind;
@@ -72,10 +73,27 @@ pub fn changes(view: &Config, tell: &mut dyn FnMut(&Path, What) -> ControlFlow<(
         merged: &merged,
         base: &base,
         tell,
+        path: b"/".to_vec(),
         above: Vec::new(),
         ended: false,
     };
-    walk.dir(&dir, Some(NodeId::ROOT), Some(NodeId::ROOT), Path::new("/"))
+    walk.tree(dir)
+}
+
+/// A directory of the upper that is being walked.
+struct Level {
+    upper: LowerDir,
+    /// It with the upper, and without; each is counted, but the root.
+    merged: Option<NodeId>,
+    base: Option<NodeId>,
+    /// So many bytes of the path that is walked are its own, with the slash.
+    end: usize,
+    /// So many directories above it wait to be told.
+    above: usize,
+    /// What the upper has in it.
+    entries: BTreeSet<Name>,
+    /// What was not looked at yet.
+    names: std::vec::IntoIter<Name>,
 }
 
 struct Walk<'a> {
@@ -84,52 +102,82 @@ struct Walk<'a> {
     merged: &'a Union,
     base: &'a Union,
     tell: &'a mut dyn FnMut(&Path, What) -> ControlFlow<()>,
-    /// Directories on the way that look the same: told when something in them is found.
-    above: Vec<PathBuf>,
+    /// What is looked at.
+    path: Vec<u8>,
+    /// Directories on the way that look the same, by where they end in the path: told when something in them is found.
+    above: Vec<usize>,
     /// Nobody listens any more.
     ended: bool,
 }
 
 impl Walk<'_> {
-    /// One directory of the upper.
-    fn dir(
-        &mut self,
-        upper: &LowerDir,
-        merged: Option<NodeId>,
-        base: Option<NodeId>,
-        path: &Path,
-    ) -> Result<()> {
-        let Listing {
-            entries, whiteouts, ..
-        } = Listing::read(upper, self.plain_names).map_err(|error| {
-            StoreError::new(
-                format!("cannot read '{}' of the upper: {error}", path.display()),
-                "run 'unionmount system check'",
-            )
-        })?;
-        let mut names: Vec<Name> = entries.union(&whiteouts).map(Name::clone).collect();
-        drop(whiteouts);
-        // An opaque directory hides what its upper does not mention.
-        if let Some(base) = base {
-            names.extend(self.hidden(merged, base, path)?);
-            names.sort_unstable();
-            names.dedup();
-        }
-        for name in names {
-            if self.ended {
-                break;
+    fn tree(&mut self, root: LowerDir) -> Result<()> {
+        let mut levels = vec![self.level(root, Some(NodeId::ROOT), Some(NodeId::ROOT))?];
+        while let Some(level) = levels.last_mut() {
+            self.path.truncate(level.end);
+            if let Some(name) = level.names.next().filter(|_| !self.ended) {
+                self.path.extend_from_slice(&name);
+                let in_upper = level.entries.contains(&name);
+                let below = self.entry(level, &name, in_upper)?;
+                levels.extend(below);
+                continue;
             }
-            let in_upper = entries.contains(&name);
-            self.entry(upper, merged, base, path, &name, in_upper)?;
+            let left = levels.pop();
+            if let Some(left) = left.filter(|_| !levels.is_empty()) {
+                self.forget(left.merged, left.base);
+                // What was found in it took it away.
+                self.above.truncate(left.above);
+            }
         }
         Ok(())
     }
 
+    /// Begins with a directory of the upper, at the path.
+    fn level(
+        &self,
+        upper: LowerDir,
+        merged: Option<NodeId>,
+        base: Option<NodeId>,
+    ) -> Result<Level> {
+        let listing = match Listing::read(&upper, self.plain_names) {
+            // A mount of the upper has removed it meanwhile.
+            Err(error) if error.is_gone() => Listing::default(),
+            Err(error) => {
+                return Err(StoreError::new(
+                    format!(
+                        "cannot read '{}' of the upper: {error}",
+                        self.shown().display()
+                    ),
+                    "run 'unionmount system check'",
+                ));
+            }
+            Ok(listing) => listing,
+        };
+        let (entries, whiteouts) = (listing.entries, listing.whiteouts);
+        let mut names: Vec<Name> = entries.union(&whiteouts).map(Name::clone).collect();
+        drop(whiteouts);
+        // An opaque directory hides what its upper does not mention.
+        if let Some(base) = base {
+            names.extend(self.hidden(merged, base)?);
+            names.sort_unstable();
+            names.dedup();
+        }
+        Ok(Level {
+            upper,
+            merged,
+            base,
+            end: self.path.len(),
+            above: self.above.len(),
+            entries,
+            names: names.into_iter(),
+        })
+    }
+
     /// Names that a directory has without the upper and not with it.
-    fn hidden(&self, merged: Option<NodeId>, base: NodeId, path: &Path) -> Result<Vec<Name>> {
-        let mut hidden = names(self.base, base, path)?;
+    fn hidden(&self, merged: Option<NodeId>, base: NodeId) -> Result<Vec<Name>> {
+        let mut hidden = self.names(self.base, base)?;
         if let Some(merged) = merged {
-            let mut shown = names(self.merged, merged, path)?;
+            let mut shown = self.names(self.merged, merged)?;
             shown.sort_unstable();
             hidden.retain(|name| shown.binary_search(name).is_err());
             hidden.shrink_to_fit();
@@ -137,34 +185,29 @@ impl Walk<'_> {
         Ok(hidden)
     }
 
-    /// One name; `in_upper` says that the upper has something of that name.
-    fn entry(
-        &mut self,
-        upper: &LowerDir,
-        merged: Option<NodeId>,
-        base: Option<NodeId>,
-        parent: &Path,
-        name: &Name,
-        in_upper: bool,
-    ) -> Result<()> {
-        let path = parent.join(OsStr::from_bytes(name));
-        let below = match open_below(upper, name) {
+    /// One name; `in_upper` says that the upper has something of that name. Gives a directory to go on in.
+    fn entry(&mut self, level: &Level, name: &Name, in_upper: bool) -> Result<Option<Level>> {
+        let below = match open_below(&level.upper, name) {
             _ if !in_upper => None,
             // A mount of the upper has removed it meanwhile.
-            Err(Errno::NOENT) => return Ok(()),
-            below => below.doing("open", &path)?,
+            Err(errno) if is_gone(errno) => return Ok(None),
+            below => below.doing("open", self.shown())?,
         };
-        let before = look(self.base, base, name, &path)?;
+        let before = self.look(self.base, level.base, name)?;
         if before.is_none() && in_upper {
-            self.note(&path, What::Added);
+            self.note(What::Added);
             return match below {
-                Some(below) => self.dir(&below, None, None, &path),
-                None => Ok(()),
+                Some(below) => self.go_on(below, None, None).map(Some),
+                None => Ok(None),
             };
         }
-        let now = look(self.merged, merged, name, &path)?;
+        let now = self.look(self.merged, level.merged, name)?;
+        let nodes = |now: &Option<Entry>, before: &Option<Entry>| {
+            (now.map(|e| e.node), before.map(|e| e.node))
+        };
+        let (merged, base) = nodes(&now, &before);
         let what = match (&before, &now) {
-            (None, None) => return Ok(()),
+            (None, None) => return Ok(None),
             (Some(_), None) => What::Deleted,
             (None, Some(_)) => What::Added,
             (Some(_), Some(_)) => What::Changed,
@@ -177,48 +220,100 @@ impl Walk<'_> {
                 && same(now, before)
                 && !in_upper
             {
-                return self.forget(now, before);
+                self.forget(merged, base);
+                return Ok(None);
             }
         }
-        let node = |entry: &Option<Entry>, is_dir: bool| entry.filter(|_| is_dir).map(|e| e.node);
         let waits =
             what == What::Changed && is_dir && was_dir && alike(now.as_ref(), before.as_ref());
         if !waits {
-            self.note(&path, what);
+            self.note(what);
         }
-        if let Some(below) = below {
-            let depth = self.above.len();
-            if waits {
-                self.above.push(path.clone());
-            }
-            self.dir(&below, node(&now, is_dir), node(&before, was_dir), &path)?;
-            // What is found in it takes it away.
-            self.above.truncate(depth);
+        let Some(below) = below else {
+            self.forget(merged, base);
+            return Ok(None);
+        };
+        // What is no directory there has nothing in it to be looked up.
+        self.forget(merged.filter(|_| !is_dir), base.filter(|_| !was_dir));
+        let (merged, base) = (merged.filter(|_| is_dir), base.filter(|_| was_dir));
+        let above = self.above.len();
+        if waits {
+            self.above.push(self.path.len());
         }
-        for (union, entry) in [(self.merged, &now), (self.base, &before)] {
-            if let Some(entry) = entry {
-                union.forget(entry.node, 1);
-            }
-        }
-        Ok(())
+        let level = self.go_on(below, merged, base)?;
+        Ok(Some(Level { above, ..level }))
     }
 
-    fn forget(&self, now: &Entry, before: &Entry) -> Result<()> {
-        self.merged.forget(now.node, 1);
-        self.base.forget(before.node, 1);
-        Ok(())
+    fn go_on(
+        &mut self,
+        below: LowerDir,
+        merged: Option<NodeId>,
+        base: Option<NodeId>,
+    ) -> Result<Level> {
+        self.path.push(b'/');
+        self.level(below, merged, base)
     }
 
-    /// A change, after the directories above it as changed.
-    fn note(&mut self, path: &Path, what: What) {
+    fn forget(&self, merged: Option<NodeId>, base: Option<NodeId>) {
+        for (union, node) in [(self.merged, merged), (self.base, base)] {
+            if let Some(node) = node {
+                union.forget(node, 1);
+            }
+        }
+    }
+
+    /// A change of what is looked at, after the directories above it as changed.
+    fn note(&mut self, what: What) {
         let above = std::mem::take(&mut self.above);
-        let changed = above.iter().map(|dir| (&**dir, What::Changed));
-        for (path, what) in changed.chain([(path, what)]) {
+        let changed = above.iter().map(|end| (*end, What::Changed));
+        for (end, what) in changed.chain([(self.path.len(), what)]) {
             if self.ended {
                 return;
             }
+            let path = Path::new(OsStr::from_bytes(&self.path[..end]));
             self.ended = (self.tell)(path, what).is_break();
         }
+    }
+
+    fn shown(&self) -> &Path {
+        Path::new(OsStr::from_bytes(&self.path))
+    }
+
+    /// The names that a directory shows.
+    fn names(&self, union: &Union, dir: NodeId) -> Result<Vec<Name>> {
+        let mut names = Vec::new();
+        let listed = union.readdir(dir, 0, |entry| {
+            if &*entry.name != b"." && &*entry.name != b".." {
+                names.push(Name::clone(&entry.name));
+            }
+            true
+        });
+        match listed {
+            Err(error) if is_gone(error.errno()) => Ok(Vec::new()),
+            listed => listed
+                .map(|_| names)
+                .map_err(|error| self.unreadable(&error)),
+        }
+    }
+
+    fn look(&self, union: &Union, parent: Option<NodeId>, name: &[u8]) -> Result<Option<Entry>> {
+        let Some(parent) = parent else {
+            return Ok(None);
+        };
+        match union.lookup(parent, name) {
+            Err(error) if is_gone(error.errno()) => Ok(None),
+            found => found.map_err(|error| self.unreadable(&error)),
+        }
+    }
+
+    fn unreadable(&self, error: &crate::union::Error) -> StoreError {
+        StoreError::new(
+            format!(
+                "cannot read '{}' of the container: {error}",
+                self.shown().display()
+            ),
+            "run 'unionmount system check'",
+        )
     }
 }
 
@@ -243,33 +338,4 @@ fn alike(now: Option<&Entry>, before: Option<&Entry>) -> bool {
         (Some(now), Some(before)) => seen(&now.attr) == seen(&before.attr),
         _ => false,
     }
-}
-
-/// The names that a directory shows.
-fn names(union: &Union, dir: NodeId, path: &Path) -> Result<Vec<Name>> {
-    let mut names = Vec::new();
-    let listed = union.readdir(dir, 0, |entry| {
-        if &*entry.name != b"." && &*entry.name != b".." {
-            names.push(Name::clone(&entry.name));
-        }
-        true
-    });
-    listed.map_err(|error| unreadable(path, &error))?;
-    Ok(names)
-}
-
-fn look(union: &Union, parent: Option<NodeId>, name: &[u8], path: &Path) -> Result<Option<Entry>> {
-    match parent {
-        None => Ok(None),
-        Some(parent) => union
-            .lookup(parent, name)
-            .map_err(|error| unreadable(path, &error)),
-    }
-}
-
-fn unreadable(path: &Path, error: &crate::union::Error) -> StoreError {
-    StoreError::new(
-        format!("cannot read '{}' of the container: {error}", path.display()),
-        "run 'unionmount system check'",
-    )
 }

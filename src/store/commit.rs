@@ -19,7 +19,7 @@ use super::lock;
 use super::reference::Reference;
 use super::time;
 use super::vfs;
-use crate::archive::{Digest, Pack, Unpack, diff, export, unpack};
+use crate::archive::{Digest, Limits, Pack, Unpack, diff, export, unpack};
 use crate::union::Config;
 
 /// What a commit makes.
@@ -157,20 +157,26 @@ fn pack_changes(view: &Config, area: &Area) -> Result<Ready> {
         let packer = scope.spawn(|| diff(&upper, &view.lowers, writer, &Pack::default()));
         let options = Unpack {
             keep: Some(file),
+            // It is what was just written.
+            limits: Limits::accepted_before(),
             ..Unpack::default()
         };
         let unpacked = unpack(reader, tree, &options);
         (packer.join(), unpacked)
     });
-    match packed {
-        Ok(packed) => packed.map_err(|error| cannot_pack(&error))?,
-        Err(_) => {
-            return Err(StoreError::new(
-                "packing the changes broke off",
-                "report this, it is a mistake in unionmount",
-            ));
-        }
+    let Ok(packed) = packed else {
+        return Err(StoreError::new(
+            "packing the changes broke off",
+            "report this, it is a mistake in unionmount",
+        ));
     };
-    let got = unpacked.map_err(|error| cannot_pack(&error))?;
+    // When one of them gives up, the other one finds the pipe broken, or the archive cut off.
+    let got = match (packed, unpacked) {
+        (Ok(_), unpacked) => unpacked.map_err(|error| cannot_pack(&error))?,
+        (Err(packed), Err(unpacked)) if packed.is_broken_pipe() => {
+            return Err(cannot_pack(&unpacked));
+        }
+        (Err(packed), _) => return Err(cannot_pack(&packed)),
+    };
     making.end(&got)
 }

@@ -1,12 +1,12 @@
 //! Whether two trees on the disk are the same, entry by entry: names, types, owners, modes, sizes, times, links, xattrs, content.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ffi::{CString, OsStr};
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{CWD, Mode, OFlags, openat, readlinkat};
@@ -15,6 +15,7 @@ use super::error::{Doing, Result};
 use super::remove::entries;
 use crate::layer::mark::{NameMeaning, meaning};
 use crate::layer::stat::{Kind, Stat};
+use crate::layer::way::Way;
 use crate::layer::xattr::XattrPath;
 
 /// Bytes that are compared at a time.
@@ -32,9 +33,7 @@ pub fn first_difference(
 ) -> Result<Option<String>> {
     let open = |path: &Path| {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        openat(CWD, path, flags, Mode::empty())
-            .map(Arc::new)
-            .doing("open", path)
+        openat(CWD, path, flags, Mode::empty()).doing("open", path)
     };
     let (first, second) = (open(one)?, open(other)?);
     let mut pairs = Pairs {
@@ -50,9 +49,7 @@ pub fn first_difference(
             return Ok(Some(format!("'/': {difference}")));
         }
     }
-    pairs
-        .dirs(&first, &second, Path::new("/"))
-        .doing("compare", other)
+    pairs.trees(first, second).doing("compare", other)
 }
 
 /// Which inode of the one tree is which of the other, for files with several names.
@@ -61,31 +58,44 @@ struct Pairs<'a> {
     inodes: HashMap<u64, u64>,
 }
 
+/// The names that two directories have in common, or in what they differ.
+type Names = std::result::Result<std::vec::IntoIter<CString>, String>;
+
+/// What two entries are.
+enum Same {
+    Yes,
+    Dirs(OwnedFd, OwnedFd),
+    No(String),
+}
+
 impl Pairs<'_> {
-    fn dirs(
-        &mut self,
-        one: &Arc<OwnedFd>,
-        other: &Arc<OwnedFd>,
-        path: &Path,
-    ) -> rustix::io::Result<Option<String>> {
-        let list = |dir: &OwnedFd| -> rustix::io::Result<BTreeMap<CString, ()>> {
-            Ok(entries(dir)?
-                .into_iter()
-                .map(|(name, _)| (name, ()))
-                .collect())
+    fn trees(&mut self, first: OwnedFd, second: OwnedFd) -> rustix::io::Result<Option<String>> {
+        let mut path = PathBuf::from("/");
+        let names = match same_names(&first, &second, &path)? {
+            Ok(names) => names,
+            Err(difference) => return Ok(Some(difference)),
         };
-        let (first, second) = (list(one)?, list(other)?);
-        let shown = |name: &CString| path.join(OsStr::from_bytes(name.to_bytes()));
-        if let Some(name) = first.keys().find(|name| !second.contains_key(*name)) {
-            return Ok(Some(format!("'{}' is missing", shown(name).display())));
-        }
-        if let Some(name) = second.keys().find(|name| !first.contains_key(*name)) {
-            return Ok(Some(format!("'{}' is too much", shown(name).display())));
-        }
-        for name in first.keys() {
-            let path = shown(name);
-            if let Some(what) = self.entry(one, other, name, &path)? {
-                return Ok(Some(what));
+        let (mut one, mut other) = (Way::begin(first, names), Way::begin(second, ()));
+        while let (Some((first, names)), Some((second, ()))) = (one.last(), other.last()) {
+            let Some(name) = names.next() else {
+                one.pop()?;
+                other.pop()?;
+                path.pop();
+                continue;
+            };
+            path.push(OsStr::from_bytes(name.to_bytes()));
+            match self.entry(&first, &second, &name, &path)? {
+                Same::No(difference) => return Ok(Some(difference)),
+                Same::Yes => {
+                    path.pop();
+                }
+                Same::Dirs(first, second) => match same_names(&first, &second, &path)? {
+                    Err(difference) => return Ok(Some(difference)),
+                    Ok(names) => {
+                        one.push(first, names)?;
+                        other.push(second, ())?;
+                    }
+                },
             }
         }
         Ok(None)
@@ -97,12 +107,12 @@ impl Pairs<'_> {
         other: &Arc<OwnedFd>,
         name: &CString,
         path: &Path,
-    ) -> rustix::io::Result<Option<String>> {
+    ) -> rustix::io::Result<Same> {
         let stat = |dir: &OwnedFd| Stat::of_entry(dir.as_fd(), name.as_c_str());
         let (first, second) = (stat(one)?, stat(other)?);
-        let told = |what: String| Ok(Some(format!("'{}': {what}", path.display())));
+        let told = |what: String| Ok(Same::No(format!("'{}': {what}", path.display())));
         if meaning(name.to_bytes()) != NameMeaning::Plain {
-            return Ok(None);
+            return Ok(Same::Yes);
         }
         let from_root = path.as_os_str().as_encoded_bytes().get(1..);
         let is_implied = from_root.is_some_and(|path| self.implied.contains(path));
@@ -116,10 +126,8 @@ impl Pairs<'_> {
         match first.kind() {
             Kind::Dir => {
                 let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                let open = |dir: &OwnedFd| {
-                    openat(dir, name.as_c_str(), flags, Mode::empty()).map(Arc::new)
-                };
-                return self.dirs(&open(one)?, &open(other)?, path);
+                let open = |dir: &OwnedFd| openat(dir, name.as_c_str(), flags, Mode::empty());
+                return Ok(Same::Dirs(open(one)?, open(other)?));
             }
             Kind::Symlink => {
                 let read = |dir: &OwnedFd| readlinkat(dir, name.as_c_str(), Vec::new());
@@ -139,8 +147,23 @@ impl Pairs<'_> {
         if first.nlink > 1 && *self.inodes.entry(first.ino).or_insert(second.ino) != second.ino {
             return told("a hard link to another file".to_owned());
         }
-        Ok(None)
+        Ok(Same::Yes)
     }
+}
+
+fn same_names(one: &OwnedFd, other: &OwnedFd, path: &Path) -> rustix::io::Result<Names> {
+    let list = |dir: &OwnedFd| -> rustix::io::Result<BTreeSet<CString>> {
+        Ok(entries(dir)?.into_iter().map(|(name, _)| name).collect())
+    };
+    let (first, second) = (list(one)?, list(other)?);
+    let shown = |name: &CString| path.join(OsStr::from_bytes(name.to_bytes()));
+    if let Some(name) = first.difference(&second).next() {
+        return Ok(Err(format!("'{}' is missing", shown(name).display())));
+    }
+    if let Some(name) = second.difference(&first).next() {
+        return Ok(Err(format!("'{}' is too much", shown(name).display())));
+    }
+    Ok(Ok(first.into_iter().collect::<Vec<_>>().into_iter()))
 }
 
 fn attributes(one: &Stat, other: &Stat) -> Option<String> {

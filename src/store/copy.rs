@@ -13,6 +13,8 @@ use rustix::io::Errno;
 
 use super::error::{Result, StoreError};
 use super::mount::record_form;
+use crate::archive::error::is_gone;
+use crate::layer::dir::Name;
 use crate::layer::record::RecordForm;
 use crate::layer::stat::Kind;
 use crate::layer::upper::SetTime;
@@ -32,7 +34,7 @@ pub fn copy_tree(
 ) -> Result<()> {
     let target = target(into, work, records)?;
     let mut copy = Copy::new(source, &target);
-    let copied = copy.dir(from, NodeId::ROOT).and_then(|()| copy.root(from));
+    let copied = copy.dir(from).and_then(|()| copy.root(from));
     copied.map_err(|error| cannot(into, &error))
 }
 
@@ -124,12 +126,27 @@ fn may_not(error: &union::Error) -> bool {
     error.errno() == Errno::PERM && !rustix::process::geteuid().is_root()
 }
 
+/// How often in a row something is looked up again that another one took the place of while it was read.
+const ATTEMPTS: u32 = 8;
+
 /// A copy under way.
 pub(super) struct Copy<'a> {
     source: &'a Union,
     target: &'a Union,
     /// What was made of files with several names.
     linked: HashMap<u64, NodeId>,
+    /// Others change the source meanwhile: what is gone is left out.
+    is_in_use: bool,
+}
+
+/// A directory that is being copied.
+struct Level {
+    /// The directory, counted, with its attributes; of the first one somebody else sees to both.
+    from: NodeId,
+    attr: Option<Attr>,
+    to: NodeId,
+    /// What was not looked at yet.
+    names: std::vec::IntoIter<Name>,
 }
 
 impl<'a> Copy<'a> {
@@ -138,43 +155,133 @@ impl<'a> Copy<'a> {
             source,
             target,
             linked: HashMap::new(),
+            is_in_use: false,
+        }
+    }
+
+    /// Of something that others work in.
+    pub(super) fn of_living(source: &'a Union, target: &'a Union) -> Self {
+        Self {
+            is_in_use: true,
+            ..Self::new(source, target)
         }
     }
 
     /// The attributes of a directory for the root of the target.
-    fn root(&self, from: NodeId) -> union::Result<()> {
+    pub(super) fn root(&self, from: NodeId) -> union::Result<()> {
         let attr = self.source.getattr(from)?;
         self.dress(from, NodeId::ROOT, &attr)
     }
 
-    /// Copies what is in a directory.
-    fn dir(&mut self, from: NodeId, to: NodeId) -> union::Result<()> {
-        let mut names = Vec::new();
-        self.source.readdir(from, 0, |entry| {
-            if !matches!(&*entry.name, b"." | b"..") {
-                names.push(entry.name.clone());
-            }
-            true
-        })?;
-        for name in names {
-            let Some(entry) = self.source.lookup(from, &name)? else {
+    /// Copies what is in a directory into the root of the target.
+    fn dir(&mut self, from: NodeId) -> union::Result<()> {
+        let names = self.names(from)?;
+        self.walk(Level {
+            from,
+            attr: None,
+            to: NodeId::ROOT,
+            names,
+        })
+    }
+
+    /// Copies what has a name in a directory, with everything in it, to a name that is free; says whether it was there.
+    pub(super) fn entry(&mut self, parent: NodeId, name: &[u8], to: NodeId) -> union::Result<bool> {
+        let Some(made) = self.begin(parent, name, to)? else {
+            return Ok(false);
+        };
+        if let Some(level) = made {
+            self.walk(level)?;
+        }
+        Ok(true)
+    }
+
+    /// However deep it is. What is kept for each level on the way are the names that are left in it.
+    fn walk(&mut self, first: Level) -> union::Result<()> {
+        let mut levels = vec![first];
+        while let Some(level) = levels.last_mut() {
+            if let Some(name) = level.names.next() {
+                let (from, to) = (level.from, level.to);
+                levels.extend(self.begin(from, &name, to)?.flatten());
                 continue;
-            };
-            self.entry(&entry, to, &name)?;
-            self.source.forget(entry.node, 1);
+            }
+            if let Some(Level {
+                from,
+                attr: Some(attr),
+                to,
+                ..
+            }) = levels.pop()
+            {
+                self.unless_gone(&[], self.dress(from, to, &attr))?;
+                self.source.forget(from, 1);
+                self.target.forget(to, 1);
+            }
         }
         Ok(())
     }
 
-    /// Copies an entry with everything in it to a name that is free.
-    pub(super) fn entry(&mut self, entry: &Entry, to: NodeId, name: &[u8]) -> union::Result<()> {
+    /// Looks a name up and copies it, of a directory nothing but itself, which is given to go on with. `None` when it is not
+    /// there.
+    fn begin(
+        &mut self,
+        from: NodeId,
+        name: &[u8],
+        to: NodeId,
+    ) -> union::Result<Option<Option<Level>>> {
+        for attempt in 1..=ATTEMPTS {
+            let found = self.unless_gone(name, self.source.lookup(from, name))?;
+            let Some(entry) = found.flatten() else {
+                return Ok(None);
+            };
+            match self.make(&entry, to, name) {
+                Ok(Some(level)) => return Ok(Some(Some(level))),
+                Ok(None) => {
+                    self.source.forget(entry.node, 1);
+                    return Ok(Some(None));
+                }
+                Err(error) => {
+                    self.source.forget(entry.node, 1);
+                    let again = self.is_in_use && is_gone(error.errno()) && attempt < ATTEMPTS;
+                    if !again {
+                        return self.unless_gone::<()>(name, Err(error)).map(|_| None);
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// `None` for what was removed from a source in use.
+    fn unless_gone<T>(&self, name: &[u8], read: union::Result<T>) -> union::Result<Option<T>> {
+        match read {
+            Err(error) if self.is_in_use && is_gone(error.errno()) => {
+                let name = name.escape_ascii();
+                log::warn!("'{name}' was removed while it was read, and is left out: {error}");
+                Ok(None)
+            }
+            read => read.map(Some),
+        }
+    }
+
+    fn names(&self, dir: NodeId) -> union::Result<std::vec::IntoIter<Name>> {
+        let mut names = Vec::new();
+        self.source.readdir(dir, 0, |entry| {
+            if !matches!(&*entry.name, b"." | b"..") {
+                names.push(Name::clone(&entry.name));
+            }
+            true
+        })?;
+        Ok(names.into_iter())
+    }
+
+    /// Makes an entry like another one. What could not be read to its end is not there.
+    fn make(&mut self, entry: &Entry, to: NodeId, name: &[u8]) -> union::Result<Option<Level>> {
         let attr = &entry.attr;
         let kind = attr.kind();
         let has_names = kind != Kind::Dir && attr.nlink > 1;
         if has_names && let Some(made) = self.linked.get(&attr.ino) {
             let linked = self.target.link(*made, to, name)?;
             self.target.forget(linked.node, 1);
-            return Ok(());
+            return Ok(None);
         }
         let target;
         let new = match kind {
@@ -197,22 +304,34 @@ impl<'a> Copy<'a> {
         let made = match self.target.make(to, name, &new, &caller) {
             Err(error) if matches!(kind, Kind::Char | Kind::Block) && may_not(&error) => {
                 log::warn!("device {} is left out: {error}", name.escape_ascii());
-                return Ok(());
+                return Ok(None);
             }
             made => made?,
         };
-        match kind {
-            Kind::Dir => self.dir(entry.node, made.node)?,
-            Kind::File => self.target.fill_from(made.node, self.source, entry.node)?,
-            _ => {}
+        if kind == Kind::Dir {
+            let names = self.unless_gone(name, self.names(entry.node));
+            return Ok(Some(Level {
+                from: entry.node,
+                attr: Some(*attr),
+                to: made.node,
+                names: names?.unwrap_or_default(),
+            }));
         }
-        self.dress(entry.node, made.node, attr)?;
-        if has_names {
-            self.linked.insert(attr.ino, made.node);
-        } else {
+        let filled = match kind {
+            Kind::File => self.target.fill_from(made.node, self.source, entry.node),
+            _ => Ok(()),
+        };
+        let done = filled.and_then(|()| self.dress(entry.node, made.node, attr));
+        if done.is_err() || !has_names {
             self.target.forget(made.node, 1);
+        } else {
+            self.linked.insert(attr.ino, made.node);
         }
-        Ok(())
+        if let Err(error) = done {
+            self.target.unlink(to, name)?;
+            return Err(error);
+        }
+        Ok(None)
     }
 
     /// Owner and mode, which clear capabilities, then xattrs, and the times last.

@@ -7,15 +7,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, chmodat, openat, openat2, renameat,
-    unlinkat,
+    AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, chmodat, openat, openat2, unlinkat,
 };
 use rustix::io::Errno;
 
 use super::error::{Doing, Result};
-
-/// Directories held open at a time: deeper ones are moved up first.
-const DEPTH: usize = 64;
+use crate::layer::way::Way;
 
 /// Removes a file or a directory with everything in it. Something that is not there is removed already.
 ///
@@ -33,58 +30,75 @@ pub fn remove_tree(path: &Path) -> Result<()> {
     let name = CString::new(name.as_encoded_bytes())
         .map_err(std::io::Error::from)
         .doing("remove", path)?;
-    let mut way = Way {
-        top: parent.as_fd(),
-        moved: 0,
-    };
-    way.remove(parent.as_fd(), &name, DEPTH)
-        .doing("remove", path)
+    remove(parent.as_fd(), &name).doing("remove", path)
 }
 
-struct Way<'a> {
-    /// Where directories that lie too deep are moved to.
-    top: BorrowedFd<'a>,
-    moved: u32,
+/// A directory that is being emptied.
+struct Emptying {
+    /// Its name in the one above.
+    name: CString,
+    /// What is still in it. Names first: what readdir gives while entries go is not said.
+    left: std::vec::IntoIter<(CString, FileType)>,
+    made_writable: bool,
 }
 
-impl Way<'_> {
-    fn remove(&mut self, dir: BorrowedFd<'_>, name: &CStr, depth: usize) -> rustix::io::Result<()> {
-        match unlinkat(dir, name, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => return Ok(()),
-            // EPERM is the answer of POSIX, EISDIR that of Linux.
-            Err(Errno::ISDIR | Errno::PERM) => {}
-            Err(errno) => return Err(errno),
-        }
-        if depth == 0 {
-            self.moved += 1;
-            let shallow = format!(
-                ".deep.{}.{}",
-                rustix::process::getpid().as_raw_nonzero(),
-                self.moved
-            );
-            renameat(dir, name, self.top, &shallow)?;
-            let shallow = CString::new(shallow).map_err(|_| Errno::INVAL)?;
-            return self.remove(self.top, &shallow, DEPTH);
-        }
-        let this = open_dir(dir, name)?;
-        self.empty(&this, depth - 1)?;
-        unlinkat(dir, name, AtFlags::REMOVEDIR)
+impl Emptying {
+    fn begin(name: &CStr, dir: &OwnedFd) -> rustix::io::Result<Self> {
+        Ok(Self {
+            name: name.to_owned(),
+            left: entries(dir)?.into_iter(),
+            made_writable: false,
+        })
     }
+}
 
-    fn empty(&mut self, this: &OwnedFd, depth: usize) -> rustix::io::Result<()> {
-        let mut made_writable = false;
-        // Names first: what readdir gives while entries go is not said.
-        for (name, _) in entries(this)? {
-            match self.remove(this.as_fd(), &name, depth) {
-                Err(Errno::ACCESS) if !made_writable => {
-                    made_writable = true;
-                    rustix::fs::fchmod(this, Mode::RWXU)?;
-                    self.remove(this.as_fd(), &name, depth)?;
-                }
-                other => other?,
+fn remove(parent: BorrowedFd<'_>, name: &CStr) -> rustix::io::Result<()> {
+    let Some(dir) = unlink_or_open(parent, name)? else {
+        return Ok(());
+    };
+    let emptying = Emptying::begin(name, &dir)?;
+    let mut way = Way::begin(dir, emptying);
+    while let Some((dir, emptying)) = way.last() {
+        if let Some((name, _)) = emptying.left.next() {
+            let step = || unlink_or_open(dir.as_fd(), &name);
+            if let Some(inner) = permitted(&dir, &mut emptying.made_writable, step)? {
+                let emptying = Emptying::begin(&name, &inner)?;
+                way.push(inner, emptying)?;
             }
+            continue;
         }
-        Ok(())
+        let Some((_, done)) = way.pop()? else { break };
+        if let Some((above, emptying)) = way.last() {
+            let step = || unlinkat(&above, &*done.name, AtFlags::REMOVEDIR);
+            permitted(&above, &mut emptying.made_writable, step)?;
+        }
+    }
+    unlinkat(parent, name, AtFlags::REMOVEDIR)
+}
+
+/// Does something in a directory, which its owner may have to permit first.
+fn permitted<T>(
+    dir: &OwnedFd,
+    made_writable: &mut bool,
+    step: impl Fn() -> rustix::io::Result<T>,
+) -> rustix::io::Result<T> {
+    match step() {
+        Err(Errno::ACCESS) if !*made_writable => {
+            *made_writable = true;
+            rustix::fs::fchmod(dir, Mode::RWXU)?;
+            step()
+        }
+        other => other,
+    }
+}
+
+/// Removes what is no directory; opens what is one.
+fn unlink_or_open(dir: BorrowedFd<'_>, name: &CStr) -> rustix::io::Result<Option<OwnedFd>> {
+    match unlinkat(dir, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => Ok(None),
+        // EPERM is the answer of POSIX, EISDIR that of Linux.
+        Err(Errno::ISDIR | Errno::PERM) => open_dir(dir, name).map(Some),
+        Err(errno) => Err(errno),
     }
 }
 
@@ -156,11 +170,13 @@ mod tests {
     fn depth_costs_no_descriptors() {
         let dir = tempfile::tempdir().unwrap();
         let tree = dir.path().join("tree");
-        let mut deep = tree.clone();
-        for _ in 0..300 {
-            deep.push("d");
+        fs::create_dir(&tree).unwrap();
+        let mut at: OwnedFd = fs::File::open(&tree).unwrap().into();
+        for _ in 0..3000 {
+            rustix::fs::mkdirat(&at, "d", Mode::RWXU).unwrap();
+            rustix::fs::mkdirat(&at, "e", Mode::empty()).unwrap();
+            at = openat(&at, "d", OFlags::DIRECTORY, Mode::empty()).unwrap();
         }
-        fs::create_dir_all(&deep).unwrap();
         remove_tree(&tree).unwrap();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }

@@ -1,15 +1,17 @@
 //! How many bytes a tree has, as Docker counts: the sizes of everything but directories, each inode once.
 
 use std::collections::HashSet;
+use std::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, openat};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 
 use super::error::{Doing, Result};
 use super::remove::entries;
-use crate::layer::stat::Stat;
+use crate::layer::stat::{Kind, Stat};
+use crate::layer::way::Way;
 
 /// What a tree takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,13 +42,15 @@ pub fn measure(path: &Path) -> Result<Usage> {
         }
         other => other.doing("open", path)?,
     };
+    let own = Stat::of_fd(&root).doing("stat", path)?;
     let mut walk = Walk {
-        usage: Usage::default(),
+        usage: Usage {
+            disk: own.blocks * BLOCK,
+            ..Usage::default()
+        },
         seen: HashSet::new(),
     };
-    let own = Stat::of_fd(&root).doing("stat", path)?;
-    walk.usage.disk = own.blocks * BLOCK;
-    walk.dir(&root).doing("measure", path)?;
+    walk.tree(root).doing("measure", path)?;
     Ok(walk.usage)
 }
 
@@ -60,37 +64,50 @@ struct Walk {
 }
 
 impl Walk {
-    /// Goes down with one descriptor per level; a tree that is deeper than there are descriptors cannot be measured.
-    fn dir(&mut self, dir: &OwnedFd) -> rustix::io::Result<()> {
-        for (name, kind) in entries(dir)? {
-            let stat = match Stat::of_entry(dir.as_fd(), &*name) {
-                Err(Errno::NOENT) => continue,
-                other => other?,
+    fn tree(&mut self, root: OwnedFd) -> rustix::io::Result<()> {
+        let names = entries(&root)?.into_iter();
+        let mut way = Way::begin(root, names);
+        while let Some((dir, names)) = way.last() {
+            let Some((name, _)) = names.next() else {
+                way.pop()?;
+                continue;
             };
-            self.usage.entries += 1;
-            if stat.nlink > 1
-                && kind != FileType::Directory
-                && !self.seen.insert((stat.dev, stat.ino))
-            {
-                continue;
-            }
-            self.usage.disk = self.usage.disk.saturating_add(stat.blocks * BLOCK);
-            if stat.kind() != crate::layer::stat::Kind::Dir {
-                self.usage.size = self.usage.size.saturating_add(stat.size);
-                continue;
-            }
-            match open_below(dir, &name) {
-                Ok(below) => self.dir(&below)?,
-                Err(Errno::NOENT) => {}
+            let below = self.entry(&dir, &name).and_then(|is_dir| match is_dir {
+                false => Ok(None),
+                true => {
+                    let below = open_below(&dir, &name)?;
+                    let names = entries(&below)?.into_iter();
+                    Ok(Some((below, names)))
+                }
+            });
+            match below {
+                Ok(Some((below, names))) => way.push(below, names)?,
+                // Somebody works in the tree.
+                Ok(None) | Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::STALE) => {}
                 Err(errno) => return Err(errno),
             }
         }
         Ok(())
     }
+
+    /// Counts an entry; says whether it is a directory.
+    fn entry(&mut self, dir: &OwnedFd, name: &CStr) -> rustix::io::Result<bool> {
+        let stat = Stat::of_entry(dir.as_fd(), name)?;
+        self.usage.entries += 1;
+        let is_dir = stat.kind() == Kind::Dir;
+        if stat.nlink > 1 && !is_dir && !self.seen.insert((stat.dev, stat.ino)) {
+            return Ok(false);
+        }
+        self.usage.disk = self.usage.disk.saturating_add(stat.blocks * BLOCK);
+        if !is_dir {
+            self.usage.size = self.usage.size.saturating_add(stat.size);
+        }
+        Ok(is_dir)
+    }
 }
 
 /// Opens a directory for reading. Its owner may have closed it to himself: it is opened for the moment then.
-fn open_below(dir: &OwnedFd, name: &std::ffi::CStr) -> rustix::io::Result<OwnedFd> {
+fn open_below(dir: &OwnedFd, name: &CStr) -> rustix::io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     match openat(dir, name, flags, Mode::empty()) {
         Err(Errno::ACCESS) => {

@@ -21,11 +21,12 @@ use super::copy::Copy;
 use super::error::{Doing, Result, StoreError};
 use super::mount::record_form;
 use super::size::measure;
+use crate::archive::error::is_gone;
 use crate::layer::dir::Name;
 use crate::layer::mark::WH_PREFIX;
 use crate::layer::stat::Kind;
 use crate::layer::{FdCache, LowerDir};
-use crate::union::{self, Config, Entry, NodeId, Union};
+use crate::union::{self, Attr, Config, Entry, NodeId, Union};
 
 /// Descriptors that stay open while a tree is walked.
 const DESCRIPTORS: usize = 64;
@@ -64,10 +65,10 @@ pub fn changes_as_upper(lowers: &[PathBuf], tree: &Path, area: &Area) -> Result<
     let mut compare = Compare {
         now: &copied,
         base: &changed,
-        copy: Copy::new(&copied, &changed),
+        copy: Copy::of_living(&copied, &changed),
     };
     compare
-        .dir(NodeId::ROOT, NodeId::ROOT)
+        .trees()
         .map_err(|error| cannot_compare(tree, &error))?;
     Ok(Config {
         work: None,
@@ -106,7 +107,7 @@ pub fn changed_size(lowers: &[PathBuf], tree: &Path) -> Result<u64> {
         size: 0,
     };
     tally
-        .dir(NodeId::ROOT, Some(NodeId::ROOT))
+        .trees()
         .map_err(|error| cannot_compare(tree, &error))?;
     let mut size = tally.size;
     for path in whiteout_names(tree)? {
@@ -124,44 +125,85 @@ struct Tally<'a> {
     size: u64,
 }
 
+/// A directory of the copy that is being walked, and what the image has in its place. Both are counted, but the roots.
+struct Level {
+    now: NodeId,
+    base: Option<NodeId>,
+    /// How it is to look, unless it looks so already.
+    dress: Option<Attr>,
+    /// What was not looked at yet.
+    names: std::vec::IntoIter<Vec<u8>>,
+}
+
 impl Tally<'_> {
-    fn dir(&mut self, now: NodeId, base: Option<NodeId>) -> union::Result<()> {
-        for name in names(self.now, now)? {
-            let Some(there) = self.now.lookup(now, &name)? else {
+    fn trees(&mut self) -> union::Result<()> {
+        let mut levels = vec![Level {
+            now: NodeId::ROOT,
+            base: Some(NodeId::ROOT),
+            dress: None,
+            names: living_names(self.now, NodeId::ROOT)?.into_iter(),
+        }];
+        while let Some(level) = levels.last_mut() {
+            let Some(name) = level.names.next() else {
+                if let Some(left) = levels.pop().filter(|_| !levels.is_empty()) {
+                    self.forget(Some(left.now), left.base);
+                }
                 continue;
             };
-            let before = match base {
-                Some(base) => self.base.lookup(base, &name)?,
-                None => None,
-            };
-            let counted = self.entry(&there, before.as_ref());
-            self.now.forget(there.node, 1);
-            if let Some(before) = before {
-                self.base.forget(before.node, 1);
-            }
-            match counted {
+            let (now, base) = (level.now, level.base);
+            match self.entry(now, base, &name) {
                 // Somebody works in the copy.
-                Err(error) if error.errno() == Errno::NOENT => {}
-                counted => counted?,
+                Err(error) if is_gone(error.errno()) => {}
+                below => levels.extend(below?),
             }
         }
         Ok(())
     }
 
-    fn entry(&mut self, now: &Entry, before: Option<&Entry>) -> union::Result<()> {
-        if now.attr.kind() == Kind::Dir {
-            let before = before.filter(|before| before.attr.kind() == Kind::Dir);
-            return self.dir(now.node, before.map(|before| before.node));
+    fn forget(&self, now: Option<NodeId>, base: Option<NodeId>) {
+        for (union, node) in [(self.now, now), (self.base, base)] {
+            if let Some(node) = node {
+                union.forget(node, 1);
+            }
         }
-        if let Some(before) = before
-            && alike(self.now, now, self.base, before)?
-        {
-            return Ok(());
+    }
+
+    /// Counts what has a name; gives a directory to go on in.
+    fn entry(
+        &mut self,
+        now: NodeId,
+        base: Option<NodeId>,
+        name: &[u8],
+    ) -> union::Result<Option<Level>> {
+        let Some(there) = self.now.lookup(now, name)? else {
+            return Ok(None);
+        };
+        let before = match base {
+            Some(base) => self.base.lookup(base, name)?,
+            None => None,
+        };
+        if there.attr.kind() == Kind::Dir {
+            let (dir, other): (Option<Entry>, Option<Entry>) = match before {
+                Some(before) if before.attr.kind() == Kind::Dir => (Some(before), None),
+                other => (None, other),
+            };
+            self.forget(None, other.map(|other| other.node));
+            return Ok(Some(Level {
+                now: there.node,
+                base: dir.map(|dir| dir.node),
+                dress: None,
+                names: living_names(self.now, there.node)?.into_iter(),
+            }));
         }
-        if now.attr.nlink <= 1 || self.seen.insert(now.attr.ino) {
-            self.size = self.size.saturating_add(now.attr.size);
+        let same = match &before {
+            Some(before) => alike(self.now, &there, self.base, before),
+            None => Ok(false),
+        };
+        self.forget(Some(there.node), before.map(|before| before.node));
+        if !same? && (there.attr.nlink <= 1 || self.seen.insert(there.attr.ino)) {
+            self.size = self.size.saturating_add(there.attr.size);
         }
-        Ok(())
+        Ok(None)
     }
 }
 
@@ -171,39 +213,50 @@ fn whiteout_names(tree: &Path) -> Result<Vec<PathBuf>> {
     let root = openat(CWD, tree, flags, Mode::empty()).doing("open", tree)?;
     let root = LowerDir::root(1, root, &FdCache::new(DESCRIPTORS));
     let mut found = Vec::new();
-    whiteout_names_in(&root, Path::new(""), &mut found).doing("read", tree)?;
+    let mut path = Vec::new();
+    let below = whiteout_names_in(&root, &path, &mut found).doing("read", tree)?;
+    let mut levels = vec![(root, path.len(), below.into_iter())];
+    while let Some((dir, end, names)) = levels.last_mut() {
+        path.truncate(*end);
+        let Some(name) = names.next() else {
+            levels.pop();
+            continue;
+        };
+        path.extend_from_slice(&name);
+        path.push(b'/');
+        let below = dir.stat_on_disk(&name).and_then(|stat| {
+            if stat.kind() != Kind::Dir {
+                return Ok(None);
+            }
+            let inner = dir.child(&name);
+            let below = whiteout_names_in(&inner, &path, &mut found)?;
+            Ok(Some((inner, path.len(), below.into_iter())))
+        });
+        match below {
+            // Somebody works in the copy.
+            Err(errno) if is_gone(errno) => {}
+            below => levels.extend(below.doing("read", tree)?),
+        }
+    }
     found.sort();
     Ok(found)
 }
 
+/// Those in one directory, whose path is empty or ends with a slash; gives the names of what may be directories in it.
 fn whiteout_names_in(
     dir: &LowerDir,
-    path: &Path,
+    path: &[u8],
     found: &mut Vec<PathBuf>,
-) -> rustix::io::Result<()> {
+) -> rustix::io::Result<Vec<Name>> {
     let mut below = Vec::new();
     dir.for_each(|name, kind, _| {
         if name.starts_with(WH_PREFIX) {
-            found.push(path.join(OsStr::from_bytes(name)));
+            found.push(PathBuf::from(OsStr::from_bytes(&[path, name].concat())));
         } else if kind.is_none_or(|kind| kind == Kind::Dir) {
             below.push(Name::from(name));
         }
     })?;
-    for name in below {
-        let read = match dir.stat_on_disk(&name) {
-            Ok(stat) if stat.kind() == Kind::Dir => whiteout_names_in(
-                &dir.child(&name),
-                &path.join(OsStr::from_bytes(&name)),
-                found,
-            ),
-            other => other.map(|_| ()),
-        };
-        match read {
-            Err(Errno::NOENT) => {}
-            read => read?,
-        }
-    }
-    Ok(())
+    Ok(below)
 }
 
 struct Compare<'a> {
@@ -213,53 +266,98 @@ struct Compare<'a> {
 }
 
 impl Compare<'_> {
-    /// Makes a directory of the union like that of the copy.
-    fn dir(&mut self, now: NodeId, base: NodeId) -> union::Result<()> {
-        let names: BTreeSet<Vec<u8>> = names(self.now, now)?.into_iter().collect();
+    /// Makes the union like the copy, its root included.
+    fn trees(&mut self) -> union::Result<()> {
+        let attr = self.now.getattr(NodeId::ROOT)?;
+        let root = |union: &Union| -> union::Result<Entry> {
+            Ok(Entry {
+                node: NodeId::ROOT,
+                attr: union.getattr(NodeId::ROOT)?,
+            })
+        };
+        let same = alike(self.now, &root(self.now)?, self.base, &root(self.base)?)?;
+        let first = self.level(NodeId::ROOT, NodeId::ROOT, (!same).then_some(attr))?;
+        let mut levels = vec![first];
+        while let Some(level) = levels.last_mut() {
+            let (now, base) = (level.now, level.base.unwrap_or(NodeId::ROOT));
+            if let Some(name) = level.names.next() {
+                levels.extend(self.entry(now, base, &name)?);
+                continue;
+            }
+            if let Some(Level {
+                dress: Some(attr), ..
+            }) = levels.pop()
+            {
+                match self.copy.dress(now, base, &attr) {
+                    Err(error) if is_gone(error.errno()) => {}
+                    dressed => dressed?,
+                }
+            }
+            if !levels.is_empty() {
+                self.now.forget(now, 1);
+                self.base.forget(base, 1);
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins with two directories: what only the image has goes.
+    fn level(&self, now: NodeId, base: NodeId, dress: Option<Attr>) -> union::Result<Level> {
+        let names: BTreeSet<Vec<u8>> = living_names(self.now, now)?.into_iter().collect();
         for name in names_only_in(self.base, base, &names)? {
             if let Some(entry) = self.base.lookup(base, &name)? {
                 self.base.forget(entry.node, 1);
                 remove(self.base, base, &name, entry.attr.kind())?;
             }
         }
-        for name in names {
-            let Some(there) = self.now.lookup(now, &name)? else {
-                continue;
-            };
-            let before = self.base.lookup(base, &name)?;
-            self.entry(&there, before.as_ref(), base, &name)?;
-            self.now.forget(there.node, 1);
-            if let Some(before) = before {
-                self.base.forget(before.node, 1);
-            }
-        }
-        Ok(())
+        Ok(Level {
+            now,
+            base: Some(base),
+            dress,
+            names: names.into_iter().collect::<Vec<_>>().into_iter(),
+        })
     }
 
-    fn entry(
-        &mut self,
-        now: &Entry,
-        before: Option<&Entry>,
-        parent: NodeId,
-        name: &[u8],
-    ) -> union::Result<()> {
-        let is_dir = now.attr.kind() == Kind::Dir;
-        match before {
-            Some(before) if is_dir && before.attr.kind() == Kind::Dir => {
-                let same = alike(self.now, now, self.base, before)?;
-                self.dir(now.node, before.node)?;
-                if same {
-                    return Ok(());
-                }
-                self.copy.dress(now.node, before.node, &now.attr)
+    /// One name of the copy; gives two directories to go on in.
+    fn entry(&mut self, now: NodeId, base: NodeId, name: &[u8]) -> union::Result<Option<Level>> {
+        let before = self.base.lookup(base, name)?;
+        let there = match self.now.lookup(now, name) {
+            Err(error) if is_gone(error.errno()) => None,
+            found => found?,
+        };
+        let same = match (&there, &before) {
+            (Some(there), Some(before)) => match alike(self.now, there, self.base, before) {
+                Err(error) if is_gone(error.errno()) => Ok(false),
+                same => same,
+            },
+            _ => Ok(false),
+        };
+        let dirs = match (&there, &before) {
+            (Some(there), Some(before))
+                if there.attr.kind() == Kind::Dir && before.attr.kind() == Kind::Dir =>
+            {
+                Some((there.node, before.node, there.attr))
             }
-            Some(before) if alike(self.now, now, self.base, before)? => Ok(()),
-            Some(before) => {
-                remove(self.base, parent, name, before.attr.kind())?;
-                self.copy.entry(now, parent, name)
-            }
-            None => self.copy.entry(now, parent, name),
+            _ => None,
+        };
+        if let Some((now, base, attr)) = dirs {
+            return self.level(now, base, (!same?).then_some(attr)).map(Some);
         }
+        for (union, entry) in [(self.now, &there), (self.base, &before)] {
+            if let Some(entry) = entry {
+                union.forget(entry.node, 1);
+            }
+        }
+        if same? {
+            return Ok(None);
+        }
+        if let Some(before) = before {
+            remove(self.base, base, name, before.attr.kind())?;
+        }
+        if there.is_some() {
+            self.copy.entry(now, name, base)?;
+        }
+        Ok(None)
     }
 }
 
@@ -290,6 +388,14 @@ fn names(union: &Union, dir: NodeId) -> union::Result<Vec<Vec<u8>>> {
     Ok(names)
 }
 
+/// The same of a directory that others work in: when it is gone there are none.
+fn living_names(union: &Union, dir: NodeId) -> union::Result<Vec<Vec<u8>>> {
+    match names(union, dir) {
+        Err(error) if is_gone(error.errno()) => Ok(Vec::new()),
+        names => names,
+    }
+}
+
 fn names_only_in(
     union: &Union,
     dir: NodeId,
@@ -300,20 +406,43 @@ fn names_only_in(
     Ok(names)
 }
 
+/// Removes an entry of a union, with everything in it.
 fn remove(union: &Union, parent: NodeId, name: &[u8], kind: Kind) -> union::Result<()> {
-    if kind != Kind::Dir {
-        return union.unlink(parent, name);
+    struct Emptying {
+        parent: NodeId,
+        name: Vec<u8>,
+        node: NodeId,
+        left: std::vec::IntoIter<Vec<u8>>,
     }
-    if let Some(dir) = union.lookup(parent, name)? {
-        for inner in names(union, dir.node)? {
-            if let Some(entry) = union.lookup(dir.node, &inner)? {
-                union.forget(entry.node, 1);
-                remove(union, dir.node, &inner, entry.attr.kind())?;
-            }
+    let begin = |parent: NodeId, name: &[u8], kind: Kind| -> union::Result<Option<Emptying>> {
+        if kind != Kind::Dir {
+            return union.unlink(parent, name).map(|()| None);
         }
-        union.forget(dir.node, 1);
+        let Some(dir) = union.lookup(parent, name)? else {
+            return Ok(None);
+        };
+        Ok(Some(Emptying {
+            parent,
+            name: name.to_vec(),
+            node: dir.node,
+            left: names(union, dir.node)?.into_iter(),
+        }))
+    };
+    let mut levels = Vec::new();
+    levels.extend(begin(parent, name, kind)?);
+    while let Some(level) = levels.last_mut() {
+        let dir = level.node;
+        if let Some(inner) = level.left.next() {
+            if let Some(entry) = union.lookup(dir, &inner)? {
+                union.forget(entry.node, 1);
+                levels.extend(begin(dir, &inner, entry.attr.kind())?);
+            }
+        } else if let Some(empty) = levels.pop() {
+            union.forget(empty.node, 1);
+            union.rmdir(empty.parent, &empty.name)?;
+        }
     }
-    union.rmdir(parent, name)
+    Ok(())
 }
 
 fn xattrs(union: &Union, node: NodeId) -> union::Result<BTreeSet<(Vec<u8>, Vec<u8>)>> {
@@ -323,7 +452,13 @@ fn xattrs(union: &Union, node: NodeId) -> union::Result<BTreeSet<(Vec<u8>, Vec<u
         .split(|byte| *byte == 0)
         .filter(|name| !name.is_empty())
     {
-        found.insert((name.to_vec(), union.getxattr(node, name)?));
+        match union.getxattr(node, name) {
+            // Somebody works in the copy.
+            Err(error) if error.errno() == Errno::NODATA => {}
+            value => {
+                found.insert((name.to_vec(), value?));
+            }
+        }
     }
     Ok(found)
 }
