@@ -3,6 +3,8 @@
 #
 #   scripts/check.sh [ARGUMENTS FOR cargo test]
 #
+# As root on Debian it installs what it needs (scripts/packages.txt); elsewhere it says by which command, and stops.
+#
 # For example `scripts/check.sh --test real_root`. Everything is built in the
 # profile `checked` (Cargo.toml), which makes fast programs fast; what lints, tests
 # and documentation need of dependencies is then built once. UNIONMOUNT_REQUIRE_FUSE=1 makes
@@ -16,6 +18,8 @@
 set -euo pipefail
 SELF=$(readlink -f "$0")
 cd "$(dirname "$(dirname "$SELF")")"
+# shellcheck source=scripts/debian.sh
+. scripts/debian.sh
 
 # What takes seconds comes first.
 stage() { printf '\n== %d s: %s\n' "$SECONDS" "$*"; }
@@ -53,6 +57,14 @@ if [ "${1:-}" = --lane ]; then
 	"$2"
 	exit
 fi
+if ! command -v cargo >/dev/null && [ -x "$HOME/.cargo/bin/cargo" ]; then PATH=$HOME/.cargo/bin:$PATH; fi
+for tool in cargo rustfmt cargo-clippy; do
+	command -v $tool >/dev/null || { echo "check: $tool is missing: see https://rustup.rs (rustup component add rustfmt clippy)" >&2; exit 1; }
+done
+if [ "$(id -u)" = 0 ] && [ -n "$(missing_packages build demo test)" ]; then stage "installing packages"; fi
+install_packages build demo test || exit 1
+prepare_machine
+
 lane_tests=$(sed -n '/^first_lane/,/^apart/p' "$SELF" | grep -oE -- '--test [a-z_]+' | sort -u | cut -d ' ' -f 2)
 for test in tests/*.rs; do
 	grep -qx "$(basename "$test" .rs)" <<<"$lane_tests" || { echo "check: $test runs in no lane" >&2; exit 1; }

@@ -11,6 +11,8 @@ set -euo pipefail
 
 SELF=$(readlink -f "$0")
 REPO=$(dirname "$(dirname "$SELF")")
+# shellcheck source=scripts/debian.sh
+. "$REPO/scripts/debian.sh"
 
 if [ -t 1 ]; then bold=$'\e[1m' dim=$'\e[2m' plain=$'\e[0m'; else bold='' dim='' plain=''; fi
 die() { echo "demo: $*" >&2; exit 1; }
@@ -25,21 +27,13 @@ show() {
 # ---------------------------------------------------------------- what is needed
 
 prepare() {
-	local missing=()
+	local purposes=(demo)
 	command -v cargo >/dev/null || PATH=$PATH:$HOME/.cargo/bin
 	if [ -z "${UNIONMOUNT_BIN:-}" ] && [ -z "$NO_BUILD" ]; then
 		command -v cargo >/dev/null || die "Rust is needed to build unionmount: see https://rustup.rs"
-		command -v cc >/dev/null || missing+=(gcc libc6-dev)
+		purposes+=(build)
 	fi
-	command -v fusermount3 >/dev/null || missing+=(fuse3)
-	command -v findmnt >/dev/null || missing+=(util-linux)
-	if [ ${#missing[@]} -gt 0 ]; then
-		if [ "$(id -u)" != 0 ]; then die "please install first: apt-get install ${missing[*]}"; fi
-		command -v apt-get >/dev/null || die "please install first: ${missing[*]}"
-		heading "Installing ${missing[*]}"
-		apt-get -q update </dev/null || true
-		DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends "${missing[@]}" </dev/null
-	fi
+	install_packages "${purposes[@]}" || exit 1
 	if [ ! -c /dev/fuse ]; then modprobe fuse 2>/dev/null || true; fi
 	[ -c /dev/fuse ] || die "/dev/fuse is missing: the kernel's FUSE module is not loaded (modprobe fuse)"
 	if [ ! -r /dev/fuse ] || [ ! -w /dev/fuse ]; then die "/dev/fuse may not be opened by $(id -un): as root, chmod 666 /dev/fuse"; fi

@@ -29,6 +29,8 @@ set -euo pipefail
 
 SELF=$(readlink -f "$0")
 REPO=$(dirname "$(dirname "$SELF")")
+# shellcheck source=scripts/debian.sh
+. "$REPO/scripts/debian.sh"
 TEST_USER=unionmount-test
 # Raised whenever `prepare` makes something else.
 CACHE_VERSION=3
@@ -67,33 +69,6 @@ in_root() {
 	wait $!
 }
 
-# The machine's own Debian mirror: apt knows it in whichever format and file it
-# is written down.
-find_mirror() {
-	local id='' codename=''
-	if [ -r /etc/os-release ]; then
-		# shellcheck disable=SC1091
-		id=$(. /etc/os-release && echo "${ID:-}")
-		# shellcheck disable=SC1091
-		codename=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
-	fi
-	SUITE=${REAL_ROOT_SUITE:-} MIRROR=${REAL_ROOT_MIRROR:-}
-	if [ "$id" = debian ] && [ -n "$codename" ] && [ -z "$SUITE" ]; then
-		SUITE=$codename
-		if [ -z "$MIRROR" ]; then
-			MIRROR=$(apt-get indextargets --format '$(REPO_URI) $(RELEASE) $(COMPONENT) $(CREATED_BY)' 2>/dev/null |
-				awk -v suite="$SUITE" '$2 == suite && $3 == "main" && $4 == "Packages" && !found++ {print $1}')
-		fi
-		if [ -z "$MIRROR" ]; then
-			# No lists downloaded yet: then apt does not say, but the files do.
-			MIRROR=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources 2>/dev/null |
-				grep -vE '^[[:space:]]*#' | grep -oE '(https?|file|copy)://[^] ]+' | grep -E '/debian/?$' | head -n 1 || true)
-		fi
-	fi
-	SUITE=${SUITE:-bookworm}
-	MIRROR=${MIRROR:-http://deb.debian.org/debian}
-}
-
 prepare() {
 	mkdir -p "$CACHE"
 	exec 8>"$CACHE/lock"
@@ -103,6 +78,7 @@ prepare() {
 		return 0
 	fi
 	command -v debootstrap >/dev/null || skip "debootstrap is missing (apt-get install debootstrap)"
+	SUITE=${REAL_ROOT_SUITE:-} MIRROR=${REAL_ROOT_MIRROR:-}
 	find_mirror
 	say "building the layers from $SUITE at $MIRROR (once, kept in $CACHE)"
 	local new=$CACHE/new started=$SECONDS
@@ -111,16 +87,8 @@ prepare() {
 	CLEAN+=("$new")
 
 	# Layer 1: the base, as a base image has it.
-	debootstrap --variant=minbase "$SUITE" "$new/l1" "$MIRROR" >"$CACHE/debootstrap.log" 2>&1 ||
+	make_debian_root "$new/l1" "$CACHE/debootstrap.log" ||
 		{ tail -n 20 "$CACHE/debootstrap.log"; skip "debootstrap failed (see $CACHE/debootstrap.log)"; }
-	echo "deb $MIRROR $SUITE main" >"$new/l1/etc/apt/sources.list"
-	# apt reaches the network the way the machine's own does.
-	apt-config dump 2>/dev/null | grep -iE '^Acquire::(http|https)(::[^ ]*)?::Proxy ' >"$new/l1/etc/apt/apt.conf.d/00proxy" || true
-	if [ ! -s "$new/l1/etc/apt/apt.conf.d/00proxy" ]; then rm "$new/l1/etc/apt/apt.conf.d/00proxy"; fi
-	cp --dereference /etc/resolv.conf "$new/l1/etc/resolv.conf"
-	# Translated descriptions are a third of what apt downloads.
-	echo 'Acquire::Languages "none";' >"$new/l1/etc/apt/apt.conf.d/00languages"
-	rm -f "$new"/l1/var/lib/apt/lists/*Translation* "$new"/l1/var/cache/apt/*.bin
 
 	# Layer 2: packages. The archives and lists that the test installs from
 	# stay in it, so that the test is the same with and without a network.

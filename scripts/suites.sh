@@ -83,6 +83,9 @@ if [ ${#TRANSPORTS[@]} = 0 ]; then
 	if grep -qsx '[Y1]' /sys/module/fuse/parameters/enable_uring; then TRANSPORTS+=(uring); fi
 fi
 
+# shellcheck source=scripts/debian.sh
+. "$REPO/scripts/debian.sh"
+
 [ "$(id -u)" = 0 ] || skip "needs root"
 if [ -z "$INSTALL" ]; then
 	[ -c /dev/fuse ] || skip "/dev/fuse is missing"
@@ -96,17 +99,6 @@ wanted() {
 	local suite
 	for suite in "${SUITES[@]}"; do if [ "$suite" = "$1" ]; then return 0; fi; done
 	return 1
-}
-
-# Debian packages by what they bring.
-install_packages() {
-	local missing=()
-	if wanted stress && ! command -v stress-ng >/dev/null; then missing+=(stress-ng); fi
-	if wanted pjdfstest && [ ! -e "$CACHE/bin/pjdfstest" ] && [ ! -e /usr/include/sys/acl.h ]; then missing+=(libacl1-dev); fi
-	if [ ${#missing[@]} = 0 ]; then return 0; fi
-	command -v apt-get >/dev/null || skip "please install ${missing[*]}"
-	DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=120 install -y --no-install-recommends "${missing[@]}" >"$CACHE/apt.log" 2>&1 ||
-		die "cannot install ${missing[*]}: $(tail -n 1 "$CACHE/apt.log")"
 }
 
 # install_crate NAME VERSION [OPTION FOR cargo]..
@@ -125,7 +117,7 @@ mkdir -p "$CACHE"
 CACHE=$(readlink -f "$CACHE")
 exec 8>"$CACHE/lock"
 flock 8
-install_packages
+install_packages suites 2>"$CACHE/apt.log" || skip "$(tail -n 1 "$CACHE/apt.log")"
 if wanted pjdfstest; then install_crate pjdfstest $PJDFSTEST_VERSION --debug; fi
 # A million operations are worth the compile time of an optimised program.
 if wanted fsx; then install_crate fsx $FSX_VERSION; fi
