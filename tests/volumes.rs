@@ -7,7 +7,7 @@ mod common;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, Write};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::process::Command;
 
 use common::{Mount, Stack, binary, caches, shell};
@@ -266,4 +266,115 @@ fn appending_never_overwrites_what_the_host_appended() {
         fs::read_to_string(&host).unwrap(),
         "one-in-host-in-host-in-host"
     );
+}
+
+/// Changes a file in one way, over and over, until its standard input ends.
+const CHANGING: &str = r"
+import os, select, sys
+kind, path = sys.argv[1:]
+fd = os.open(path, os.O_RDWR)
+change = {
+    'write': lambda: os.pwrite(fd, b'y', 0),
+    'truncate': lambda: os.ftruncate(fd, 50),
+    'chown': lambda: os.chown(path, 1000, -1),
+}[kind]
+done = 0
+while not select.select([sys.stdin], [], [], 0)[0]:
+    try:
+        change()
+        done += 1
+    except PermissionError:
+        pass
+print(done)
+";
+
+#[test]
+fn a_mode_that_the_host_sets_is_not_undone_by_who_writes() {
+    need_fuse!();
+    let stack = stack_with_volume();
+    let mount = stack.mount();
+    let host = stack.dir.path().join("vol");
+    let set = |path: &std::path::Path, mode| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    for kind in ["write", "truncate", "chown"] {
+        let path = host.join(kind);
+        fs::write(&path, [b'x'; 100]).unwrap();
+        std::os::unix::fs::chown(&path, Some(1000), Some(5000)).unwrap();
+        let mut child = Command::new("setpriv")
+            .args(["--reuid", "1000", "--regid", "1000", "--clear-groups"])
+            .args(["/usr/bin/python3", "-c", CHANGING, kind])
+            .arg(mount.path("data").join(kind))
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let end = std::time::Instant::now() + std::time::Duration::from_millis(1500);
+        let mut lost = Vec::new();
+        while std::time::Instant::now() < end {
+            set(&path, 0o2666);
+            for mode in [0o2662, 0o622, 0o660] {
+                set(&path, mode);
+                for _ in 0..3 {
+                    let now = fs::metadata(&path).unwrap().mode() & 0o777;
+                    if now != mode & 0o777 {
+                        lost.push(format!("{mode:o} became {now:o}"));
+                    }
+                }
+            }
+        }
+        drop(child.stdin.take());
+        let output = child.wait_with_output().unwrap();
+        let done = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            done.trim().parse::<u64>().is_ok_and(|done| done > 0),
+            "{kind}: {done}"
+        );
+        assert!(lost.is_empty(), "{kind}: {} times: {}", lost.len(), lost[0]);
+    }
+}
+
+#[test]
+fn setuid_and_setgid_go_in_a_volume_as_on_its_disk() {
+    need_fuse!();
+    let stack = stack_with_volume();
+    let mount = stack.mount();
+    let host = stack.dir.path().join("vol");
+    let (path, dir) = (host.join("setid"), host.join("setid.d"));
+    let outsider = "setpriv --reuid 1000 --regid 1000 --clear-groups";
+    let member = "setpriv --reuid 1000 --regid 1000 --groups 5000";
+    let owned = |path: &std::path::Path, group, mode| {
+        std::os::unix::fs::chown(path, Some(1000), Some(group)).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    for (who, call, group, before, after) in [
+        (outsider, "echo x >> setid", 5000, 0o2666, 0o666),
+        (outsider, "truncate -s 5 setid", 5000, 0o2666, 0o666),
+        (outsider, "fallocate -l 99 setid", 5000, 0o2666, 0o666),
+        (outsider, "chown 1000 setid", 5000, 0o2666, 0o666),
+        (outsider, "echo x >> setid", 5000, 0o6777, 0o777),
+        (outsider, "echo x >> setid", 5000, 0o4666, 0o666),
+        // The daemon's own group.
+        (outsider, "echo x >> setid", 0, 0o2666, 0o666),
+        (outsider, "setfacl -m u:5:rw setid", 5000, 0o2666, 0o666),
+        (outsider, "setfacl -m u:5:rw setid", 0, 0o6666, 0o4666),
+        (member, "echo x >> setid", 5000, 0o2666, 0o2666),
+        (member, "echo x >> setid", 5000, 0o6777, 0o777),
+        (member, "setfacl -m u:5:rw setid", 5000, 0o2666, 0o2666),
+        ("", "echo x >> setid", 5000, 0o6777, 0o6777),
+    ] {
+        fs::write(&path, "content").unwrap();
+        owned(&path, group, before);
+        shell(mount.path("data"), &format!("{who} sh -c '{call}'"));
+        let left = fs::metadata(&path).unwrap().mode() & 0o7777;
+        assert_eq!(left, after, "{who} {call}: {before:o}");
+        fs::remove_file(&path).unwrap();
+    }
+    fs::create_dir(&dir).unwrap();
+    owned(&dir, 5000, 0o2777);
+    shell(
+        mount.path("data"),
+        &format!("{outsider} setfacl -m u:5:rw setid.d"),
+    );
+    assert_eq!(fs::metadata(&dir).unwrap().mode() & 0o2000, 0);
 }

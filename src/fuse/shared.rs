@@ -80,11 +80,8 @@ impl Shared {
                     && before.mode & (S_ISGID | S_IXGRP) == S_ISGID
                     && !belongs(pid, before.gid) =>
             {
-                let set = SetAttr {
-                    mode: Some(attr.mode & 0o7777 & !S_ISGID),
-                    ..SetAttr::default()
-                };
-                self.union.setattr(node, &set)
+                self.union.clear_setid(node, &|_| false)?;
+                self.union.getattr(node)
             }
             _ => Ok(attr),
         }
@@ -100,19 +97,13 @@ impl Shared {
         flags: XattrFlags,
         pid: u32,
     ) -> Result<()> {
-        self.union.setxattr(node, name, value, flags)?;
         if name == b"system.posix_acl_access" {
             let attr = self.union.getattr(node)?;
             if attr.mode & S_ISGID != 0 && !belongs(pid, attr.gid) {
-                let mode = Some(attr.mode & 0o7777 & !S_ISGID);
-                let set = SetAttr {
-                    mode,
-                    ..SetAttr::default()
-                };
-                self.union.setattr(node, &set)?;
+                return self.union.set_acl_of_outsider(node, name, value, flags);
             }
         }
-        Ok(())
+        self.union.setxattr(node, name, value, flags)
     }
 
     /// Writes, and clears setuid and setgid if the kernel says so. `open` are the flags of the program's own descriptor,

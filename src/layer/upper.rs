@@ -16,6 +16,7 @@ use super::record::{Record, Records};
 use super::stat::{Kind, Stat, Time};
 use super::xattr::{XattrPath, proc_path};
 use crate::sync::write;
+use crate::sys::outsider::outside_of_group;
 
 /// A time to set: leave it, now, or a given one (utimensat(2)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -405,6 +406,14 @@ impl UpperObject {
     /// kernel's `chown_common`), and setuid with it: by chown(2) of nothing, for which no right is needed.
     pub fn drop_privileges(&self) -> Result<()> {
         self.chown_on_disk(None, None)
+    }
+
+    /// Has the disk take setuid and setgid away as it does when somebody changes the content who is not in `group`, that of
+    /// the object: under the lock of its inode, whatever others set meanwhile. `false`, and nothing was done, where
+    /// this process cannot act as such a one.
+    pub fn drop_privileges_outside(&self, group: u32) -> Result<bool> {
+        let dropped = outside_of_group(group, || self.drop_privileges());
+        dropped.map_or(Ok(false), |dropped| dropped.map(|()| true))
     }
 
     fn chown_on_disk(&self, uid: Option<u32>, gid: Option<u32>) -> Result<()> {

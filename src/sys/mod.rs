@@ -9,6 +9,7 @@ pub mod device;
 pub mod inode_flags;
 pub mod limits;
 pub mod mapping;
+pub mod outsider;
 pub mod rest;
 pub mod ring;
 mod ring_layout;

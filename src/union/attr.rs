@@ -11,7 +11,7 @@ use super::inode::{DirState, FileState, Inode, Node, NodeId, Real};
 use super::live::Belief;
 use super::metacopy::Bytes;
 use super::renew::Told;
-use crate::layer::stat::{Kind, Stat, Time};
+use crate::layer::stat::{Kind, Protection, Stat, Time};
 use crate::layer::upper::{SetTime, UpperObject};
 use crate::sync::lock;
 
@@ -278,10 +278,38 @@ impl Union {
         if kept == perm {
             return Ok(false);
         }
-        self.object_of(inode, &state)?
-            .chmod(kept)
-            .during("chmod", b".")?;
+        let object = self.object_of(inode, &state)?;
+        if inode.volume.is_none() {
+            // Nobody else changes modes in the upper, and here that takes the lock that is held.
+            object.chmod(kept).during("chmod", b".")?;
+        } else {
+            drop_shared_setid(&object, &stat, kept)?;
+        }
         Ok(true)
+    }
+
+    /// Clears setgid of an object, whatever it is.
+    pub(super) fn drop_setgid(&self, inode: &Inode) -> Result<()> {
+        let clear = |object: &UpperObject| {
+            let perm = object.stat().during("stat", b".")?.perm();
+            if perm & S_ISGID == 0 {
+                return Ok(());
+            }
+            object.chmod(perm & !S_ISGID).during("chmod", b".")
+        };
+        match &inode.node {
+            Node::Dir(dir) => {
+                let state = lock(&dir.state);
+                match &state.upper {
+                    Some(upper) => clear(&upper.this().during("open directory", b".")?),
+                    None => Ok(()),
+                }
+            }
+            Node::File(file) => {
+                let state = lock(&file.state);
+                clear(&self.object_of(inode, &state)?)
+            }
+        }
     }
 
     /// Owner before mode, since changing the owner clears setuid and setgid; times last, since all else changes them.
@@ -344,6 +372,25 @@ fn without_setid(perm: u32) -> u32 {
     } else {
         kept
     }
+}
+
+/// Clears setuid, and setgid unless it is among the bits that are `kept`, of a file whose mode others change as well: its
+/// disk does it, as for anybody. An ordinary user's daemon that belongs to the group cannot have that done.
+fn drop_shared_setid(object: &UpperObject, stat: &Stat, kept: u32) -> Result<()> {
+    if Protection::of(object.fd()).immutable {
+        return refuse(Errno::PERM);
+    }
+    let loses_group = stat.mode & !kept & S_ISGID != 0;
+    let dropped = if loses_group {
+        object.drop_privileges_outside(stat.gid)
+    } else {
+        object.drop_privileges().map(|()| true)
+    };
+    if dropped.during("chown", b".")? {
+        return Ok(());
+    }
+    let now = object.stat().during("stat", b".")?.perm();
+    object.chmod(now & !(0o6000 & !kept)).during("chmod", b".")
 }
 
 /// What the disk says about the object behind a file.

@@ -434,9 +434,11 @@ impl Union {
         // chown(2) clears setuid and setgid, mkdir(2) does not take them.
         if looks.mode & 0o6000 != 0 && kind != Kind::Symlink {
             let perm = object.stat().during("stat", b".")?.perm();
-            object
-                .chmod(perm | (looks.mode & 0o6000))
-                .during("chmod", b".")?;
+            let wanted = perm | (looks.mode & 0o6000);
+            // A directory has the bit from its parent; in a volume others may set the mode of what has a name.
+            if wanted != perm {
+                object.chmod(wanted).during("chmod", b".")?;
+            }
         }
         Ok(())
     }

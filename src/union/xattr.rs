@@ -22,6 +22,7 @@ use crate::layer::upper::UpperObject;
 use crate::layer::xattr::{SIZE_MAX, XattrPath};
 use crate::layer::xattr_name::{Keeping, seen};
 use crate::sync::lock;
+use crate::sys::outsider::outside_of_group;
 
 /// The bit of [`Inode::xattrs`] that says there are none that are shown.
 const NONE: u64 = 1;
@@ -152,7 +153,9 @@ impl Union {
             Some(keeping) => keeping.stored(CAPABILITY),
             None => CAPABILITY.into(),
         };
-        match object.set_xattr(&stored, value, XattrFlags::empty()) {
+        // What is there now somebody set meanwhile.
+        match object.set_xattr(&stored, value, XattrFlags::CREATE) {
+            Err(Errno::EXIST) => Ok(()),
             Err(Errno::PERM | Errno::OPNOTSUPP) => {
                 log::debug!("a changed program lost its capabilities: no right to set them");
                 Ok(())
@@ -260,6 +263,35 @@ impl Union {
         value: &[u8],
         flags: XattrFlags,
     ) -> Result<()> {
+        self.set_xattr_by(node, name, value, flags, false).map(drop)
+    }
+
+    /// As [`Union::setxattr`], for an access ACL and somebody who is not in the object's group: setgid goes with it, as with
+    /// chmod(2) (`posix_acl_update_mode` in the kernel's `posix_acl.c`). In a volume, whose modes others change as well,
+    /// its disk does that; elsewhere it is a second step: killed between, the bit is still there.
+    pub fn set_acl_of_outsider(
+        &self,
+        node: NodeId,
+        name: &[u8],
+        value: &[u8],
+        flags: XattrFlags,
+    ) -> Result<()> {
+        let inode = self.table.get(node)?;
+        if self.set_xattr_by(node, name, value, flags, true)? {
+            return Ok(());
+        }
+        self.drop_setgid(&inode)
+    }
+
+    /// Sets an xattr, as somebody who is not in the object's group where that is asked for and can be. Gives whether it was.
+    fn set_xattr_by(
+        &self,
+        node: NodeId,
+        name: &[u8],
+        value: &[u8],
+        flags: XattrFlags,
+        outsider: bool,
+    ) -> Result<bool> {
         self.check_xattr_name(name)?;
         if value.len() > SIZE_MAX {
             return refuse(Errno::TOOBIG);
@@ -268,7 +300,7 @@ impl Union {
         self.check_writable(&inode)?;
         if let Some(set) = on_remains(&inode, |remains| remains.setxattr(name, value, flags)) {
             inode.xattrs.fetch_and(!NONE, Ordering::AcqRel);
-            return set;
+            return set.map(|()| false);
         }
         let object = self.upper_object(&inode)?;
         let ids = self.ids_of(inode.volume);
@@ -276,11 +308,19 @@ impl Union {
             return refuse(Errno::INVAL);
         };
         // ENOSPC: so ext4 says that an inode has no room for more xattrs.
-        let set_on_disk = |stored: &[u8]| match object.set_xattr(stored, &value, flags) {
+        let answer = |set: rustix::io::Result<()>| match set {
             Err(Errno::NOSPC) => refuse(Errno::NOSPC),
             other => other.during("setxattr", name),
         };
+        let set_on_disk = |stored: &[u8]| answer(object.set_xattr(stored, &value, flags));
+        let mut was_outsider = false;
         match self.keeping_of(&inode)? {
+            None if outsider => {
+                let group = object.stat().during("stat", b".")?.gid;
+                let set = outside_of_group(group, || object.set_xattr(name, &value, flags));
+                was_outsider = set.is_some();
+                set.map_or_else(|| set_on_disk(name), answer)?;
+            }
             None => set_on_disk(name)?,
             Some(keeping @ Keeping::Disk) => set_on_disk(&keeping.stored(name))?,
             Some(keeping) if is_acl(name) => {
@@ -292,7 +332,7 @@ impl Union {
         inode.xattrs.fetch_add(2, Ordering::AcqRel);
         inode.xattrs.fetch_and(!NONE, Ordering::AcqRel);
         self.forget_inheritance(&inode);
-        Ok(())
+        Ok(was_outsider)
     }
 
     /// After the mode of an object was set: its access ACL says the same, where no disk sees to that. Killed before,

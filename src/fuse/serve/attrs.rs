@@ -7,7 +7,7 @@ use crate::fuse::proto::reply::{Body, attr_out, statx_out};
 use crate::fuse::proto::wire::{SETXATTR_ACL_KILL_SGID, SetattrIn, SetxattrIn, StatfsOut, fattr};
 use crate::layer::stat::{Kind, Time};
 use crate::layer::upper::SetTime;
-use crate::union::{Attr, NAME_MAX, NodeId, Result, SetAttr};
+use crate::union::{NAME_MAX, NodeId, Result, SetAttr};
 use rustix::fs::XattrFlags;
 
 const S_ISGID: u32 = 0o2000;
@@ -58,8 +58,8 @@ impl Server {
         } else {
             let loses = self.loses_setgid(header, &set)?;
             let attr = self.union.setattr(node, &set)?;
-            if loses {
-                self.clear_setgid(node, &attr)?
+            if loses && self.union.clear_setid(node, &|_| false)? {
+                self.union.getattr(node)?
             } else {
                 attr
             }
@@ -80,14 +80,6 @@ impl Server {
             && !belongs(header.pid, attr.gid))
     }
 
-    fn clear_setgid(&self, node: NodeId, attr: &Attr) -> Result<Attr> {
-        let set = SetAttr {
-            mode: Some(attr.mode & 0o7777 & !S_ISGID),
-            ..SetAttr::default()
-        };
-        self.union.setattr(node, &set)
-    }
-
     pub(super) fn setxattr(
         &self,
         node: NodeId,
@@ -96,15 +88,10 @@ impl Server {
         value: &[u8],
     ) -> Result<()> {
         let flags = XattrFlags::from_bits_retain(arg.flags);
-        self.union.setxattr(node, name, value, flags)?;
-        // Somebody who is not in the file's group gave it an access ACL: setgid goes, as with chmod(2).
         if arg.setxattr_flags & SETXATTR_ACL_KILL_SGID != 0 {
-            let attr = self.union.getattr(node)?;
-            if attr.mode & S_ISGID != 0 {
-                self.clear_setgid(node, &attr)?;
-            }
+            return self.union.set_acl_of_outsider(node, name, value, flags);
         }
-        Ok(())
+        self.union.setxattr(node, name, value, flags)
     }
 
     pub(super) fn readlink(&self, node: NodeId, body: &mut Body<'_>) -> Result<()> {
