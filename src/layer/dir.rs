@@ -196,6 +196,19 @@ impl Dir {
         })
     }
 
+    /// The device of the disk that the directory is on.
+    pub fn device(&self) -> Result<u64> {
+        Ok(Stat::of_fd(self.fd()?)?.dev)
+    }
+
+    /// Whether the directory is one of kernel overlayfs, whose entries may be on several disks.
+    pub fn is_overlay(&self) -> Result<bool> {
+        const OVERLAYFS_SUPER_MAGIC: u32 = 0x794c_7630;
+        // A word of a size and sign that depend on the machine.
+        let found = i128::from(rustix::fs::fstatfs(self.fd()?)?.f_type) & 0xffff_ffff;
+        Ok(found == i128::from(OVERLAYFS_SUPER_MAGIC))
+    }
+
     /// What the directory itself is, by its record where the layer keeps those.
     pub fn stat(&self) -> Result<Stat> {
         let stat = Stat::of_fd(self.fd()?)?;
@@ -247,8 +260,8 @@ impl Dir {
     }
 
     /// Calls `each` with name, type (unless the file system does not tell) and inode number of every entry but
-    /// `.` and `..`. At most one reader at a time: the descriptor's position is shared. Errors: EACCES for a directory
-    /// that may not be read, and those of getdents(2).
+    /// `.` and `..`. What a listing does not tell of inode numbers is asked for. At most one reader at a time: the
+    /// descriptor's position is shared. Errors: EACCES for a directory that may not be read, and those of getdents(2).
     pub fn for_each(&self, mut each: impl FnMut(&[u8], Option<Kind>, u64)) -> Result<()> {
         let fd = self.fd()?;
         seek(&fd, SeekFrom::Start(0)).map_err(unreadable)?;
@@ -258,8 +271,18 @@ impl Dir {
         while let Some(entry) = entries.next() {
             let entry = entry?;
             let name = entry.file_name().to_bytes();
-            if name != b"." && name != b".." {
-                each(name, Kind::from_file_type(entry.file_type()), entry.ino());
+            if name == b"." || name == b".." {
+                continue;
+            }
+            let kind = Kind::from_file_type(entry.file_type());
+            match told(entry.ino()) {
+                Some(ino) => each(name, kind, ino),
+                None => match Stat::of_entry(&fd, os(name)) {
+                    Ok(stat) => each(name, kind, stat.ino),
+                    // Removed meanwhile.
+                    Err(Errno::NOENT) => {}
+                    Err(errno) => return Err(errno),
+                },
             }
         }
         Ok(())
@@ -354,10 +377,25 @@ enum Way {
 #[derive(Debug)]
 pub struct DirStream(OwnedFd);
 
+/// The inode number that a listing tells; `None` for the two that stand for none: libfuse's `FUSE_UNKNOWN_INO`, and 0.
+fn told(ino: u64) -> Option<u64> {
+    const UNKNOWN: u64 = 0xffff_ffff;
+    (ino != 0 && ino != UNKNOWN).then_some(ino)
+}
+
 impl DirStream {
+    /// The device of the disk that is read.
+    pub fn device(&self) -> Result<u64> {
+        Ok(Stat::of_fd(&self.0)?.dev)
+    }
+
     /// As [`Dir::for_each`], for about a hundred entries more, `.` and `..` included. `each` is given the position behind
-    /// the entry as well, from which the disk can go on. Gives whether there was any.
-    pub fn next(&self, mut each: impl FnMut(&[u8], Option<Kind>, u64, u64)) -> Result<bool> {
+    /// the entry as well, from which the disk can go on, and no number that the disk does not tell. Gives whether there
+    /// was any.
+    pub fn next(
+        &self,
+        mut each: impl FnMut(&[u8], Option<Kind>, Option<u64>, u64),
+    ) -> Result<bool> {
         let mut buffer = [const { MaybeUninit::uninit() }; 4096];
         let mut entries = RawDir::new(&self.0, &mut buffer);
         let mut any = false;
@@ -365,7 +403,7 @@ impl DirStream {
             let entry = entry.map_err(unreadable)?;
             let kind = Kind::from_file_type(entry.file_type());
             let name = entry.file_name().to_bytes();
-            each(name, kind, entry.ino(), entry.next_entry_cookie());
+            each(name, kind, told(entry.ino()), entry.next_entry_cookie());
             any = true;
             if entries.is_buffer_empty() {
                 break;

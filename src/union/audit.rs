@@ -10,7 +10,7 @@ use rustix::fs::XattrFlags;
 use super::Union;
 use super::copyup::restore_times;
 use super::error::{During, Result};
-use super::identity::{decode_origin, of_lower};
+use super::identity::decode_origin;
 use super::inode::DirState;
 use super::stack::Redirect;
 use crate::layer::UpperDir;
@@ -136,8 +136,10 @@ impl Union {
             let mut todo = vec![root.clone()];
             while let Some(dir) = todo.pop() {
                 let mut directories = Vec::new();
+                let (layer, device) = (dir.layer(), dir.device().during("stat", b".")?);
                 dir.for_each(|name, kind, ino| {
-                    numbers.insert(of_lower(dir.layer(), self.lowers.len(), ino));
+                    numbers.insert(self.numbers.of(layer, device, ino));
+                    numbers.insert(self.numbers.of_before(layer, ino));
                     if kind.is_none_or(|kind| kind == Kind::Dir) {
                         directories.push(Name::from(name));
                     }

@@ -91,6 +91,9 @@ pub struct Config {
     pub xattr_permissions: Option<RecordForm>,
     /// Directories and files of the host that are shown inside the union.
     pub volumes: Vec<Volume>,
+    /// Every `st_ino` has 32 bits, for programs that know no others; those that need more are hashed, and two of them may
+    /// meet.
+    pub short_inos: bool,
     /// Whether layers may change under the mount.
     pub cache: CacheMode,
     /// Reading leaves the access times of the upper's files alone. Those of lower files, and of directories, are

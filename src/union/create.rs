@@ -14,7 +14,6 @@ use rustix::io::Errno;
 
 use super::acl::Acl;
 use super::error::{During, Result, refuse};
-use super::identity::of_upper;
 use super::idmap::IdMaps;
 use super::inode::{DirState, Inheritance, Inode, NodeId, Real};
 use super::listing::Listing;
@@ -25,7 +24,7 @@ use crate::layer::UpperDir;
 use crate::layer::dir::{Name, UPPER};
 use crate::layer::mark::Mark;
 use crate::layer::record::Record;
-use crate::layer::stat::Kind;
+use crate::layer::stat::{Kind, Stat};
 use crate::layer::upper::UpperObject;
 use crate::layer::xattr_name::Keeping;
 
@@ -220,7 +219,7 @@ impl Union {
         }
         let stat = dir.stat_entry(name).during("stat", name)?;
         let name = Name::from(name);
-        let inode = self.new_upper_inode(parent, dir, &name, stat.ino, new.kind());
+        let inode = self.new_upper_inode(parent, dir, &name, &stat, new.kind());
         if let Some(listing) = &mut state.listing {
             listing.update(&name, |slot| {
                 slot.merged.upper = Some(Found {
@@ -260,7 +259,7 @@ impl Union {
         parent: &Arc<Inode>,
         dir: &UpperDir,
         name: &Name,
-        ino: u64,
+        stat: &Stat,
         kind: Kind,
     ) -> Arc<Inode> {
         let place = super::inode::Place {
@@ -275,7 +274,8 @@ impl Union {
                 name: Arc::clone(name),
             })
         };
-        let inode = self.new_inode(None, of_upper(ino), kind, node);
+        let st_ino = self.numbers.of(UPPER, stat.dev, stat.ino);
+        let inode = self.new_inode(None, st_ino, kind, node);
         if let Some(mut state) = inode.lock_dir() {
             // Known to be empty: nobody need read it.
             state.listing = Some(Listing::default());

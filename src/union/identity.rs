@@ -4,32 +4,98 @@
 //! | --- | --- |
 //! | made in the upper | its inode number on the upper's disk |
 //! | in a lower layer | layer number counted from the oldest, and its inode number there |
+//! | on another disk, which is mounted in a layer (or is another subvolume) | layer number, that disk's device number, and its inode number there |
 //! | copied up from a lower layer | what it was below; remembered in an xattr of the copy |
 //! | in a volume | the number of the first volume on its disk, and its inode number there |
 //!
 //! The layer's number is part of it because layers may share inodes (stores that link equal files together)
 //! and may lie on different disks. It counts from the oldest layer so that a new layer on top changes nothing.
+//!
+//! A number has 32 bits where that is possible, for programs that know no others: [`narrow`] shares them out among layers
+//! and volumes, so that which number it is depends on nothing but the entry. Where an inode number is too large for its
+//! share, more bits are used: in ranges of their own, so that no number means two things. `ino32_t` forces what is left
+//! into 32 bits by a hash, with the chance that two meet.
 
-use crate::layer::dir::LayerNo;
+use crate::layer::dir::{LayerNo, UPPER};
 
-/// Bits for the inode number on the layer's disk; a larger number is hashed.
+/// Bits for the inode number on the layer's disk in a number of more than 32 bits; a larger one is hashed.
 const INO_BITS: u32 = 40;
 /// Bits for the number of the layer.
 const LAYER_BITS: u32 = 21;
 /// Set in numbers that are a hash, so that they never meet the plain ones.
 const HASHED: u64 = 1 << 62;
+/// Set in numbers of the upper that would look like those of another layer.
+const UPPERS: u64 = 1 << 61;
+/// Bits for the inode number of the oldest layers, and of the upper; the next ones have [`STEP`] fewer.
+const WIDEST_SHARE: u32 = 28;
+/// A digit of the code that says whose number it is. All bits set: the next digit says it.
+const STEP: u32 = 4;
+/// The first digit of volumes' numbers, and bits for which one it is.
+const VOLUMES: u64 = 14;
+const VOLUME_BITS: u32 = 2;
 
-/// The `st_ino` of an entry that the upper itself made.
-#[must_use]
-pub fn of_upper(ino: u64) -> u64 {
-    compose(0, ino)
+/// How the entries of one union are numbered.
+#[derive(Debug)]
+pub(super) struct Numbering {
+    /// All numbers have 32 bits (`ino32_t`).
+    forced: bool,
+    /// The disk of each layer's root, by the layer's number.
+    disks: Vec<Disk>,
 }
 
-/// The `st_ino` of an entry of layer `layer` of a stack with `lowers` lower layers.
-#[must_use]
-pub fn of_lower(layer: LayerNo, lowers: usize, ino: u64) -> u64 {
-    let from_oldest = (lowers + 1).saturating_sub(usize::from(layer));
-    compose(from_oldest as u64, ino)
+/// Where a layer begins.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Disk {
+    /// The device of its root.
+    pub(super) device: u64,
+    /// Entries of one directory may be on several disks, of which only stat(2) tells: another overlay's.
+    pub(super) mixed: bool,
+}
+
+impl Numbering {
+    /// `disks` are those of the layers' roots, the upper's first (any when there is none).
+    pub(super) fn new(forced: bool, disks: Vec<Disk>) -> Self {
+        Self { forced, disks }
+    }
+
+    /// Whether each entry of a layer must be asked where it is.
+    pub(super) fn is_mixed(&self, layer: LayerNo) -> bool {
+        let disk = self.disks.get(usize::from(layer));
+        disk.is_some_and(|disk| disk.mixed)
+    }
+
+    /// The `st_ino` of an entry of a layer that is on the device `dev`.
+    pub(super) fn of(&self, layer: LayerNo, dev: u64, ino: u64) -> u64 {
+        let from_oldest = match layer {
+            UPPER => 0,
+            _ => self.disks.len().saturating_sub(usize::from(layer)) as u64,
+        };
+        self.fit(match self.disks.get(usize::from(layer)) {
+            Some(root) if root.device != dev => elsewhere(from_oldest, dev, ino),
+            _ => compose(from_oldest, ino),
+        })
+    }
+
+    /// The `st_ino` of an entry that was made in the upper.
+    pub(super) fn of_upper(&self, ino: u64) -> u64 {
+        self.fit(compose(0, ino))
+    }
+
+    /// The same in the form that unions of before had: a copy may remember it.
+    pub(super) fn of_before(&self, layer: LayerNo, ino: u64) -> u64 {
+        let from_oldest = self.disks.len().saturating_sub(usize::from(layer));
+        wide(from_oldest as u64, ino)
+    }
+
+    /// A number that was remembered, or made for a volume, as it is shown.
+    pub(super) fn fit(&self, number: u64) -> u64 {
+        if self.forced && number >> 32 != 0 {
+            // Not 0, which is no number, and not 1, which is the root's.
+            (mix(number) >> 32).max(2)
+        } else {
+            number
+        }
+    }
 }
 
 /// The `st_ino` of an object of a volume: the volume's number takes the place of a layer's, counted down from the largest.
@@ -37,19 +103,48 @@ pub fn of_lower(layer: LayerNo, lowers: usize, ino: u64) -> u64 {
 #[must_use]
 pub fn of_volume(volume: u16, dev: u64, ino: u64) -> u64 {
     let layer = (1 << LAYER_BITS) - 1 - u64::from(volume);
-    if dev == 0 {
-        compose(layer, ino)
-    } else {
-        HASHED | (mix(ino ^ mix(dev ^ mix(layer))) >> 2)
+    if dev != 0 {
+        return elsewhere(layer, dev, ino);
     }
+    let share = WIDEST_SHARE - VOLUME_BITS;
+    if u64::from(volume) >> VOLUME_BITS == 0 && ino >> share == 0 {
+        return VOLUMES << WIDEST_SHARE | u64::from(volume) << share | ino;
+    }
+    wide(layer, ino)
+}
+
+fn elsewhere(layer: u64, dev: u64, ino: u64) -> u64 {
+    HASHED | (mix(ino ^ mix(dev ^ mix(layer))) >> 2)
 }
 
 fn compose(layer: u64, ino: u64) -> u64 {
-    if ino >> INO_BITS == 0 && layer >> LAYER_BITS == 0 {
-        layer << INO_BITS | ino
-    } else {
-        HASHED | (mix(ino ^ mix(layer)) >> 2)
+    narrow(layer, ino).unwrap_or_else(|| wide(layer, ino))
+}
+
+/// The number in 32 bits: a digit for the layer, and its inode number. 14 layers (the upper is the first) have 28 bits
+/// each; the last digit leads to another one for 15 layers with 24 bits each, whose last one leads to 15 with 20.
+fn narrow(layer: u64, ino: u64) -> Option<u64> {
+    const LAST: u64 = (1 << STEP) - 1;
+    let (mut prefix, mut share, mut layer) = (0, WIDEST_SHARE, layer);
+    // The volumes' digit is the last but one of the first.
+    let mut digits = VOLUMES;
+    while layer >= digits {
+        layer -= digits;
+        digits = LAST;
+        prefix = (prefix << STEP) | LAST;
+        share = share.checked_sub(STEP).filter(|share| *share >= 20)?;
     }
+    (ino >> share == 0).then_some(((prefix << STEP) | layer) << share | ino)
+}
+
+fn wide(layer: u64, ino: u64) -> u64 {
+    if ino >> INO_BITS != 0 || layer >> LAYER_BITS != 0 {
+        return HASHED | (mix(ino ^ mix(layer)) >> 2);
+    }
+    if layer == 0 && ino >> WIDEST_SHARE != 0 && ino >> 32 == 0 {
+        return UPPERS | ino;
+    }
+    layer << INO_BITS | ino
 }
 
 /// The finalizer of SplitMix64: a bijection that spreads every bit of its input.
@@ -79,22 +174,51 @@ pub fn decode_origin(value: &[u8], on_disk: u64) -> Option<u64> {
 mod tests {
     use super::*;
 
+    const DISK: Disk = Disk {
+        device: 7,
+        mixed: false,
+    };
+
+    /// A union of `lowers` lower layers, all on the device 7.
+    fn numbering(lowers: usize) -> Numbering {
+        Numbering::new(false, vec![DISK; lowers + 1])
+    }
+
     #[test]
     fn layers_with_equal_inodes_stay_apart() {
-        let numbers = [
-            of_upper(12),
-            of_lower(1, 3, 12),
-            of_lower(2, 3, 12),
-            of_lower(3, 3, 12),
-            of_lower(3, 3, 12 | 1 << 41),
-            of_lower(2, 3, 12 | 1 << 41),
-            of_upper(u64::MAX),
-            of_volume(0, 0, 12),
-            of_volume(1, 0, 12),
+        let of = numbering(3);
+        let many = numbering(usize::from(u16::MAX) - 1);
+        let mut numbers = vec![
+            of.of(1, 7, 12 | 1 << 41),
+            of.of(2, 7, 12 | 1 << 41),
+            of.of_upper(u64::MAX),
             of_volume(0, 7, 12),
             of_volume(u16::MAX, 0, 12),
-            of_lower(1, usize::from(u16::MAX), 12),
+            many.of(1, 7, 12),
         ];
+        // Another disk in a layer, and the same disk in another layer.
+        numbers.extend([
+            of.of(1, 8, 12),
+            of.of(1, 9, 12),
+            of.of(2, 8, 12),
+            of.of(0, 8, 12),
+        ]);
+        // At the borders of all shares.
+        let hundred = numbering(100);
+        for ino in [
+            1,
+            12,
+            (1 << 20) - 1,
+            1 << 20,
+            1 << 24,
+            1 << 26,
+            1 << 28,
+            1 << 31,
+            1 << 33,
+        ] {
+            numbers.extend((0..=100).map(|layer| hundred.of(layer, 7, ino)));
+            numbers.extend((0..10).map(|volume| of_volume(volume, 0, ino)));
+        }
         let distinct: std::collections::HashSet<_> = numbers.iter().collect();
         assert_eq!(distinct.len(), numbers.len());
         assert!(numbers.iter().all(|n| n >> 63 == 0 && *n != 0));
@@ -102,7 +226,39 @@ mod tests {
 
     #[test]
     fn a_new_layer_on_top_changes_no_number() {
-        assert_eq!(of_lower(1, 1, 5), of_lower(3, 3, 5));
+        for ino in [5, 1 << 23, 1 << 27, 1 << 40] {
+            assert_eq!(numbering(1).of(1, 7, ino), numbering(3).of(3, 7, ino));
+            assert_eq!(numbering(20).of(3, 7, ino), numbering(60).of(43, 7, ino));
+        }
+    }
+
+    #[test]
+    fn numbers_have_32_bits_while_there_is_room() {
+        let fits = |number: u64| number >> 32 == 0;
+        let all_fit = |lowers: u16, ino: u64| {
+            let numbers = numbering(usize::from(lowers));
+            (0..=lowers).all(|layer| fits(numbers.of(layer, 7, ino)))
+        };
+        assert!(all_fit(13, (1 << 28) - 1) && !all_fit(14, (1 << 28) - 1));
+        assert!(all_fit(28, (1 << 24) - 1) && !all_fit(29, (1 << 24) - 1));
+        assert!(all_fit(43, (1 << 20) - 1) && !all_fit(44, 1));
+        assert!(fits(of_volume(3, 0, (1 << 26) - 1)) && !fits(of_volume(4, 0, 1)));
+        assert_eq!(numbering(3).of_upper(12), 12);
+    }
+
+    #[test]
+    fn all_numbers_have_32_bits_where_that_is_asked_for() {
+        let forced = Numbering::new(true, vec![DISK; 101]);
+        for ino in [12, 1 << 30, 1 << 35, u64::MAX] {
+            for (layer, dev) in [(0, 7), (1, 7), (100, 7), (1, 8)] {
+                let number = forced.of(layer, dev, ino);
+                assert!(number > 1 && number >> 32 == 0);
+            }
+        }
+        // What fits is the same with it and without.
+        let free = numbering(100);
+        assert_eq!(forced.of(100, 7, 12), free.of(100, 7, 12));
+        assert_eq!(forced.fit(forced.fit(1 << 50)), forced.fit(1 << 50));
     }
 
     #[test]

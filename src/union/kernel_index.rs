@@ -17,7 +17,6 @@ use rustix::io::Errno;
 
 use super::copyup::restore_times;
 use super::error::{During, Result};
-use super::identity::of_upper;
 use super::inode::Place;
 use super::stack::Found;
 use super::{Union, Writable};
@@ -129,7 +128,7 @@ impl Union {
                     kind: stat.kind(),
                     ino: stat.ino,
                 });
-                slot.st_ino = of_upper(stat.ino);
+                slot.st_ino = self.numbers.of_upper(stat.ino);
             });
         }
         Ok(())

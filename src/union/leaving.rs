@@ -15,14 +15,13 @@ use rustix::fs::{RenameFlags, XattrFlags};
 use rustix::io::Errno;
 
 use super::error::{During, Result};
-use super::identity::of_upper;
 use super::inode::DirState;
 use super::moving::End;
 use super::origin::own_xattr;
 use super::stack::Found;
 use super::{Caller, New, Union, Writable};
 use crate::layer::UpperDir;
-use crate::layer::dir::{Dir, Name};
+use crate::layer::dir::{Dir, Name, UPPER};
 use crate::layer::mark::{LEAVING, TRUSTED_PREFIX, USER_PREFIX};
 use crate::layer::stat::Kind;
 
@@ -134,28 +133,34 @@ impl Union {
         self.end_leaving(dir);
         Ok(())
     }
+
+    /// Notes in a listing that a device was left under a name.
+    pub(super) fn show_device(
+        &self,
+        state: &mut DirState,
+        dir: &UpperDir,
+        name: &Name,
+    ) -> Result<()> {
+        let stat = dir.stat_on_disk(name).during("stat", name)?;
+        let st_ino = self.numbers.of(UPPER, stat.dev, stat.ino);
+        if let Some(listing) = &mut state.listing {
+            listing.update(name, |slot| {
+                slot.merged.upper = Some(Found {
+                    kind: Kind::Char,
+                    ino: stat.ino,
+                });
+                slot.st_ino = st_ino;
+                slot.child = Weak::new();
+            });
+        }
+        Ok(())
+    }
 }
 
 /// The name under which a device of the merged view may stand as the disk's own.
 pub(super) fn announced(dir: &Dir) -> Result<Option<Name>> {
     let xattrs = dir.xattrs().during("open directory", b".")?;
     Ok(own_xattr(&xattrs, LEAVING).map(Name::from))
-}
-
-/// Notes in a listing that a device was left under a name.
-pub(super) fn show_device(state: &mut DirState, dir: &UpperDir, name: &Name) -> Result<()> {
-    let stat = dir.stat_on_disk(name).during("stat", name)?;
-    if let Some(listing) = &mut state.listing {
-        listing.update(name, |slot| {
-            slot.merged.upper = Some(Found {
-                kind: Kind::Char,
-                ino: stat.ino,
-            });
-            slot.st_ino = of_upper(stat.ino);
-            slot.child = Weak::new();
-        });
-    }
-    Ok(())
 }
 
 #[cfg(test)]

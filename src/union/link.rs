@@ -13,7 +13,6 @@ use rustix::io::Errno;
 
 use super::error::{During, Result, refuse};
 use super::hardlink::refuse_directory;
-use super::identity::of_upper;
 use super::inode::{FileState, Inode, NodeId, Real};
 use super::lookup::Child;
 use super::stack::Found;
@@ -124,6 +123,7 @@ impl Union {
         let Some(state) = inode.lock_file() else {
             return Ok(inode.st_ino);
         };
-        Ok(of_upper(super::attr::real_stat(&state.real)?.ino))
+        let stat = super::attr::real_stat(&state.real)?;
+        Ok(self.numbers.of_upper(stat.ino))
     }
 }

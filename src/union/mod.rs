@@ -99,7 +99,7 @@ use config::CacheMode;
 use error::refuse;
 use export::Notes;
 use hardlink::LinkIndex;
-use identity::of_lower;
+use identity::Numbering;
 use idmap::IdMaps;
 use inode::Inode;
 use live::Live;
@@ -152,6 +152,7 @@ pub struct Union {
     notes: Option<Notes>,
     /// Owner and group that the daemon's own creations get on disk.
     daemon: (u32, u32),
+    numbers: Numbering,
     table: Table,
     /// Files that have several names on their disk.
     shared: DashMap<RealKey, Weak<Inode>>,
@@ -234,10 +235,6 @@ impl Union {
     #[must_use]
     pub fn st_ino(&self, node: NodeId) -> Option<u64> {
         self.table.get(node).ok().map(|inode| inode.st_ino)
-    }
-
-    fn lower_ino(&self, layer: LayerNo, ino: u64) -> u64 {
-        of_lower(layer, self.lowers.len(), ino)
     }
 
     /// Refuses names that cannot be stored. Errors: ENAMETOOLONG, EPERM for a name that would be a mark.

@@ -12,6 +12,7 @@ use super::attach::open_sources;
 use super::config::{CacheMode, Config, SetupError, WhiteoutForm};
 use super::export::Notes;
 use super::hardlink::finish_publications;
+use super::identity::{Disk, Numbering};
 use super::idmap::IdMaps;
 use super::inode::{DirNode, DirState, Inode, Node, NodeId};
 use super::live::Live;
@@ -133,6 +134,7 @@ impl Union {
             lock(&dir.state).live = Some(live.dir(Arc::downgrade(&root)));
         }
         let ids = IdMaps::new(config);
+        let numbers = Numbering::new(config.short_inos, disks_of(upper.as_ref(), &lowers)?);
         let union = Self {
             redirect_roots: visible_roots(upper.as_ref(), plain_wh_names, &lowers),
             lowers,
@@ -159,6 +161,7 @@ impl Union {
             live,
             notes: config.nfs_export.then(Notes::default),
             daemon,
+            numbers,
             table,
             shared: DashMap::new(),
             link_index,
@@ -176,6 +179,26 @@ impl Union {
         union.attach(&config.volumes, &sources)?;
         Ok(union)
     }
+}
+
+/// The disks of the layers' roots, the upper's first.
+fn disks_of(upper: Option<&UpperDir>, lowers: &[LowerDir]) -> Setup<Vec<Disk>> {
+    let disk_of = |dir: &Dir| -> rustix::io::Result<Disk> {
+        Ok(Disk {
+            device: dir.device()?,
+            mixed: dir.is_overlay()?,
+        })
+    };
+    let upper = upper.map_or(Ok(Disk::default()), |upper| disk_of(upper));
+    std::iter::once(upper)
+        .chain(lowers.iter().map(|lower| disk_of(lower)))
+        .collect::<rustix::io::Result<_>>()
+        .map_err(|errno| {
+            SetupError::new(
+                format!("cannot stat the root of a layer: {errno}"),
+                "see whether its disk is healthy and mounted",
+            )
+        })
 }
 
 /// How many descriptors the cache may hold, by what this process may open.

@@ -8,7 +8,7 @@ use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 
 use super::error::{During, Result};
-use super::identity::{decode_origin, encode_origin, of_upper};
+use super::identity::{decode_origin, encode_origin};
 use super::{Union, Writable};
 use crate::layer::UpperDir;
 use crate::layer::mark::{TRUSTED_PREFIX, USER_PREFIX};
@@ -92,7 +92,7 @@ impl Union {
         kind: Kind,
         (st_ino, ino): (u64, u64),
     ) {
-        if st_ino == of_upper(ino) || !self.needs_parent(writable, kind) {
+        if st_ino == self.numbers.of_upper(ino) || !self.needs_parent(writable, kind) {
             return;
         }
         let stored = dir.this().and_then(|this| {

@@ -22,9 +22,7 @@ use rustix::io::Errno;
 use super::copyup::restore_times;
 use super::error::{During, Error, Result, refuse};
 use super::guards::{Parents, lock_files, lock_parents};
-use super::identity::of_upper;
 use super::inode::{DirState, Inode, NodeId};
-use super::leaving::show_device;
 use super::moving::{
     End, dir_of, lift_upper, move_entry, move_link, note_mark, put_upper, settle, swap_entries,
     sync_marks, take_upper,
@@ -338,7 +336,7 @@ impl Union {
             Self::check_may_hide(parents.to())?;
         }
         let redirected = self.prepare_move(writable, source, before_to)?;
-        if is_marked(source, before_from) || redirected.is_some() {
+        if self.is_marked(source, before_from) || redirected.is_some() {
             self.mark_impure(writable, &to.dir, parents.to())?;
         }
         let mut mark_to = before_to.mark;
@@ -461,7 +459,7 @@ impl Union {
         let upper = take_upper(parents.from(), &from.name, mark_from);
         put_upper(parents.to(), &to.name, (upper, redirected), source, true);
         if leaving.is_some() {
-            show_device(parents.from(), &from.dir, &from.name)?;
+            self.show_device(parents.from(), &from.dir, &from.name)?;
         }
         Ok(Attempt::Done)
     }
@@ -482,10 +480,10 @@ impl Union {
         if !how.synced && (before_from.covers || before_to.covers) {
             return Ok(Attempt::Unsynced);
         }
-        if is_marked(source, before_from) || redirected.0.is_some() {
+        if self.is_marked(source, before_from) || redirected.0.is_some() {
             self.mark_impure(writable, &to.dir, parents.to())?;
         }
-        if is_marked(target, before_to) || redirected.1.is_some() {
+        if self.is_marked(target, before_to) || redirected.1.is_some() {
             self.mark_impure(writable, &from.dir, parents.from())?;
         }
         // A mark beside a directory that keeps its lower part under a redirect would cut that off.
@@ -572,6 +570,12 @@ impl Union {
         }
         Ok(None)
     }
+
+    /// Whether an entry carries xattrs that are only looked for in directories that say so: an origin, or that it is
+    /// a device.
+    fn is_marked(&self, inode: &Inode, before: Before) -> bool {
+        inode.st_ino != self.numbers.of_upper(before.ino) || inode.kind == Kind::Char
+    }
 }
 
 fn before(state: &DirState, name: &[u8]) -> Before {
@@ -584,10 +588,4 @@ fn before(state: &DirState, name: &[u8]) -> Before {
             .and_then(|slot| slot.merged.upper.as_ref())
             .map_or(0, |upper| upper.ino),
     }
-}
-
-/// Whether an entry carries xattrs that are only looked for in directories that say so: an origin, or that it is
-/// a device.
-fn is_marked(inode: &Inode, before: Before) -> bool {
-    inode.st_ino != of_upper(before.ino) || inode.kind == Kind::Char
 }

@@ -8,14 +8,14 @@ use super::Union;
 use super::config::CacheMode;
 use super::create::DEVICE_XATTR;
 use super::error::{During, Result};
-use super::identity::of_upper;
+use super::identity::Numbering;
 use super::inode::DirState;
 use super::leaving::announced;
 use super::listing::{Listing, Slot};
 use super::origin::{own_xattr, read_origin};
 use super::stack::Merger;
 use super::volume::is_volume_dir;
-use crate::layer::dir::{Dir, Name, UPPER};
+use crate::layer::dir::{Dir, LayerNo, Name, UPPER};
 use crate::layer::mark::{
     DirMarks, Mark, NameMeaning, REDIRECT_XATTRS, WHITEOUT_XATTRS, dir_marks, meaning,
 };
@@ -54,20 +54,20 @@ impl Union {
     pub(super) fn read_layers(&self, state: &mut DirState) -> Result<Listing> {
         state.unlisted = false;
         let mut merger = Merger::default();
-        let mut origins = HashMap::new();
+        let mut numbers = Numbers::default();
         let read = self.read_stack(state, |dir| {
             if dir.layer() == UPPER {
                 // Once more, if something was settled there.
                 merger = Merger::default();
-                origins.clear();
+                numbers = Numbers::default();
             }
-            self.read_layer(dir, &mut merger, &mut origins)
+            self.read_layer(dir, &mut merger, &mut numbers)
         });
         match read {
             Err(error) if error.errno() == Errno::ACCESS && state.has_unreadable() => {
                 self.begin_unlisted(state)
             }
-            other => other.map(|()| self.listing_of(merger, &origins)),
+            other => other.map(|()| self.listing_of(merger, &numbers)),
         }
     }
 
@@ -113,15 +113,12 @@ impl Union {
         Ok(())
     }
 
-    /// The listing that comes of what the layers have; `origins` are the numbers of what was copied up.
-    pub(super) fn listing_of(&self, merger: Merger<Slot>, origins: &HashMap<Name, u64>) -> Listing {
+    /// The listing that comes of what the layers have.
+    pub(super) fn listing_of(&self, merger: Merger<Slot>, numbers: &Numbers) -> Listing {
         Listing::of(merger, |name, merged| {
             match (&merged.upper, &merged.lower) {
-                (Some(upper), _) => origins
-                    .get(name)
-                    .copied()
-                    .unwrap_or_else(|| of_upper(upper.ino)),
-                (None, Some(lower)) => self.lower_ino(lower.top, lower.found.ino),
+                (Some(upper), _) => numbers.of(&self.numbers, UPPER, name, upper.ino),
+                (None, Some(lower)) => numbers.of(&self.numbers, lower.top, name, lower.found.ino),
                 (None, None) => 0,
             }
         })
@@ -134,14 +131,14 @@ impl Union {
         &self,
         dir: &Dir,
         merger: &mut Merger<Slot>,
-        origins: &mut HashMap<Name, u64>,
+        numbers: &mut Numbers,
     ) -> Result<DirMarks> {
         let xattrs = dir.xattrs().during("open directory", b".")?;
         // Marks count also where xattrs are not offered: they say what is deleted.
         let list = xattrs.list().during("listxattr", b".")?;
         let marks = dir_marks(&list, |name| xattrs.get(name).unwrap_or_default());
         merger.begin(dir.layer());
-        let mut layer = Layer::new(dir, marks, merger, origins);
+        let mut layer = self.layer_of(dir, marks, merger, numbers)?;
         if marks.leaving && dir.layer() == UPPER {
             layer.left = announced(dir)?;
         }
@@ -158,6 +155,27 @@ impl Union {
             Some(error) => Err(error),
             None => Ok(marks),
         }
+    }
+
+    /// What is needed while a layer's directory is read.
+    pub(super) fn layer_of<'a>(
+        &self,
+        dir: &'a Dir,
+        marks: DirMarks,
+        merger: &'a mut Merger<Slot>,
+        numbers: &'a mut Numbers,
+    ) -> Result<Layer<'a>> {
+        // Another disk may be mounted there, or it is a subvolume: its inodes are numbered by themselves.
+        let device = dir.device().during("stat", b".")?;
+        numbers.devices.push((dir.layer(), device));
+        Ok(Layer {
+            dir,
+            marks,
+            merger,
+            numbers,
+            mixed: self.numbers.is_mixed(dir.layer()),
+            left: None,
+        })
     }
 
     /// Feeds one entry of a layer's directory to the merger.
@@ -196,8 +214,17 @@ impl Union {
                 origin,
                 redirect,
             } => {
+                let others = &mut layer.numbers.others;
                 if let Some(origin) = origin {
-                    layer.origins.insert(Name::from(name), origin);
+                    let key = (dir.layer(), Name::from(name));
+                    others.insert(key, self.numbers.fit(origin));
+                }
+                if layer.mixed
+                    && let Ok(stat) = dir.stat_on_disk(name)
+                {
+                    let number = self.numbers.of(dir.layer(), stat.dev, stat.ino);
+                    let key = (dir.layer(), Name::from(name));
+                    others.entry(key).or_insert(number);
                 }
                 merger.entry(name, kind, ino, redirect);
             }
@@ -267,6 +294,27 @@ impl Union {
     }
 }
 
+/// What decides the `st_ino` of a directory's entries.
+#[derive(Default)]
+pub(super) struct Numbers {
+    /// The disks of the layers' directories.
+    devices: Vec<(LayerNo, u64)>,
+    /// Numbers that are known otherwise.
+    others: HashMap<(LayerNo, Name), u64>,
+}
+
+impl Numbers {
+    fn of(&self, numbering: &Numbering, layer: LayerNo, name: &Name, ino: u64) -> u64 {
+        if !self.others.is_empty()
+            && let Some(other) = self.others.get(&(layer, Name::clone(name)))
+        {
+            return *other;
+        }
+        let device = self.devices.iter().find(|(number, _)| *number == layer);
+        numbering.of(layer, device.map_or(0, |(_, device)| *device), ino)
+    }
+}
+
 /// What a closer look at a directory entry of a layer found.
 enum Closer {
     Whiteout,
@@ -283,24 +331,9 @@ pub(super) struct Layer<'a> {
     dir: &'a Dir,
     marks: DirMarks,
     merger: &'a mut Merger<Slot>,
-    origins: &'a mut HashMap<Name, u64>,
+    numbers: &'a mut Numbers,
+    /// Its entries may be on several disks.
+    mixed: bool,
     /// What stands there as the disk's own device and is one of the merged view.
     left: Option<Name>,
-}
-
-impl<'a> Layer<'a> {
-    pub(super) fn new(
-        dir: &'a Dir,
-        marks: DirMarks,
-        merger: &'a mut Merger<Slot>,
-        origins: &'a mut HashMap<Name, u64>,
-    ) -> Self {
-        Self {
-            dir,
-            marks,
-            merger,
-            origins,
-            left: None,
-        }
-    }
 }

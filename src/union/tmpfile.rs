@@ -13,7 +13,6 @@ use rustix::io::Errno;
 
 use super::create::{DEFAULT_ACL, Looks};
 use super::error::{During, Result, refuse};
-use super::identity::of_upper;
 use super::inode::{Inheritance, NodeId, Real};
 use super::lookup::Child;
 use super::{Caller, Entry, New, Union, Writable};
@@ -59,7 +58,7 @@ impl Union {
         self.spare_atime(&fd);
         let stat = object.stat().during("fstat", b".")?;
         let node = self.new_file_node(Real::Orphan(object));
-        let inode = self.new_inode(None, of_upper(stat.ino), Kind::File, node);
+        let inode = self.new_inode(None, self.numbers.of_upper(stat.ino), Kind::File, node);
         if let Some(file) = inode.file() {
             file.data.put(fd);
         }
@@ -305,7 +304,7 @@ mod tests {
         // The mark stands where the name is to be.
         union.link(made.node, ROOT, b"f").unwrap();
         let on_disk = std::fs::metadata(stack.at("upper/f")).unwrap();
-        assert_eq!(of_upper(on_disk.ino()), made.attr.ino);
+        assert_eq!(union.numbers.of_upper(on_disk.ino()), made.attr.ino);
         assert_eq!(stack.staged(), 0);
         drop(union);
         assert_eq!(find(&stack.open(), "f").attr.ino, made.attr.ino);

@@ -6,7 +6,6 @@
 //! first use, the marks of the directory. The rule by which layers are merged is the same ([`super::stack`]). Listing is
 //! EACCES, and so is what needs a listing: removing the directory, and copying what is below it for a rename.
 
-use std::collections::HashMap;
 use std::sync::Weak;
 
 use rustix::io::Errno;
@@ -16,7 +15,7 @@ use super::config::CacheMode;
 use super::error::{During, Result, refuse};
 use super::inode::DirState;
 use super::listing::{Listing, Slot};
-use super::scan::Layer;
+use super::scan::Numbers;
 use super::stack::Merger;
 use crate::layer::dir::{Dir, Name};
 use crate::layer::mark::{
@@ -115,14 +114,14 @@ impl Union {
             return Ok(());
         }
         let mut merger = Merger::<Slot>::default();
-        let mut origins = HashMap::new();
+        let mut numbers = Numbers::default();
         if let Some(upper) = &state.upper {
-            self.look_in(upper, name, &mut merger, &mut origins)?;
+            self.look_in(upper, name, &mut merger, &mut numbers)?;
         }
         for lower in &state.lowers {
-            self.look_in(lower, name, &mut merger, &mut origins)?;
+            self.look_in(lower, name, &mut merger, &mut numbers)?;
         }
-        let found = self.listing_of(merger, &origins).take(name);
+        let found = self.listing_of(merger, &numbers).take(name);
         let Some(listing) = &mut state.listing else {
             return refuse(Errno::STALE);
         };
@@ -146,7 +145,7 @@ impl Union {
         dir: &Dir,
         name: &[u8],
         merger: &mut Merger<Slot>,
-        origins: &mut HashMap<Name, u64>,
+        numbers: &mut Numbers,
     ) -> Result<()> {
         let plain = !self.reads_wh_names(dir.layer());
         let marks = self.marks_of(dir)?;
@@ -160,7 +159,7 @@ impl Union {
         if plain || meaning(name) == NameMeaning::Plain {
             match dir.stat_on_disk(name) {
                 Ok(stat) => {
-                    let mut layer = Layer::new(dir, marks, merger, origins);
+                    let mut layer = self.layer_of(dir, marks, merger, numbers)?;
                     self.feed(&mut layer, name, Some(stat.kind()), stat.ino)?;
                 }
                 Err(Errno::NOENT) => {}

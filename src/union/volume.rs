@@ -195,8 +195,8 @@ impl Union {
     pub(super) fn ino_on(&self, dev: u64, ino: u64) -> u64 {
         let first = self.volumes.iter().position(|volume| volume.dev == dev);
         match first.and_then(|first| VolumeNo::try_from(first).ok()) {
-            Some(first) => of_volume(first, 0, ino),
-            None => of_volume(0, dev, ino),
+            Some(first) => self.numbers.fit(of_volume(first, 0, ino)),
+            None => self.numbers.fit(of_volume(0, dev, ino)),
         }
     }
 

@@ -14,7 +14,6 @@ use super::Union;
 use super::error::{During, Result, refuse};
 use super::inode::{Inode, NodeId};
 use super::readdir::DirEntry;
-use super::volume::VolumeNo;
 use crate::layer::dir::{DirStream, Name};
 use crate::layer::stat::Kind;
 use crate::sync::lock;
@@ -30,6 +29,7 @@ pub(super) struct Streams(Mutex<VecDeque<Stream>>);
 struct Stream {
     node: NodeId,
     disk: DirStream,
+    device: u64,
     /// Where the last piece began, and what it held: its reader goes on behind any of these. A small buffer takes less than
     /// the kernel was given, which asks for the rest again.
     began: u64,
@@ -43,7 +43,7 @@ struct Stream {
 struct Listed {
     name: Name,
     kind: Option<Kind>,
-    ino: u64,
+    ino: Option<u64>,
     cookie: u64,
 }
 
@@ -121,14 +121,11 @@ impl Union {
         position: u64,
         mut each: impl FnMut(&DirEntry) -> Result<bool>,
     ) -> Result<()> {
-        let Some(volume) = inode.volume else {
-            return refuse(Errno::NOTDIR);
-        };
         let Some(mut stream) = self.stream(inode, position)? else {
             return Ok(());
         };
         while let Some(listed) = stream.next().during("getdents", b".")? {
-            let found = self.listed(inode, volume, &listed.name, listed.kind, listed.ino)?;
+            let found = self.listed(inode, stream.device, &listed)?;
             let Some((kind, ino)) = found else {
                 continue;
             };
@@ -169,11 +166,13 @@ impl Union {
         let Some(dir) = dir else {
             return Ok(None);
         };
+        let disk = dir.stream(position).during("open directory", b".")?;
         Ok(Some(Stream {
+            device: disk.device().during("stat", b".")?,
             node: inode.id,
             began: position,
             given: Vec::new(),
-            disk: dir.stream(position).during("open directory", b".")?,
+            disk,
             ahead: VecDeque::new(),
         }))
     }
@@ -182,11 +181,10 @@ impl Union {
     fn listed(
         &self,
         inode: &Arc<Inode>,
-        volume: VolumeNo,
-        name: &Name,
-        kind: Option<Kind>,
-        ino: u64,
+        device: u64,
+        listed: &Listed,
     ) -> Result<Option<(Kind, u64)>> {
+        let name = &listed.name;
         match &**name {
             b"." => return Ok(Some((Kind::Dir, inode.st_ino))),
             b".." => {
@@ -206,9 +204,9 @@ impl Union {
         let Some(dir) = &state.upper else {
             return Ok(None);
         };
-        match kind {
-            Some(kind) => Ok(Some((kind, self.ino_in(volume, ino)))),
-            None => match dir.stat_entry(name) {
+        match (listed.kind, listed.ino) {
+            (Some(kind), Some(ino)) => Ok(Some((kind, self.ino_on(device, ino)))),
+            _ => match dir.stat_entry(name) {
                 Ok(stat) => Ok(Some((stat.kind(), self.volume_ino(&stat)))),
                 Err(Errno::NOENT) => Ok(None),
                 Err(errno) => Err(errno).during("stat", name),

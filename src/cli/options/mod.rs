@@ -167,6 +167,7 @@ impl Options {
                     _ => return Err(Problem::expected("static or auto")),
                 }
             }
+            Effect::ShortInos => config.short_inos = value::switch(given)?,
             Effect::NfsExport => {
                 config.nfs_export = match some(given)? {
                     b"on" => true,

@@ -70,6 +70,8 @@ fn options_reach_the_configuration() {
         ("transport=fuser", |o| {
             o.settings.transport == Transport::Fuser
         }),
+        ("ino32_t", |o| o.config.short_inos),
+        ("ino32_t,ino32_t=0", |o| !o.config.short_inos),
         ("io=passthrough", |o| o.settings.io == Io::Passthrough),
         ("io=passthrough,io=cached", |o| o.settings.io == Io::Cached),
         ("io=auto", |o| o.settings.io == Io::Auto),
