@@ -2,16 +2,17 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::documents::or_default;
 use super::error::{Result, StoreError};
 
 /// What an image runs on, in the words of the OCI image-spec (`image-index.md`).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Platform {
     /// `linux`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub os: String,
     /// `amd64`, `arm64`, ..: Go's names.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub architecture: String,
     /// `v7` of `arm`, `v8` of `arm64`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -27,7 +27,8 @@ pub struct Step {
 
 #[derive(Clone, Debug, Default, Deserialize)]
 struct RootFs {
-    #[serde(rename = "type", default)]
+    /// Some leave it out; there is only one.
+    #[serde(rename = "type", default, deserialize_with = "or_default")]
     kind: String,
     #[serde(default, deserialize_with = "or_default")]
     diff_ids: Vec<String>,
@@ -64,7 +65,7 @@ impl ImageConfig {
     /// It is none, or its layers are not named by digests.
     pub fn read(bytes: &[u8], name: &str) -> Result<Self> {
         let config: Self = parse(bytes, name)?;
-        if config.rootfs.kind != "layers" {
+        if !matches!(config.rootfs.kind.as_str(), "layers" | "") {
             return Err(malformed(name, "its rootfs is not of the type 'layers'"));
         }
         config.diff_ids(name)?;
@@ -433,7 +434,14 @@ mod tests {
         ] {
             assert!(ImageConfig::read(text.as_bytes(), "it").is_err(), "{text}");
         }
-        let empty = r#"{"rootfs":{"type":"layers","diff_ids":null}}"#;
-        assert!(ImageConfig::read(empty.as_bytes(), "it").is_ok());
+        for text in [
+            r#"{"rootfs":{"type":"layers","diff_ids":null}}"#,
+            r#"{"rootfs":{"diff_ids":[]}}"#,
+            r#"{"rootfs":{"type":null},"os":null,"architecture":null,"variant":null}"#,
+            r#"{"rootfs":{"type":""},"config":null,"history":null,"created":null}"#,
+            r#"{"rootfs":{},"history":[{}]}"#,
+        ] {
+            assert!(ImageConfig::read(text.as_bytes(), "it").is_ok(), "{text}");
+        }
     }
 }

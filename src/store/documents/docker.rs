@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{malformed, or_default, parse};
+use super::{form, malformed, or_default, parse};
 use crate::store::error::Result;
 
 /// One image of the archive.
@@ -24,6 +24,7 @@ pub struct Entry {
 /// # Errors
 /// It is none, or names a member that could not be in the archive.
 pub fn read(bytes: &[u8], name: &str) -> Result<Vec<Entry>> {
+    form::refuse_ambiguous(bytes, form::DOCKER, name)?;
     let entries: Vec<Entry> = parse(bytes, name)?;
     for entry in &entries {
         for member in entry.layers.iter().chain([&entry.config]) {

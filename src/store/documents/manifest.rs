@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use super::{
     DOCKER_CONFIG, DOCKER_INDEX, DOCKER_MANIFEST, Descriptor, OCI_CONFIG, OCI_INDEX, OCI_MANIFEST,
-    layer_compression, malformed, parse,
+    form, layer_compression, malformed, parse,
 };
 use crate::store::error::{Result, StoreError};
 use crate::store::platform::Platform;
@@ -53,6 +53,7 @@ pub struct Manifest {
 /// It is neither, it could be taken for both (CVE-2021-41190), it is of another type than it was referred to, or a
 /// type that is not supported.
 pub fn read(bytes: &[u8], expected: Option<&str>, name: &str) -> Result<Listing> {
+    form::refuse_ambiguous(bytes, form::LISTING, name)?;
     let parts: Parts = parse(bytes, name)?;
     if parts.fs_layers.is_some() || parts.schema_version == Some(1) {
         return Err(StoreError::new(
@@ -60,7 +61,8 @@ pub fn read(bytes: &[u8], expected: Option<&str>, name: &str) -> Result<Listing>
             "push or save the image with a current engine first",
         ));
     }
-    if parts.schema_version != Some(2) {
+    // What nobody wrote is what everybody writes: engines take documents without it.
+    if parts.schema_version.is_some_and(|version| version != 2) {
         return Err(malformed(name, "its schemaVersion is not 2"));
     }
     if let (Some(own), Some(expected)) = (&parts.media_type, expected)
@@ -77,7 +79,7 @@ pub fn read(bytes: &[u8], expected: Option<&str>, name: &str) -> Result<Listing>
             one_of(media_type, [OCI_INDEX, DOCKER_INDEX], name)?;
             Ok(Listing::Index(manifests))
         }
-        (None, Some(config), Some(layers)) => {
+        (None, Some(config), layers) => {
             one_of(media_type, [OCI_MANIFEST, DOCKER_MANIFEST], name)?;
             if let Some(artifact) = parts.artifact_type {
                 return Err(not_an_image(name, &artifact));
@@ -85,6 +87,8 @@ pub fn read(bytes: &[u8], expected: Option<&str>, name: &str) -> Result<Listing>
             if ![OCI_CONFIG, DOCKER_CONFIG].contains(&config.media_type.as_str()) {
                 return Err(not_an_image(name, &config.media_type));
             }
+            // Go writes an empty list as `null`.
+            let layers = layers.unwrap_or_default();
             for layer in &layers {
                 check_layer(layer, name)?;
             }
@@ -251,6 +255,14 @@ mod tests {
         assert!(error(&confused, None).contains("not what its type"));
         assert!(error(&json!({"schemaVersion": 2}), None).contains("neither"));
         assert!(error(&json!({"schemaVersion": 1, "fsLayers": []}), None).contains("2014"));
+        // What is missing is not wrong.
+        let mut bare = manifest();
+        bare.as_object_mut().unwrap().remove("schemaVersion");
+        bare.as_object_mut().unwrap().remove("mediaType");
+        bare["layers"] = Value::Null;
+        read(bare.to_string().as_bytes(), Some(OCI_MANIFEST), "it").unwrap();
+        bare["Layers"] = json!([]);
+        assert!(error(&bare, None).contains("ignore case"));
         let twice = good.replacen("\"layers\"", "\"layers\":[],\"layers\"", 1);
         assert!(read(twice.as_bytes(), None, "it").is_err());
     }

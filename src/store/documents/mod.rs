@@ -7,6 +7,7 @@
 
 pub mod config;
 pub mod docker;
+pub mod form;
 pub mod manifest;
 
 use std::collections::BTreeMap;

@@ -3,7 +3,8 @@
 use super::super::documents::config::ImageConfig;
 use super::super::documents::manifest::{self, Listing, Manifest};
 use super::super::documents::{
-    Descriptor, OCI_MANIFEST, blob_path, docker, layer_compression, malformed, parse,
+    Descriptor, OCI_MANIFEST, blob_path, docker, form, layer_compression, malformed, or_default,
+    parse,
 };
 use super::super::error::{Result, StoreError};
 use super::super::platform::Platform;
@@ -130,7 +131,11 @@ impl Reading<'_> {
     fn layout(&self) -> Result<Vec<Plan>> {
         #[derive(serde::Deserialize)]
         struct Version {
-            #[serde(rename = "imageLayoutVersion")]
+            #[serde(
+                rename = "imageLayoutVersion",
+                default,
+                deserialize_with = "or_default"
+            )]
             version: String,
         }
         let limits = &self.options.limits;
@@ -138,8 +143,9 @@ impl Reading<'_> {
             .source
             .document("oci-layout", limits)?
             .unwrap_or_default();
+        form::refuse_ambiguous(&layout, form::LAYOUT, "oci-layout")?;
         let version: Version = parse(&layout, "oci-layout")?;
-        if !version.version.starts_with("1.") {
+        if !version.version.is_empty() && !version.version.starts_with("1.") {
             return Err(malformed("oci-layout", "its version is not 1"));
         }
         let index = self
@@ -303,6 +309,7 @@ impl Reading<'_> {
         name: &str,
     ) -> Result<(Vec<Digest>, Option<i64>)> {
         at_most(layers, MOST_LAYERS, "layers")?;
+        form::refuse_ambiguous(bytes, form::CONFIG, name)?;
         let config = ImageConfig::read(bytes, name)?;
         let diff_ids = config.diff_ids(name)?;
         if diff_ids.len() != layers {
