@@ -11,13 +11,16 @@ use serde_json::json;
 
 use super::exit::{Failure, written};
 use super::store_args::StoreArgs;
+use super::visible;
 use crate::store::changes::{What, changes};
 use crate::store::mount::resolve;
 
 const EXAMPLES: &str = "\
 Names that are not UTF-8:
-  Without --json paths are written as they are, byte for byte. In JSON, \"Path\" has U+FFFD in place of bytes that
-  are not UTF-8; such an entry also has \"PathHex\", the exact bytes of the path in hexadecimal.
+  Without --json paths are written as they are, byte for byte, but on a terminal, where what would act on it is escaped.
+  With -z each line ends in a NUL byte instead of a line feed, which a name may have, and nothing is escaped. In JSON,
+  \"Path\" has U+FFFD in place of bytes that are not UTF-8; such an entry also has \"PathHex\", the exact bytes of
+  the path in hexadecimal.
 
 Examples:
   unionmount container diff box
@@ -34,6 +37,10 @@ pub struct DiffArgs {
     /// Print one JSON document
     #[arg(long)]
     pub json: bool,
+
+    /// End each line in a NUL byte, and escape nothing
+    #[arg(short = 'z', long = "null", conflicts_with = "json")]
+    pub null: bool,
 }
 
 /// Carries it out.
@@ -47,6 +54,8 @@ pub(super) fn run(store: &StoreArgs, args: &DiffArgs) -> Result<(), Failure> {
     let mut sheet = Sheet {
         out: BufWriter::new(io::stdout().lock()),
         json: args.json,
+        null: args.null,
+        for_people: visible::is_for_people() && !args.null,
         empty: true,
     };
     let mut failed = None;
@@ -67,6 +76,8 @@ pub(super) fn run(store: &StoreArgs, args: &DiffArgs) -> Result<(), Failure> {
 struct Sheet<W: Write> {
     out: W,
     json: bool,
+    null: bool,
+    for_people: bool,
     empty: bool,
 }
 
@@ -75,8 +86,12 @@ impl<W: Write> Sheet<W> {
         let bytes = path.as_os_str().as_bytes();
         if !self.json {
             write!(self.out, "{} ", what.letter())?;
-            self.out.write_all(bytes)?;
-            return self.out.write_all(b"\n");
+            match self.for_people {
+                true => self.out.write_all(&visible::name(bytes))?,
+                false => self.out.write_all(bytes)?,
+            }
+            let end: &[u8] = if self.null { b"\0" } else { b"\n" };
+            return self.out.write_all(end);
         }
         let mut entry = json!({"Kind": what, "Path": path.to_string_lossy()});
         if path.to_str().is_none() {
@@ -86,7 +101,7 @@ impl<W: Write> Sheet<W> {
         self.out.write_all(separator.as_bytes())?;
         self.empty = false;
         // Line feeds in names are escaped, so that these are the ones between fields.
-        for line in serde_json::to_string_pretty(&entry)?.lines() {
+        for line in visible::json(&serde_json::to_string_pretty(&entry)?).lines() {
             write!(self.out, "\n  {line}")?;
         }
         Ok(())
@@ -122,9 +137,15 @@ mod tests {
     use super::*;
 
     fn text(entries: &[(&[u8], What)], json: bool) -> Vec<u8> {
+        written_to(entries, json, false, false)
+    }
+
+    fn written_to(entries: &[(&[u8], What)], json: bool, null: bool, for_people: bool) -> Vec<u8> {
         let mut sheet = Sheet {
             out: Vec::new(),
             json,
+            null,
+            for_people,
             empty: true,
         };
         for (path, what) in entries {
@@ -146,6 +167,10 @@ mod tests {
             (b"/\xff\x01", What::Deleted),
         ];
         assert_eq!(text(&entries, false), b"A /a\nb\nC /c\nD /\xff\x01\n");
+        let exact = written_to(&entries, false, true, false);
+        assert_eq!(exact, b"A /a\nb\0C /c\0D /\xff\x01\0");
+        let shown = written_to(&entries, false, false, true);
+        assert_eq!(shown, b"A /a\\nb\nC /c\nD /\\xff\\u0001\n");
         let whole = json!([
             {"Kind": "A", "Path": "/a\nb"},
             {"Kind": "C", "Path": "/c"},

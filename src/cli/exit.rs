@@ -12,6 +12,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use super::options::OptionError;
+use super::visible;
 use crate::union::config::SetupError;
 
 /// Exit code of an operation that failed.
@@ -78,18 +79,21 @@ pub fn report(result: Result<(), Failure>) -> ExitCode {
 /// Writes one line `unionmount: MESSAGE` to standard error. Engines show it as it is, so it stays one line whatever a
 /// path contains.
 pub fn complain(message: &str) {
-    let line = format!("unionmount: {}\n", one_line(message));
+    let line = format!("unionmount: {}\n", visible::line(message));
     if std::io::stderr().write_all(line.as_bytes()).is_err() {
         // Standard error was closed by the caller; the exit code still tells.
         log::debug!("standard error is closed");
     }
 }
 
-/// Writes text to standard output. A reader that stops early (`| head`) is no failure.
+/// Writes text to standard output: as it is, but on a terminal, where nothing of it acts ([`visible`]). A reader that stops
+/// early (`| head`) is no failure.
 ///
 /// # Errors
 /// [`Failure::Operation`] when standard output cannot be written, as on a full disk.
 pub fn print(text: &[u8]) -> Result<(), Failure> {
+    let shown = visible::is_for_people().then(|| visible::lines(text));
+    let text = shown.as_deref().unwrap_or(text);
     let mut out = std::io::stdout().lock();
     written(out.write_all(text).and_then(|()| out.flush()))
 }
@@ -107,19 +111,6 @@ pub fn written(result: std::io::Result<()>) -> Result<(), Failure> {
     }
 }
 
-/// Control characters (a line feed in a path, for instance) are shown as escapes.
-fn one_line(message: &str) -> String {
-    let mut line = String::with_capacity(message.len());
-    for character in message.chars() {
-        if character.is_control() {
-            line.extend(character.escape_default());
-        } else {
-            line.push(character);
-        }
-    }
-    line
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -128,10 +119,10 @@ mod tests {
     #[test]
     fn messages_stay_on_one_line() {
         assert_eq!(
-            one_line("no '/a\nb\tc\u{1b}[0m'"),
-            r"no '/a\nb\tc\u{1b}[0m'"
+            visible::line("no '/a\nb\tc\u{1b}[0m'"),
+            r"no '/a\nb\tc\u001b[0m'"
         );
-        assert_eq!(one_line("plain ü"), "plain ü");
+        assert_eq!(visible::line("plain ü"), "plain ü");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::bar::Bar;
 use super::exit::{Failure, print};
 use super::limit_args::LimitArgs;
 use super::output::Output;
-use super::{logging, shown};
+use super::{logging, shown, visible};
 use crate::archive::target::{Onto, apply as apply_layer};
 use crate::archive::{
     Compression, Digest, Expect, Ownership, Pack, Packed, Times, Unpack, Unpacked, Whiteouts,
@@ -353,5 +353,5 @@ fn packed_json(packed: &Packed) -> serde_json::Value {
 /// # Errors
 /// As [`print()`].
 pub fn print_json(value: &serde_json::Value) -> Result<(), Failure> {
-    print(format!("{value:#}\n").as_bytes())
+    print(format!("{}\n", visible::json(&format!("{value:#}"))).as_bytes())
 }

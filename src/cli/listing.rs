@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::exit::{Failure, print};
 use super::template::Template;
+use super::visible;
 
 /// Narrowest column, and the space between columns, as docker has them.
 const NARROWEST: usize = 10;
@@ -101,7 +102,7 @@ impl Listing<'_> {
     fn lines(&self, template: &Template) -> Result<String, Failure> {
         let mut text = String::new();
         for line in &self.lines {
-            text.push_str(&template.fill(line)?);
+            text.push_str(&filled(template, line)?);
             text.push('\n');
         }
         Ok(text)
@@ -117,7 +118,7 @@ impl Listing<'_> {
         };
         let mut lines = vec![template.headers(header)];
         for line in &self.lines {
-            lines.push(template.fill(line)?);
+            lines.push(template.fill_cells(line)?);
         }
         Ok(align(&lines))
     }
@@ -168,7 +169,7 @@ pub fn print_inspected(values: Vec<Value>, args: &InspectArgs) -> Result<(), Fai
             let template = Template::parse(format)?;
             let mut text = String::new();
             for value in &values {
-                text.push_str(&template.fill(value)?);
+                text.push_str(&filled(&template, value)?);
                 text.push('\n');
             }
             text
@@ -188,7 +189,18 @@ pub fn document(value: &impl Serialize) -> Result<String, Failure> {
         ))
     })?;
     text.push('\n');
-    Ok(text)
+    Ok(visible::json(&text).into_owned())
+}
+
+/// A template filled in for whoever reads it: people see values in which nothing acts, programs get them as they are.
+///
+/// # Errors
+/// Those of [`Template::fill`].
+pub fn filled(template: &Template, value: &Value) -> Result<String, Failure> {
+    match visible::is_for_people() {
+        true => template.fill_cells(value),
+        false => template.fill(value),
+    }
 }
 
 /// A value as JSON.

@@ -7,6 +7,7 @@ use std::path::Path;
 use env_logger::{Builder, Env, Target};
 
 use super::exit::Failure;
+use super::visible;
 
 /// Starts logging: at debug level or for warnings only, to a file that is appended to or to standard error.
 /// In the background, standard error is closed once the mount is usable, so that only a file sees the daemon's messages.
@@ -30,7 +31,8 @@ pub fn init(debug: bool, log_file: Option<&Path>) -> Result<(), Failure> {
             // What an engine shows to its user reads like the rest of the program's messages.
             builder.format(|buffer, record| {
                 let level = record.level().as_str().to_ascii_lowercase();
-                writeln!(buffer, "unionmount: {level}: {}", record.args())
+                let message = record.args().to_string();
+                writeln!(buffer, "unionmount: {level}: {}", visible::line(&message))
             });
         }
         None => {}

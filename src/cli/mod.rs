@@ -39,6 +39,7 @@ pub mod system_info;
 pub mod template;
 pub mod umount;
 pub mod units;
+pub mod visible;
 pub mod volume;
 mod write_back;
 

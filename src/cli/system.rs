@@ -6,7 +6,7 @@ use serde_json::json;
 use super::exit::{Failure, print};
 use super::listing::{ListArgs, Listing, document, id, shortened, value};
 use super::store_args::{StoreArgs, confirm};
-use super::{system_info, units};
+use super::{system_info, units, visible};
 use crate::store::check::CheckOptions;
 use crate::store::time;
 use crate::store::usage::{PruneOptions, Pruned, Usage};
@@ -319,7 +319,7 @@ fn check(store: &StoreArgs, args: &CheckArgs) -> Result<(), Failure> {
             } else {
                 &finding.cure
             };
-            text.push_str(&format!("{}; {end}\n", finding.what));
+            text.push_str(&format!("{}; {end}\n", visible::line(&finding.what)));
         }
         text.push_str(&format!(
             "{} layers, {} images, {} containers, {} volumes: {}\n",

@@ -7,11 +7,12 @@ use rustix::fs::{CWD, Mode, OFlags, StatFs};
 use serde_json::{Value, json};
 
 use super::exit::{Failure, print};
-use super::listing::document;
+use super::listing::{document, filled};
 use super::privilege::{self, Means};
 use super::store_args::StoreArgs;
 use super::system::InfoArgs;
 use super::template::Template;
+use super::visible;
 use crate::archive::Ownership;
 use crate::layer::probe::{UpperAbilities, probe};
 use crate::layer::{FdCache, UpperDir};
@@ -45,7 +46,7 @@ pub fn run(store: &StoreArgs, args: &InfoArgs) -> Result<(), Failure> {
         return print(document(&info)?.as_bytes());
     }
     if let Some(format) = &args.format {
-        let mut text = Template::parse(format)?.fill(&info)?;
+        let mut text = filled(&Template::parse(format)?, &info)?;
         text.push('\n');
         return print(text.as_bytes());
     }
@@ -204,7 +205,9 @@ fn lines(value: &Value, depth: usize, text: &mut String) {
                 text.push_str(&format!("{indent}{name}:\n"));
                 lines(member, depth + 1, text);
             }
-            Value::String(plain) => text.push_str(&format!("{indent}{name}: {plain}\n")),
+            Value::String(plain) => {
+                text.push_str(&format!("{indent}{name}: {}\n", visible::line(plain)));
+            }
             Value::Null => text.push_str(&format!("{indent}{name}: none\n")),
             other => text.push_str(&format!("{indent}{name}: {other}\n")),
         }

@@ -6,6 +6,7 @@
 use serde_json::Value;
 
 use super::exit::Failure;
+use super::visible;
 
 /// A template that can be filled in many times.
 #[derive(Clone, Debug, PartialEq)]
@@ -74,7 +75,18 @@ impl Template {
     /// [`Failure::Usage`] for a field that is not there, with those that are.
     pub fn fill(&self, value: &Value) -> Result<String, Failure> {
         let mut out = String::new();
-        fill(&self.parts, value, &mut out)?;
+        fill(&self.parts, value, &str::to_owned, &mut out)?;
+        Ok(out)
+    }
+
+    /// Fills it in with values that are cells: of one line, and with nothing in them that acts on a terminal.
+    ///
+    /// # Errors
+    /// As [`Template::fill`].
+    pub fn fill_cells(&self, value: &Value) -> Result<String, Failure> {
+        let mut out = String::new();
+        let cell = |text: &str| visible::line(text).into_owned();
+        fill(&self.parts, value, &cell, &mut out)?;
         Ok(out)
     }
 
@@ -193,20 +205,25 @@ fn expression(text: &str) -> Result<Expression, Failure> {
     })
 }
 
-fn fill(parts: &[Part], value: &Value, out: &mut String) -> Result<(), Failure> {
+fn fill(
+    parts: &[Part],
+    value: &Value,
+    show: &dyn Fn(&str) -> String,
+    out: &mut String,
+) -> Result<(), Failure> {
     for part in parts {
         match part {
             Part::Text(text) => out.push_str(text),
-            Part::Show(expression) => out.push_str(&text(&expression.evaluate(value)?)),
+            Part::Show(expression) => out.push_str(&show(&text(&expression.evaluate(value)?))),
             Part::Range(of, body) => match of.evaluate(value)? {
                 Value::Array(items) => {
                     for item in &items {
-                        fill(body, item, out)?;
+                        fill(body, item, show, out)?;
                     }
                 }
                 Value::Object(members) => {
                     for item in members.values() {
-                        fill(body, item, out)?;
+                        fill(body, item, show, out)?;
                     }
                 }
                 Value::Null => {}
@@ -218,7 +235,7 @@ fn fill(parts: &[Part], value: &Value, out: &mut String) -> Result<(), Failure> 
                 } else {
                     otherwise
                 };
-                fill(chosen, value, out)?;
+                fill(chosen, value, show, out)?;
             }
         }
     }

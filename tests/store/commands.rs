@@ -4,8 +4,9 @@ use std::fs;
 
 use serde_json::json;
 
-use crate::env::Env;
+use crate::env::{Env, have};
 use crate::make::{Image, Pack, small_layers, write_dir};
+use crate::need_fuse;
 
 fn two(env: &Env) -> (Image, Image) {
     let one = Image::new(small_layers(2), Pack::Gzip);
@@ -234,4 +235,59 @@ fn what_is_damaged_is_found_and_mended() {
     let said = env.fails(&["image", "save", "one:1", "-o", "out.tar"]);
     assert!(said.contains("damaged"), "{said}");
     assert!(!env.at("out.tar").exists());
+}
+
+/// Names and labels come from others: on a terminal nothing of them acts.
+#[test]
+fn what_others_wrote_does_nothing_to_a_terminal() {
+    need_fuse!();
+    let env = Env::new();
+    let odd = "RUN \u{1b}[2J\u{9b}31m\ttab\nline";
+    let history = serde_json::json!({"history": [{"created_by": odd, "comment": odd}]});
+    let image = Image::with(small_layers(1), Pack::Gzip, history);
+    write_dir(&image.layout("odd:1"), &env.at("layout"));
+    env.ok(&["image", "load", "-q", "layout"]);
+    env.ok(&["container", "create", "--name", "box", "odd:1"]);
+    let merged = env.mount("box");
+    std::fs::write(merged.join("a\u{1b}[31m\nb"), "x").unwrap();
+    // A table is one wherever it goes.
+    let table = env.ok(&["image", "history", "--no-trunc", "odd:1"]);
+    assert_eq!(table.lines().count(), 2, "{table}");
+    assert!(!table.contains(['\u{1b}', '\u{9b}']), "{table}");
+    let exact = env.json(&["image", "history", "--json", "odd:1"]);
+    assert_eq!(exact[0]["CreatedBy"], odd);
+    assert_eq!(env.ok(&["container", "diff", "box"]), "A /a\u{1b}[31m\nb\n");
+    assert_eq!(
+        env.ok(&["container", "diff", "-z", "box"]),
+        "A /a\u{1b}[31m\nb\0"
+    );
+    if !have("script") {
+        return;
+    }
+    let binary = crate::common::binary();
+    for (args, shown) in [
+        ("container diff box", r"A /a\u001b[31m\nb"),
+        ("image history --no-trunc odd:1", r"RUN \u001b[2J\u009b31m"),
+        (
+            "image history --no-trunc --format '{{.CreatedBy}}' odd:1",
+            r"RUN \u001b[2J\u009b31m",
+        ),
+        (
+            "image history --json odd:1",
+            r"RUN \u001b[2J\u009b31m\ttab\nline",
+        ),
+        ("image inspect --format '{{json .Id}}' odd:1", "sha256:"),
+    ] {
+        let mut command = std::process::Command::new("script");
+        let line = format!("{} {args}", binary.display());
+        command.args(["-q", "-e", "-c", &line, "/dev/null"]);
+        command.env("UNIONMOUNT_ROOT", env.root());
+        command.stdin(std::process::Stdio::null());
+        let output = command.output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success(), "{args}: {text}");
+        assert!(text.contains(shown), "{args}: {text:?}");
+        assert!(!text.contains(['\u{1b}', '\u{9b}']), "{args}: {text:?}");
+    }
+    env.ok(&["container", "umount", "box"]);
 }
