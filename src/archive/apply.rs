@@ -19,10 +19,11 @@ use super::aside::{Aside, is_leftover};
 use super::beneath::{Inside, Tree, is_mark};
 use super::entry::{Entry, What};
 use super::error::{AtEntry as _, During as _, Error, ErrorKind, Result};
-use super::policy::Policy;
+use super::marks::say;
+use super::policy::{IMPLIED_MODE, Policy};
 use super::read::TarReader;
 use super::{Ownership, Whiteouts};
-use crate::layer::mark::{NameMeaning, WH_PREFIX, meaning};
+use crate::layer::mark::{HAS_IMPLIED, IMPLIED, NameMeaning, WH_PREFIX, looks, meaning};
 use crate::layer::stat::{Kind, Stat};
 use crate::layer::upper::UpperObject;
 use crate::layer::xattr_name::is_internal;
@@ -109,10 +110,39 @@ impl Applier {
             let root = self.tree.existing(&Inside::root())?;
             self.aside.remove(&root)?;
         }
+        self.mark_implied()?;
         self.tree.finish()?;
         if self.policy.ownership == Ownership::Real && self.policy.records.is_some() {
             // What the root is may have been said after it began to keep records.
             self.policy.record_root()?;
+        }
+        Ok(())
+    }
+
+    /// What no entry describes looks as it does in the layers below, for a union that reads the layer: other images may have
+    /// it over other layers, so what it looks like there cannot be written here.
+    fn mark_implied(&mut self) -> Result<()> {
+        let root = self.tree.existing(&Inside::root())?;
+        if !self.has_root {
+            let stat = Stat::of_fd(&root).during("stat", b".")?;
+            let (uid, gid) = match self.policy.ownership {
+                Ownership::Real => (stat.uid, stat.gid),
+                Ownership::Recorded => (0, 0),
+            };
+            say(&root, IMPLIED, &looks(uid, gid, stat.perm()))?;
+        }
+        if !self.policy.implied.is_empty() {
+            say(&root, HAS_IMPLIED, b"y")?;
+        }
+        let implied: Vec<Inside> = self
+            .policy
+            .implied
+            .iter()
+            .map(|path| Inside::known(path))
+            .collect();
+        for path in implied {
+            let dir = self.tree.existing(&path)?;
+            say(&dir, IMPLIED, &looks(0, 0, IMPLIED_MODE))?;
         }
         Ok(())
     }

@@ -82,6 +82,12 @@ impl Inside {
         Self(Vec::new())
     }
 
+    /// One that was made by [`Inside::new`] before.
+    #[must_use]
+    pub(super) fn known(path: &[u8]) -> Self {
+        Self(path.to_vec())
+    }
+
     /// The directory it is in, and its name there; `None` for the root.
     #[must_use]
     pub(super) fn split(&self) -> Option<(Self, &[u8])> {

@@ -24,6 +24,7 @@ use super::listing::Listing;
 use super::mounts::open_inner;
 use crate::layer::LowerDir;
 use crate::layer::dir::Name;
+use crate::layer::mark::{HAS_IMPLIED, IMPLIED, own_xattrs};
 use crate::layer::record::{RECORD_XATTRS, Record, Records};
 use crate::layer::stat::{Kind, Stat};
 use crate::layer::upper::{SetTime, UpperObject, timestamps};
@@ -279,7 +280,7 @@ fn copy_xattrs(from: &XattrPath, to: &OwnedFd, recorded: bool) -> Result<()> {
         let name = match seen(stored) {
             Some(seen) if !recorded => seen.name.into_owned(),
             Some(_) => stored.to_vec(),
-            None if MARKS.iter().any(|prefix| stored.starts_with(prefix)) => continue,
+            None if is_mark(stored) => continue,
             None => stored.to_vec(),
         };
         wanted.push((name, from.get(stored).during("getxattr", stored)?));
@@ -295,6 +296,12 @@ fn copy_xattrs(from: &XattrPath, to: &OwnedFd, recorded: bool) -> Result<()> {
         fsetxattr(to, &name[..], &value, XattrFlags::empty()).during("setxattr", &name)?;
     }
     Ok(())
+}
+
+fn is_mark(stored: &[u8]) -> bool {
+    let is_ours = |name| own_xattrs(name).iter().any(|own| own.as_bytes() == stored);
+    MARKS.iter().any(|prefix| stored.starts_with(prefix))
+        || [IMPLIED, HAS_IMPLIED].into_iter().any(is_ours)
 }
 
 /// Not what this machine's security module says.

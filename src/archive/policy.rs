@@ -22,6 +22,8 @@ const ACCESS_ACL: &[u8] = b"system.posix_acl_access";
 const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
 /// So many different xattrs that cannot be set are told.
 const MOST_TOLD: usize = 32;
+/// The mode of directories without an entry of their own; they belong to root.
+pub(super) const IMPLIED_MODE: u32 = 0o755;
 /// Directories without an entry of their own that are remembered.
 const MOST_IMPLIED: usize = 65536;
 
@@ -220,7 +222,7 @@ impl Parents for Policy {
         let entry = Entry {
             path: Vec::new(),
             what: What::Dir,
-            mode: 0o755,
+            mode: IMPLIED_MODE,
             uid: 0,
             gid: 0,
             mtime: Time::default(),

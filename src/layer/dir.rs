@@ -10,6 +10,7 @@ use rustix::fs::{Mode, OFlags, RawDir, SeekFrom, fcntl_getfl, openat, readlinkat
 use rustix::io::{Errno, Result};
 
 use super::fd_cache::{FdCache, FdSlot};
+use super::mark::{HAS_IMPLIED, IMPLIED, looks, own_xattrs};
 use super::record::Records;
 use super::stat::{Birth, Kind, Stat};
 use super::xattr::XattrPath;
@@ -41,6 +42,8 @@ pub struct Dir {
     pub(super) slot: Arc<FdSlot>,
     cache: Arc<FdCache>,
     records: Option<Arc<Records>>,
+    /// Its layer has directories that no entry describes.
+    has_implied: bool,
     /// The inode that it must be, where others may put another directory in its place.
     being: Option<Being>,
 }
@@ -99,7 +102,12 @@ impl Dir {
         cache: &Arc<FdCache>,
         records: Option<Arc<Records>>,
     ) -> Arc<Self> {
-        Self::at(layer, Place::Root(fd), cache, records, None)
+        let names = XattrPath::of_fd(Arc::clone(&fd)).list().unwrap_or_default();
+        let flags = own_xattrs(HAS_IMPLIED);
+        let has_implied = names
+            .split(|byte| *byte == 0)
+            .any(|name| flags.iter().any(|flag| flag.as_bytes() == name));
+        Self::at(layer, Place::Root(fd), cache, (records, has_implied), None)
     }
 
     pub(super) fn child(parent: &Arc<Self>, name: &Name, being: Option<Being>) -> Arc<Self> {
@@ -108,14 +116,15 @@ impl Dir {
             name: Arc::clone(name),
         };
         let records = parent.records.clone();
-        Self::at(parent.layer, place, &parent.cache, records, being)
+        let told = (records, parent.has_implied);
+        Self::at(parent.layer, place, &parent.cache, told, being)
     }
 
     fn at(
         layer: LayerNo,
         place: Place,
         cache: &Arc<FdCache>,
-        records: Option<Arc<Records>>,
+        (records, has_implied): (Option<Arc<Records>>, bool),
         being: Option<Being>,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -124,6 +133,7 @@ impl Dir {
             slot: FdSlot::new(cache),
             cache: Arc::clone(cache),
             records,
+            has_implied,
             being,
         })
     }
@@ -132,6 +142,28 @@ impl Dir {
     #[must_use]
     pub fn records(&self) -> Option<&Arc<Records>> {
         self.records.as_ref()
+    }
+
+    /// Whether no entry of the layer's archive says what it looks like. Costs no system call in a layer that describes
+    /// all its directories.
+    pub fn is_implied(&self) -> Result<bool> {
+        if self.has_implied {
+            self.says_implied()
+        } else {
+            Ok(false)
+        }
+    }
+
+    /// The same of a layer's root, which is the one that is asked there.
+    pub fn says_implied(&self) -> Result<bool> {
+        let xattrs = self.xattrs()?;
+        for name in own_xattrs(IMPLIED) {
+            if let Ok(Some(value)) = xattrs.get_opt(name.as_bytes()) {
+                let stat = self.stat()?;
+                return Ok(value == looks(stat.uid, stat.gid, stat.perm()));
+            }
+        }
+        Ok(false)
     }
 
     /// Which layer it belongs to.

@@ -90,6 +90,24 @@ pub const USER_PREFIX: &str = "user.fuseoverlayfs.unionmount.";
 /// Our xattr that names an entry of its directory which is a device of the merged view, although the disk has a whiteout
 /// device there (`union/leaving.rs`).
 pub const LEAVING: &str = "leaving";
+/// Our xattr of a directory of a layer that no entry of its archive describes: it was made since something is in it, and looks as
+/// it does in the layers below. The value is what it looked like then ([`looks`]): one that was changed later looks as it does.
+pub const IMPLIED: &str = "implied";
+/// Our xattr of a layer's root: there are such directories in the layer.
+pub const HAS_IMPLIED: &str = "has-implied";
+
+/// The names of one of our xattrs, where `trusted.` ones are permitted and elsewhere.
+#[must_use]
+pub fn own_xattrs(name: &str) -> [String; 2] {
+    [TRUSTED_PREFIX, USER_PREFIX].map(|prefix| format!("{prefix}{name}"))
+}
+
+/// Owner and mode in words, for [`IMPLIED`].
+#[must_use]
+pub fn looks(uid: u32, gid: u32, perm: u32) -> Vec<u8> {
+    format!("{uid}:{gid}:{perm:o}").into_bytes()
+}
+
 /// The xattrs that say: a directory of an upper may hold entries with an origin or a redirect.
 const IMPURE_XATTRS: [&[u8]; 4] = [
     b"trusted.overlay.unionmount.impure",

@@ -118,7 +118,7 @@ impl Union {
         if let Some(remains) = &state.removed {
             return Ok(remains.attr);
         }
-        let stat = match (&state.upper, state.lowers.first()) {
+        let stat = match (&state.upper, state.looks_like()) {
             (Some(dir), _) => {
                 let belief = self.belief_in_dir(inode, true);
                 return Ok(self.attr_from(inode, &self.stat_of_dir(inode, dir)?, 1, belief));

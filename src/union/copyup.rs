@@ -117,7 +117,7 @@ impl Union {
         parent: &mut DirState,
         state: &mut DirState,
     ) -> Result<UpperDir> {
-        let Some(lower) = state.lowers.first() else {
+        let Some(lower) = state.looks_like().cloned() else {
             return refuse(Errno::STALE);
         };
         let stat = lower.stat().during("stat", &place.name)?;

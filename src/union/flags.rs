@@ -155,7 +155,7 @@ impl Union {
         match &inode.node {
             Node::Dir(dir) => {
                 let state = lock(&dir.state);
-                let (fd, in_upper) = match (&state.upper, state.lowers.first()) {
+                let (fd, in_upper) = match (&state.upper, state.looks_like()) {
                     (Some(dir), _) => (dir.fd(), true),
                     (None, Some(dir)) => (dir.fd(), false),
                     // Removed: nothing is left of it but its attributes.

@@ -90,6 +90,8 @@ pub(super) struct DirState {
     /// Contributing lower directories, newest first. Before the first listing they are what the parent's
     /// layers have under the name; the listing cuts them at the first opaque one.
     pub(super) lowers: Vec<LowerDir>,
+    /// The one that says what it looks like, where the newest does not: that was made since something is in it.
+    pub(super) described_by: Option<LowerDir>,
     pub(super) listing: Option<Listing>,
     /// A layer does not let it be read: the listing has the names that were asked for (`unlisted.rs`).
     pub(super) unlisted: bool,
@@ -105,6 +107,33 @@ pub(super) struct DirState {
     pub(super) inheritance: Option<Inheritance>,
     /// What is kept when its layers are edited.
     pub(super) live: Option<Box<LiveDir>>,
+}
+
+impl DirState {
+    /// The lower directory whose attributes it shows, as long as it was not copied up.
+    pub(super) fn looks_like(&self) -> Option<&LowerDir> {
+        self.described_by.as_ref().or(self.lowers.first())
+    }
+}
+
+/// The first directory that says what it looks like, when that is not the newest; `asked` tells of one whether it does not.
+/// Whatever it hides, its layer says nothing about it.
+pub(super) fn described_by(
+    lowers: &[LowerDir],
+    asked: impl Fn(&LowerDir) -> rustix::io::Result<bool>,
+) -> rustix::io::Result<Option<LowerDir>> {
+    let Some((newest, below)) = lowers.split_first() else {
+        return Ok(None);
+    };
+    if below.is_empty() || !asked(newest)? {
+        return Ok(None);
+    }
+    for lower in below {
+        if !asked(lower)? {
+            return Ok(Some(lower.clone()));
+        }
+    }
+    Ok(None)
 }
 
 /// What a new entry takes over from its directory.

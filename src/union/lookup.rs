@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use super::attr::Attr;
 use super::error::{During, Result, refuse};
 use super::inode::{
-    DirNode, DirState, FileNode, FileState, Inode, Link, Node, NodeId, Place, Real,
+    DirNode, DirState, FileNode, FileState, Inode, Link, Node, NodeId, Place, Real, described_by,
 };
 use super::listing::Slot;
 use super::metacopy::Bytes;
@@ -243,7 +243,14 @@ impl Union {
             parent: Arc::clone(parent),
             name: Arc::clone(name),
         };
+        let described_by = match upper {
+            Some(_) => None,
+            None => described_by(&lowers, |lower| lower.is_implied()).during("getxattr", name)?,
+        };
         let node = self.new_dir_node(Some(place), upper, lowers);
+        if let Node::Dir(dir) = &node {
+            crate::sync::lock(&dir.state).described_by = described_by;
+        }
         Ok(self.new_inode(volume, slot.st_ino, Kind::Dir, node))
     }
 

@@ -102,6 +102,7 @@ pub(super) fn bury(state: &mut DirState, remains: Remains) {
         upper.set_gone();
     }
     state.lowers.clear();
+    state.described_by = None;
     state.live = None;
     state.listing = Some(Listing::default());
 }

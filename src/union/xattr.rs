@@ -45,7 +45,7 @@ fn without_acls(list: &[u8]) -> Vec<u8> {
 
 /// Where the xattrs of a directory are that has a name.
 fn xattr_path_of(state: &DirState) -> Result<Option<XattrPath>> {
-    let path = match (&state.removed, &state.upper, state.lowers.first()) {
+    let path = match (&state.removed, &state.upper, state.looks_like()) {
         (Some(_), ..) | (None, None, None) => return Ok(None),
         (None, Some(dir), _) => dir.xattrs(),
         (None, None, Some(dir)) => dir.xattrs(),

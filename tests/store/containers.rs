@@ -3,12 +3,13 @@
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
 
 use serde_json::json;
 
-use crate::common::{self, blocks};
+use crate::common;
 use crate::env::{Env, assert_same, survey};
-use crate::make::{Image, Pack, rich_layers, small_layers, write_dir};
+use crate::make::{Image, Layer, Looks, PLAIN, Pack, rich_layers, small_layers, write_dir};
 use crate::need_fuse;
 
 fn rich(env: &Env) -> Image {
@@ -130,7 +131,15 @@ fn sizes_are_dockers_and_containers_are_thin() {
         .as_u64()
         .unwrap();
     assert!(size > 370_000, "{size}");
-    let before = blocks(&env.root()) * 512;
+    // Blocks are kept for it before it needs them.
+    let catalog = || -> u64 {
+        let files = ["catalog.sqlite", "catalog.sqlite-wal"].map(|name| env.root().join(name));
+        files
+            .iter()
+            .map(|file| file.metadata().unwrap().len())
+            .sum()
+    };
+    let before = catalog();
     for number in 0..5 {
         env.ok(&[
             "container",
@@ -141,7 +150,7 @@ fn sizes_are_dockers_and_containers_are_thin() {
         ]);
     }
     let dirs = common::shell(env.root().join("containers"), "du -sB1 . | cut -f1");
-    let rows = blocks(&env.root()) * 512 - before;
+    let rows = catalog() - before;
     let each = (dirs.trim().parse::<u64>().unwrap() + rows) / 5;
     println!("{each} bytes for each container");
     assert!(each < 40 * 1024, "{each} bytes for each container");
@@ -447,4 +456,130 @@ fn many_changes_take_little_memory() {
         peak < 32 * MIB && text_peak < 32 * MIB,
         "{text_peak} {peak}"
     );
+}
+
+/// A directory that its layer has no entry for looks as it does below, and a root that one layer describes is the root: in
+/// containers of both kinds, in what is exported of them, and in what is committed.
+#[test]
+fn what_a_layer_does_not_describe_looks_as_below() {
+    need_fuse!();
+    let env = Env::new();
+    let looks = |mode, owner, mtime| Looks {
+        mode,
+        owner,
+        mtime,
+        xattrs: &[("user.mark", b"below")],
+    };
+    let base = Layer::new()
+        .described("./", &looks(0o555, (3, 4), "1500000000"))
+        .described("tmp/", &looks(0o1777, (7, 8), "1400000000"))
+        .described("tmp/in/", &looks(0o2750, (9, 9), "1300000000"))
+        .tar();
+    // Another base of the same layer.
+    let other = Layer::new()
+        .described("tmp/", &looks(0o700, (1, 1), "1200000000"))
+        .tar();
+    let top = Layer::new()
+        .file("tmp/in/f", b"f", &PLAIN)
+        .file("made/up/f", b"f", &PLAIN)
+        .tar();
+    let again = Layer::new().file("tmp/in/g", b"g", &PLAIN).tar();
+    let describe = |tree: &Path, names: &[&str]| -> Vec<String> {
+        names
+            .iter()
+            .map(|name| {
+                let meta = fs::symlink_metadata(tree.join(name)).unwrap();
+                let mtime = if *name == "." { 0 } else { meta.mtime() };
+                format!(
+                    "{name} {:o} {}:{} {mtime}",
+                    meta.mode() & 0o7777,
+                    meta.uid(),
+                    meta.gid()
+                )
+            })
+            .collect()
+    };
+    for (tag, layers, names, expected) in [
+        (
+            "one",
+            vec![base, top.clone(), again],
+            &[".", "tmp", "tmp/in", "made"][..3],
+            vec![
+                ". 555 3:4 0",
+                "tmp 1777 7:8 1400000000",
+                "tmp/in 2750 9:9 1300000000",
+            ],
+        ),
+        (
+            "two",
+            vec![other, top],
+            &["tmp"][..],
+            vec!["tmp 700 1:1 1200000000"],
+        ),
+    ] {
+        let image = Image::new(layers, Pack::Gzip);
+        write_dir(&image.layout(&format!("{tag}:1")), &env.at(tag));
+        env.ok(&["image", "load", "-q", tag]);
+        for driver in ["fuse", "vfs"] {
+            let name = format!("{tag}-{driver}");
+            env.ok(&[
+                "container",
+                "create",
+                "--driver",
+                driver,
+                "--name",
+                &name,
+                &format!("{tag}:1"),
+            ]);
+            let tree = env.mount(&name);
+            assert_eq!(describe(&tree, names), expected, "{name}");
+            let marks = common::shell(&tree, "getfattr --only-values -n user.mark tmp 2>/dev/null");
+            assert_eq!(marks, "below", "{name}");
+            assert_eq!(env.ok(&["container", "diff", &name]), "", "{name}");
+            // Copied up it stays what it is.
+            fs::write(tree.join("tmp/new"), "new").unwrap();
+            fs::remove_file(tree.join("tmp/new")).unwrap();
+            let without_time = |line: &str| line.rsplit_once(' ').unwrap().0.to_owned();
+            let now: Vec<String> = describe(&tree, names)
+                .iter()
+                .map(|l| without_time(l))
+                .collect();
+            let then: Vec<String> = expected.iter().map(|l| without_time(l)).collect();
+            assert_eq!(now, then, "{name}");
+            env.ok(&["container", "export", &name, "-o", "out.tar"]);
+            let out = env.at(format!("out-{name}"));
+            fs::create_dir(&out).unwrap();
+            common::shell(&out, "tar -xpf ../out.tar");
+            let meta = fs::metadata(out.join("tmp")).unwrap();
+            let first = expected
+                .iter()
+                .find(|line| line.starts_with("tmp "))
+                .unwrap();
+            let shown = format!(
+                "tmp {:o} {}:{} ",
+                meta.mode() & 0o7777,
+                meta.uid(),
+                meta.gid()
+            );
+            assert!(first.starts_with(&shown), "{name}: {shown}");
+            fs::write(tree.join("tmp/kept"), "kept").unwrap();
+            env.ok(&["container", "commit", &name, &format!("{name}:2")]);
+            fs::create_dir(env.at(format!("m-{name}"))).unwrap();
+            env.ok(&[
+                "mount",
+                "--image",
+                &format!("{name}:2"),
+                &format!("m-{name}"),
+            ]);
+            let committed = describe(&env.at(format!("m-{name}")), &names[..1]);
+            if tag == "one" {
+                assert_eq!(committed, [". 555 3:4 0"], "{name}");
+            }
+            env.ok(&["umount", &format!("m-{name}")]);
+        }
+    }
+    env.is_sound();
+    for tag in ["one", "two"] {
+        env.ok(&["container", "umount", &format!("{tag}-fuse")]);
+    }
 }

@@ -107,6 +107,12 @@ impl Layer {
         self
     }
 
+    /// A directory, whose name ends with a slash.
+    pub fn described(mut self, name: &str, looks: &Looks<'_>) -> Self {
+        self.add(EntryType::Directory, name, "", b"", looks, (0, 0));
+        self
+    }
+
     pub fn symlink(mut self, name: &str, target: &str) -> Self {
         self.add(
             EntryType::Symlink,
