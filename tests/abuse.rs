@@ -111,7 +111,7 @@ while time.time() < end:
 print(done)
 "#;
     let spawn = |script: &str, seed: u32| {
-        let child = Command::new("python3")
+        let child = crate::common::programs::program("python3")
             .current_dir(&mount.at)
             .args(["-c", script, &seed.to_string(), "60"])
             .stdout(Stdio::piped())

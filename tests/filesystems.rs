@@ -8,7 +8,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use common::images::{empty, is_here, mount, packed};
+use common::images::{Mounted, empty, has_program, is_here, mount, packed};
 use common::{Mount, Stack, names, read, shell};
 
 /// A lower layer with one of everything.
@@ -273,4 +273,131 @@ fn another_fuse_mount_as_a_lower() {
     stack.lowers = vec![lower.at.clone()];
     assert_eq!(live(&stack).1, expected);
     lower.unmount();
+}
+
+/// An upper whose disk knows no flags of renameat2(2), and tells no numbers in its listings: a FUSE file system made with
+/// libfuse's high-level interface, as many are.
+#[test]
+fn an_upper_whose_renames_take_no_flags() {
+    need_fuse!();
+    let expected = {
+        let base = Stack::new(1);
+        shell(base.lower(0), LOWER);
+        yardstick(&base)
+    };
+    let Some((stack, disk)) = fuse2fs_upper(Stack::new(1)) else {
+        return;
+    };
+    shell(stack.lower(0), LOWER);
+    // It stores no ACLs, and makes directories with 0755 at most, whatever it is asked for.
+    let comparable = |told: &str| {
+        let lines = told.lines().filter(|line| !line.contains("posix_acl"));
+        let lines = lines.map(|line| line.replace("moved/file f 660", "moved/file f 600"));
+        let lines = lines.map(|line| line.replace(" d 755 ", " d 777 "));
+        lines.collect::<Vec<_>>().join("\n")
+    };
+    assert_eq!(comparable(&live(&stack).1), comparable(&expected));
+    // What cannot be had there is said when it is asked for.
+    for (option, says) in [
+        ("whiteout=char", "RENAME_EXCHANGE"),
+        ("redirect_dir=on", "RENAME_WHITEOUT"),
+    ] {
+        let (stack, _disk) = fuse2fs_upper(Stack::new(1).option(option)).unwrap();
+        let refused = stack.try_mount();
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert_eq!(refused.status.code(), Some(1), "{said}");
+        assert!(said.contains(says), "{option}: {said}");
+    }
+    drop(disk);
+}
+
+fn fuse2fs_upper(stack: Stack) -> Option<(Stack, Mounted)> {
+    if !has_program("fuse2fs") {
+        return None;
+    }
+    let dir = stack.dir.path();
+    shell(
+        dir,
+        "truncate -s 96M fuse.img; mkfs.ext4 -q -O ^has_journal fuse.img
+         mkdir fuse; fuse2fs -o fakeroot fuse.img fuse 2>fuse2fs.log",
+    );
+    let disk = Mounted {
+        at: dir.join("fuse"),
+    };
+    fs::remove_dir(disk.at.join("lost+found")).unwrap();
+    Some((on(stack, &disk.at), disk))
+}
+
+/// A full disk is mounted, so that somebody can delete something there.
+#[test]
+fn an_upper_without_room() {
+    need_fuse!();
+    for (what, fill) in [
+        (
+            "blocks",
+            "dd if=/dev/zero of=fill bs=64k status=none || true; dd if=/dev/zero of=fill1 bs=1k status=none || true",
+        ),
+        (
+            "inodes",
+            "mkdir many; i=0; while : >many/$i; do i=$((i + 1)); done",
+        ),
+    ] {
+        for kind in ["tmpfs", "ext4"].into_iter().filter(|kind| is_here(kind)) {
+            let stack = Stack::new(1);
+            stack.file(0, "f", "low");
+            let dir = stack.dir.path();
+            let disk = if kind == "tmpfs" {
+                mount(dir, "disk", "-t tmpfs -o size=2m,nr_inodes=100 tmpfs")
+            } else {
+                shell(
+                    dir,
+                    "truncate -s 8M disk.img; mkfs.ext4 -q -b 4096 -m 0 -N 64 disk.img",
+                );
+                mount(dir, "disk", "-o loop disk.img")
+            };
+            let stack = on(stack, &disk.at);
+            let mounted = stack.mount();
+            shell(&mounted.at, "echo changed >f; mkdir x; echo keep >x/keep");
+            shell(&mounted.at, &format!("({fill}) 2>/dev/null || true"));
+            mounted.unmount();
+            let mounted = stack.mount();
+            let context = format!("{kind} without {what}");
+            assert_eq!(read(mounted.path("f")), "changed\n", "{context}");
+            assert_eq!(read(mounted.path("x/keep")), "keep\n", "{context}");
+            shell(&mounted.at, "rm -rf fill fill1 many");
+            shell(&mounted.at, "echo again >again; rm f; mkdir f");
+            mounted.unmount();
+            let mounted = stack.mount();
+            assert_eq!(
+                names(&mounted.at)
+                    .iter()
+                    .filter(|n| *n != "lost+found")
+                    .count(),
+                3
+            );
+            assert_eq!(names(mounted.path("f")), [""; 0], "{context}");
+            mounted.unmount();
+        }
+    }
+}
+
+/// Without a work directory yet there is no room to make one: that is what the message says.
+#[test]
+fn a_first_mount_without_room_says_so() {
+    need_fuse!();
+    let stack = Stack::new(1);
+    let disk = mount(
+        stack.dir.path(),
+        "disk",
+        "-t tmpfs -o size=1m,nr_inodes=4 tmpfs",
+    );
+    let stack = on(stack, &disk.at);
+    shell(&disk.at, ": >last");
+    let refused = stack.try_mount();
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("No space left") && said.contains("make room"),
+        "{said}"
+    );
 }

@@ -204,7 +204,7 @@ for name in ('moved', 'made'):
 /// What [`USER`] says in a shell.
 fn as_user(at: &Path, script: &str) -> String {
     let id = USER.to_string();
-    let output = Command::new("setpriv")
+    let output = crate::common::programs::program("setpriv")
         .args(["--reuid", &id, "--regid", &id, "--clear-groups"])
         .args(["sh", "-euc", script])
         .current_dir(at)

@@ -61,7 +61,7 @@ assert m[:] == b'old'; print('mapped', flush=True)
 end = time.time() + 5
 while m[:] == b'old' and time.time() < end: time.sleep(0.01)
 print(m[:].decode(), flush=True)";
-    let mut reader = Command::new("python3")
+    let mut reader = crate::common::programs::program("python3")
         .args(["-c", script])
         .arg(at("mapped"))
         .stdout(std::process::Stdio::piped())
@@ -307,7 +307,7 @@ fn without_watches_changes_show_all_the_same() {
         grep -c inotify /proc/self/mountinfo || true
         cd ..; umount merged
     "#;
-    let output = Command::new("unshare")
+    let output = crate::common::programs::program("unshare")
         .args(["--user", "--map-root-user", "--mount", "sh", "-c", script])
         .env("BIN", binary())
         .env("RUST_LOG", "debug")

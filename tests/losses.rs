@@ -351,7 +351,7 @@ fn case_14_setuid_is_cleared_by_others_and_survives_copy_up() {
     }
     stack.twice(
         |at| {
-            let status = Command::new("setpriv")
+            let status = crate::common::programs::program("setpriv")
                 .args([
                     "--reuid=1001",
                     "--regid=1001",

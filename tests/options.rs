@@ -431,7 +431,7 @@ fn volatile_syncs_nothing() {
         stack.file(0, "f", "f");
         let mount = stack.mount();
         let trace = stack.dir.path().join("trace");
-        let mut strace = Command::new("strace")
+        let mut strace = crate::common::programs::program("strace")
             .args(["-f", "-qq", "-e", "trace=fsync,fdatasync,syncfs", "-o"])
             .arg(&trace)
             .args(["-p", &mount.pid.unwrap().to_string()])

@@ -40,7 +40,7 @@ fn is_left_out(line: &str) -> bool {
 
 fn steps(action: &str, section: &str, dir: &Path) -> String {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/posix/steps.py");
-    let output = Command::new("python3")
+    let output = crate::common::programs::program("python3")
         .arg("-B")
         .arg(script)
         .args([action, section])

@@ -195,7 +195,7 @@ fn a_mount_of_it_may_have_other_owners() {
         fs::create_dir(&other).unwrap();
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/requests/idmapped.py");
         let (from, to) = (mount.at.display(), other.display());
-        let mounted = Command::new("python3")
+        let mounted = crate::common::programs::program("python3")
             .args([script, &from.to_string(), &to.to_string()])
             .output()
             .unwrap();
@@ -313,7 +313,7 @@ assert libc.inotify_add_watch(watch, b'f', 0x400) >= 0
 print('watching', flush=True)
 print('gone' if select.select([watch], [], [], 20)[0] else 'no event')
 ";
-        let mut child = Command::new("python3")
+        let mut child = crate::common::programs::program("python3")
             .args(["-c", script])
             .current_dir(&mount.at)
             .stdout(Stdio::piped())

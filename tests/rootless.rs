@@ -54,7 +54,7 @@ impl Home {
     }
 
     fn run(&self, prefix: &[&str], script: &str) {
-        let mut command = Command::new("setpriv");
+        let mut command = crate::common::programs::program("setpriv");
         let id = USER.to_string();
         command
             .args(["--reuid", &id, "--regid", &id, "--clear-groups"])
@@ -118,7 +118,7 @@ fn an_ordinary_user_mounts_through_fusermount3() {
         .success();
     if !known {
         let id = USER.to_string();
-        let made = Command::new("useradd")
+        let made = crate::common::programs::program("useradd")
             .args(["-u", &id, "-M", "-N", "-d", "/nonexistent", &name])
             .status()
             .unwrap();

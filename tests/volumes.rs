@@ -301,7 +301,7 @@ fn a_mode_that_the_host_sets_is_not_undone_by_who_writes() {
         let path = host.join(kind);
         fs::write(&path, [b'x'; 100]).unwrap();
         std::os::unix::fs::chown(&path, Some(1000), Some(5000)).unwrap();
-        let mut child = Command::new("setpriv")
+        let mut child = crate::common::programs::program("setpriv")
             .args(["--reuid", "1000", "--regid", "1000", "--clear-groups"])
             .args(["/usr/bin/python3", "-c", CHANGING, kind])
             .arg(mount.path("data").join(kind))

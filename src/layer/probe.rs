@@ -130,7 +130,7 @@ fn believe(dir: &UpperDir) -> Result<UpperAbilities> {
 
 fn is_ordered(dir: &UpperDir) -> Result<bool> {
     let magic = fstatfs(dir.fd()?)?.f_type;
-    Ok(ORDERED.iter().any(|ordered| *ordered == magic))
+    Ok(ORDERED.contains(&magic))
 }
 
 /// Whether the disk did it. Errors: it had no room.

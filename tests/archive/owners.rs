@@ -134,7 +134,7 @@ fn an_ordinary_user_unpacks_a_root_file_system() {
     )
     .unwrap();
     let user = || {
-        let mut command = Command::new("setpriv");
+        let mut command = crate::common::programs::program("setpriv");
         command
             .args(["--reuid=12345", "--regid=12345", "--clear-groups"])
             .arg(&copy);
@@ -176,7 +176,7 @@ fn an_ordinary_user_unpacks_a_root_file_system() {
 /// CVE-2023-0386, CVE-2021-3493: a user namespace must not get files of owners that it does not have.
 #[test]
 fn a_user_namespace_refuses_owners_that_it_does_not_map() {
-    let ready = Command::new("unshare")
+    let ready = crate::common::programs::program("unshare")
         .args(["-U", "--map-users=0:0:10", "--map-groups=0:0:10", "true"])
         .output();
     let with_ids = ready.is_ok_and(|output| output.status.success());
@@ -190,7 +190,7 @@ fn a_user_namespace_refuses_owners_that_it_does_not_map() {
     std::fs::write(place.at("su.tar"), Tar::new().head(su).end()).unwrap();
     std::fs::write(place.at("dev.tar"), rich().as_slice()).unwrap();
     let apply = |tar: &str, dir: &str| {
-        let mut command = Command::new("unshare");
+        let mut command = crate::common::programs::program("unshare");
         command
             .args(["-U", "--map-users=0:0:60", "--map-groups=0:0:60"])
             .arg(binary());

@@ -39,18 +39,21 @@ pub fn is_here(kind: &str) -> bool {
             return false;
         }
     }
-    let has_tool = Command::new("which")
-        .arg(&tool)
-        .output()
-        .is_ok_and(|found| found.status.success());
-    if !has_tool {
+    has_program(&tool)
+}
+
+/// Whether a program is installed. With `UNIONMOUNT_REQUIRE_FUSE=1` one that is not is a failure.
+pub fn has_program(name: &str) -> bool {
+    let found = super::programs::find(name).is_some();
+    if !found {
+        let missing = super::programs::missing(name);
         assert!(
             std::env::var_os("UNIONMOUNT_REQUIRE_FUSE").is_none_or(|v| v != "1"),
-            "{tool} is required, but not installed"
+            "{missing}"
         );
-        eprintln!("skipped: no {tool}");
+        eprintln!("skipped: {missing}");
     }
-    has_tool
+    found
 }
 
 /// Mounts `source` at a new directory `DIR/NAME`.

@@ -20,6 +20,7 @@ use tempfile::TempDir;
 
 pub mod caches;
 pub mod images;
+pub mod programs;
 pub mod transport;
 
 /// The program under test.
@@ -407,11 +408,14 @@ pub fn shell(dir: impl AsRef<OsStr>, script: &str) -> String {
         .arg(dir.as_ref())
         .output()
         .unwrap();
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    if let Some(missing) = programs::missing_in(&complaint).filter(|_| !output.status.success()) {
+        panic!("{missing}");
+    }
     assert!(
         output.status.success(),
-        "{script}\n{}\n{}",
+        "{script}\n{}\n{complaint}",
         String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
     );
     String::from_utf8_lossy(&output.stdout).into_owned()
 }

@@ -201,7 +201,7 @@ fn a_daemon_without_threads_is_a_failure() {
             let message = String::from_utf8_lossy(&output.stderr);
             assert_eq!(output.status.code(), Some(1), "{message}");
             assert_eq!(message.trim_end().lines().count(), 1, "{message}");
-            let left = Command::new("pgrep")
+            let left = crate::common::programs::program("pgrep")
                 .args(["-f", program.to_str().unwrap()])
                 .output()
                 .unwrap();

@@ -144,7 +144,7 @@ fn a_daemon_kept_on_one_processor_serves_the_other() {
         let stack = stack(transport, 1);
         stack.file(0, "f", "f");
         // What it starts inherits it.
-        let output = Command::new("taskset")
+        let output = crate::common::programs::program("taskset")
             .args(["-c", "0", "timeout", "60"])
             .arg(binary())
             .args(["mount", "--lower"])

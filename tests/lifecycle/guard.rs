@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::common::{Mount, Running, Stack, binary, transport};
+use crate::common::{Mount, Running, Stack, binary, programs, transport};
 
 /// How long anything may take that should happen at once, on a machine that has other things to do.
 pub const SOON: Duration = Duration::from_secs(10);
@@ -173,6 +173,8 @@ impl Drop for Stopped {
 
 /// A command that must end within a minute.
 pub fn bounded(program: &str) -> Command {
+    let here = program.contains('/') || programs::find(program).is_some();
+    assert!(here, "{}", programs::missing(program));
     let mut command = Command::new("timeout");
     command.args(["--kill-after=5", "60", program]);
     command
@@ -219,11 +221,11 @@ impl Load {
     pub fn start(at: &Path, me: &str, cpu: Option<usize>) -> Self {
         let mut command = match cpu {
             Some(cpu) => {
-                let mut command = Command::new("taskset");
+                let mut command = crate::common::programs::program("taskset");
                 command.args(["-c", &cpu.to_string(), "python3"]);
                 command
             }
-            None => Command::new("python3"),
+            None => crate::common::programs::program("python3"),
         };
         let mut child: Child = command
             .args(["-c", LOAD, me])

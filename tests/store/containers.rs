@@ -426,7 +426,7 @@ fn many_changes_take_little_memory() {
         const RUN: &str = "import resource, subprocess, sys\n\
             subprocess.run(sys.argv[1:], check=True)\n\
             print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, file=sys.stderr)";
-        let output = std::process::Command::new("python3")
+        let output = crate::common::programs::program("python3")
             .args(["-c", RUN, common::binary().to_str().unwrap()])
             .args(["container", "diff", "box"])
             .args(json)

@@ -147,7 +147,7 @@ def walk(path, shown):
 walk(root, b'')
 print('\n'.join(lines))
 "#;
-    let output = Command::new("python3")
+    let output = crate::common::programs::program("python3")
         .args(["-c", SURVEY])
         .arg(tree)
         .output()

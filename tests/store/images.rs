@@ -462,7 +462,7 @@ fn what_is_loaded_is_on_the_disk_before_the_catalog_knows_it() {
     );
     env.ok(&["image", "ls"]);
     let inner = env.command(&["image", "load", "app"]);
-    let output = Command::new("strace")
+    let output = crate::common::programs::program("strace")
         .args(["-f", "-qq", "-y", "-o"])
         .arg(env.at("trace"))
         .args(["-e", "trace=syncfs,fsync,rename"])

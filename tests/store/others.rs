@@ -180,7 +180,7 @@ fn an_ordinary_user_has_a_store_too() {
             "getent passwd {USER} >/dev/null || useradd -u {USER} -M -N -d /nonexistent umtest{USER}"
         ),
     );
-    let output = std::process::Command::new("setpriv")
+    let output = crate::common::programs::program("setpriv")
         .args([
             "--reuid",
             USER,
