@@ -130,7 +130,13 @@ const CAPABILITIES: &[Capability] = &[
     ask("handle_killpriv_v2", InitFlags::FUSE_HANDLE_KILLPRIV_V2, |w| !w.passthrough, "setuid, setgid and capabilities are cleared here: no question before each write"),
     ask("dont_mask", InitFlags::FUSE_DONT_MASK, |_| true, "a default ACL takes the umask's place (acl(5)), which is decided here"),
     ask("export_support", InitFlags::FUSE_EXPORT_SUPPORT, |_| true, "lookup of . and .. by node id: open_by_handle_at(2), NFS export"),
-    ask("async_dio", InitFlags::FUSE_ASYNC_DIO, |_| true, "several direct reads and writes of one file at a time"),
+    // An asynchronous direct write (libaio, io_uring) drops the pages that it makes old before it is sent, and not again when it
+    // is done (`fuse_aio_complete`): a page that somebody read in between stays, with the bytes of before, for ever. To be
+    // told of the pages here could wait for the very request that is served. So it is asked for where nobody writes. What it
+    // costs, measured on 2 CPUs with fio(1) over /dev/fuse, medians of three, without it to with it: 32 random reads of
+    // 4 KiB at a time 0.43, of a cold file 0.76; as many writes 0.65; 8 reads of 1 MiB at a time 0.59. One at a time, which
+    // is all I/O that is not asynchronous, costs the same; `io=passthrough` does without the whole question.
+    ask("async_dio", InitFlags::FUSE_ASYNC_DIO, |w| !w.writable, "several direct reads of one file at a time"),
     ask("no_open_support", InitFlags::FUSE_NO_OPEN_SUPPORT, |w| w.stable && !w.passthrough, "no message at all for opening and closing a file; of a layer that others edit the open finds out that the file is another one by now, and the kernel looks its name up again"),
     ask("no_opendir_support", InitFlags::FUSE_NO_OPENDIR_SUPPORT, |w| w.told, "nor a directory"),
     ask("has_ioctl_dir", InitFlags::FUSE_HAS_IOCTL_DIR, |w| w.own, "lsattr and chattr of directories"),
