@@ -104,7 +104,7 @@ fn a_layer_that_spans_several_disks() {
         fill(stack.lower(1), false);
         fs::create_dir(stack.lower(1).join("one")).unwrap();
         shell(
-            &stack.lower(1).join("one"),
+            stack.lower(1).join("one"),
             "echo below > below; echo hidden > f1",
         );
         let change = "echo more >> one/f1; mv one/f2 two/f-moved; echo more >> two/inner/f1; echo more >> one/hard1

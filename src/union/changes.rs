@@ -5,8 +5,8 @@
 //! attributes and bytes are told of their node.
 //!
 //! What this mount does is seen by the kernel itself, as far as it is what a request is about. Attributes of other objects,
-//! which change beside that (a copy-up gives directories another ctime, a rename brings up what lies below), are told by
-//! [`Union::tell_attributes`]: else stat(2) would say one thing before a directory is read and another after it.
+//! which change beside that (a copy-up gives directories another ctime, a rename brings up what lies below), are told
+//! at once: else stat(2) would say one thing before a directory is read and another after it.
 
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, channel};
@@ -42,9 +42,11 @@ pub enum Change {
     },
 }
 
+type Tell = Box<dyn Fn(NodeId) + Send + Sync>;
+
 /// Who takes back the attributes that the kernel believes.
 #[derive(Default)]
-pub(super) struct Attributes(RwLock<Option<Box<dyn Fn(NodeId) + Send + Sync>>>);
+pub(super) struct Attributes(RwLock<Option<Tell>>);
 
 impl std::fmt::Debug for Attributes {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -125,10 +127,47 @@ impl Union {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::super::Belief;
+    use std::sync::{Arc, Mutex};
+
     use super::super::config::{CacheMode, Config};
-    use super::super::testing::{Stack, find};
+    use super::super::testing::{Stack, file, find, mkdir};
+    use super::super::{Belief, Caller, RenameMode};
     use super::*;
+    use crate::sync::lock;
+
+    /// What changes beside a request is told, once per copy-up; what is done in the upper's directories tells nothing.
+    #[test]
+    fn attributes_are_told_of_copy_ups_alone() {
+        const ROOT: NodeId = NodeId::ROOT;
+        let stack = Stack::new();
+        stack.file("old/a/b/f", "old");
+        stack.file("old/a/c/g", "old");
+        let union = stack.open();
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let hears = Arc::clone(&told);
+        union.tell_attributes_to(move |node| lock(&hears).push(node));
+        let dir = mkdir(&union, "d", 0o755);
+        let made = union.make(dir, b"f", &file(0o600), &Caller::default());
+        let made = made.unwrap().node;
+        union.write(made, 0, b"new").unwrap();
+        union.link(made, dir, b"g").unwrap();
+        let mode = RenameMode::Replace;
+        union.rename(dir, b"g", ROOT, b"h", mode).unwrap();
+        union.unlink(dir, b"f").unwrap();
+        assert!(lock(&told).is_empty());
+        let nodes = ["a", "a/b", "a/b/f"].map(|path| find(&union, path).node);
+        union.write(nodes[2], 0, b"new").unwrap();
+        for node in nodes.into_iter().chain([ROOT]) {
+            assert!(lock(&told).contains(&node));
+        }
+        lock(&told).clear();
+        union.write(nodes[2], 0, b"again").unwrap();
+        assert!(lock(&told).is_empty());
+        // A renamed directory brings up what is in it, and takes marks away from it.
+        let below = ["a/c", "a/c/g"].map(|path| find(&union, path).node);
+        union.rename(ROOT, b"a", ROOT, b"z", mode).unwrap();
+        assert!(below.iter().all(|node| lock(&told).contains(node)));
+    }
 
     #[test]
     fn what_others_change_is_told_once() {

@@ -11,8 +11,8 @@
 //! The layer's number is part of it because layers may share inodes (stores that link equal files together)
 //! and may lie on different disks. It counts from the oldest layer so that a new layer on top changes nothing.
 //!
-//! A number has 32 bits where that is possible, for programs that know no others: [`narrow`] shares them out among layers
-//! and volumes, so that which number it is depends on nothing but the entry. Where an inode number is too large for its
+//! A number has 32 bits where that is possible, for programs that know no others: they are shared out among layers and
+//! volumes by a code (`narrow`), so that which number it is depends on nothing but the entry. Where an inode number is too large for its
 //! share, more bits are used: in ranges of their own, so that no number means two things. `ino32_t` forces what is left
 //! into 32 bits by a hash, with the chance that two meet.
 
