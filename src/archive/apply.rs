@@ -122,16 +122,8 @@ impl Applier {
     /// What no entry describes looks as it does in the layers below, for a union that reads the layer: other images may have
     /// it over other layers, so what it looks like there cannot be written here.
     fn mark_implied(&mut self) -> Result<()> {
-        let root = self.tree.existing(&Inside::root())?;
-        if !self.has_root {
-            let stat = Stat::of_fd(&root).during("stat", b".")?;
-            let (uid, gid) = match self.policy.ownership {
-                Ownership::Real => (stat.uid, stat.gid),
-                Ownership::Recorded => (0, 0),
-            };
-            say(&root, IMPLIED, &looks(uid, gid, stat.perm()))?;
-        }
         if !self.policy.implied.is_empty() {
+            let root = self.tree.existing(&Inside::root())?;
             say(&root, HAS_IMPLIED, b"y")?;
         }
         let implied: Vec<Inside> = self
@@ -141,7 +133,11 @@ impl Applier {
             .map(|path| Inside::known(path))
             .collect();
         for path in implied {
-            let dir = self.tree.existing(&path)?;
+            let dir = match self.tree.existing(&path) {
+                // A later entry took its place.
+                Err(error) if error.kind() == ErrorKind::Refused || error.is_gone() => continue,
+                dir => dir?,
+            };
             say(&dir, IMPLIED, &looks(0, 0, IMPLIED_MODE))?;
         }
         Ok(())

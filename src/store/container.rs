@@ -130,6 +130,10 @@ impl Store {
                     &work,
                     record_form(),
                 )?;
+                // As with the other driver: of the newest layer that says what it looks like.
+                let (root, work) = (self.root_layer(&image.id)?, area.join("work-of-root"));
+                private(&work)?;
+                copy_root(&root, &built.join("merged"), &work)?;
                 sync_disk_of(&built).doing("syncfs", &built)?;
             }
         }

@@ -38,7 +38,7 @@ pub fn copy_tree(
     copied.map_err(|error| cannot(into, &error))
 }
 
-/// Copies the attributes of a union's root to a directory that exists and is empty.
+/// Copies the attributes of a union's root to a directory that exists; `work` is empty.
 ///
 /// # Errors
 /// The disk cannot store them.

@@ -116,20 +116,17 @@ impl DirState {
     }
 }
 
-/// The first directory that says what it looks like, when that is not the newest; `asked` tells of one whether it does not.
-/// Whatever it hides, its layer says nothing about it.
-pub(super) fn described_by(
-    lowers: &[LowerDir],
-    asked: impl Fn(&LowerDir) -> rustix::io::Result<bool>,
-) -> rustix::io::Result<Option<LowerDir>> {
+/// The first directory that says what it looks like, when that is not the newest. Whatever that hides, its layer says nothing
+/// about it.
+pub(super) fn described_by(lowers: &[LowerDir]) -> rustix::io::Result<Option<LowerDir>> {
     let Some((newest, below)) = lowers.split_first() else {
         return Ok(None);
     };
-    if below.is_empty() || !asked(newest)? {
+    if below.is_empty() || !newest.is_implied()? {
         return Ok(None);
     }
     for lower in below {
-        if !asked(lower)? {
+        if !lower.is_implied()? {
             return Ok(Some(lower.clone()));
         }
     }

@@ -245,7 +245,7 @@ impl Union {
         };
         let described_by = match upper {
             Some(_) => None,
-            None => described_by(&lowers, |lower| lower.is_implied()).during("getxattr", name)?,
+            None => described_by(&lowers).during("getxattr", name)?,
         };
         let node = self.new_dir_node(Some(place), upper, lowers);
         if let Node::Dir(dir) = &node {

@@ -14,7 +14,7 @@ use super::export::Notes;
 use super::hardlink::finish_publications;
 use super::identity::{Disk, Numbering};
 use super::idmap::IdMaps;
-use super::inode::{DirNode, DirState, Inode, Node, NodeId, described_by};
+use super::inode::{DirNode, DirState, Inode, Node, NodeId};
 use super::live::Live;
 use super::lookup::open_root;
 use super::redirect::visible_roots;
@@ -108,17 +108,6 @@ impl Union {
                 state: Mutex::new(DirState {
                     id: Some(NodeId::ROOT),
                     upper: upper.clone(),
-                    described_by: match upper {
-                        Some(_) => None,
-                        None => described_by(&lowers, |lower| lower.says_implied()).map_err(
-                            |errno| {
-                                SetupError::new(
-                                    format!("cannot read the root of a lower layer: {errno}"),
-                                    "see whether its disk is healthy",
-                                )
-                            },
-                        )?,
-                    },
                     lowers: lowers.clone(),
                     ..DirState::default()
                 }),
