@@ -11,6 +11,12 @@
     unreachable_pub
 )]
 
+mod common {
+    #[allow(dead_code, reason = "not all of it is needed here")]
+    #[path = "../common/programs.rs"]
+    pub mod programs;
+}
+
 #[path = "archive/build.rs"]
 mod build;
 #[path = "archive/commands.rs"]

@@ -1,7 +1,6 @@
 //! Processors that come and go, and a daemon that may not use all of them.
 
 use std::fs;
-use std::process::Command;
 use std::time::Duration;
 
 use super::guard::{Load, on_each, stack, wait_until};
