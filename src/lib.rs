@@ -63,6 +63,9 @@
 //!   is asked of its disk at each use, and what is told of it may not be believed for long.
 //! * **Owners, modes and types** may be kept in an xattr (`layer/record.rs`), for layers on disks that cannot store them; the
 //!   layer's own room hides that from the union.
+//! * **The end.** A mount that ends lets go of its layers before anything else, then of the work directory, and brings what was
+//!   changed to the upper's disk (`union/ending.rs`, `fuse/serve/ending.rs`). `unionmount umount` asks for that before, by
+//!   an ioctl on the root (`fuse/control.rs`), since the kernel does not pass syncfs(2) on.
 //! * **Locks** are per inode, in an order that is written where they are declared (`union/inode.rs`); none is held
 //!   over a data copy, an fsync or a reply, but the copy-up lock of the inode that is being copied.
 //!

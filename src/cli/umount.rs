@@ -139,11 +139,22 @@ fn detach_by_helper(mount: &Mount, lazy: bool) -> Result<(), Failure> {
     if said.contains("busy") {
         return Err(busy(mount));
     }
+    if wants_mount_table(&said) {
+        return Err(Failure::Operation(format!(
+            "cannot unmount {path}: {} reads /etc/mtab, which is missing; run 'ln -s /proc/self/mounts /etc/mtab' as root, or unmount it as root",
+            shown(&helper)
+        )));
+    }
     Err(Failure::Operation(format!(
         "no permission to unmount {path}, and {} cannot: {}; unmount it as the user who mounted it, or as root",
         shown(&helper),
         without_prefix(&said)
     )))
+}
+
+/// Whether fusermount3 failed for the table of mounts alone, which it knows under an old name only.
+fn wants_mount_table(said: &str) -> bool {
+    said.contains("/etc/mtab") && said.contains("No such file") && !Path::new("/etc/mtab").exists()
 }
 
 /// The first line of what a program said, without its name in front.

@@ -71,7 +71,14 @@ fn unmount_by_helper(mountpoint: &Path) {
         .status();
     match helper {
         Ok(status) if status.success() => {}
-        Ok(status) => log::error!("fusermount3 -u {}: {status}", mountpoint.display()),
+        Ok(status) => log::error!(
+            "fusermount3 -u {}: {status}{}",
+            mountpoint.display(),
+            match Path::new("/etc/mtab").exists() {
+                true => "",
+                false => "; it reads /etc/mtab, which is missing (a link to /proc/self/mounts)",
+            }
+        ),
         Err(error) => log::error!("fusermount3: {error}"),
     }
 }
