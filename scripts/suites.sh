@@ -228,10 +228,9 @@ held() {
 # ------------------------------------------------------------------ pjdfstest
 
 # Where a mount is known not to be ext4, and says so in the README:
-# updates_link_parent  the link count of a directory is 1
 # link_count_max       pathconf(3) answers 127 for every file system that the C
 #                      library does not know, so that the test does not begin
-KNOWN=(rename::updates_link_parent link::link_count_max)
+KNOWN=(link::link_count_max)
 but_for_known() { grep -vE "^($(IFS='|'; echo "${KNOWN[*]}")) " "$1"; }
 
 pjdfstest() {

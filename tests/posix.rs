@@ -9,7 +9,7 @@
 mod common;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -266,5 +266,74 @@ os.copy_file_range(os.open('written', 0), os.open('copied', 2), 5)";
             let after = shell(&mount.at, &format!("python3 -c \"{change}\"; {before}"));
             assert_eq!(after, "777\n".repeat(3), "{transport}, {writeback}");
         }
+    }
+}
+
+/// What stat(2) says of directories.
+fn links(at: &Path, names: &[&str]) -> Vec<u64> {
+    let one = |name: &&str| fs::metadata(at.join(name)).unwrap().nlink();
+    names.iter().map(one).collect()
+}
+
+#[test]
+fn directories_count_their_subdirectories_where_one_layer_has_them() {
+    need_fuse!();
+    for transport in common::transport::transports() {
+        let stack = Stack::new(2).option(&format!("transport={transport}"));
+        for dir in ["one/a/c", "one/b", "both/x", "tree/sub/in"] {
+            stack.directory(0, dir);
+        }
+        for dir in ["both/y", "deep/er", "tree/sub", "opaque/a"] {
+            stack.directory(1, dir);
+        }
+        stack.file(1, "deep/er/f", "");
+        stack.file(1, "tree/sub/g", "");
+        if links(stack.lower(0), &["one"]) != [4] {
+            eprintln!("skipped: this disk does not count subdirectories");
+            return;
+        }
+        let mount = stack.mount();
+        let at = &mount.at;
+        let first = [
+            ".", "one", "one/a", "both", "deep", "deep/er", "tree", "tree/sub", "opaque",
+        ];
+        // The kernel remembers what it was told here.
+        assert_eq!(links(at, &first), [1, 4, 3, 1, 3, 2, 1, 1, 3]);
+        shell(at, "mkdir new new/a new/b other; touch new/f one/a/f");
+        // A directory that was copied up is in two layers.
+        assert_eq!(
+            links(at, &["new", "other", "one", "one/a", "one/a/c"]),
+            [4, 2, 1, 1, 2]
+        );
+        fs::write(at.join("deep/er/f"), "changed").unwrap();
+        assert_eq!(links(at, &["deep", "deep/er"]), [1, 1]);
+        shell(at, "mv new/a other; rmdir new/b");
+        assert_eq!(links(at, &["new", "other"]), [2, 3]);
+        let (from, to) = (at.join("other/a"), at.join("new/f"));
+        let exchange = rustix::fs::RenameFlags::EXCHANGE;
+        rustix::fs::renameat_with(rustix::fs::CWD, from, rustix::fs::CWD, to, exchange).unwrap();
+        assert_eq!(links(at, &["new", "other"]), [3, 2]);
+        shell(
+            at,
+            "mkdir other/over; mkdir new/over; mv -T other/over new/over; rm -r opaque; mkdir opaque",
+        );
+        assert_eq!(links(at, &["new", "other", "opaque"]), [4, 2, 2]);
+        // Renamed, it is in the upper with all that is below it.
+        shell(at, "mv tree moved");
+        let last = [
+            "moved",
+            "moved/sub",
+            "moved/sub/in",
+            "both",
+            "new",
+            "opaque",
+            "one",
+            "deep",
+        ];
+        let seen = links(at, &last);
+        assert_eq!(seen, [3, 3, 2, 1, 4, 2, 1, 1]);
+        mount.unmount();
+        let mount = stack.mount();
+        assert_eq!(links(&mount.at, &last), seen, "{transport}");
     }
 }

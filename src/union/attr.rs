@@ -11,6 +11,7 @@ use super::inode::{DirState, FileState, Inode, Node, NodeId, Real};
 use super::live::Belief;
 use super::metacopy::Bytes;
 use super::renew::Told;
+use crate::layer::Dir;
 use crate::layer::stat::{Kind, Protection, Stat, Time};
 use crate::layer::upper::{SetTime, UpperObject};
 use crate::sync::lock;
@@ -34,7 +35,8 @@ pub struct Attr {
     pub btime: Option<Time>,
     /// Type and permission bits.
     pub mode: u32,
-    /// Visible names of a file; 1 for every directory (a legal constant: it does not count subdirectories).
+    /// Visible names of a file. Of a directory that one layer has the disk's count, of which a subdirectory is one; 1, which
+    /// says nothing about subdirectories, where several have it.
     pub nlink: u32,
     /// Owner.
     pub uid: u32,
@@ -102,7 +104,7 @@ impl Union {
             Node::Dir(dir) => {
                 let mut state = lock(&dir.state);
                 self.look_again(inode, &mut state);
-                self.dir_attr(inode, &state)
+                self.dir_attr(inode, &mut state)
             }
             Node::File(file) => {
                 let attr = self.file_attr(inode, &lock(&file.state), stat);
@@ -114,21 +116,46 @@ impl Union {
         }
     }
 
-    pub(super) fn dir_attr(&self, inode: &Inode, state: &DirState) -> Result<Attr> {
+    pub(super) fn dir_attr(&self, inode: &Inode, state: &mut DirState) -> Result<Attr> {
         if let Some(remains) = &state.removed {
             return Ok(remains.attr);
         }
+        let merged = self.is_merged(state);
+        let nlink = |stat: &Stat| if merged { 1 } else { stat.nlink };
         let stat = match (&state.upper, state.looks_like()) {
             (Some(dir), _) => {
                 let belief = self.belief_in_dir(inode, true);
-                return Ok(self.attr_from(inode, &self.stat_of_dir(inode, dir)?, 1, belief));
+                let stat = self.stat_of_dir(inode, dir)?;
+                return Ok(self.attr_from(inode, &stat, nlink(&stat), belief));
             }
             (None, Some(dir)) => dir.stat(),
             (None, None) => return refuse(Errno::STALE),
         }
         .during("stat", b".")?;
         let belief = self.belief_in_dir(inode, false);
-        Ok(self.attr_from(inode, &stat, 1, belief))
+        Ok(self.attr_from(inode, &stat, nlink(&stat), belief))
+    }
+
+    /// Whether several layers have a directory. What an opaque one covers is no part of it: that is known of one that was
+    /// read, and of others it is asked for, once.
+    fn is_merged(&self, state: &mut DirState) -> bool {
+        let newest: &Dir = match (&state.upper, &state.lowers[..]) {
+            (Some(upper), [_, ..]) => upper,
+            (None, [newest, _, ..]) => newest,
+            _ => return false,
+        };
+        if state.listing.is_some() || state.known_merged {
+            return true;
+        }
+        // Where its marks may not be read nothing in it can be used either.
+        if !self.marks_of(newest).is_ok_and(|marks| marks.opaque) {
+            state.known_merged = true;
+            return true;
+        }
+        if state.live.is_none() {
+            state.lowers.truncate(usize::from(state.upper.is_none()));
+        }
+        false
     }
 
     pub(super) fn file_attr(
@@ -213,7 +240,7 @@ impl Union {
                 };
                 let object = upper.this().during("open directory", b".")?;
                 self.apply(&inode, &object, set, uid, gid)?;
-                self.dir_attr(&inode, &state)
+                self.dir_attr(&inode, &mut state)
             }
             Node::File(file) => {
                 if let Some(size) = set.size {

@@ -149,6 +149,7 @@ impl Union {
             Ok(ino) => {
                 let upper = parent_dir.child(&place.name);
                 state.upper = Some(upper.clone());
+                // It has two layers now, which its link count says.
                 if let Some(listing) = &mut parent.listing {
                     listing.update(&place.name, |slot| note_copy(slot, Kind::Dir, ino));
                 }

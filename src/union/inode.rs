@@ -93,6 +93,8 @@ pub(super) struct DirState {
     /// The one that says what it looks like, where the newest does not: that was made since something is in it.
     pub(super) described_by: Option<LowerDir>,
     pub(super) listing: Option<Listing>,
+    /// Although it was not read yet, its newest layer is known not to cover the others.
+    pub(super) known_merged: bool,
     /// A layer does not let it be read: the listing has the names that were asked for (`unlisted.rs`).
     pub(super) unlisted: bool,
     /// What is left of it, once it was removed.

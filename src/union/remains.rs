@@ -81,7 +81,7 @@ impl Remains {
 
 impl Union {
     /// What will be left of a directory that is about to be removed. What cannot be read of its xattrs is lost with it.
-    pub(super) fn remains_of(&self, inode: &Inode, state: &DirState) -> Result<Remains> {
+    pub(super) fn remains_of(&self, inode: &Inode, state: &mut DirState) -> Result<Remains> {
         let mut attr = self.dir_attr(inode, state)?;
         attr.nlink = 0;
         let xattrs = self.xattrs_of_dir(inode, state).unwrap_or_else(|error| {

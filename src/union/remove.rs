@@ -221,7 +221,7 @@ impl Union {
                 if !self.is_empty(&mut gone)? {
                     return refuse(Errno::NOTEMPTY);
                 }
-                let remains = self.remains_of(&inode, &gone)?;
+                let remains = self.remains_of(&inode, &mut gone)?;
                 let trash = self.rmdir_locked(writable, &mut state, &dir, name)?;
                 bury(&mut gone, remains);
                 trash

@@ -348,7 +348,7 @@ impl Union {
                 if !self.is_empty(&mut state)? {
                     return refuse(Errno::NOTEMPTY);
                 }
-                let remains = self.remains_of(target, &state)?;
+                let remains = self.remains_of(target, &mut state)?;
                 if let Some(upper) = state.upper.clone() {
                     if before_to.covers {
                         // From here on its own marks are not needed to hide what lies below.

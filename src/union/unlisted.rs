@@ -90,7 +90,7 @@ impl Union {
     }
 
     /// The marks of a directory, found by their names. Errors: EACCES also where one is there whose value may not be read.
-    fn marks_of(&self, dir: &Dir) -> Result<DirMarks> {
+    pub(super) fn marks_of(&self, dir: &Dir) -> Result<DirMarks> {
         let xattrs = dir.xattrs().during("open directory", b".")?;
         let list = xattrs.list().during("listxattr", b".")?;
         let mut failed = None;

@@ -259,7 +259,7 @@ impl Union {
                     return refuse(Errno::NOTDIR);
                 };
                 // Before anything is removed: what fails then has changed nothing.
-                let remains = self.remains_of(&inode, &gone)?;
+                let remains = self.remains_of(&inode, &mut gone)?;
                 dir.rmdir(name).during("rmdir", name)?;
                 bury(&mut gone, remains);
             }
@@ -380,8 +380,8 @@ impl Union {
         let replaced = target.filter(|_| !flags.contains(RenameFlags::NOREPLACE));
         let dead_dir = match replaced.filter(|target| target.kind == Kind::Dir) {
             Some(target) => match target.lock_dir() {
-                Some(state) => {
-                    let remains = self.remains_of(target, &state)?;
+                Some(mut state) => {
+                    let remains = self.remains_of(target, &mut state)?;
                     Some((state, remains))
                 }
                 None => None,

@@ -199,10 +199,9 @@ fn tree_of(dir: &Path, below: &Path, seen: &mut Seen) {
             () if meta.is_file() => std::fs::read(dir.join(&path)).unwrap(),
             () => Vec::new(),
         };
-        let nlink = if meta.is_dir() { 1 } else { meta.nlink() };
         seen.insert(
             path.clone(),
-            (meta.mode(), meta.uid(), meta.gid(), nlink, content),
+            (meta.mode(), meta.uid(), meta.gid(), meta.nlink(), content),
         );
         if meta.is_dir() {
             tree_of(dir, &path, seen);

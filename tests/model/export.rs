@@ -24,7 +24,8 @@ struct Entry {
 }
 
 /// The merged tree of layers on disk, newest first; without redirects. `plain`: `.wh.` names of the newest are
-/// ordinary ones. Inode numbers tell files apart, but mean nothing else.
+/// ordinary ones. Inode numbers tell files apart, but mean nothing else. The link count of a directory is its layer's, or 1
+/// where several have it.
 pub fn merged(layers: &[PathBuf], plain: bool) -> Result<Tree, String> {
     let mut dirs = Vec::new();
     for (layer, path) in (0..).zip(layers) {
@@ -39,7 +40,9 @@ pub fn merged(layers: &[PathBuf], plain: bool) -> Result<Tree, String> {
     }
     for object in tree.values_mut() {
         // Links to places outside the view do not count.
-        object.nlink = names[&object.ino];
+        if object.kind != 'd' {
+            object.nlink = names[&object.ino];
+        }
         object.xattrs = std::mem::take(&mut object.xattrs)
             .into_iter()
             .filter_map(|(name, value)| Some((seen(&name)?, value)))
@@ -84,6 +87,9 @@ fn merge(mut dirs: Vec<Dir>, at: &[u8], plain: bool, tree: &mut Tree) -> Result<
     dirs.truncate(layers.len());
     let mut own = dirs[0].object.clone();
     own.ino |= dirs[0].layer << 48;
+    if dirs.len() > 1 {
+        own.nlink = 1;
+    }
     tree.insert(at.to_vec(), own);
     let names: BTreeSet<Name> = layers
         .iter()

@@ -16,7 +16,7 @@ use super::mount::Mount;
 use super::ops::{Do, Op, show};
 use super::plain::Plain;
 use super::random::{Case, Draft, common_names};
-use super::stack::{Layer, Merged, Name, merge, split};
+use super::stack::{At, Layer, Merged, Name, What, merge, split};
 use super::tree::Tree;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -58,6 +58,10 @@ struct Bench<'a> {
     tree: Tree,
     history: History,
     listing: Option<Listing>,
+    /// The link counts of directories, as they were seen, if nothing was done since.
+    links: Option<BTreeMap<At, u64>>,
+    /// The same by the layers.
+    links_on_disk: Option<BTreeMap<At, u64>>,
     lowers: Vec<(PathBuf, Tree)>,
     layers: Vec<Layer>,
     backend: Backend,
@@ -109,6 +113,9 @@ impl<'a> Bench<'a> {
         write_merged(&plain, &merge(&stack), &stack);
         let prints = paths.iter().map(|path| (path.clone(), fingerprint(path)));
         let (work, point) = (make("work"), make("mnt"));
+        let items = case.lowers.iter().flatten().chain(&case.upper);
+        let mut history = History::default();
+        history.leftovers = items.into_iter().any(|item| item.what == What::Leftover);
         let absent = common_names();
         let subject: Box<dyn Subject> = match backend {
             Backend::Core | Backend::Archive => Box::new(Core::new(
@@ -130,8 +137,10 @@ impl<'a> Bench<'a> {
             subject,
             oracle: Plain::open(&plain, &[]),
             tree: Tree::new(),
-            history: History::default(),
+            history,
             listing: None,
+            links: None,
+            links_on_disk: None,
             lowers: prints.collect(),
             layers: lowers,
             backend,
@@ -179,7 +188,14 @@ impl<'a> Bench<'a> {
         if self.subject.lacks(op) {
             return Ok(());
         }
+        if op.what == Do::Remount && self.links.is_none() {
+            self.compare()?;
+        }
         let start = now();
+        (self.links, self.links_on_disk) = match op.what {
+            Do::Remount => (self.links.take(), None),
+            _ => (None, None),
+        };
         match op.what {
             Do::Remount => self.remount()?,
             Do::More(count) => self.list_more(count)?,
@@ -236,6 +252,11 @@ impl<'a> Bench<'a> {
 
     fn compare(&mut self) -> Result<(), String> {
         let got = self.subject.snapshot()?;
+        let links = links_of(&got);
+        if let Some(on_disk) = self.links_on_disk.take() {
+            same_links(&on_disk, &links)?;
+        }
+        self.links = Some(links);
         let held = (self.oracle.held()?, self.subject.held()?);
         self.history.compare(&self.tree, &got, (&held.0, &held.1))
     }
@@ -346,6 +367,11 @@ impl<'a> Bench<'a> {
         let lowers = self.lowers.iter().map(|(path, _)| path.clone());
         let layers: Vec<PathBuf> = std::iter::once(self.upper.clone()).chain(lowers).collect();
         let exported = merged(&layers, self.plain)?;
+        let on_disk = links_of(&exported);
+        if let Some(links) = self.links.take() {
+            same_links(&on_disk, &links)?;
+        }
+        self.links_on_disk = Some(on_disk);
         self.history
             .compare_disk(&self.tree, &exported)
             .map_err(|e| format!("the layers as another reader sees them: {e}"))
@@ -366,4 +392,23 @@ fn children(tree: &Tree, at: &[u8]) -> BTreeMap<Name, char> {
         .filter(|((dir, _), _)| *dir == at)
         .map(|((_, name), kind)| (name.to_vec(), kind))
         .collect()
+}
+
+/// The link counts of directories.
+fn links_of(tree: &Tree) -> BTreeMap<At, u64> {
+    let dirs = tree.iter().filter(|(_, object)| object.kind == 'd');
+    dirs.map(|(at, dir)| (at.clone(), dir.nlink)).collect()
+}
+
+/// Whether directories have the link counts that their layers give them. What else is wrong with the trees is said elsewhere.
+fn same_links(on_disk: &BTreeMap<At, u64>, seen: &BTreeMap<At, u64>) -> Result<(), String> {
+    for (at, links) in on_disk {
+        if let Some(seen) = seen.get(at).filter(|seen| *seen != links) {
+            return Err(format!(
+                "{:?}: link count is {seen}, by its layers it is {links}",
+                show(at)
+            ));
+        }
+    }
+    Ok(())
 }
