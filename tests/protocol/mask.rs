@@ -63,6 +63,12 @@ fn clock(bytes: &mut [u8], secs: usize, nanos: usize) {
     }
 }
 
+/// Any link count but none becomes 1.
+fn some_links(links: &mut [u8]) {
+    let some = short(links, 0).min(1);
+    links.copy_from_slice(&some.to_ne_bytes());
+}
+
 fn attr(attr: &mut [u8]) {
     // Number, blocks, preferred block size.
     attr[..8].fill(0);
@@ -72,8 +78,10 @@ fn attr(attr: &mut [u8]) {
         clock(attr, secs, nanos);
     }
     if short(attr, 60) & 0o170_000 == 0o40_000 {
-        // The size of a directory is its disk's own business.
+        // The size of a directory is its disk's own business, and whether it counts subdirectories, but not whether it
+        // is still there.
         attr[8..16].fill(0);
+        some_links(&mut attr[64..68]);
     }
 }
 
@@ -86,6 +94,7 @@ fn statx(statx: &mut [u8]) {
     let mode = u16::from_ne_bytes([statx[28], statx[29]]);
     if mode & 0o170_000 == 0o40_000 {
         statx[40..48].fill(0);
+        some_links(&mut statx[16..20]);
     }
     for at in [64, 80, 96, 112] {
         clock(statx, at, at + 8);
