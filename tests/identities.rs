@@ -353,14 +353,15 @@ fn ids_are_mapped_in_everything_that_carries_one() {
         stack.twice(
             |at| {
                 shell(at, "touch new; chown 100007:200050 new; setfacl -m u:0:r,g:100001:w new; mkdir d; chown 0 d; setfacl -d -m u:100002:rwx d");
-                // An id that no range has cannot be stored.
-                shell(at, &format!("{FAILS}; fails chown 42 new; fails setpriv --reuid 4242 --regid 0 --clear-groups touch d/x; fails setfacl -m u:42:r new; fails setfacl -m g:42:r new; fails setfacl -d -m u:42:r d"));
-                shell(at, "setpriv --reuid 100003 --regid 0 --clear-groups true; chmod 777 d; setpriv --reuid 100003 --regid 200001 --clear-groups touch d/theirs");
+                // An owner that no range has is stored as nobody; a right is not given to somebody else.
+                shell(at, "touch given; chown 42:43 given");
+                shell(at, &format!("{FAILS}; fails setfacl -m u:42:r new; fails setfacl -m g:42:r new; fails setfacl -d -m u:42:r d"));
+                shell(at, "setpriv --reuid 100003 --regid 0 --clear-groups true; chmod 777 d; setpriv --reuid 100003 --regid 200001 --clear-groups touch d/theirs; setpriv --reuid 4242 --regid 4243 --clear-groups touch d/outside");
             },
             |at| {
                 assert_eq!(
-                    shell(at, "stat -c '%n %u %g' a b c new d/theirs"),
-                    "a 100005 0\nb 200099 200000\nc 65534 65534\nnew 100007 200050\nd/theirs 100003 200001\n"
+                    shell(at, "stat -c '%n %u %g' a b c new d/theirs given d/outside"),
+                    "a 100005 0\nb 200099 200000\nc 65534 65534\nnew 100007 200050\nd/theirs 100003 200001\ngiven 65534 65534\nd/outside 65534 65534\n"
                 );
                 assert_eq!(shell(at, "getfacl -n a new 2>/dev/null | grep '^[ug].*:[0-9]'"), "user:100005:r--\ngroup:200000:-w-\nuser:0:r--\ngroup:100001:-w-\n");
                 assert_eq!(shell(at, "getfacl -n d d/theirs 2>/dev/null | grep ':[0-9]'"), "default:user:100002:rwx\nuser:100002:rwx\t#effective:rw-\n");
@@ -369,13 +370,16 @@ fn ids_are_mapped_in_everything_that_carries_one() {
         if records {
             let value = shell(
                 &upper,
-                "getfattr --only-values -n user.containers.override_stat new d/theirs",
+                "getfattr --only-values -n user.containers.override_stat new d/theirs given d/outside",
             );
-            assert_eq!(value, "7:2050:0666:file3:2001:0666:file");
+            assert_eq!(
+                value,
+                "7:2050:0666:file3:2001:0666:file65534:65534:0666:file65534:65534:0666:file"
+            );
         } else {
             assert_eq!(
-                shell(&upper, "stat -c '%u %g' new d/theirs"),
-                "7 2050\n3 2001\n"
+                shell(&upper, "stat -c '%u %g' new d/theirs given d/outside"),
+                "7 2050\n3 2001\n65534 65534\n65534 65534\n"
             );
             assert_eq!(
                 shell(&upper, "getfacl -n new 2>/dev/null | grep ':[0-9]'"),
