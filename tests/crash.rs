@@ -27,6 +27,8 @@ random.seed(int(sys.argv[1]))
 def said(*words):
     os.write(1, (' '.join(map(str, words)) + '\n').encode())
 n = 0
+# Not the other writer's: he would truncate what is renamed.
+me = int(sys.argv[1]) % 2
 said('started')
 while True:
     n += 1
@@ -37,7 +39,7 @@ while True:
                 os.unlink(f'gone/{i}'); said('gone', i)
             case 1: os.chmod(f'copied/{i}', random.choice([0o600, 0o640, 0o644]))
             case 2:
-                t = f'copied/.t{i}'
+                t = f'copied/.t{i}-{me}'
                 with open(t, 'w') as f: f.write((str(n % 10) * 20000))
                 os.rename(t, f'copied/{i}')
             case 3: os.setxattr(f'linked/a{i}', 'user.n', str(n).encode())
