@@ -16,6 +16,7 @@ use super::exit::{Failure, print};
 use super::mount::{self, Request};
 use super::options::{Dialect, Options};
 use super::store_args::StoreArgs;
+use crate::fuse::settings::Held;
 use crate::store::catalog::containers::{BindSource, Container, Driver};
 use crate::store::container::{NewContainer, in_use, status_word};
 use crate::store::mount::{Status, mounts, resolve, source_of};
@@ -260,11 +261,14 @@ fn serve(mut store: Store, container: &Container, wanted: &Wanted<'_>) -> Result
         ));
     }
     let dir = store.paths().container(&container.id);
-    let mut used = vec![lock::share(&dir)?.ok_or_else(|| in_use(container))?];
+    let share = |dir: &Path| lock::share(dir)?.ok_or_else(|| Failure::from(in_use(container)));
+    // The daemon has them until it changes nothing any more.
+    let used = Held::default();
+    used.keep(share(&dir)?.into());
     let union = store.union_of(container)?;
     for (bind, source) in store.binds_of(&container.id)? {
         if matches!(bind.source, BindSource::Volume(_)) {
-            used.push(lock::share(&source)?.ok_or_else(|| in_use(container))?);
+            used.keep(share(&source)?.into());
         }
     }
     let mountpoint = match &wanted.mountpoint {
@@ -299,17 +303,15 @@ fn serve(mut store: Store, container: &Container, wanted: &Wanted<'_>) -> Result
     settings.mountpoint = mountpoint;
     settings.foreground = wanted.foreground;
     settings.log_file.clone_from(&wanted.log_file);
-    let mounted = mount::serve(Request {
+    settings.held = used;
+    mount::serve(Request {
         config,
         settings,
         debug: options.debug || wanted.debug,
         fake: false,
         warnings: options.warnings,
         without_effect: options.without_effect,
-    });
-    // The daemon has it until it ends.
-    drop(used);
-    mounted
+    })
 }
 
 fn print_path(path: &Path) -> Result<(), Failure> {

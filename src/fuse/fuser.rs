@@ -194,6 +194,7 @@ impl Filesystem for Adapter {
         if self.serving.load(Ordering::Acquire) {
             self.union().let_go_of_lowers();
             self.union().let_go_of_work();
+            self.settings.held.release();
             sync_at_end(self.union());
             crate::sys::daemon::exit_now(0);
         }

@@ -178,6 +178,7 @@ impl Plan {
             .and_then(|device| daemon::let_go(session.as_fd()).map(|()| device));
         let must_be_uring = settings.transport == Transport::Uring;
         let threads = settings.threads;
+        let held = settings.held.clone();
         self.serve(served, move || {
             let agreed = agreed.get().copied().unwrap_or_default();
             if must_be_uring && !agreed.uring {
@@ -185,7 +186,7 @@ impl Plan {
             }
             let running = transport::start(union, agreed, device?, threads)?;
             Ok(move || {
-                running.join();
+                running.join(&held);
                 daemon::exit_now(0)
             })
         })

@@ -1,7 +1,11 @@
 //! How a union is shown to the kernel: the mount point and the session's settings, as plain values.
 
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
+
+use crate::sync::lock;
 
 /// Generic mount flags, as named in mount(8). The default is what the mount-program contract asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,4 +123,23 @@ pub struct Settings {
     pub foreground: bool,
     /// Where the daemon logs to; `None`: nowhere in the background, standard error in the foreground.
     pub log_file: Option<PathBuf>,
+    /// What keeps others off the mount's directories.
+    pub held: Held,
+}
+
+/// Descriptors, locks among them, that the daemon keeps for as long as it may change something. They are closed when the mount
+/// has ended, before its last sync: who waits for them need not wait for a disk.
+#[derive(Clone, Debug, Default)]
+pub struct Held(Arc<Mutex<Vec<OwnedFd>>>);
+
+impl Held {
+    /// Keeps one more.
+    pub fn keep(&self, fd: OwnedFd) {
+        lock(&self.0).push(fd);
+    }
+
+    /// Closes all of them.
+    pub(super) fn release(&self) {
+        lock(&self.0).clear();
+    }
 }

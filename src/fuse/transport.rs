@@ -8,6 +8,7 @@ use super::dev::Dev;
 use super::init::{Agreed, MAX_WRITE};
 use super::notifier;
 use super::serve::Server;
+use super::settings::Held;
 use super::uring::Rings;
 use crate::union::Union;
 
@@ -79,8 +80,9 @@ pub(super) fn start(
 }
 
 impl Running {
-    /// Waits until the connection has ended, the last request is done, and what was changed is on the disks.
-    pub(super) fn join(self) {
+    /// Waits until the connection has ended, the last request is done, and what was changed is on the disks. `held` is let go
+    /// before the last.
+    pub(super) fn join(self, held: &Held) {
         self.dev.join();
         if let Some(rings) = self.rings {
             // The kernel tells each entry that the connection has ended, but not one that was lent in that very
@@ -88,6 +90,7 @@ impl Running {
             rings.stop();
             rings.join();
         }
+        held.release();
         self.server.finish();
     }
 }

@@ -2,6 +2,7 @@
 //! inherits it and keeps it until it ends, in whatever mount namespace; nobody removes what is locked.
 
 use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
@@ -22,6 +23,13 @@ impl Lock {
     #[must_use]
     pub fn into_file(self) -> File {
         self.dir
+    }
+}
+
+/// Whoever has the descriptor has the lock.
+impl From<Lock> for OwnedFd {
+    fn from(lock: Lock) -> Self {
+        lock.dir.into()
     }
 }
 
