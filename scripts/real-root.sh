@@ -30,7 +30,7 @@ set -euo pipefail
 SELF=$(readlink -f "$0")
 REPO=$(dirname "$(dirname "$SELF")")
 # shellcheck source=scripts/debian.sh
-. "$REPO/scripts/debian.sh"
+. "$(dirname "$SELF")/debian.sh"
 TEST_USER=unionmount-test
 # Raised whenever `prepare` makes something else.
 CACHE_VERSION=3
@@ -517,7 +517,7 @@ command -v newuidmap >/dev/null || skip "newuidmap is missing (apt-get install u
 # System users get no subordinate ids from useradd by themselves.
 if ! grep -q "^$TEST_USER:" /etc/subuid; then usermod --add-subuids 2100000000-2100065535 "$TEST_USER"; fi
 if ! grep -q "^$TEST_USER:" /etc/subgid; then usermod --add-subgids 2100000000-2100065535 "$TEST_USER"; fi
-cp "$REPO/scripts/"{tree.py,real-root.expect,real-root-recorded.sh} "$SELF" "$T/bin/"
+cp "$REPO/scripts/"{tree.py,debian.sh,real-root.expect,real-root-recorded.sh} "$SELF" "$T/bin/"
 chmod 755 "$T"/bin/*
 chown "$TEST_USER:" "$T"
 as_user=(runuser -u "$TEST_USER" -- unshare --user --map-root-user --map-auto --mount --propagation private --)
