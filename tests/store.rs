@@ -34,5 +34,7 @@ mod losses;
 mod make;
 #[path = "store/others.rs"]
 mod others;
+#[path = "store/suspended.rs"]
+mod suspended;
 #[path = "store/volumes.rs"]
 mod volumes;

@@ -55,7 +55,7 @@ use exit::Failure;
 
 /// Runs the command line, `argv[0]` first, and gives the exit code (see [`exit`]).
 pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
-    crate::sys::limits::reset_signals();
+    crate::sys::limits::reset();
     exit::report(dispatch(arguments))
 }
 

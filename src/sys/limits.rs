@@ -49,12 +49,14 @@ pub fn lift() -> Vec<String> {
 }
 
 /// Unblocks every signal, lets children be waited for, and makes it an error (EFBIG) to write behind a limit of the size of
-/// files. First thing in a process.
-pub fn reset_signals() {
+/// files. Threads have stacks of the usual size, whatever `RUST_MIN_STACK` says. First thing in a process, before it has
+/// threads.
+pub fn reset() {
     let mut none = MaybeUninit::uninit();
     // SAFETY: sigemptyset initialises the set that pthread_sigmask reads; no handler of ours is there yet, so that signals
-    // do what they do by default or nothing.
+    // do what they do by default or nothing. No other thread reads the environment.
     unsafe {
+        std::env::remove_var("RUST_MIN_STACK");
         libc::sigemptyset(none.as_mut_ptr());
         libc::pthread_sigmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut());
         // Ignored, a child could not be waited for (wait(2), ECHILD).

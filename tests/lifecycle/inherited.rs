@@ -113,9 +113,13 @@ fn signals_that_were_blocked_or_ignored_are_not() {
             "env",
             "--block-signal=URG,TERM,CHLD,USR1",
             "--ignore-signal=CHLD,TERM,HUP,INT",
+            // Stacks on which nothing could be done.
+            "RUST_MIN_STACK=1",
         ];
         let mount = mount_after(&stack, transport, &before);
         limit.watch(&mount);
+        fs::create_dir_all(mount.path("a/b/c")).unwrap();
+        fs::rename(mount.path("a/b"), mount.path("b")).unwrap();
         let ours = bit(libc::SIGTERM) | bit(libc::SIGINT) | bit(libc::SIGHUP);
         assert_eq!(signals(&mount, "SigBlk") & !ours, 0);
         let ignored = signals(&mount, "SigIgn");
