@@ -6,8 +6,9 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use crate::sys::readable::readable_before;
 
 /// The line of `/proc/PID/fdinfo/N` that names the connection of an opened `/dev/fuse` (Linux 6.x).
 const CONNECTION_FIELD: &str = "fuse_connection:";
@@ -67,26 +68,10 @@ impl Daemon {
     }
 
     fn ended_before(&self, deadline: Instant) -> bool {
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let timeout = Timespec {
-                tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
-                tv_nsec: left.subsec_nanos().into(),
-            };
-            // A pidfd becomes readable when the process ends (pidfd_open(2)).
-            match poll(
-                &mut [PollFd::new(&self.handle, PollFlags::IN)],
-                Some(&timeout),
-            ) {
-                Ok(0) => return false,
-                Ok(_) => return true,
-                Err(rustix::io::Errno::INTR) => {}
-                Err(err) => {
-                    log::debug!("poll(pidfd of {}): {err}", self.pid);
-                    return false;
-                }
-            }
-        }
+        readable_before(&self.handle, deadline).unwrap_or_else(|err| {
+            log::debug!("poll(pidfd of {}): {err}", self.pid);
+            false
+        })
     }
 }
 

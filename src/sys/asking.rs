@@ -9,8 +9,9 @@ use std::io::{self, Read};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+
+use super::readable::readable_before;
 
 /// What is done on a mount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,22 +69,8 @@ impl Asking {
     /// # Errors
     /// The child was killed; those of poll(2).
     pub fn wait(&mut self, limit: Duration) -> io::Result<Option<Answer>> {
-        let deadline = Instant::now() + limit;
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let timeout = Timespec {
-                tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
-                tv_nsec: left.subsec_nanos().into(),
-            };
-            match poll(
-                &mut [PollFd::new(&self.answer, PollFlags::IN)],
-                Some(&timeout),
-            ) {
-                Ok(0) => return Ok(None),
-                Ok(_) => break,
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(errno.into()),
-            }
+        if !readable_before(&self.answer, Instant::now() + limit)? {
+            return Ok(None);
         }
         let mut said = [0; 5];
         self.answer.read_exact(&mut said)?;

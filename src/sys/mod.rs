@@ -10,6 +10,7 @@ pub mod inode_flags;
 pub mod limits;
 pub mod mapping;
 pub mod outsider;
+pub mod readable;
 pub mod rest;
 pub mod ring;
 mod ring_layout;

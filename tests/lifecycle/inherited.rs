@@ -8,8 +8,8 @@ use super::guard::{bounded, on_each, stack};
 use crate::common::{Mount, Stack, binary, read};
 use crate::need_fuse;
 
-/// Mounts a stack by a program that sets something up first.
-fn mount_after(stack: &Stack, transport: &str, before: &[&str]) -> Mount {
+/// Mounts a stack by a program that sets something up first; gives what was said as well.
+fn mount_after(stack: &Stack, transport: &str, before: &[&str]) -> (Mount, String) {
     let mut command = bounded(before[0]);
     command.args(&before[1..]).arg(binary());
     command.args(["mount", "-o", &format!("transport={transport}")]);
@@ -17,10 +17,9 @@ fn mount_after(stack: &Stack, transport: &str, before: &[&str]) -> Mount {
     command.arg("--upper").arg(stack.upper());
     command.arg("--work").arg(stack.work());
     let output = command.arg(stack.merged()).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
+    let said = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success(), "{before:?}: {said}");
-    assert_eq!(said, "");
-    Mount::found(stack.merged())
+    (Mount::found(stack.merged()), said)
 }
 
 /// A line of /proc/PID/limits or /proc/PID/status.
@@ -53,7 +52,8 @@ fn soft_limits_of_who_mounted_are_raised() {
             "--nproc=4000:",
             "--as=4294967296:",
         ];
-        let mount = mount_after(&stack, transport, &limits);
+        let (mount, said) = mount_after(&stack, transport, &limits);
+        assert_eq!(said, "");
         limit.watch(&mount);
         fs::write(mount.path("new"), vec![b'n'; 1 << 20]).unwrap();
         // A copy-up of more than that.
@@ -84,17 +84,9 @@ fn a_hard_limit_is_an_error_for_the_writer_and_the_daemon_lives() {
         stack.file(0, "f", "f");
         // Without CAP_SYS_RESOURCE root itself cannot raise it.
         let script = "ulimit -f 64; exec setpriv --bounding-set -sys_resource \"$@\"";
-        let mut command = bounded("bash");
-        command.args(["-c", script, "bash"]).arg(binary());
-        command.args(["mount", "-o", &format!("transport={transport}")]);
-        command.arg("--lower").arg(stack.lower(0));
-        command.arg("--upper").arg(stack.upper());
-        command.arg("--work").arg(stack.work());
-        let output = command.arg(stack.merged()).output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{said}");
+        let before = ["bash", "-c", script, "bash"];
+        let (mount, said) = mount_after(&stack, transport, &before);
         assert!(said.contains("65536 bytes in a file"), "{said}");
-        let mount = Mount::found(stack.merged());
         limit.watch(&mount);
         let refused = fs::write(mount.path("new"), vec![b'n'; 1 << 20]).unwrap_err();
         assert_eq!(refused.raw_os_error(), Some(libc::EFBIG));
@@ -116,7 +108,8 @@ fn signals_that_were_blocked_or_ignored_are_not() {
             // Stacks on which nothing could be done.
             "RUST_MIN_STACK=1",
         ];
-        let mount = mount_after(&stack, transport, &before);
+        let (mount, said) = mount_after(&stack, transport, &before);
+        assert_eq!(said, "");
         limit.watch(&mount);
         fs::create_dir_all(mount.path("a/b/c")).unwrap();
         fs::rename(mount.path("a/b"), mount.path("b")).unwrap();
