@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use rustix::fs::{Mode, OFlags, RawDir, SeekFrom, fcntl_getfl, openat, readlinkat, seek};
@@ -46,7 +47,12 @@ pub struct Dir {
     has_implied: bool,
     /// The inode that it must be, where others may put another directory in its place.
     being: Option<Being>,
+    /// The device that it was on when it was last asked; [`UNKNOWN_DEVICE`] before.
+    device: AtomicU64,
 }
+
+/// No device has this number.
+const UNKNOWN_DEVICE: u64 = u64::MAX;
 
 /// What tells an object of a disk from every other: its inode number, and when it was made.
 #[derive(Clone, Copy, Debug)]
@@ -135,6 +141,7 @@ impl Dir {
             records,
             has_implied,
             being,
+            device: AtomicU64::new(UNKNOWN_DEVICE),
         })
     }
 
@@ -228,9 +235,19 @@ impl Dir {
         })
     }
 
-    /// The device of the disk that the directory is on.
+    /// The device of the disk that the directory is on. Whoever enters a directory has asked what it is before: that tells it
+    /// as well.
     pub fn device(&self) -> Result<u64> {
-        Ok(Stat::of_fd(self.fd()?)?.dev)
+        match self.device.load(Ordering::Relaxed) {
+            UNKNOWN_DEVICE => Ok(self.ask()?.dev),
+            known => Ok(known),
+        }
+    }
+
+    fn ask(&self) -> Result<Stat> {
+        let stat = Stat::of_fd(self.fd()?)?;
+        self.device.store(stat.dev, Ordering::Relaxed);
+        Ok(stat)
     }
 
     /// Whether the directory is one of kernel overlayfs, whose entries may be on several disks.
@@ -243,7 +260,7 @@ impl Dir {
 
     /// What the directory itself is, by its record where the layer keeps those.
     pub fn stat(&self) -> Result<Stat> {
-        let stat = Stat::of_fd(self.fd()?)?;
+        let stat = self.ask()?;
         match &self.records {
             Some(records) => records.apply(stat, &self.xattrs()?),
             None => Ok(stat),
@@ -352,6 +369,7 @@ impl Dir {
         });
         if !same {
             self.slot.clear();
+            self.device.store(UNKNOWN_DEVICE, Ordering::Relaxed);
         }
         !same
     }
