@@ -3,7 +3,8 @@
 //! The kernel asks piece by piece and says where the last one ended; nobody says who is asking. To a disk that is one
 //! reader after the other, each new in the middle, and a disk that shows a reader only what was there when it began
 //! (btrfs) would show each of them what the one before has just renamed, for ever. So the disk's open directory is kept
-//! between the pieces, and found again by where it is.
+//! between the pieces, and found again by where it is. Only by readers who were there when it began: whoever begins later sees
+//! what came meanwhile, so that those of before are closed then.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -88,7 +89,8 @@ impl Stream {
 impl Streams {
     fn take(&self, node: NodeId, position: u64) -> Option<Stream> {
         let mut kept = lock(&self.0);
-        let mut at = kept.iter().enumerate();
+        // One that was in use when a later one began may be there as well: the latest shows the most.
+        let mut at = kept.iter().enumerate().rev();
         let (found, count) = at.find_map(|(number, stream)| {
             let count = (stream.node == node).then(|| stream.before(position))??;
             Some((number, count))
@@ -107,7 +109,7 @@ impl Streams {
         drop(oldest);
     }
 
-    /// Closes those of a node that is not known any more.
+    /// Closes those of a node: it is not known any more, or somebody begins to read it.
     pub(super) fn forget(&self, node: NodeId) {
         lock(&self.0).retain(|stream| stream.node != node);
     }
@@ -151,9 +153,9 @@ impl Union {
 
     /// The one that is there, or a new one; `None` for a directory that was removed.
     fn stream(&self, inode: &Inode, position: u64) -> Result<Option<Stream>> {
-        if position != 0
-            && let Some(stream) = self.streams.take(inode.id, position)
-        {
+        if position == 0 {
+            self.streams.forget(inode.id);
+        } else if let Some(stream) = self.streams.take(inode.id, position) {
             return Ok(Some(stream));
         }
         let dir = {
@@ -212,5 +214,50 @@ impl Union {
                 Err(errno) => Err(errno).during("stat", name),
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::testing::find;
+    use super::super::volume_tests::{names, open, stack, volume};
+    use super::*;
+
+    /// A reader that gives up leaves its place behind, which is no place for one that begins later.
+    #[test]
+    fn who_begins_later_sees_what_came_meanwhile() {
+        let stack = stack();
+        for number in 0..1000 {
+            stack.file(&format!("vol/old{number}"), "");
+        }
+        let union = open(&stack, &[volume(&stack, "vol", "/data")]);
+        let data = find(&union, "data").node;
+        let piece = |position, most: usize| {
+            let mut piece = Vec::new();
+            let each = |entry: &DirEntry| {
+                let takes = piece.len() < most;
+                if takes {
+                    piece.push((Name::clone(&entry.name), entry.cookie));
+                }
+                takes
+            };
+            union.readdir(data, position, each).unwrap();
+            piece
+        };
+        assert_eq!(piece(0, 100).len(), 100);
+        for number in 0..1000 {
+            stack.file(&format!("vol/new{number}"), "");
+        }
+        std::fs::remove_file(stack.at("vol/f")).unwrap();
+        let mut seen = std::collections::BTreeSet::new();
+        let mut position = 0;
+        while let Some((name, next)) = piece(position, 1).pop() {
+            position = next;
+            assert!(seen.insert(name), "once");
+        }
+        // With `.` and `..`.
+        assert_eq!(seen.len(), 2002);
+        assert_eq!(names(&union, data).len(), 2000);
     }
 }
