@@ -339,6 +339,8 @@ impl Union {
         if self.is_marked(source, before_from) || redirected.is_some() {
             self.mark_impure(writable, &to.dir, parents.to())?;
         }
+        let is_dir = source.kind == Kind::Dir;
+        let unsynced = !how.synced && (before_from.covers || (is_dir && before_to.covers));
         let mut mark_to = before_to.mark;
         let dead_dir = match target.filter(|target| target.kind == Kind::Dir) {
             Some(target) => {
@@ -359,7 +361,9 @@ impl Union {
                             writable.make_opaque(&upper)?;
                         }
                     }
-                    self.clear_marks_in(writable, &upper)?;
+                    if !unsynced {
+                        self.clear_marks_in(writable, &upper)?;
+                    }
                 }
                 Some((state, remains))
             }
@@ -371,8 +375,7 @@ impl Union {
         if before_from.covers && !in_place {
             writable.mark_beside(&from.dir, &from.name)?;
         }
-        let is_dir = source.kind == Kind::Dir;
-        if !how.synced && (before_from.covers || (is_dir && before_to.covers)) {
+        if unsynced {
             // They hide nothing that is not hidden already.
             let beside = before_from.covers && !in_place;
             note_mark(parents.from(), &from.name, beside.then_some(Mark::Beside));
@@ -589,3 +592,6 @@ fn before(state: &DirState, name: &[u8]) -> Before {
             .map_or(0, |upper| upper.ino),
     }
 }
+
+#[cfg(test)]
+mod tests;
