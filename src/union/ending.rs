@@ -6,6 +6,7 @@ use rustix::fs::{Mode, OFlags, syncfs};
 use rustix::io::Errno;
 
 use super::error::{During, Result, refuse};
+use super::volume::Volume;
 use super::{Union, Writable};
 use crate::layer::xattr::proc_path;
 
@@ -38,18 +39,12 @@ impl Union {
         synced
     }
 
+    /// One that fails keeps none of the others from being synced. Errors: the first one's.
     fn sync_disks(&self) -> Result<()> {
-        for volume in self.volumes.iter().filter(|volume| !volume.read_only) {
-            let path = proc_path(&volume.fd);
-            let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-            let fd = rustix::fs::open(path, flags, Mode::empty());
-            fd.and_then(syncfs)
-                .during("syncfs of a volume's disk", b".")?;
-        }
-        match &self.writable {
-            Some(writable) => writable.sync_disk(),
-            None => Ok(()),
-        }
+        let volumes = self.volumes.iter().filter(|volume| !volume.read_only);
+        let upper = self.writable.iter().map(Writable::sync_disk);
+        let synced = volumes.map(sync_volume).chain(upper);
+        synced.fold(Ok(()), |before, this| before.and(this))
     }
 
     /// Nothing of the lower layers is asked for any more: what is open there is closed, so that their disks can be
@@ -69,10 +64,27 @@ impl Union {
     }
 }
 
+/// syncfs(2) of a volume's disk; sync(2), which says nothing of what failed, where the daemon may not read the volume.
+fn sync_volume(volume: &Volume) -> Result<()> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    match rustix::fs::open(proc_path(&volume.fd), flags, Mode::empty()) {
+        Err(Errno::ACCESS) => {
+            rustix::fs::sync();
+            Ok(())
+        }
+        opened => opened
+            .and_then(syncfs)
+            .during("syncfs of a volume's disk", b"."),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::os::unix::fs::PermissionsExt;
+
     use super::super::testing::{Stack, errno, find, mkdir};
+    use super::super::volume_tests::{open, stack, volume};
     use super::super::{Caller, New, NodeId};
     use super::*;
 
@@ -133,5 +145,25 @@ mod tests {
         for _ in 0..2 {
             assert_eq!(errno(union.syncfs()), Errno::IO);
         }
+    }
+
+    /// Whoever mounts may use a volume that he cannot read: it can be synced all the same, and so can the upper.
+    #[test]
+    fn a_volume_that_cannot_be_read_is_synced() {
+        let stack = stack();
+        std::fs::set_permissions(stack.at("vol"), std::fs::Permissions::from_mode(0o300)).unwrap();
+        let union = open(&stack, &[volume(&stack, "vol", "/data")]);
+        let union = &union;
+        std::thread::scope(|threads| {
+            let sync = || {
+                let nobody = Some(rustix::thread::Uid::from_raw(65534));
+                // An ordinary user finds it closed anyway; of root the capabilities go.
+                if rustix::process::geteuid().is_root() {
+                    rustix::thread::set_thread_res_uid(None, nobody, None).unwrap();
+                }
+                union.syncfs().unwrap();
+            };
+            threads.spawn(sync).join().unwrap();
+        });
     }
 }
