@@ -3,14 +3,16 @@
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::sync::mpsc::Receiver;
 
+use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 
 use super::config::CacheMode;
 use super::testing::{Stack, content, errno, find};
 use super::{Belief, Change, Config, NodeId, Union};
+use crate::layer::mark::{HAS_IMPLIED, IMPLIED, USER_PREFIX, looks};
 
 struct Edited {
     stack: Stack,
@@ -295,4 +297,32 @@ fn a_copy_keeps_its_number_where_xattrs_are_not_used() {
     union.hear_once();
     let again = find(&union, "f");
     assert_eq!((again.node, again.attr.ino), (f.node, f.attr.ino));
+}
+
+/// A directory that its layer does not describe looks as it does in the layers that it is in now.
+#[test]
+fn an_undescribed_directory_looks_as_its_layers_say_now() {
+    let stack = Stack::new();
+    let (new, old) = (stack.at("new/d"), stack.at("old/d"));
+    for (dir, mode) in [(&new, 0o755), (&old, 0o711)] {
+        fs::create_dir(dir).unwrap();
+        fs::set_permissions(dir, fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let meta = fs::metadata(&new).unwrap();
+    let says = |dir: &std::path::Path, name, value: &[u8]| {
+        let name = format!("{USER_PREFIX}{name}");
+        rustix::fs::setxattr(dir, name, value, XattrFlags::empty()).unwrap();
+    };
+    says(&stack.at("new"), HAS_IMPLIED, b"y");
+    says(&new, IMPLIED, &looks(meta.uid(), meta.gid(), 0o755));
+    let edited = Edited::new(stack);
+    let perm = || find(&edited.union, "d").attr.mode & 0o7777;
+    assert_eq!(perm(), 0o711);
+    fs::remove_dir(&old).unwrap();
+    edited.hear();
+    assert_eq!(perm(), 0o755);
+    fs::create_dir(&old).unwrap();
+    fs::set_permissions(&old, fs::Permissions::from_mode(0o700)).unwrap();
+    edited.hear();
+    assert_eq!(perm(), 0o700);
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::Union;
 use super::error::{During, Result};
-use super::inode::{DirState, FileNode, Inode};
+use super::inode::{DirState, FileNode, Inode, described_by};
 use super::listing::{Listing, Slot, Stamp};
 use super::live::{Belief, Touched};
 use crate::layer::LowerDir;
@@ -237,6 +237,10 @@ impl Union {
             }
         }
         if changed {
+            state.described_by = described_by(&stack).unwrap_or_else(|errno| {
+                log::debug!("what describes a directory: {errno}");
+                None
+            });
             state.lowers = stack;
             live.covered.clear();
             live.touch(Touched::All);
