@@ -173,10 +173,12 @@ impl Dev {
                 // ENOENT: the request was called off before it was read.
                 Err(Errno::AGAIN | Errno::NOENT) => {}
                 Err(errno) => {
-                    if !matches!(errno, Errno::NODEV | Errno::CONNABORTED) {
+                    // Others may go on after another error.
+                    if matches!(errno, Errno::NODEV | Errno::CONNABORTED) {
+                        self.server.ended();
+                    } else {
                         log::error!("read /dev/fuse: {errno}");
                     }
-                    self.server.ended();
                     break;
                 }
             }
