@@ -141,9 +141,10 @@ impl Server {
                 Outcome::Error(Errno::IO.raw_os_error())
             }
         };
-        // An open file may be written to without a message where the kernel has its backing file.
+        // An open file may be written to without a message where the kernel has its backing file, also after a sync.
         let changes = |opcode: Opcode| {
-            opcode.changes() || (self.agreed.passthrough && opcode == Opcode::Open)
+            let opens = matches!(opcode, Opcode::Open | Opcode::Release);
+            opcode.changes() || (self.agreed.passthrough && opens)
         };
         if opcode.is_some_and(changes) {
             self.ending.note_change();
