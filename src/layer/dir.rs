@@ -154,15 +154,9 @@ impl Dir {
     /// Whether no entry of the layer's archive says what it looks like. Costs no system call in a layer that describes
     /// all its directories.
     pub fn is_implied(&self) -> Result<bool> {
-        if self.has_implied {
-            self.says_implied()
-        } else {
-            Ok(false)
+        if !self.has_implied {
+            return Ok(false);
         }
-    }
-
-    /// The same of a layer's root, which is the one that is asked there.
-    pub fn says_implied(&self) -> Result<bool> {
         let xattrs = self.xattrs()?;
         for name in own_xattrs(IMPLIED) {
             if let Ok(Some(value)) = xattrs.get_opt(name.as_bytes()) {
