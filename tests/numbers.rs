@@ -144,6 +144,34 @@ fn a_layer_that_is_an_overlay_of_several_disks() {
     drop(disks.into_iter().rev().collect::<Vec<_>>());
 }
 
+/// The disk of an overlay's file is another one than that of its directory.
+#[test]
+fn an_upper_that_is_an_overlay_of_several_disks() {
+    need_fuse!();
+    let mut stack = Stack::new(1);
+    let mut disks = Vec::new();
+    for name in ["a", "b"] {
+        disks.push(mount(stack.dir.path(), name, "-t tmpfs none"));
+    }
+    shell(stack.dir.path(), "mkdir a/lower b/upper b/work overlay");
+    let options = "-t overlay -o xino=off,lowerdir=a/lower,upperdir=b/upper,workdir=b/work overlay";
+    disks.push(mount(stack.dir.path(), "overlay", options));
+    for name in ["upper", "work"] {
+        fs::create_dir(disks[2].at.join(name)).unwrap();
+    }
+    stack.upper = Some(disks[2].at.join("upper"));
+    stack.work = Some(disks[2].at.join("work"));
+    // A file that has no name at first, if there is such a thing.
+    let make = "echo x > f; mkdir d; echo y > d/g
+                python3 -c '
+import os
+try: fd = os.open(\".\", os.O_TMPFILE | os.O_RDWR, 0o600)
+except OSError: exit()
+os.link(f\"/proc/self/fd/{fd}\", \"t\", src_dir_fd=os.open(\".\", 0), follow_symlinks=True)'";
+    live("an overlay as the upper", &stack, make);
+    drop(disks.into_iter().rev().collect::<Vec<_>>());
+}
+
 #[test]
 fn a_layer_with_subvolumes() {
     need_fuse!();

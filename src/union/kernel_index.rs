@@ -21,7 +21,7 @@ use super::inode::Place;
 use super::stack::Found;
 use super::{Union, Writable};
 use crate::layer::UpperDir;
-use crate::layer::dir::{LayerNo, Name};
+use crate::layer::dir::{LayerNo, Name, UPPER};
 use crate::layer::stat::{Kind, Stat};
 
 /// Where the kernel remembers of which file a copy is one.
@@ -128,7 +128,7 @@ impl Union {
                     kind: stat.kind(),
                     ino: stat.ino,
                 });
-                slot.st_ino = self.numbers.of_upper(stat.ino);
+                slot.st_ino = self.numbers.of(UPPER, stat.dev, stat.ino);
             });
         }
         Ok(())

@@ -124,6 +124,6 @@ impl Union {
             return Ok(inode.st_ino);
         };
         let stat = super::attr::real_stat(&state.real)?;
-        Ok(self.numbers.of_upper(stat.ino))
+        Ok(self.numbers.of(UPPER, stat.dev, stat.ino))
     }
 }

@@ -17,6 +17,7 @@ use super::inode::{Inheritance, NodeId, Real};
 use super::lookup::Child;
 use super::{Caller, Entry, New, Union, Writable};
 use crate::layer::FdSlot;
+use crate::layer::dir::UPPER;
 use crate::layer::stat::Kind;
 
 impl Union {
@@ -58,7 +59,8 @@ impl Union {
         self.spare_atime(&fd);
         let stat = object.stat().during("fstat", b".")?;
         let node = self.new_file_node(Real::Orphan(object));
-        let inode = self.new_inode(None, self.numbers.of_upper(stat.ino), Kind::File, node);
+        let st_ino = self.numbers.of(UPPER, stat.dev, stat.ino);
+        let inode = self.new_inode(None, st_ino, Kind::File, node);
         if let Some(file) = inode.file() {
             file.data.put(fd);
         }
