@@ -32,19 +32,28 @@ impl Union {
             return refuse(Errno::from_raw_os_error(lost));
         }
         let synced = self.sync_disks();
-        if let Err(error) = &synced {
-            let errno = error.errno().raw_os_error();
-            self.lost.store(errno, Ordering::Release);
-        }
+        self.note_loss(&synced);
         synced
+    }
+
+    /// Remembers that a sync found a write that had failed, of which no other one will be told.
+    pub(super) fn note_loss(&self, synced: &Result<()>) {
+        if let Err(error) = synced
+            && let errno @ (Errno::IO | Errno::NOSPC | Errno::DQUOT) = error.errno()
+        {
+            self.lost.store(errno.raw_os_error(), Ordering::Release);
+        }
     }
 
     /// One that fails keeps none of the others from being synced. Errors: the first one's.
     fn sync_disks(&self) -> Result<()> {
         let volumes = self.volumes.iter().filter(|volume| !volume.read_only);
         let upper = self.writable.iter().map(Writable::sync_disk);
-        let synced = volumes.map(sync_volume).chain(upper);
-        synced.fold(Ok(()), |before, this| before.and(this))
+        let mut synced = Ok(());
+        for this in volumes.map(sync_volume).chain(upper) {
+            synced = synced.and(this);
+        }
+        synced
     }
 
     /// Nothing of the lower layers is asked for any more: what is open there is closed, so that their disks can be
@@ -139,9 +148,10 @@ mod tests {
         let stack = Stack::new();
         let union = stack.open();
         union.syncfs().unwrap();
-        union
-            .lost
-            .store(Errno::IO.raw_os_error(), Ordering::Release);
+        // One that could not be tried says nothing.
+        union.note_loss(&refuse(Errno::MFILE));
+        union.syncfs().unwrap();
+        union.note_loss(&refuse(Errno::IO));
         for _ in 0..2 {
             assert_eq!(errno(union.syncfs()), Errno::IO);
         }

@@ -177,7 +177,9 @@ impl Union {
                     let all = mode == RenameMode::Exchange
                         || source.kind == Kind::Dir
                         || writable.char_marks;
-                    sync_marks(writable, &ends.0.dir, all)?;
+                    let marks = sync_marks(writable, &ends.0.dir, all);
+                    self.note_loss(&marks);
+                    marks?;
                     synced = true;
                 }
             }
