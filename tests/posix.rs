@@ -276,6 +276,17 @@ fn links(at: &Path, names: &[&str]) -> Vec<u64> {
 }
 
 #[test]
+fn directories_count_nothing_where_that_was_asked_for() {
+    need_fuse!();
+    let stack = Stack::new(1).option("static_nlink");
+    stack.directory(0, "one/a");
+    let mount = stack.mount();
+    shell(&mount.at, "mkdir -p new/a");
+    assert_eq!(links(&mount.at, &["one", "new", "new/a"]), [1, 1, 1]);
+    mount.unmount();
+}
+
+#[test]
 fn directories_count_their_subdirectories_where_one_layer_has_them() {
     need_fuse!();
     for transport in common::transport::transports() {

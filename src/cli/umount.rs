@@ -6,7 +6,7 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, unmount};
@@ -23,6 +23,10 @@ const END_LIMIT: Duration = Duration::from_secs(10);
 
 /// How long a daemon may take that was told to give up.
 const FORCED_END_LIMIT: Duration = Duration::from_secs(2);
+
+/// How long a mount may be busy without a user that can be seen.
+const A_MOMENT: Duration = Duration::from_secs(1);
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Where the kernel lists FUSE connections (fusectl, `Documentation/filesystems/fuse.rst`).
 const CONNECTIONS: &str = "/sys/fs/fuse/connections";
@@ -105,12 +109,35 @@ fn beside(given: &Path) -> Option<PathBuf> {
 
 /// Takes the mount away, through the helper where the caller may not do it.
 fn detach(mount: &Mount, flags: UnmountFlags) -> Result<(), Failure> {
-    match unmount(&mount.mountpoint, flags | UnmountFlags::NOFOLLOW) {
+    let begun = Instant::now();
+    let unmounted = loop {
+        match unmount(&mount.mountpoint, flags | UnmountFlags::NOFOLLOW) {
+            // Whoever looks through /proc, or starts a program, may hold it for a moment.
+            Err(Errno::BUSY) if begun.elapsed() < A_MOMENT && is_held_by_nobody(mount) => {
+                std::thread::sleep(PAUSE);
+            }
+            other => break other,
+        }
+    };
+    match unmounted {
         Ok(()) => Ok(()),
         Err(Errno::BUSY) => Err(busy(mount)),
         Err(Errno::PERM) => detach_by_helper(mount, flags.contains(UnmountFlags::DETACH)),
         Err(err) => Err(refused(mount, err)),
     }
+}
+
+/// Whether neither a process nor another mount is seen to keep a mount busy.
+fn is_held_by_nobody(mount: &Mount) -> bool {
+    holders::users(&mount.mountpoint).is_empty() && mount_below(mount).is_none()
+}
+
+/// A mount on this one.
+fn mount_below(mount: &Mount) -> Option<Mount> {
+    let mounts = mountinfo::read().unwrap_or_default();
+    mounts
+        .into_iter()
+        .find(|other| other.parent == mount.id && other.mountpoint != mount.mountpoint)
 }
 
 fn detach_by_helper(mount: &Mount, lazy: bool) -> Result<(), Failure> {
@@ -189,10 +216,7 @@ pub(super) fn this_command(option: &str, mount: &Mount) -> String {
 fn busy(mount: &Mount) -> Failure {
     let path = shown(&mount.mountpoint);
     let lazy = this_command("--lazy", mount);
-    let below = mountinfo::read()
-        .unwrap_or_default()
-        .into_iter()
-        .find(|other| other.parent == mount.id && other.mountpoint != mount.mountpoint);
+    let below = mount_below(mount);
     let users = holders::users(&mount.mountpoint);
     Failure::Operation(match (below, users.is_empty()) {
         (Some(below), _) => {

@@ -120,7 +120,7 @@ impl Union {
         if let Some(remains) = &state.removed {
             return Ok(remains.attr);
         }
-        let merged = self.is_merged(state);
+        let merged = self.static_nlink || self.is_merged(state);
         let nlink = |stat: &Stat| if merged { 1 } else { stat.nlink };
         let stat = match (&state.upper, state.looks_like()) {
             (Some(dir), _) => {

@@ -94,6 +94,8 @@ pub struct Config {
     /// Every `st_ino` has 32 bits, for programs that know no others; those that need more are hashed, and two of them may
     /// meet.
     pub short_inos: bool,
+    /// The link count of every directory is 1, for programs that would take another for the number of subdirectories.
+    pub static_nlink: bool,
     /// Whether layers may change under the mount.
     pub cache: CacheMode,
     /// Reading leaves the access times of the upper's files alone. Those of lower files, and of directories, are

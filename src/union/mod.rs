@@ -145,6 +145,7 @@ pub struct Union {
     redirect_dir: bool,
     no_acl: bool,
     no_xattrs: bool,
+    static_nlink: bool,
     cache: CacheMode,
     /// Layers are edited, and that was said.
     live: Option<Arc<Live>>,

@@ -153,6 +153,7 @@ impl Union {
             redirect_dir: config.redirect_dir,
             no_acl: config.no_acl,
             no_xattrs: config.no_xattrs,
+            static_nlink: config.static_nlink,
             cache: if shared_upper {
                 CacheMode::Auto
             } else {

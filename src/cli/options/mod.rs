@@ -168,6 +168,7 @@ impl Options {
                 }
             }
             Effect::ShortInos => config.short_inos = value::switch(given)?,
+            Effect::StaticNlink => config.static_nlink = value::switch(given)?,
             Effect::NfsExport => {
                 config.nfs_export = match some(given)? {
                     b"on" => true,

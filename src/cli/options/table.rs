@@ -48,6 +48,8 @@ pub enum Effect {
     RedirectDir,
     /// Numbers of 32 bits.
     ShortInos,
+    /// Directories do not count their subdirectories.
+    StaticNlink,
     /// Handles outlive the kernel's memory of their file.
     NfsExport,
     /// Cache time of the kernel.
@@ -159,6 +161,7 @@ pub const OPTIONS: &[Spec] = &[
     spec("redirect_dir", "=on|off", Effect::RedirectDir, "rename lower directories by a redirect (fast) or by a copy (default, for engines that read the upper)"),
     spec("nfs_export", "=on|off", Effect::NfsExport, "file handles (NFS, open_by_handle_at) are good also when the kernel has forgotten their file; costs some hundred bytes of memory for each object that was ever asked for"),
     spec("ino32_t", "[=0|1]", Effect::ShortInos, "all inode numbers have 32 bits, for programs that know no others; by default those have that fit, and each is unique; this hashes the rest, of which two may meet"),
+    spec("static_nlink", "[=0|1]", Effect::StaticNlink, "the link count of every directory is 1; by default that of one that a single layer has is its disk's"),
     spec("cache", "=static|auto", Effect::Cache, "auto: changes made to the lower layers behind the mount's back show within a second"),
     spec("timeout", "=SECONDS", Effect::Timeout, "how long the kernel may cache names and attributes (default: for ever)"),
     spec("threads", "=N", Effect::Threads, "threads that serve requests, on io_uring for each CPU (default: by number of CPUs); more while long requests keep them"),
@@ -204,7 +207,6 @@ const ON_OFF: Accepts = Accepts::OneOf(&["on", "off"]);
 pub const WITHOUT_EFFECT: &[Spec] = &[
     unused("xino", "=on|off|auto", Accepts::OneOf(&["on", "off", "auto"]), "inode numbers are always constant and unique here"),
     unused("fast_ino", "=N", ANYTHING, "constant inode numbers cost nothing that could be saved"),
-    unused("static_nlink", "", NOTHING, "the link count of a directory is always the constant 1"),
     unused("userxattr", "", NOTHING, "marks in user. and trusted. xattrs are both read, and written where permitted"),
     unused("metacopy", "=on|off", ON_OFF, "a copied-up file always has its data"),
     unused("index", "=on|off", ON_OFF, "hard links always stay together"),

@@ -70,6 +70,8 @@ fn options_reach_the_configuration() {
         ("transport=fuser", |o| {
             o.settings.transport == Transport::Fuser
         }),
+        ("static_nlink", |o| o.config.static_nlink),
+        ("static_nlink=1,static_nlink=0", |o| !o.config.static_nlink),
         ("ino32_t", |o| o.config.short_inos),
         ("ino32_t,ino32_t=0", |o| !o.config.short_inos),
         ("io=passthrough", |o| o.settings.io == Io::Passthrough),
