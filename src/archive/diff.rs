@@ -68,10 +68,7 @@ pub fn diff(
             expanded: None,
         };
         differ.tree(&root)?;
-        differ.other_names()?;
-        // The root is no change.
-        archive.entries = archive.entries.saturating_sub(1);
-        Ok(())
+        differ.other_names()
     })
 }
 
@@ -171,12 +168,20 @@ impl Differ<'_> {
         let xattrs = dir.xattrs().during("open", path)?;
         let names = xattrs.list().during("listxattr", path)?;
         let entry = self.described(path, What::Dir, stat, &xattrs, &names)?;
-        self.write(&entry)?;
         if has_one(&names, &REDIRECT_XATTRS) {
+            self.write(&entry)?;
             self.expand(path)?;
             return Ok(None);
         }
         let listing = Listing::of(dir, &xattrs, &names, self.plain_names).at_entry(path)?;
+        let holds_something = !(listing.entries.is_empty() && listing.whiteouts.is_empty());
+        // What the layer was made of said nothing of it, and what it looks like is not the layer's.
+        let is_implied = holds_something
+            && entry.xattrs.is_empty()
+            && dir.is_implied().during("getxattr", path)?;
+        if !is_implied {
+            self.write(&entry)?;
+        }
         let below = if path == b"./" { b"" } else { path };
         if listing.opaque || hidden {
             self.mark(below, OPAQUE_FILE)?;
@@ -304,7 +309,8 @@ impl Differ<'_> {
     }
 
     fn write(&mut self, entry: &Entry) -> Result<()> {
-        self.archive.entries += 1;
+        // The root is no change.
+        self.archive.entries += u64::from(entry.path != b"./");
         self.archive.tar.entry(entry)
     }
 

@@ -130,7 +130,22 @@ fn believe(dir: &UpperDir) -> Result<UpperAbilities> {
 
 fn is_ordered(dir: &UpperDir) -> Result<bool> {
     let magic = fstatfs(dir.fd()?)?.f_type;
-    Ok(ORDERED.contains(&magic))
+    let has_journal = || dir.device().map(has_journal);
+    Ok(ORDERED.contains(&magic) && (magic != libc::EXT4_SUPER_MAGIC || has_journal()?))
+}
+
+/// Whether a disk of the ext family has a journal: ext2, and ext4 made without one, have the same magic number.
+/// (`Documentation/ABI/testing/sysfs-fs-ext4`.) Where that cannot be seen it is believed to.
+fn has_journal(device: u64) -> bool {
+    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    let Ok(disk) = std::fs::canonicalize(format!("/sys/dev/block/{major}:{minor}")) else {
+        return true;
+    };
+    let Some(name) = disk.file_name() else {
+        return true;
+    };
+    let seen = std::path::Path::new("/sys/fs/ext4").join(name);
+    !seen.exists() || seen.join("journal_task").exists()
 }
 
 /// Whether the disk did it. Errors: it had no room.

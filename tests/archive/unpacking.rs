@@ -1,11 +1,12 @@
 //! What unpacking makes of archives of every kind.
 
 use std::fs::File;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
 use unionmount::archive::target::{Onto, apply};
 use unionmount::archive::{
-    Compression, Digest, ErrorKind, Expect, Ownership, Unpack, Whiteouts, compression, unpack,
+    Compression, Digest, ErrorKind, Expect, Ownership, Pack, Unpack, Whiteouts, compression, diff,
+    unpack,
 };
 
 use super::build::{GNU, Place, Tar, binary, head, octal, seal};
@@ -48,6 +49,32 @@ fn the_last_of_two_entries_counts() {
     assert_eq!(seen["gone"].data, b"file");
     assert!(!seen.contains_key("gone/x"));
     assert_eq!((seen["f2"].kind, &seen["f2"].data[..]), ('-', &b"own"[..]));
+}
+
+/// What no entry describes is not described by what is made of the layer again: it would change what lies below.
+#[test]
+fn missing_parents_are_missing_again() {
+    let place = Place::new();
+    let tar = Tar::new().file("a/b/c", b"").dir("a/").end();
+    unpack(&tar[..], &place.target(), &Unpack::default()).unwrap();
+    let names = || -> Vec<String> {
+        let mut layer = Vec::new();
+        diff(&place.target(), &[], &mut layer, &Pack::default()).unwrap();
+        let mut tar = tar::Archive::new(&layer[..]);
+        let entries = tar.entries().unwrap();
+        entries
+            .map(|entry| entry.unwrap().path().unwrap().display().to_string())
+            .collect()
+    };
+    assert_eq!(names(), ["./", "a/", "a/b/c"]);
+    // Nothing else would say that it is there.
+    std::fs::remove_file(place.target().join("a/b/c")).unwrap();
+    assert_eq!(names(), ["./", "a/", "a/b/"]);
+    // Once somebody says what it looks like it is described.
+    std::fs::write(place.target().join("a/b/c"), "").unwrap();
+    let mode = std::fs::Permissions::from_mode(0o700);
+    std::fs::set_permissions(place.target().join("a/b"), mode).unwrap();
+    assert_eq!(names(), ["./", "a/", "a/b/", "a/b/c"]);
 }
 
 #[test]
