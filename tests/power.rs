@@ -294,3 +294,51 @@ fn what_was_renamed_is_under_one_name_after_a_power_cut() {
         }
     }
 }
+
+/// ext4 made without a journal, and ext2, have ext4's magic number and not its order of changes: there a mark is synced as well as
+/// the copy.
+#[test]
+fn ext4_without_a_journal_is_not_taken_for_ext4() {
+    need_fuse!();
+    if !is_here("ext4") {
+        return;
+    }
+    for (features, syncs) in [("has_journal", 1), ("^has_journal", 2)] {
+        let stack = Stack::new(1);
+        stack.file(0, "f", "f");
+        let dir = stack.dir.path();
+        shell(
+            dir,
+            &format!("truncate -s 64M img; mkfs.ext4 -q -O {features} img"),
+        );
+        let disk = mount(dir, "disk", "-o loop img");
+        shell(&disk.at, "mkdir upper work");
+        let said = dir.join("calls");
+        let daemon = common::programs::program("strace")
+            .args(["-f", "-e", "trace=fsync", "-o"])
+            .arg(&said)
+            .arg(binary())
+            .args(["mount", "--foreground", "-o", "transport=dev", "--lower"])
+            .arg(stack.lower(0))
+            .arg("--upper")
+            .arg(disk.at.join("upper"))
+            .arg("--work")
+            .arg(disk.at.join("work"))
+            .arg(stack.merged())
+            .spawn();
+        let mut daemon = common::Running(daemon.unwrap());
+        let begun = Instant::now();
+        while common::transport::connection(&stack.merged()).is_none() {
+            assert!(begun.elapsed() < Duration::from_secs(20), "it is mounted");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let mounted = Mount::found(stack.merged());
+        fs::rename(mounted.path("f"), mounted.path("g")).unwrap();
+        assert!(umount(&mounted.at, &[]).status.success());
+        daemon.0.wait().unwrap();
+        let calls = read(&said);
+        let counted = calls.lines().filter(|line| line.contains("fsync(")).count();
+        assert_eq!(counted, syncs, "{features}: {calls}");
+        drop((mounted, disk));
+    }
+}

@@ -1,5 +1,7 @@
 //! Finds out what the upper's file system can do, by doing it in the work directory and reading it back.
 
+use std::path::Path;
+
 use rustix::fs::{RenameFlags, XattrFlags, fstatfs};
 use rustix::io::{Errno, Result};
 
@@ -134,18 +136,17 @@ fn is_ordered(dir: &UpperDir) -> Result<bool> {
     Ok(ORDERED.contains(&magic) && (magic != libc::EXT4_SUPER_MAGIC || has_journal()?))
 }
 
-/// Whether a disk of the ext family has a journal: ext2, and ext4 made without one, have the same magic number.
-/// (`Documentation/ABI/testing/sysfs-fs-ext4`.) Where that cannot be seen it is believed to.
+/// Whether a disk of the ext family has a journal, which a task of the kernel writes: ext2, and ext4 made without one, have the
+/// same magic number (`fs/ext4/sysfs.c`, `journal_task`). Where that cannot be seen it is believed to.
 fn has_journal(device: u64) -> bool {
     let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
-    let Ok(disk) = std::fs::canonicalize(format!("/sys/dev/block/{major}:{minor}")) else {
-        return true;
-    };
-    let Some(name) = disk.file_name() else {
-        return true;
-    };
-    let seen = std::path::Path::new("/sys/fs/ext4").join(name);
-    !seen.exists() || seen.join("journal_task").exists()
+    let writer = std::fs::canonicalize(format!("/sys/dev/block/{major}:{minor}"))
+        .ok()
+        .and_then(|disk| {
+            let disk = Path::new("/sys/fs/ext4").join(disk.file_name()?);
+            std::fs::read_to_string(disk.join("journal_task")).ok()
+        });
+    writer.is_none_or(|task| task.trim() != "<none>")
 }
 
 /// Whether the disk did it. Errors: it had no room.
