@@ -386,10 +386,13 @@ fn locks_have_an_order() {
                     let (x, y) = (format!("n{}", next(6)), format!("n{}", next(6)));
                     let (x, y) = (x.as_bytes(), y.as_bytes());
                     let outcome = match next(9) {
+                        // What is removed is held open until it is forgotten.
                         0 => union
                             .make(a, x, &New::Dir { mode: 0o755 }, &CALLER)
-                            .map(|_| ()),
-                        1 => union.make(a, x, &file(0o644), &CALLER).map(|_| ()),
+                            .map(|entry| union.forget(entry.node, 1)),
+                        1 => union
+                            .make(a, x, &file(0o644), &CALLER)
+                            .map(|entry| union.forget(entry.node, 1)),
                         2 => union.rename(a, x, b, y, RenameMode::Replace),
                         3 => union.rename(a, x, b, y, RenameMode::Exchange),
                         4 => union.unlink(a, x),
@@ -406,11 +409,26 @@ fn locks_have_an_order() {
                         }),
                         7 => union.lookup(a, x).and_then(|found| {
                             let Some(entry) = found else { return Ok(()) };
-                            let done = union.link(entry.node, b, y).map(|_| ());
+                            let done = union.link(entry.node, b, y);
                             union.forget(entry.node, 1);
-                            done
+                            done.map(|linked| union.forget(linked.node, 1))
                         }),
-                        _ => union.readdirplus(a, 0, |_| true, |_, _| true),
+                        _ => {
+                            let mut counted = Vec::new();
+                            let done = union.readdirplus(
+                                a,
+                                0,
+                                |_| true,
+                                |_, entry| {
+                                    counted.extend(entry.map(|entry| entry.node));
+                                    true
+                                },
+                            );
+                            for node in counted {
+                                union.forget(node, 1);
+                            }
+                            done
+                        }
                     };
                     if let Err(error) = outcome {
                         assert_ne!(error.errno(), rustix::io::Errno::IO, "{error}");

@@ -9,13 +9,14 @@
 
 use std::io::BufRead;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{AtFlags, Mode, OFlags, linkat, mkdirat, mknodat, openat, symlinkat};
 use rustix::io::Errno;
 
 use super::aside::{Aside, is_leftover};
+use super::below::Below;
 use super::beneath::{Inside, Tree, is_mark};
 use super::entry::{Entry, What};
 use super::error::{AtEntry as _, During as _, Error, ErrorKind, Result};
@@ -51,6 +52,7 @@ pub struct Applier {
     pub has_root: bool,
     /// Names may begin with a slash.
     absolute: bool,
+    below: Vec<PathBuf>,
 }
 
 impl Applier {
@@ -73,6 +75,7 @@ impl Applier {
             content: 0,
             has_root: false,
             absolute: false,
+            below: Vec::new(),
         })
     }
 
@@ -80,6 +83,13 @@ impl Applier {
     #[must_use]
     pub fn with_absolute_names(mut self, absolute: bool) -> Self {
         self.absolute = absolute;
+        self
+    }
+
+    /// The layers that lie below, newest first.
+    #[must_use]
+    pub fn above(mut self, below: &[PathBuf]) -> Self {
+        self.below = below.to_vec();
         self
     }
 
@@ -119,8 +129,8 @@ impl Applier {
         Ok(())
     }
 
-    /// What no entry describes looks as it does in the layers below, for a union that reads the layer: other images may have
-    /// it over other layers, so what it looks like there cannot be written here.
+    /// What no entry describes looks as it does in the layers below, for a union that reads the layer, whatever they are: other
+    /// images may have it over other layers. For others who read it, it is given the looks that it has in those that are known.
     fn mark_implied(&mut self) -> Result<()> {
         if !self.policy.implied.is_empty() {
             let root = self.tree.existing(&Inside::root())?;
@@ -132,13 +142,30 @@ impl Applier {
             .iter()
             .map(|path| Inside::known(path))
             .collect();
+        let below = match implied.is_empty() {
+            true => None,
+            false => Below::open(&self.below)?,
+        };
         for path in implied {
             let dir = match self.tree.existing(&path) {
                 // A later entry took its place.
                 Err(error) if error.kind() == ErrorKind::Refused || error.is_gone() => continue,
                 dir => dir?,
             };
-            say(&dir, IMPLIED, &looks(0, 0, IMPLIED_MODE))?;
+            let known = match &below {
+                Some(below) => below.directory(path.bytes())?,
+                None => None,
+            };
+            if let Some(entry) = known {
+                self.policy
+                    .describe(Arc::clone(&dir), &entry, Kind::Dir, 0)?;
+                self.tree.set_mtime(&path, entry.mtime);
+                let seen = UpperObject::new(Arc::clone(&dir), self.policy.records.clone());
+                let stat = seen.stat().during("stat", path.bytes())?;
+                say(&dir, IMPLIED, &looks(stat.uid, stat.gid, stat.perm()))?;
+            } else {
+                say(&dir, IMPLIED, &looks(0, 0, IMPLIED_MODE))?;
+            }
         }
         Ok(())
     }

@@ -325,32 +325,11 @@ impl<'a> Exporter<'a> {
     }
 
     fn described(&self, node: NodeId, path: &[u8], what: What, attr: &Attr) -> Result<Entry> {
+        let entry = description(self.union, node, path, what, attr)?;
         Ok(Entry {
-            path: path.to_vec(),
-            what,
-            mode: attr.mode & 0o7777,
-            uid: attr.uid,
-            gid: attr.gid,
-            mtime: self.options.times.of(attr.mtime),
-            xattrs: self.xattrs(node).map_err(failed).at_entry(path)?,
+            mtime: self.options.times.of(entry.mtime),
+            ..entry
         })
-    }
-
-    fn xattrs(&self, node: NodeId) -> crate::union::Result<Vec<Xattr>> {
-        let mut xattrs = Vec::new();
-        let list = self.union.listxattr(node)?;
-        for name in list
-            .split(|byte| *byte == 0)
-            .filter(|name| !name.is_empty())
-        {
-            if is_kept(name) {
-                match self.union.getxattr(node, name) {
-                    Err(error) if error.errno() == Errno::NODATA => {}
-                    value => xattrs.push((name.to_vec(), value?)),
-                }
-            }
-        }
-        Ok(sorted(xattrs))
     }
 
     fn write(&mut self, entry: &Entry) -> Result<()> {
@@ -385,7 +364,43 @@ struct Above {
     written: bool,
 }
 
-fn failed(err: crate::union::Error) -> Error {
+/// What a union shows of an object, but for its data.
+pub(super) fn description(
+    union: &Union,
+    node: NodeId,
+    path: &[u8],
+    what: What,
+    attr: &Attr,
+) -> Result<Entry> {
+    Ok(Entry {
+        path: path.to_vec(),
+        what,
+        mode: attr.mode & 0o7777,
+        uid: attr.uid,
+        gid: attr.gid,
+        mtime: attr.mtime,
+        xattrs: xattrs(union, node).map_err(failed).at_entry(path)?,
+    })
+}
+
+fn xattrs(union: &Union, node: NodeId) -> crate::union::Result<Vec<Xattr>> {
+    let mut xattrs = Vec::new();
+    let list = union.listxattr(node)?;
+    for name in list
+        .split(|byte| *byte == 0)
+        .filter(|name| !name.is_empty())
+    {
+        if is_kept(name) {
+            match union.getxattr(node, name) {
+                Err(error) if error.errno() == Errno::NODATA => {}
+                value => xattrs.push((name.to_vec(), value?)),
+            }
+        }
+    }
+    Ok(sorted(xattrs))
+}
+
+pub(super) fn failed(err: crate::union::Error) -> Error {
     Error::io(
         "the merged tree cannot be read",
         io::Error::from(err.errno()),

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::apply::Applier;
 use super::pipe::{PipeReader, SourceError, Sourced, pipe, source};
@@ -35,6 +35,8 @@ pub struct Unpack<'a> {
     pub ownership: Ownership,
     /// How whiteouts are recorded.
     pub whiteouts: Whiteouts,
+    /// The layers below, newest first: directories that no entry describes get the looks that they have there.
+    pub below: &'a [PathBuf],
     /// A digest that either the blob or the tar in it must have.
     pub either: Option<Digest>,
     /// Where a copy of the blob goes: a compressed one as it is, a plain tar compressed with zstd.
@@ -50,6 +52,7 @@ impl Default for Unpack<'_> {
             limits: Limits::default(),
             ownership: Ownership::possible(),
             whiteouts: Whiteouts::default(),
+            below: &[],
             either: None,
             keep: None,
             progress: &(),
@@ -216,7 +219,8 @@ fn extract(
     limits: Limits,
 ) -> Result<Extracted> {
     let mut applier = Applier::new(into, options.ownership, options.whiteouts)?
-        .with_absolute_names(limits.absolute);
+        .with_absolute_names(limits.absolute)
+        .above(options.below);
     let mut reader = TarReader::new(tar, limits);
     while let Some(entry) = reader.next_entry()? {
         applier.apply(&entry, &mut reader)?;

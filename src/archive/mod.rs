@@ -13,6 +13,7 @@
 
 pub mod apply;
 mod aside;
+mod below;
 mod beneath;
 pub mod compression;
 pub mod diff;

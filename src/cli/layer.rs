@@ -119,6 +119,10 @@ pub struct ApplyArgs {
     /// The directory; it is made when it does not exist
     #[arg(value_name = "DIR")]
     pub dir: PathBuf,
+    /// A layer below, newest first: a directory that the archive does not describe gets the owner, mode, time and xattrs that it
+    /// has there (unions find them by themselves; this is for others who read the directory)
+    #[arg(long = "lower", value_name = "DIR")]
+    pub lowers: Vec<PathBuf>,
     /// Refuse an archive that has another digest (sha256:..), compressed or not
     #[arg(long, value_name = "DIGEST")]
     pub expect_digest: Option<Digest>,
@@ -201,6 +205,7 @@ fn apply(args: &ApplyArgs) -> Result<(), Failure> {
             OwnershipArg::Recorded => Ownership::Recorded,
         },
         whiteouts,
+        below: &args.lowers,
         either: args.expect_digest,
         keep: None,
         progress: &bar,

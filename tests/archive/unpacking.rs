@@ -51,6 +51,61 @@ fn the_last_of_two_entries_counts() {
     assert_eq!((seen["f2"].kind, &seen["f2"].data[..]), ('-', &b"own"[..]));
 }
 
+/// Who reads a layer's directory without our marks sees what its undescribed directories look like in the layers below, where
+/// those were named; a union sees what they look like in those that it has.
+#[test]
+fn missing_parents_look_as_in_the_layers_that_are_named() {
+    let place = Place::new();
+    let bases = ["one", "two"].map(|name| place.at(name));
+    for (base, (mode, owner)) in bases.iter().zip([(0o1777, 5), (0o2750, 7)]) {
+        let mut tmp = head("tmp/", b'5', 0).mode(mode);
+        (tmp.uid, tmp.gid) = (octal(owner, 8), octal(owner + 1, 8));
+        let tar = Tar::new().head(tmp).file("file", b"").end();
+        std::fs::create_dir(base).unwrap();
+        unpack(&tar[..], base, &Unpack::default()).unwrap();
+    }
+    let tar = Tar::new().file("tmp/x/y", b"").file("file/z", b"").end();
+    std::fs::write(place.at("layer.tar"), &tar).unwrap();
+    let output = std::process::Command::new(super::commands::binary())
+        .args(["layer", "apply", "--lower"])
+        .arg(&bases[0])
+        .arg("--lower")
+        .arg(&bases[1])
+        .arg(place.at("layer.tar"))
+        .arg(place.target())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let looks = |dir: &std::path::Path| {
+        let meta = std::fs::metadata(dir).unwrap();
+        (meta.mode() & 0o7777, meta.uid(), meta.gid())
+    };
+    assert_eq!(looks(&place.target().join("tmp")), (0o1777, 5, 6));
+    assert_eq!(
+        std::fs::metadata(place.target().join("tmp"))
+            .unwrap()
+            .mtime(),
+        std::fs::metadata(bases[0].join("tmp")).unwrap().mtime()
+    );
+    for unknown in ["tmp/x", "file"] {
+        assert_eq!(
+            looks(&place.target().join(unknown)),
+            (0o755, 0, 0),
+            "{unknown}"
+        );
+    }
+    for (base, want) in bases.iter().zip([(0o1777, 5, 6), (0o2750, 7, 8)]) {
+        let config = unionmount::union::Config {
+            lowers: vec![place.target(), base.clone()],
+            ..Default::default()
+        };
+        let union = unionmount::union::Union::open(&config).unwrap();
+        let root = unionmount::union::NodeId::ROOT;
+        let attr = union.lookup(root, b"tmp").unwrap().unwrap().attr;
+        assert_eq!((attr.mode & 0o7777, attr.uid, attr.gid), want);
+    }
+}
+
 /// What no entry describes is not described by what is made of the layer again: it would change what lies below.
 #[test]
 fn missing_parents_are_missing_again() {
