@@ -339,7 +339,10 @@ fn wait_for_the_end(pid: i32) {
 }
 
 fn alive(pid: i32) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
+    // While other threads are on their way out what the process has open stays open, though the first one is a zombie.
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+    fs::read_to_string(format!("/proc/{pid}/stat"))
+        .is_ok_and(|stat| !stat.contains(") Z ") || threads > 1)
 }
 
 impl Drop for Mount {

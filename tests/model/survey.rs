@@ -112,10 +112,12 @@ impl Core {
                 .getattr(entry.node)
                 .map_err(|e| wrong("getattr in", &e))?;
             let from_plus = plus.get(i - 2).filter(|_| self.form.plus);
-            // Reading a directory may set its atime.
+            // Reading a directory may set its atime; and a disk finds blocks for what was written when it is synced, which
+            // others may do at any time.
             let same = |other: &Attr| {
                 Attr {
                     atime: attr.atime,
+                    blocks: attr.blocks,
                     ..*other
                 } == attr
             };
