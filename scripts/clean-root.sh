@@ -43,7 +43,11 @@ ROOT=
 clean_up() {
 	local status=$?
 	trap - EXIT
-	if [ -n "$ROOT" ]; then rm -rf --one-file-system "$ROOT"; fi
+	if [ -n "$ROOT" ]; then
+		# What a test that failed left immutable goes as well.
+		chattr -R -i -a "$ROOT/var/tmp" "$ROOT/root/unionmount/target/tmp" 2>/dev/null || true
+		rm -rf --one-file-system "$ROOT"
+	fi
 	exit "$status"
 }
 trap clean_up EXIT
@@ -59,8 +63,9 @@ if [ ! -e "$CACHE/bare.tar" ]; then
 	rm -rf --one-file-system "$ROOT"
 fi
 ROOT=$(mktemp -d "$CACHE/root.XXXXXX")
-chmod 755 "$ROOT"
 tar -C "$ROOT" --numeric-owner -xpf "$CACHE/bare.tar"
+# The archive has the mode of a private directory for it, in which no ordinary user finds anything.
+chmod 755 "$ROOT"
 rm -f "$ROOT/etc/mtab"
 say "a fresh clone of $COMMIT"
 git clone -q --no-local --no-checkout "$REPO" "$ROOT/root/unionmount"
