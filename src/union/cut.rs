@@ -1,4 +1,5 @@
-//! Making a directory tree of the upper independent of the layers below, so that it can be renamed in one piece.
+//! Bringing a directory tree into the upper and making it independent of the layers below, so that it can be renamed in one
+//! piece.
 
 use std::sync::Arc;
 
@@ -14,6 +15,52 @@ use crate::layer::mark::{Mark, REDIRECT_XATTRS, whiteout_name};
 use crate::layer::stat::Kind;
 
 impl Union {
+    /// Copies up everything below a directory, so that it can be renamed as a whole. Every step leaves the
+    /// merged view as it is, so a crash or a failure halfway (ENOSPC) costs space only.
+    pub(super) fn copy_up_tree(&self, inode: &Arc<Inode>) -> Result<()> {
+        let mut todo = vec![Arc::clone(inode)];
+        while let Some(dir) = todo.pop() {
+            self.copy_up_dir(&dir)?;
+            for name in self.names_to_copy(&dir)? {
+                let Some(child) = self.child(&dir, &name)? else {
+                    continue;
+                };
+                if child.inode.kind == Kind::Dir {
+                    todo.push(child.inode);
+                } else {
+                    self.copy_up_file(&child.inode, None)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The entries of a directory that may have something below.
+    fn names_to_copy(&self, inode: &Arc<Inode>) -> Result<Vec<Name>> {
+        let Some(mut state) = inode.lock_dir() else {
+            return refuse(Errno::NOTDIR);
+        };
+        self.load(&mut state)?;
+        if state.lowers.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.load_all(&mut state)?;
+        let Some(listing) = &state.listing else {
+            return refuse(Errno::STALE);
+        };
+        let names = listing
+            .after(0)
+            .filter(|(_, slot)| match slot.kind() {
+                Some(Kind::Dir) => true,
+                // One of the upper may have its bytes below, where the new place would not find them.
+                Some(Kind::File) => slot.merged.upper.is_none() || state.impure,
+                _ => slot.merged.upper.is_none(),
+            })
+            .map(|(name, _)| Arc::clone(name))
+            .collect();
+        Ok(names)
+    }
+
     /// Makes a directory whose whole content is in the upper independent of the layers below: opaque on disk,
     /// then without the whiteouts that are not needed any more. `false` when something below is not in the
     /// upper yet.
