@@ -21,7 +21,7 @@ use super::beneath::{Inside, Tree, is_mark};
 use super::entry::{Entry, What};
 use super::error::{AtEntry as _, During as _, Error, ErrorKind, Result};
 use super::marks::say;
-use super::policy::{IMPLIED_MODE, Policy};
+use super::policy::Policy;
 use super::read::TarReader;
 use super::{Ownership, Whiteouts};
 use crate::layer::mark::{HAS_IMPLIED, IMPLIED, NameMeaning, WH_PREFIX, looks, meaning};
@@ -67,7 +67,29 @@ impl Applier {
         if ownership == Ownership::Recorded {
             tree.set_parent_mode(policy.disk_mode());
         }
-        Ok(Self {
+        Ok(Self::with(tree, policy))
+    }
+
+    /// Names that begin with a slash are taken from the root (those of directories always are).
+    #[must_use]
+    pub fn with_absolute_names(mut self, absolute: bool) -> Self {
+        self.absolute = absolute;
+        self
+    }
+
+    /// Into a layer that is unpacked already, to go on with its directories that no entry describes.
+    pub(super) fn again(layer: &Path, implied: &[Vec<u8>]) -> Result<Self> {
+        let mut tree = Tree::open(layer)?;
+        let mut policy = Policy::again(Arc::clone(tree.root()), Ownership::possible())?;
+        if policy.ownership == Ownership::Recorded {
+            tree.set_parent_mode(policy.disk_mode());
+        }
+        policy.implied = implied.iter().cloned().collect();
+        Ok(Self::with(tree, policy))
+    }
+
+    fn with(tree: Tree, policy: Policy) -> Self {
+        Self {
             tree,
             policy,
             aside: Aside::default(),
@@ -76,14 +98,7 @@ impl Applier {
             has_root: false,
             absolute: false,
             below: Vec::new(),
-        })
-    }
-
-    /// Names that begin with a slash are taken from the root (those of directories always are).
-    #[must_use]
-    pub fn with_absolute_names(mut self, absolute: bool) -> Self {
-        self.absolute = absolute;
-        self
+        }
     }
 
     /// The layers that lie below, newest first.
@@ -131,7 +146,7 @@ impl Applier {
 
     /// What no entry describes looks as it does in the layers below, for a union that reads the layer, whatever they are: other
     /// images may have it over other layers. For others who read it, it is given the looks that it has in those that are known.
-    fn mark_implied(&mut self) -> Result<()> {
+    pub(super) fn mark_implied(&mut self) -> Result<()> {
         if !self.policy.implied.is_empty() {
             let root = self.tree.existing(&Inside::root())?;
             say(&root, HAS_IMPLIED, b"y")?;
@@ -160,14 +175,17 @@ impl Applier {
                 self.policy
                     .describe(Arc::clone(&dir), &entry, Kind::Dir, 0)?;
                 self.tree.set_mtime(&path, entry.mtime);
-                let seen = UpperObject::new(Arc::clone(&dir), self.policy.records.clone());
-                let stat = seen.stat().during("stat", path.bytes())?;
-                say(&dir, IMPLIED, &looks(stat.uid, stat.gid, stat.perm()))?;
-            } else {
-                say(&dir, IMPLIED, &looks(0, 0, IMPLIED_MODE))?;
             }
+            let seen = UpperObject::new(Arc::clone(&dir), self.policy.records.clone());
+            let stat = seen.stat().during("stat", path.bytes())?;
+            say(&dir, IMPLIED, &looks(stat.uid, stat.gid, stat.perm()))?;
         }
         Ok(())
+    }
+
+    /// Sets the times of directories, after [`Self::mark_implied`] of a layer that was unpacked before.
+    pub(super) fn set_times(&mut self) -> Result<()> {
+        self.tree.finish()
     }
 
     fn place<R: BufRead>(&mut self, entry: &Entry, reader: &mut TarReader<R>) -> Result<()> {

@@ -37,6 +37,7 @@ pub mod staged;
 pub mod target;
 pub mod write;
 
+pub use below::describe_implied;
 pub use compression::Compression;
 pub use diff::diff;
 pub use digest::{Digest, chain_id};

@@ -23,7 +23,7 @@ const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
 /// So many different xattrs that cannot be set are told.
 const MOST_TOLD: usize = 32;
 /// The mode of directories without an entry of their own; they belong to root.
-pub(super) const IMPLIED_MODE: u32 = 0o755;
+const IMPLIED_MODE: u32 = 0o755;
 /// Directories without an entry of their own that are remembered.
 const MOST_IMPLIED: usize = 65536;
 
@@ -52,7 +52,28 @@ impl Policy {
         ownership: Ownership,
         whiteouts: Whiteouts,
     ) -> Result<Self> {
-        let mut policy = Self {
+        let mut policy = Self::keeping_nothing(root, ownership, whiteouts);
+        policy.passes_acls = policy.root_passes_acls()?;
+        if ownership == Ownership::Recorded {
+            policy.begin_records()?;
+            policy.keeping = Keeping::of(Some(RecordForm::User), policy.own.0 == 0);
+        }
+        Ok(policy)
+    }
+
+    /// For a layer that was unpacked with the same ownership before: what its root is stays as it was said.
+    pub(super) fn again(root: Arc<OwnedFd>, ownership: Ownership) -> Result<Self> {
+        let mut policy = Self::keeping_nothing(root, ownership, Whiteouts::default());
+        if ownership == Ownership::Recorded {
+            let perm = Stat::of_fd(&policy.root).during("stat", b".")?.perm();
+            policy.records = Some(Records::new(RecordForm::User, perm));
+            policy.keeping = Keeping::of(Some(RecordForm::User), policy.own.0 == 0);
+        }
+        Ok(policy)
+    }
+
+    fn keeping_nothing(root: Arc<OwnedFd>, ownership: Ownership, whiteouts: Whiteouts) -> Self {
+        Self {
             root,
             ownership,
             marks: Marks::new(whiteouts),
@@ -65,13 +86,7 @@ impl Policy {
             implied: BTreeSet::new(),
             passes_acls: false,
             left_out: BTreeSet::new(),
-        };
-        policy.passes_acls = policy.root_passes_acls()?;
-        if ownership == Ownership::Recorded {
-            policy.begin_records()?;
-            policy.keeping = Keeping::of(Some(RecordForm::User), policy.own.0 == 0);
         }
-        Ok(policy)
     }
 
     pub(super) fn disk_mode(&self) -> u32 {

@@ -8,7 +8,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
@@ -144,7 +144,7 @@ impl Store {
     }
 
     /// Volumes with content that nobody removed come back into the catalog.
-    fn adopt_volumes(&mut self, orphans: &[std::path::PathBuf]) -> Result<()> {
+    fn adopt_volumes(&mut self, orphans: &[PathBuf]) -> Result<()> {
         let paths = self.paths.clone();
         self.catalog.change(|db| {
             for orphan in orphans {
@@ -292,12 +292,7 @@ impl Store {
     }
 
     /// Unpacks a layer from one of its archives.
-    fn unpack_into(
-        &self,
-        layer: &Layer,
-        blob: &Blob,
-        area: &Area,
-    ) -> Result<(std::path::PathBuf, Unpacked)> {
+    fn unpack_into(&self, layer: &Layer, blob: &Blob, area: &Area) -> Result<(PathBuf, Unpacked)> {
         let tree = area.join("diff");
         super::remove::remove_tree(&tree)?;
         fs::DirBuilder::new()
@@ -305,7 +300,9 @@ impl Store {
             .create(&tree)
             .doing("mkdir", &tree)?;
         let path = self.blob_file(blob)?;
+        let below = self.layers_below(layer)?;
         let options = Unpack {
+            below: &below,
             expect: Expect {
                 diff_id: layer.diff_id.parse::<Digest>().ok(),
                 ..Expect::default()
@@ -318,6 +315,23 @@ impl Store {
             StoreError::of_archive("it cannot be unpacked once more", &error, RELOAD)
         })?;
         Ok((tree, unpacked))
+    }
+
+    /// The trees below a layer in one of the images that have it, newest first.
+    fn layers_below(&self, layer: &Layer) -> Result<Vec<PathBuf>> {
+        let Some(image) = images::with_layer(self.db(), &layer.diff_id)?.pop() else {
+            return Ok(Vec::new());
+        };
+        let stack = layers::of_image(self.db(), &image)?;
+        let below = stack
+            .iter()
+            .take_while(|below| below.diff_id != layer.diff_id);
+        let mut trees: Vec<PathBuf> = below
+            .map(|below| self.paths.layer_tree(&below.short))
+            .filter(|tree| tree.is_dir())
+            .collect();
+        trees.reverse();
+        Ok(trees)
     }
 
     /// Unpacks the archive beside the layer; the disk is not filled by that.

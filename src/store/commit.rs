@@ -159,6 +159,7 @@ fn pack_changes(view: &Config, area: &Area) -> Result<Ready> {
             keep: Some(file),
             // It is what was just written.
             limits: Limits::accepted_before(),
+            below: &view.lowers,
             ..Unpack::default()
         };
         let unpacked = unpack(reader, tree, &options);

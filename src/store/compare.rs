@@ -13,7 +13,7 @@ use rustix::fs::{CWD, Mode, OFlags, openat, readlinkat};
 
 use super::error::{Doing, Result};
 use super::remove::entries;
-use crate::layer::mark::{NameMeaning, meaning};
+use crate::layer::mark::{NameMeaning, OPAQUE_XATTRS, meaning};
 use crate::layer::stat::{Kind, Stat};
 use crate::layer::way::Way;
 use crate::layer::xattr::XattrPath;
@@ -119,7 +119,7 @@ impl Pairs<'_> {
         if let Some(what) = attributes(&first, &second).filter(|_| !is_implied) {
             return told(what);
         }
-        let xattrs = |dir: &Arc<OwnedFd>| all_xattrs(dir, name.as_bytes());
+        let xattrs = |dir: &Arc<OwnedFd>| all_xattrs(dir, name.as_bytes(), is_implied);
         if xattrs(one)? != xattrs(other)? {
             return told("other xattrs".to_owned());
         }
@@ -192,7 +192,18 @@ fn attributes(one: &Stat, other: &Stat) -> Option<String> {
     None
 }
 
-fn all_xattrs(dir: &Arc<OwnedFd>, name: &[u8]) -> rustix::io::Result<BTreeMap<Vec<u8>, Vec<u8>>> {
+/// The xattrs of an entry; of a directory that its archive does not describe only the marks, as the others are what the
+/// layers below it have.
+fn all_xattrs(
+    dir: &Arc<OwnedFd>,
+    name: &[u8],
+    is_implied: bool,
+) -> rustix::io::Result<BTreeMap<Vec<u8>, Vec<u8>>> {
+    // Labels are the machine's, not the layer's.
+    let counts = |xattr: &[u8]| match is_implied {
+        true => OPAQUE_XATTRS.contains(&xattr),
+        false => xattr != b"security.selinux",
+    };
     let path = XattrPath::of_entry(Arc::clone(dir), name);
     let mut found = BTreeMap::new();
     for xattr in path
@@ -200,8 +211,7 @@ fn all_xattrs(dir: &Arc<OwnedFd>, name: &[u8]) -> rustix::io::Result<BTreeMap<Ve
         .split(|byte| *byte == 0)
         .filter(|name| !name.is_empty())
     {
-        // Labels are the machine's, not the layer's.
-        if xattr != b"security.selinux" {
+        if counts(xattr) {
             found.insert(xattr.to_vec(), path.get_opt(xattr)?.unwrap_or_default());
         }
     }

@@ -4,9 +4,11 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
+use serde_json::Value;
+
 use crate::common::{self, read, shell};
 use crate::env::{Env, as_podman, assert_same, have, survey};
-use crate::make::{Image, Pack, rich_layers, write_tar};
+use crate::make::{Image, Layer, Looks, PLAIN, Pack, rich_layers, write_dir, write_tar};
 use crate::need_fuse;
 
 fn overlay2_layer(store: &Path, id: &str, short: &str, lower: &str) {
@@ -203,4 +205,55 @@ fn an_ordinary_user_has_a_store_too() {
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     );
+}
+
+/// A directory that its layer has no entry for looks as it does below also for who reads the layers without us, whether the
+/// layers came together or one by one; and a check knows what it is, and makes it so again.
+#[test]
+fn the_kernel_sees_what_no_entry_describes_as_below() {
+    need_fuse!();
+    let env = Env::new();
+    let looks = |mode, owner, mtime| Looks {
+        mode,
+        owner,
+        mtime,
+        xattrs: &[("user.mark", b"below")],
+    };
+    let base = Layer::new()
+        .described("tmp/", &looks(0o1777, (7, 8), "1400000000"))
+        .described("tmp/in/", &looks(0o2750, (9, 9), "1300000000"))
+        .tar();
+    let over = |file: &str| Layer::new().file(file, b"f", &PLAIN).tar();
+    let layers = [base, over("tmp/in/f"), over("tmp/in/made/g"), over("tmp/h")];
+    for (tag, count) in [("some:1", 2), ("all:1", 4)] {
+        let image = Image::new(layers.get(..count).unwrap().to_vec(), Pack::Gzip);
+        let archive = tag.trim_end_matches(":1");
+        write_dir(&image.layout(tag), &env.at(archive));
+        env.ok(&["image", "load", "-q", archive]);
+    }
+    env.ok(&["container", "create", "--name", "c", "all:1"]);
+    let seen_by_the_kernel = || {
+        let inspected = env.json(&["container", "inspect", "c"]);
+        let lowers = inspected.pointer("/0/GraphDriver/Data/LowerDir");
+        let lowers = lowers.and_then(Value::as_str).unwrap().to_owned();
+        assert_eq!(lowers.split(':').count(), 4, "{inspected}");
+        let script = format!(
+            "mkdir -p seen && mount -t overlay overlay -o lowerdir={lowers} seen && cd seen && \
+             stat -c '%n %a %u:%g %Y' tmp tmp/in; stat -c '%n %a %u:%g' tmp/in/made; \
+             getfattr --only-values -n user.mark tmp/in; cd .. && umount seen"
+        );
+        (lowers, common::shell(env.dir.path(), &script))
+    };
+    let expected =
+        "tmp 1777 7:8 1400000000\ntmp/in 2750 9:9 1300000000\ntmp/in/made 755 0:0\nbelow";
+    let (lowers, seen) = seen_by_the_kernel();
+    assert_eq!(seen, expected);
+    env.is_sound();
+    // Layers that are lost come back as they were.
+    for lower in lowers.split(':').take(3) {
+        fs::remove_dir_all(lower).unwrap();
+        env.ok(&["system", "check", "--repair"]);
+    }
+    assert_eq!(seen_by_the_kernel().1, expected);
+    env.is_sound();
 }

@@ -6,6 +6,7 @@
 //! stored already are removed meanwhile by another command, the missing ones are unpacked too and it is tried again.
 
 mod fetch;
+mod implied;
 mod plan;
 mod publish;
 mod ready;
@@ -101,6 +102,7 @@ impl Store {
                 stored = Some(announce_stored(&plans, &wanted, watch));
             }
             fetch::run(&source, &area, wanted, &options.limits, watch, &mut ready)?;
+            implied::describe(self.catalog.read(), &self.paths, &plans, &ready)?;
             let images = plans
                 .iter()
                 .map(Plan::to_image)

@@ -27,6 +27,8 @@ pub(in crate::store) struct Ready {
     pub(in crate::store) tar_size: u64,
     /// The archive says what the root directory looks like.
     pub(in crate::store) has_root: bool,
+    /// Directories of the tree that no entry of the archive describes, as paths from the root.
+    pub(in crate::store) implied: Vec<Vec<u8>>,
     /// The archive.
     pub(in crate::store) blob: Blob,
 }
@@ -110,6 +112,7 @@ impl Making {
             size,
             tar_size: got.size,
             has_root: got.has_root,
+            implied: got.implied.clone(),
             blob: Blob {
                 digest,
                 diff_id: got.diff_id.to_string(),
