@@ -7,12 +7,6 @@ use std::sync::Arc;
 
 use rustix::fs::XattrFlags;
 
-use super::Union;
-use super::copyup::restore_times;
-use super::error::{During, Result};
-use super::identity::decode_origin;
-use super::inode::DirState;
-use super::stack::Redirect;
 use crate::layer::UpperDir;
 use crate::layer::dir::{Dir, LayerNo, Name, UPPER};
 use crate::layer::mark::{
@@ -20,6 +14,12 @@ use crate::layer::mark::{
 };
 use crate::layer::record::{RECORD_XATTRS, Record};
 use crate::layer::stat::Kind;
+use crate::union::Union;
+use crate::union::copyup::copy::restore_times;
+use crate::union::error::{During, Result};
+use crate::union::merge::stack::Redirect;
+use crate::union::node::identity::decode_origin;
+use crate::union::node::inode::DirState;
 
 /// Something about one entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -282,7 +282,7 @@ fn make_opaque(root: &UpperDir, dir: &UpperDir) -> rustix::io::Result<()> {
         matches!(found, Ok(Some(_)))
     };
     let [trusted, user] = REDIRECT_XATTRS.map(|xattr| has(dir, xattr));
-    if super::has_device_marks(root) {
+    if crate::union::has_device_marks(root) {
         let xattr: &[u8] = if user && !trusted {
             b"user.overlay.opaque"
         } else {

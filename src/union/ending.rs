@@ -5,15 +5,16 @@ use std::sync::atomic::Ordering;
 use rustix::fs::{Mode, OFlags, syncfs};
 use rustix::io::Errno;
 
-use super::error::{During, Result, refuse};
-use super::volume::Volume;
-use super::{Union, Writable};
 use crate::layer::xattr::proc_path;
+use crate::union::Union;
+use crate::union::Writable;
+use crate::union::error::{During, Result, refuse};
+use crate::union::volume::mounted::Volume;
 
 impl Writable {
     /// syncfs(2) of the upper's disk. It tells of each failure to write that there was since the union was opened, once:
     /// the work directory has been open for that long, and it can always be read.
-    pub(super) fn sync_disk(&self) -> Result<()> {
+    pub(in crate::union) fn sync_disk(&self) -> Result<()> {
         let fd = self.stage.dir().fd().during("open", b".")?;
         syncfs(&*fd).during("syncfs of the upper's disk", b"/")
     }
@@ -37,7 +38,7 @@ impl Union {
     }
 
     /// Remembers that a sync found a write that had failed, of which no other one will be told.
-    pub(super) fn note_loss(&self, synced: &Result<()>) {
+    pub(in crate::union) fn note_loss(&self, synced: &Result<()>) {
         if let Err(error) = synced
             && let errno @ (Errno::IO | Errno::NOSPC | Errno::DQUOT) = error.errno()
         {
@@ -92,10 +93,12 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use std::os::unix::fs::PermissionsExt;
 
-    use super::super::testing::{Stack, errno, find, mkdir};
-    use super::super::volume_tests::{open, stack, volume};
-    use super::super::{Caller, New, NodeId};
     use super::*;
+    use crate::union::Caller;
+    use crate::union::New;
+    use crate::union::NodeId;
+    use crate::union::tests::testing::{Stack, errno, find, mkdir};
+    use crate::union::tests::volume::{open, stack, volume};
 
     fn open_below(path: &std::path::Path) -> usize {
         let fds = std::fs::read_dir("/proc/self/fd").unwrap();

@@ -3,11 +3,11 @@
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use super::Union;
-use super::attr::real_stat;
-use super::copydata::copy_data;
-use super::error::{During, Result, refuse};
-use super::inode::NodeId;
+use crate::union::Union;
+use crate::union::copyup::copydata::copy_data;
+use crate::union::error::{During, Result, refuse};
+use crate::union::file::attr::real_stat;
+use crate::union::node::inode::NodeId;
 
 impl Union {
     /// Gives a new, empty regular file of this union the content of a file of another one: shared with the original where the disk
@@ -29,8 +29,9 @@ impl Union {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::super::testing::{Stack, content, errno, file, find, mkdir};
-    use super::super::{Caller, NodeId};
+    use crate::union::Caller;
+    use crate::union::NodeId;
+    use crate::union::tests::testing::{Stack, content, errno, file, find, mkdir};
 
     #[test]
     fn a_file_gets_the_content_of_another_unions_file() {

@@ -1,71 +1,21 @@
 //! The merged tree: lookup, listing, copy-up, whiteouts, rename, identity. It knows no transport and no
 //! command line; every operation is addressed by node id and needs no state per open file.
 
-mod acl;
-mod append;
-mod attach;
-pub mod attr;
 pub mod audit;
-mod backing;
-pub mod changes;
 pub mod config;
-mod copydata;
 mod copyup;
-mod create;
-mod cut;
-mod data;
-#[cfg(test)]
-mod deep_tests;
 mod ending;
 pub mod error;
-mod export;
-mod flags;
-mod guards;
-mod hardlink;
-pub mod identity;
-pub mod idmap;
+mod file;
 mod import;
-pub mod inode;
-mod kernel_index;
-mod leaving;
-mod link;
-mod listing;
 mod live;
-#[cfg(test)]
-mod live_tests;
-mod lookup;
-mod metacopy;
-mod moving;
+mod merge;
+mod namespace;
+mod node;
 mod open;
-mod origin;
-mod protection;
-mod readdir;
 #[cfg(test)]
-mod recorded;
-mod redirect;
-mod remains;
-mod remove;
-mod rename;
-mod renew;
-mod scan;
-mod stack;
-mod stage;
-mod table;
-#[cfg(test)]
-mod testing;
-mod tmpfile;
-mod unlisted;
+mod tests;
 mod volume;
-mod volume_list;
-mod volume_ops;
-#[cfg(test)]
-mod volume_random;
-#[cfg(test)]
-mod volume_shared_tests;
-#[cfg(test)]
-mod volume_tests;
-mod whiteout;
-mod xattr;
 
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, RwLock, Weak};
@@ -73,39 +23,39 @@ use std::sync::{Arc, Mutex, OnceLock, RwLock, Weak};
 use dashmap::DashMap;
 use rustix::io::Errno;
 
-pub use attr::{Attr, SetAttr};
-pub use changes::Change;
 pub use config::{Config, SetupError};
-pub(crate) use create::DEVICE_XATTR;
-pub use create::{Caller, New};
+pub use copyup::stage::Recovery;
 pub use error::{Error, Result};
-pub use inode::NodeId;
-pub use live::Belief;
-pub use lookup::Entry;
+pub use file::attr::{self, Attr, SetAttr};
+pub use live::changes::Change;
+pub use live::watching::Belief;
+pub use merge::lookup::Entry;
+pub use merge::readdir::DirEntry;
+pub(crate) use namespace::create::DEVICE_XATTR;
+pub use namespace::create::{Caller, New};
+pub use namespace::rename::RenameMode;
+pub use node::inode::NodeId;
 pub(crate) use open::reads_plain_names;
-pub use readdir::DirEntry;
-pub use rename::RenameMode;
-pub use stage::Recovery;
 
 use crate::layer::dir::{LayerNo, UPPER};
 use crate::layer::mark::WH_PREFIX;
 use crate::layer::probe::UpperAbilities;
 use crate::layer::xattr_name::Keeping;
 use crate::layer::{FdCache, LowerDir, UpperDir};
-pub(crate) use lookup::open_root;
+pub(crate) use merge::lookup::open_root;
 pub(crate) use open::{FORM_XATTR, KERNEL_ROOT_XATTRS, has_device_marks};
 
 use config::CacheMode;
+use copyup::stage::Stage;
 use error::refuse;
-use export::Notes;
-use hardlink::LinkIndex;
-use identity::Numbering;
-use idmap::IdMaps;
-use inode::Inode;
-use live::Live;
-use stage::Stage;
-use table::Table;
-use volume::{MountPoint, Volume};
+use file::idmap::IdMaps;
+use live::watching::Live;
+use merge::export::Notes;
+use merge::hardlink::LinkIndex;
+use node::identity::Numbering;
+use node::inode::Inode;
+use node::table::Table;
+use volume::mounted::{MountPoint, Volume};
 
 /// Longest name (NAME_MAX of every Linux file system a layer may be on).
 pub const NAME_MAX: usize = crate::layer::mark::NAME_MAX;
@@ -166,10 +116,10 @@ pub struct Union {
     /// Who wants to hear of changes that others made to the layers.
     changes: OnceLock<std::sync::mpsc::Sender<Change>>,
     /// Who tells the kernel of attributes that changed beside a request.
-    attributes: changes::Attributes,
+    attributes: live::changes::Attributes,
     volumes: Vec<Volume>,
     /// Directories of volumes that are being read.
-    streams: volume_list::Streams,
+    streams: volume::list::Streams,
     /// Owners in volumes, which no mapping of the layers is about.
     volume_ids: IdMaps,
     /// Where volumes are shown; written while the union is opened only.
@@ -229,7 +179,7 @@ impl Union {
         self.shared.retain(|_, weak| weak.strong_count() > 0);
         self.fds.rest();
         self.table.shrink();
-        table::shrink(&self.shared);
+        node::table::shrink(&self.shared);
     }
 
     /// The `st_ino` of a node that the transport knows.

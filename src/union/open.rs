@@ -8,19 +8,6 @@ use dashmap::DashMap;
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
-use super::attach::open_sources;
-use super::config::{CacheMode, Config, SetupError, WhiteoutForm};
-use super::export::Notes;
-use super::hardlink::finish_publications;
-use super::identity::{Disk, Numbering};
-use super::idmap::IdMaps;
-use super::inode::{DirNode, DirState, Inode, Node, NodeId};
-use super::live::Live;
-use super::lookup::open_root;
-use super::redirect::visible_roots;
-use super::stage::Stage;
-use super::table::Table;
-use super::{Union, Writable};
 use crate::layer::dir::{Dir, LayerNo};
 use crate::layer::mark::{TRUSTED_PREFIX, USER_PREFIX};
 use crate::layer::probe::{keeps_records, probe};
@@ -29,6 +16,20 @@ use crate::layer::stat::{Birth, Kind, Stat};
 use crate::layer::xattr_name::Keeping;
 use crate::layer::{FdCache, LowerDir, UpperDir};
 use crate::sync::lock;
+use crate::union::Union;
+use crate::union::Writable;
+use crate::union::config::{CacheMode, Config, SetupError, WhiteoutForm};
+use crate::union::copyup::stage::Stage;
+use crate::union::file::idmap::IdMaps;
+use crate::union::live::watching::Live;
+use crate::union::merge::export::Notes;
+use crate::union::merge::hardlink::finish_publications;
+use crate::union::merge::lookup::open_root;
+use crate::union::merge::redirect::visible_roots;
+use crate::union::node::identity::{Disk, Numbering};
+use crate::union::node::inode::{DirNode, DirState, Inode, Node, NodeId};
+use crate::union::node::table::Table;
+use crate::union::volume::attach::open_sources;
 
 type Setup<T> = std::result::Result<T, SetupError>;
 
@@ -169,8 +170,8 @@ impl Union {
             name_changes: AtomicU64::new(0),
             renames: Mutex::new(()),
             changes: OnceLock::new(),
-            attributes: super::changes::Attributes::default(),
-            streams: super::volume_list::Streams::default(),
+            attributes: crate::union::live::changes::Attributes::default(),
+            streams: crate::union::volume::list::Streams::default(),
             fds,
             root,
         };
@@ -342,7 +343,7 @@ fn open_writable(
 }
 
 /// What to do about a work directory that cannot be used.
-pub(super) fn cure_for_work(errno: Errno) -> &'static str {
+pub(in crate::union) fn cure_for_work(errno: Errno) -> &'static str {
     match errno {
         Errno::NOSPC | Errno::DQUOT => {
             "make room on its disk (see df and df -i), or mount without an upper to look"
@@ -485,7 +486,7 @@ pub(crate) fn has_device_marks(root: &UpperDir) -> bool {
 }
 
 /// Whether kernel overlayfs wrote to this upper.
-pub(super) fn has_overlay_xattr(root: &UpperDir) -> bool {
+pub(in crate::union) fn has_overlay_xattr(root: &UpperDir) -> bool {
     kernel_namespaces(root) != (false, false)
 }
 

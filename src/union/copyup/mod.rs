@@ -1,0 +1,7 @@
+//! Copy-up: bringing objects of lower layers into the upper, through the work directory.
+
+pub(in crate::union) mod copy;
+pub(in crate::union) mod copydata;
+pub(in crate::union) mod cut;
+pub(in crate::union) mod stage;
+pub(in crate::union) mod whiteout;

@@ -1,0 +1,10 @@
+//! What a file or directory is and holds: data, attributes, xattrs, ACLs, flags.
+
+pub(in crate::union) mod acl;
+pub(in crate::union) mod append;
+pub mod attr;
+pub(in crate::union) mod backing;
+pub(in crate::union) mod data;
+pub(in crate::union) mod flags;
+pub(in crate::union) mod idmap;
+pub(in crate::union) mod xattr;

@@ -1,0 +1,457 @@
+//! Lower directories that somebody edits while they are mounted (`cache=auto`): hearing of it.
+//!
+//! Each directory of the merged tree that was read has its lower directories watched (`layer/watch.rs`). A thread hears
+//! what happens there ([`Union::follow`]), reads again what changed, and what differs then is told to the transport
+//! (`changes.rs`). While nothing happens everything is believed as on a union whose layers nobody edits.
+//!
+//! A directory that cannot be watched, for its disk or since there are no watches left, is looked at again now and then
+//! (`renew.rs`), and [`Belief`] tells the transport how long it may believe what it was told.
+//!
+//! The thread holds the lock of one directory at a time, in the order that `inode.rs` gives, and none over a message to the
+//! kernel: that is another thread's work.
+
+use std::collections::{HashMap, HashSet};
+use std::os::fd::OwnedFd;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, Weak};
+use std::time::{Duration, Instant};
+
+use dashmap::DashMap;
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::io::Errno;
+
+use crate::layer::LowerDir;
+use crate::layer::dir::{Dir, Name};
+use crate::layer::stat::{Kind, Stat, Time};
+use crate::layer::watch::{Event, WatchNo, Watcher, What, tells_all};
+use crate::sync::lock;
+use crate::union::Union;
+use crate::union::config::CacheMode;
+use crate::union::node::inode::{Inode, Node, NodeId};
+
+/// How long it is waited for more when something happened: who unpacks an archive makes many changes at once.
+const GATHER: Duration = Duration::from_millis(20);
+/// The longest pause between two looks, whatever they cost: changes are to show within a second.
+const LONGEST: Duration = Duration::from_millis(300);
+
+/// How long what the union says may be believed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Belief {
+    /// Until the mount changes it, or the union tells otherwise ([`Union::changes`]).
+    #[default]
+    Kept,
+    /// For half a second: others may change it, and nobody tells.
+    Checked,
+    /// Not at all, if what it says is which object a name means: it is in a volume.
+    Shared,
+}
+
+/// What was touched in a directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::union) enum Touched {
+    /// Anything.
+    All,
+    /// These names.
+    Names(HashSet<Name>),
+}
+
+impl Touched {
+    pub(in crate::union) fn has(&self, name: &Name) -> bool {
+        match self {
+            Self::All => true,
+            Self::Names(names) => names.contains(name),
+        }
+    }
+}
+
+/// What a directory of the merged tree keeps when its layers are edited.
+#[derive(Debug)]
+pub(in crate::union) struct LiveDir {
+    live: Arc<Live>,
+    me: Weak<Inode>,
+    watches: Vec<WatchNo>,
+    /// Lower directories behind an opaque one, which may go.
+    pub(in crate::union) covered: Vec<LowerDir>,
+    /// What was touched since it was read.
+    pub(in crate::union) touched: Option<Touched>,
+}
+
+impl LiveDir {
+    pub(in crate::union) fn touch(&mut self, touched: Touched) {
+        self.touched = match (self.touched.take(), touched) {
+            (None, touched) => Some(touched),
+            (Some(Touched::Names(mut known)), Touched::Names(names)) => {
+                known.extend(names);
+                Some(Touched::Names(known))
+            }
+            _ => Some(Touched::All),
+        };
+    }
+
+    /// Has the directory read again soon, by the thread that hears of changes.
+    pub(in crate::union) fn read_again(&self) {
+        self.live.read_again(&self.me);
+    }
+
+    /// The directory itself.
+    pub(in crate::union) fn inode(&self) -> Option<Arc<Inode>> {
+        self.me.upgrade()
+    }
+
+    /// Watches these directories, and no others any more. Gives whether all of them can be watched.
+    pub(in crate::union) fn watch<'a>(&mut self, dirs: impl Iterator<Item = &'a Dir>) -> bool {
+        let mut all = true;
+        let mut watches = Vec::new();
+        for dir in dirs {
+            match self.live.follow(dir, &self.me) {
+                Some(watch) if watches.contains(&watch) => {}
+                Some(watch) => watches.push(watch),
+                None => all = false,
+            }
+        }
+        for old in std::mem::replace(&mut self.watches, watches) {
+            if !self.watches.contains(&old) {
+                self.live.leave(old, &self.me);
+            }
+        }
+        all
+    }
+}
+
+impl Drop for LiveDir {
+    fn drop(&mut self) {
+        for watch in &self.watches {
+            self.live.leave(*watch, &self.me);
+        }
+    }
+}
+
+/// Who follows which watch.
+#[derive(Debug)]
+pub(in crate::union) struct Live {
+    watcher: Option<Watcher>,
+    followers: Mutex<HashMap<WatchNo, Vec<Weak<Inode>>>>,
+    /// Directories of which other lower directories are now a part: they are read again, and what is below them.
+    restacked: Mutex<Vec<Weak<Inode>>>,
+    wake: OwnedFd,
+    /// When files that are not watched were last seen to be changed.
+    seen: DashMap<NodeId, Time>,
+    /// All lower layers can be watched, as long as there are watches.
+    pub(in crate::union) trusted: bool,
+}
+
+impl Live {
+    /// For a union of these layers. Errors: EMFILE, ENFILE.
+    pub(in crate::union) fn new(lowers: &[LowerDir]) -> rustix::io::Result<Arc<Self>> {
+        let watcher = Watcher::new()
+            .inspect_err(|errno| log::info!("no inotify: {errno}; layers are looked at instead"))
+            .ok();
+        let watchable = |dir: &LowerDir| dir.fd().is_ok_and(|fd| tells_all(&fd));
+        Ok(Arc::new(Self {
+            trusted: watcher.is_some() && lowers.iter().all(watchable),
+            watcher,
+            followers: Mutex::default(),
+            restacked: Mutex::default(),
+            wake: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+            seen: DashMap::new(),
+        }))
+    }
+
+    pub(in crate::union) fn dir(self: &Arc<Self>, me: Weak<Inode>) -> Box<LiveDir> {
+        Box::new(LiveDir {
+            live: Arc::clone(self),
+            me,
+            watches: Vec::new(),
+            covered: Vec::new(),
+            touched: None,
+        })
+    }
+
+    fn follow(&self, dir: &Dir, me: &Weak<Inode>) -> Option<WatchNo> {
+        let watcher = self.watcher.as_ref()?;
+        let fd = dir.fd().ok()?;
+        // Held over the call: a watch that somebody else ends meanwhile must not be taken for the new one.
+        let mut followers = lock(&self.followers);
+        let watch = watcher
+            .watch(&fd)
+            .inspect_err(|errno| log::debug!("not watched: {errno}"))
+            .ok()?;
+        let those = followers.entry(watch).or_insert_with(|| {
+            watcher.count();
+            Vec::new()
+        });
+        if !those.iter().any(|other| other.ptr_eq(me)) {
+            those.push(Weak::clone(me));
+        }
+        Some(watch)
+    }
+
+    fn leave(&self, watch: WatchNo, me: &Weak<Inode>) {
+        let mut followers = lock(&self.followers);
+        if let Some(those) = followers.get_mut(&watch) {
+            those.retain(|other| !other.ptr_eq(me));
+            if those.is_empty() {
+                followers.remove(&watch);
+                if let Some(watcher) = &self.watcher {
+                    watcher.end(watch);
+                }
+            }
+        }
+    }
+
+    /// The directories of the merged tree that a watch is about.
+    fn of(&self, watch: WatchNo) -> Vec<Arc<Inode>> {
+        let followers = lock(&self.followers);
+        let those = followers.get(&watch).into_iter().flatten();
+        those.filter_map(Weak::upgrade).collect()
+    }
+
+    /// How many watches there are.
+    #[cfg(test)]
+    pub(in crate::union) fn watches(&self) -> usize {
+        lock(&self.followers).len()
+    }
+
+    /// Has a directory read again soon.
+    fn read_again(&self, dir: &Weak<Inode>) {
+        lock(&self.restacked).push(Weak::clone(dir));
+        if let Err(errno) = rustix::io::write(&self.wake, &1u64.to_ne_bytes()) {
+            log::debug!("eventfd: {errno}");
+        }
+    }
+
+    /// Whether a file that nobody watches was changed since the last call.
+    pub(in crate::union) fn saw(&self, node: NodeId, stat: &Stat) -> bool {
+        self.seen
+            .insert(node, stat.ctime)
+            .is_some_and(|before| before != stat.ctime)
+    }
+
+    pub(in crate::union) fn forget(&self, node: NodeId) {
+        self.seen.remove(&node);
+    }
+
+    /// Waits until something happens.
+    fn wait(&self, timeout: Option<&Timespec>) -> rustix::io::Result<()> {
+        let mut fds = vec![PollFd::new(&self.wake, PollFlags::IN)];
+        if let Some(watcher) = &self.watcher {
+            fds.push(PollFd::new(watcher, PollFlags::IN));
+        }
+        match poll(&mut fds, timeout) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+        match rustix::io::read(&self.wake, &mut [0; 8]) {
+            Ok(_) | Err(Errno::AGAIN | Errno::INTR) => Ok(()),
+            Err(errno) => Err(errno),
+        }
+    }
+}
+
+/// What happened in one watched directory.
+#[derive(Debug, Default)]
+struct Heard {
+    /// The directory itself, or its marks.
+    itself: bool,
+    over: bool,
+    names: HashSet<Name>,
+    contents: HashSet<Name>,
+}
+
+impl Heard {
+    fn add(&mut self, event: Event<'_>) {
+        match (event.what, event.name) {
+            (What::Content, Some(name)) => {
+                self.contents.insert(Name::from(name));
+            }
+            (What::Attributes, Some(name)) => {
+                self.contents.insert(Name::from(name));
+                // An xattr may have made it a mark.
+                self.names.insert(Name::from(name));
+            }
+            (What::Name, Some(name)) => {
+                self.names.insert(Name::from(name));
+            }
+            (What::Over, _) => self.over = true,
+            _ => self.itself = true,
+        }
+    }
+}
+
+impl Union {
+    /// Hears of what others do to the layers, for as long as the process lives. For a thread of its own; returns at once
+    /// where layers do not change, or nobody asked for [`Union::changes`].
+    pub fn follow(&self) {
+        let (Some(live), Some(_)) = (&self.live, self.changes.get()) else {
+            return;
+        };
+        loop {
+            let waited = live.wait(None);
+            if let Err(errno) = waited {
+                log::error!(
+                    "wait for changes of the layers: {errno}; they are not heard of any more"
+                );
+                return;
+            }
+            std::thread::sleep(GATHER);
+            let begun = Instant::now();
+            self.hear(live);
+            // Never busy for more than a part of the time, however fast the layers change.
+            std::thread::sleep((begun.elapsed() * 3).min(LONGEST));
+        }
+    }
+
+    /// What [`Union::follow`] does when something happened.
+    #[cfg(test)]
+    pub(in crate::union) fn hear_once(&self) {
+        if let Some(live) = &self.live {
+            self.hear(live);
+        }
+    }
+
+    /// Reads again what was touched.
+    fn hear(&self, live: &Live) {
+        let mut heard: HashMap<WatchNo, Heard> = HashMap::new();
+        let mut overflow = false;
+        if let Some(watcher) = &live.watcher {
+            let read = watcher.read(|event| match event.what {
+                What::Overflow => overflow = true,
+                _ => heard.entry(event.watch).or_default().add(event),
+            });
+            if let Err(errno) = read {
+                log::warn!("read changes of the layers: {errno}");
+                overflow = true;
+            }
+        }
+        if overflow {
+            log::info!(
+                "more changes of the layers than were remembered: all of them are looked at"
+            );
+            self.look_at_everything();
+        } else {
+            for (watch, heard) in &heard {
+                for dir in live.of(*watch) {
+                    self.touched(&dir, heard);
+                    if heard.over
+                        && let Some(place) = dir.place()
+                    {
+                        let itself = true;
+                        let heard = Heard {
+                            itself,
+                            ..Heard::default()
+                        };
+                        self.touched(&place.parent, &heard);
+                    }
+                }
+            }
+        }
+        loop {
+            let again = std::mem::take(&mut *lock(&live.restacked));
+            if again.is_empty() {
+                return;
+            }
+            for dir in again.iter().filter_map(Weak::upgrade) {
+                self.read_again(&dir, Touched::All);
+            }
+        }
+    }
+
+    fn touched(&self, dir: &Arc<Inode>, heard: &Heard) {
+        let mut children = Vec::new();
+        if let Some(state) = dir.lock_dir()
+            && let Some(listing) = &state.listing
+        {
+            let lower = |name| listing.get(name).filter(|slot| slot.merged.upper.is_none());
+            let those = heard.contents.iter();
+            children.extend(those.filter_map(|name| lower(name)?.child.upgrade()));
+        }
+        for child in children {
+            self.tell_node(child.id);
+        }
+        if heard.itself || heard.over {
+            self.read_again(dir, Touched::All);
+        } else if !heard.names.is_empty() {
+            self.read_again(dir, Touched::Names(heard.names.clone()));
+        }
+    }
+
+    /// Reads a directory again, if it was read. What differs is told.
+    fn read_again(&self, dir: &Arc<Inode>, touched: Touched) {
+        let Some(mut state) = dir.lock_dir() else {
+            return;
+        };
+        if state.removed.is_some() {
+            return;
+        }
+        if state.listing.is_none() {
+            self.tell_node(dir.id);
+            return;
+        }
+        if let Some(live) = &mut state.live {
+            live.touch(touched);
+        }
+        // It is tried again by whoever asks next, who then gets the error.
+        if let Err(error) = self.load(&mut state) {
+            log::debug!("read a changed directory: {error}");
+            self.tell_node(dir.id);
+        }
+    }
+
+    /// What happened is not known: everything may have.
+    pub(in crate::union) fn look_at_everything(&self) {
+        let mut all = self.table.all();
+        // A directory is known before what is in it, mostly; where not, the directory above has it read once more.
+        all.sort_unstable_by_key(|inode| inode.id);
+        for inode in all {
+            match inode.node {
+                Node::Dir(_) => self.read_again(&inode, Touched::All),
+                Node::File(_) => self.tell_node(inode.id),
+            }
+        }
+    }
+
+    /// How long it may be believed what is, and what is not, in a directory.
+    #[must_use]
+    pub fn belief_in_names(&self, dir: NodeId) -> Belief {
+        if self.cache == CacheMode::Static && !self.has_volumes() {
+            return Belief::Kept;
+        }
+        match self.table.get(dir) {
+            Ok(inode) if inode.volume.is_some() => Belief::Shared,
+            Ok(inode) if self.cache == CacheMode::Static || inode.is_watched() => Belief::Kept,
+            _ => Belief::Checked,
+        }
+    }
+
+    /// How long the attributes of a directory may be believed, and its name. `upper`: it is in the upper.
+    pub(in crate::union) fn belief_in_dir(&self, inode: &Inode, upper: bool) -> Belief {
+        if inode.volume.is_some() {
+            return Belief::Shared;
+        }
+        let watched = || {
+            let above = inode.place();
+            inode.is_watched() && above.is_none_or(|place| place.parent.is_watched())
+        };
+        if self.cache == CacheMode::Static || (upper && self.writable.is_some()) || watched() {
+            Belief::Kept
+        } else {
+            Belief::Checked
+        }
+    }
+
+    /// Whether others may change files below, and what they do to them is told.
+    #[must_use]
+    pub fn is_told_of_changes(&self) -> bool {
+        self.live.as_ref().is_some_and(|live| live.trusted)
+    }
+}
+
+impl Inode {
+    /// Whether everything that happens in this directory's lower directories is heard of.
+    pub(in crate::union) fn is_watched(&self) -> bool {
+        self.kind == Kind::Dir
+            && self
+                .dir()
+                .is_some_and(|dir| dir.watched.load(Ordering::Acquire))
+    }
+}

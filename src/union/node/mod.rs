@@ -1,0 +1,8 @@
+//! Objects of the merged tree: inodes and their table, what the kernel has looked up, listings, locks, numbers.
+
+pub(in crate::union) mod guards;
+pub(in crate::union) mod identity;
+pub(in crate::union) mod inode;
+pub(in crate::union) mod listing;
+pub(in crate::union) mod remains;
+pub(in crate::union) mod table;
