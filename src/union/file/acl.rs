@@ -77,7 +77,7 @@ impl Acl {
     }
 
     /// The nine permission bits that go with it: the mask stands where the group's are.
-    pub(in crate::union) fn perm(&self) -> u32 {
+    pub(super) fn perm(&self) -> u32 {
         let bits = |tag| {
             self.0
                 .iter()
@@ -90,7 +90,7 @@ impl Acl {
 
     /// What it is after chmod(2).
     #[must_use]
-    pub(in crate::union) fn with_perm(mut self, perm: u32) -> Self {
+    pub(super) fn with_perm(mut self, perm: u32) -> Self {
         let masked = self.0.iter().any(|entry| entry.tag == MASK);
         for entry in &mut self.0 {
             let shift = match entry.tag {

@@ -62,7 +62,7 @@ impl Union {
     /// to. A page of the kernel's cache may begin before the end of the file: what is there already is left alone.
     /// Killed between two steps, the file has grown by a part, as after any write.
     /// Errors: `refused` for other files, EPERM for anything but appending, ENOSPC and what the disk answers.
-    pub(in crate::union) fn write_append_only(
+    pub(super) fn write_append_only(
         &self,
         inode: &Inode,
         offset: u64,

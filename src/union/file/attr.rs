@@ -158,7 +158,7 @@ impl Union {
         false
     }
 
-    pub(in crate::union) fn file_attr(
+    pub(super) fn file_attr(
         &self,
         inode: &Inode,
         state: &FileState,
@@ -292,11 +292,7 @@ impl Union {
     /// Clears setuid, setgid of a program (a file that its group may execute), and setgid of other files whose group
     /// (as seen) whoever changes them does not belong to, as the kernel does when somebody without CAP_FSETID changes
     /// the content (`setattr_should_drop_suidgid`).
-    pub(in crate::union) fn drop_setid(
-        &self,
-        inode: &Inode,
-        belongs: &dyn Fn(u32) -> bool,
-    ) -> Result<bool> {
+    pub(super) fn drop_setid(&self, inode: &Inode, belongs: &dyn Fn(u32) -> bool) -> Result<bool> {
         let Some(state) = inode.lock_file() else {
             return Ok(false);
         };
@@ -320,7 +316,7 @@ impl Union {
     }
 
     /// Clears setgid of an object, whatever it is.
-    pub(in crate::union) fn drop_setgid(&self, inode: &Inode) -> Result<()> {
+    pub(super) fn drop_setgid(&self, inode: &Inode) -> Result<()> {
         let clear = |object: &UpperObject| {
             let perm = object.stat().during("stat", b".")?.perm();
             if perm & S_ISGID == 0 {

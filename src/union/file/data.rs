@@ -159,7 +159,7 @@ impl Union {
     }
 
     /// The descriptor for a change of the data: copies the file up before.
-    pub(in crate::union) fn writable_fd(&self, inode: &Arc<Inode>) -> Result<Arc<OwnedFd>> {
+    pub(super) fn writable_fd(&self, inode: &Arc<Inode>) -> Result<Arc<OwnedFd>> {
         self.copy_up_file(inode, None)?;
         self.drop_capability(inode)?;
         self.data_fd(inode, true)

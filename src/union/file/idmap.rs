@@ -4,7 +4,7 @@ use crate::union::config::{Config, IdRange};
 
 /// What an id without a mapping is seen as, and what the owner is stored as whose id has no place on the disk
 /// (`/proc/sys/kernel/overflowuid`).
-pub(in crate::union) const OVERFLOW_ID: u32 = 65534;
+pub(super) const OVERFLOW_ID: u32 = 65534;
 
 /// No user and no group: chown(2) takes it for "leave as it is", so that it must never get there.
 const NO_ID: u32 = u32::MAX;
@@ -126,7 +126,7 @@ impl IdMaps {
     /// overflow id; `None` for an id that has no place on disk (the kernel refuses it with EINVAL, `posix_acl_from_xattr`):
     /// what says who may do something is not about somebody else then, unlike an owner, who must be somebody.
     #[must_use]
-    pub(in crate::union) fn translate_xattr(
+    pub(super) fn translate_xattr(
         &self,
         name: &[u8],
         mut value: Vec<u8>,
@@ -192,7 +192,7 @@ impl IdMaps {
 
 /// Which side ids are translated to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::union) enum Side {
+pub(super) enum Side {
     /// As seen through the mount.
     Seen,
     /// As stored on disk.

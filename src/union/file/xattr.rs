@@ -134,7 +134,7 @@ impl Union {
     }
 
     /// The capabilities of a program, if it has some.
-    pub(in crate::union) fn capability(&self, inode: &Inode) -> Option<Vec<u8>> {
+    pub(super) fn capability(&self, inode: &Inode) -> Option<Vec<u8>> {
         if self.no_xattrs || inode.xattrs.load(Ordering::Acquire) & NONE != 0 {
             return None;
         }
@@ -147,11 +147,7 @@ impl Union {
     }
 
     /// Gives a program its capabilities back, after a write took them; a daemon that may not is on its own.
-    pub(in crate::union) fn restore_capability(
-        &self,
-        inode: &Arc<Inode>,
-        value: &[u8],
-    ) -> Result<()> {
+    pub(super) fn restore_capability(&self, inode: &Arc<Inode>, value: &[u8]) -> Result<()> {
         let object = self.upper_object(inode)?;
         let stored = match self.keeping_of(inode)? {
             Some(keeping) => keeping.stored(CAPABILITY),
@@ -345,7 +341,7 @@ impl Union {
 
     /// After the mode of an object was set: its access ACL says the same, where no disk sees to that. Killed before,
     /// the ACL still grants what it granted before.
-    pub(in crate::union) fn acl_follows_mode(
+    pub(super) fn acl_follows_mode(
         &self,
         inode: &Inode,
         object: &UpperObject,
@@ -369,7 +365,7 @@ impl Union {
     }
 
     /// Takes `security.capability` away from a file whose content changes, where no disk does.
-    pub(in crate::union) fn drop_capability(&self, inode: &Inode) -> Result<()> {
+    pub(super) fn drop_capability(&self, inode: &Inode) -> Result<()> {
         if self.disk_drops_capability(inode) {
             return Ok(());
         }
@@ -381,11 +377,7 @@ impl Union {
     }
 
     /// The same when the owner changes, of an object that is at hand.
-    pub(in crate::union) fn drop_capability_of(
-        &self,
-        inode: &Inode,
-        object: &UpperObject,
-    ) -> Result<()> {
+    pub(super) fn drop_capability_of(&self, inode: &Inode, object: &UpperObject) -> Result<()> {
         if self.disk_drops_capability(inode) && !object.is_recorded() {
             return Ok(());
         }

@@ -86,12 +86,7 @@ impl Union {
     }
 
     /// Tells that a name differs. Called with the directory locked: nothing is done here but to note it.
-    pub(in crate::union) fn tell(
-        &self,
-        parent: Option<NodeId>,
-        name: &Name,
-        gone: Option<&Weak<Inode>>,
-    ) {
+    pub(super) fn tell(&self, parent: Option<NodeId>, name: &Name, gone: Option<&Weak<Inode>>) {
         let Some(parent) = parent else { return };
         let child = gone.and_then(Weak::upgrade);
         self.note(Change::Name {
@@ -106,12 +101,12 @@ impl Union {
     }
 
     /// Tells that attributes and bytes, or the listing, differ.
-    pub(in crate::union) fn tell_node(&self, node: NodeId) {
+    pub(super) fn tell_node(&self, node: NodeId) {
         self.note(Change::Node(node));
     }
 
     /// Tells that nothing below a directory is to be believed as long as was said.
-    pub(in crate::union) fn tell_below(&self, dir: &Inode) {
+    pub(super) fn tell_below(&self, dir: &Inode) {
         if let Some(place) = dir.place() {
             self.note(Change::Below {
                 parent: place.parent.id,

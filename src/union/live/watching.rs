@@ -48,7 +48,7 @@ pub enum Belief {
 
 /// What was touched in a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::union) enum Touched {
+pub(super) enum Touched {
     /// Anything.
     All,
     /// These names.
@@ -56,7 +56,7 @@ pub(in crate::union) enum Touched {
 }
 
 impl Touched {
-    pub(in crate::union) fn has(&self, name: &Name) -> bool {
+    pub(super) fn has(&self, name: &Name) -> bool {
         match self {
             Self::All => true,
             Self::Names(names) => names.contains(name),
@@ -73,11 +73,11 @@ pub(in crate::union) struct LiveDir {
     /// Lower directories behind an opaque one, which may go.
     pub(in crate::union) covered: Vec<LowerDir>,
     /// What was touched since it was read.
-    pub(in crate::union) touched: Option<Touched>,
+    pub(super) touched: Option<Touched>,
 }
 
 impl LiveDir {
-    pub(in crate::union) fn touch(&mut self, touched: Touched) {
+    pub(super) fn touch(&mut self, touched: Touched) {
         self.touched = match (self.touched.take(), touched) {
             (None, touched) => Some(touched),
             (Some(Touched::Names(mut known)), Touched::Names(names)) => {
@@ -89,17 +89,17 @@ impl LiveDir {
     }
 
     /// Has the directory read again soon, by the thread that hears of changes.
-    pub(in crate::union) fn read_again(&self) {
+    pub(super) fn read_again(&self) {
         self.live.read_again(&self.me);
     }
 
     /// The directory itself.
-    pub(in crate::union) fn inode(&self) -> Option<Arc<Inode>> {
+    pub(super) fn inode(&self) -> Option<Arc<Inode>> {
         self.me.upgrade()
     }
 
     /// Watches these directories, and no others any more. Gives whether all of them can be watched.
-    pub(in crate::union) fn watch<'a>(&mut self, dirs: impl Iterator<Item = &'a Dir>) -> bool {
+    pub(super) fn watch<'a>(&mut self, dirs: impl Iterator<Item = &'a Dir>) -> bool {
         let mut all = true;
         let mut watches = Vec::new();
         for dir in dirs {
@@ -221,7 +221,7 @@ impl Live {
     }
 
     /// Whether a file that nobody watches was changed since the last call.
-    pub(in crate::union) fn saw(&self, node: NodeId, stat: &Stat) -> bool {
+    pub(super) fn saw(&self, node: NodeId, stat: &Stat) -> bool {
         self.seen
             .insert(node, stat.ctime)
             .is_some_and(|before| before != stat.ctime)
@@ -448,7 +448,7 @@ impl Union {
 
 impl Inode {
     /// Whether everything that happens in this directory's lower directories is heard of.
-    pub(in crate::union) fn is_watched(&self) -> bool {
+    pub(super) fn is_watched(&self) -> bool {
         self.kind == Kind::Dir
             && self
                 .dir()

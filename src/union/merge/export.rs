@@ -43,7 +43,7 @@ pub(in crate::union) struct Notes {
 
 impl Notes {
     /// The node id that an object had.
-    pub(in crate::union) fn id_of(&self, st_ino: u64, kind: Kind, birth: Birth) -> Option<NodeId> {
+    pub(super) fn id_of(&self, st_ino: u64, kind: Kind, birth: Birth) -> Option<NodeId> {
         let id = *self.by_st_ino.get(&st_ino)?;
         let note = self.nodes.get(&id)?;
         (note.kind == kind && note.birth.agrees(birth)).then_some(id)
@@ -81,7 +81,7 @@ fn named(place: Place) -> (NodeId, Name) {
 
 impl Union {
     /// Notes where a node is that is being forgotten, if anybody may ask for it.
-    pub(in crate::union) fn note_forgotten(&self, inode: &Inode) {
+    pub(super) fn note_forgotten(&self, inode: &Inode) {
         let Some(notes) = &self.notes else { return };
         match &inode.node {
             Node::Dir(dir) => {
@@ -144,7 +144,7 @@ impl Union {
     }
 
     /// A node id for an object: the one that it had, or one that no object had.
-    pub(in crate::union) fn id_for(&self, st_ino: u64, kind: Kind, birth: Birth) -> NodeId {
+    pub(super) fn id_for(&self, st_ino: u64, kind: Kind, birth: Birth) -> NodeId {
         self.notes
             .as_ref()
             .and_then(|notes| notes.id_of(st_ino, kind, birth))

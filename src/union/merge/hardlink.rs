@@ -93,7 +93,7 @@ impl LinkIndex {
 impl Union {
     /// Every visible name of a lower file, found through the index of its layer. `dir` and `name` are one of
     /// them.
-    pub(in crate::union) fn visible_places(
+    pub(super) fn visible_places(
         &self,
         dir: &LowerDir,
         name: &Name,
@@ -119,11 +119,7 @@ impl Union {
 
     /// The visible names of an inode of a lower layer, if it has several there, and whether those that are not visible
     /// are known to be gone: their directories are where the layer has them.
-    pub(in crate::union) fn places_of(
-        &self,
-        layer: LayerNo,
-        ino: u64,
-    ) -> Result<(Vec<Place>, bool)> {
+    pub(super) fn places_of(&self, layer: LayerNo, ino: u64) -> Result<(Vec<Place>, bool)> {
         let index = self.index_of(layer);
         let paths = index.as_ref().and_then(|index| index.names.get(&ino));
         let (mut places, mut all) = (Vec::new(), true);

@@ -39,7 +39,7 @@ pub(in crate::union) struct Child {
 }
 
 impl Child {
-    pub(in crate::union) fn known(inode: Arc<Inode>) -> Self {
+    pub(super) fn known(inode: Arc<Inode>) -> Self {
         Self { inode, stat: None }
     }
 }
@@ -409,7 +409,7 @@ impl Union {
     }
 
     /// The one inode of a real file with several names: the one that is there, or `fresh`.
-    pub(in crate::union) fn share(&self, key: RealKey, fresh: Arc<Inode>) -> Arc<Inode> {
+    pub(super) fn share(&self, key: RealKey, fresh: Arc<Inode>) -> Arc<Inode> {
         self.sweep_shared();
         match self.shared.entry(key) {
             MapEntry::Occupied(mut held) => match held.get().upgrade() {

@@ -58,7 +58,7 @@ struct Below {
 impl Union {
     /// Where the bytes of an entry are, if not in itself. `siblings` are the lower directories of its directory. Costs
     /// nothing for a file that has as many blocks as it needs, unless its directory holds copies (`impure`).
-    pub(in crate::union) fn bytes_of(
+    pub(super) fn bytes_of(
         &self,
         dir: &Dir,
         name: &Name,

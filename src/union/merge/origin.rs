@@ -35,12 +35,7 @@ pub(in crate::union) fn own_xattr(xattrs: &XattrPath, name: &str) -> Option<Vec<
 }
 
 /// The origin of an entry of the upper, if it has one. `dir` leads to the directory's xattrs.
-pub(in crate::union) fn read_origin(
-    dir: &XattrPath,
-    entry: &XattrPath,
-    kind: Kind,
-    ino: u64,
-) -> Option<u64> {
+pub(super) fn read_origin(dir: &XattrPath, entry: &XattrPath, kind: Kind, ino: u64) -> Option<u64> {
     let value = own_xattr(entry, "origin").or_else(|| {
         if carries_its_own(kind, USER_PREFIX) {
             return None;

@@ -16,7 +16,7 @@ use crate::union::merge::stack::Redirect;
 use crate::union::node::inode::DirState;
 
 /// Redirects that lead to redirects that lead to ..: more than this is a loop.
-pub(in crate::union) const DEPTH: usize = 40;
+pub(super) const DEPTH: usize = 40;
 
 /// Whether a directory hides what lies below it, by an xattr.
 fn has_opaque_xattr(dir: &Dir) -> bool {
@@ -64,7 +64,7 @@ impl Union {
         self.resolve(&parent.lowers, redirect.layer, &redirect.target, DEPTH)
     }
 
-    pub(in crate::union) fn resolve(
+    pub(super) fn resolve(
         &self,
         siblings: &[LowerDir],
         above: LayerNo,

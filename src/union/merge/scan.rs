@@ -73,7 +73,7 @@ impl Union {
 
     /// Goes through the layers of a directory, newest first, as far as they are not covered by an opaque one, by what `read`
     /// finds out of each. What lies behind is no part of the directory from then on.
-    pub(in crate::union) fn read_stack(
+    pub(super) fn read_stack(
         &self,
         state: &mut DirState,
         mut read: impl FnMut(&Dir) -> Result<DirMarks>,
@@ -114,7 +114,7 @@ impl Union {
     }
 
     /// The listing that comes of what the layers have.
-    pub(in crate::union) fn listing_of(&self, merger: Merger<Slot>, numbers: &Numbers) -> Listing {
+    pub(super) fn listing_of(&self, merger: Merger<Slot>, numbers: &Numbers) -> Listing {
         Listing::of(merger, |name, merged| {
             match (&merged.upper, &merged.lower) {
                 (Some(upper), _) => numbers.of(&self.numbers, UPPER, name, upper.ino),
@@ -158,7 +158,7 @@ impl Union {
     }
 
     /// What is needed while a layer's directory is read.
-    pub(in crate::union) fn layer_of<'a>(
+    pub(super) fn layer_of<'a>(
         &self,
         dir: &'a Dir,
         marks: DirMarks,
@@ -179,7 +179,7 @@ impl Union {
     }
 
     /// Feeds one entry of a layer's directory to the merger.
-    pub(in crate::union) fn feed(
+    pub(super) fn feed(
         &self,
         layer: &mut Layer<'_>,
         name: &[u8],
@@ -296,7 +296,7 @@ impl Union {
 
 /// What decides the `st_ino` of a directory's entries.
 #[derive(Default)]
-pub(in crate::union) struct Numbers {
+pub(super) struct Numbers {
     /// The disks of the layers' directories.
     devices: Vec<(LayerNo, u64)>,
     /// Numbers that are known otherwise.
@@ -327,7 +327,7 @@ enum Closer {
 }
 
 /// One layer's directory while it is read.
-pub(in crate::union) struct Layer<'a> {
+pub(super) struct Layer<'a> {
     dir: &'a Dir,
     marks: DirMarks,
     merger: &'a mut Merger<Slot>,

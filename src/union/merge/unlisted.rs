@@ -24,12 +24,12 @@ use crate::union::node::listing::{Listing, Slot};
 
 impl DirState {
     /// Whether its listing has only the names that were asked for.
-    pub(in crate::union) fn is_unlisted(&self) -> bool {
+    pub(super) fn is_unlisted(&self) -> bool {
         self.unlisted && self.removed.is_none()
     }
 
     /// Whether there is a layer's directory that the daemon may not read.
-    pub(in crate::union) fn has_unreadable(&self) -> bool {
+    pub(super) fn has_unreadable(&self) -> bool {
         let upper = self.upper.iter().map(|dir| -> &Dir { dir });
         let lowers = self.lowers.iter().map(|dir| -> &Dir { dir });
         upper
@@ -83,7 +83,7 @@ impl Union {
     }
 
     /// What is known of a directory that cannot be read, before anybody asked for a name.
-    pub(in crate::union) fn begin_unlisted(&self, state: &mut DirState) -> Result<Listing> {
+    pub(super) fn begin_unlisted(&self, state: &mut DirState) -> Result<Listing> {
         self.read_stack(state, |dir| self.marks_of(dir))?;
         state.unlisted = true;
         Ok(Listing::default())

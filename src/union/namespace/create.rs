@@ -137,7 +137,7 @@ pub(in crate::union) struct Looks {
     pub(in crate::union) uid: u32,
     pub(in crate::union) gid: u32,
     pub(in crate::union) mode: u32,
-    pub(in crate::union) rdev: u64,
+    pub(super) rdev: u64,
 }
 
 impl Union {
@@ -245,7 +245,7 @@ impl Union {
 
     /// The mark under a name that is to be made, and whether lower content hides there. EEXIST when the name
     /// is visible, ENOENT when the directory was removed.
-    pub(in crate::union) fn free_name(
+    pub(super) fn free_name(
         &self,
         state: &mut DirState,
         name: &[u8],
@@ -351,7 +351,7 @@ impl Union {
     }
 
     /// Builds a new entry in the stage and gives its name there.
-    pub(in crate::union) fn build(
+    pub(super) fn build(
         &self,
         writable: &Writable,
         new: &New<'_>,

@@ -36,7 +36,7 @@ const DEVICE: New<'static> = New::Node {
 
 impl Union {
     /// Whether the upper can do this in one step.
-    pub(in crate::union) fn can_leave_device(&self, writable: &Writable) -> bool {
+    pub(super) fn can_leave_device(&self, writable: &Writable) -> bool {
         writable.abilities.whiteout_devices
             && writable.abilities.rename_whiteout
             && writable.abilities.own_xattrs.is_some()
@@ -44,7 +44,7 @@ impl Union {
     }
 
     /// Builds the device, and announces it. Gives its name in the stage.
-    pub(in crate::union) fn prepare_leaving(
+    pub(super) fn prepare_leaving(
         &self,
         writable: &Writable,
         from: &End<'_>,
@@ -82,7 +82,7 @@ impl Union {
 
     /// Puts the file that is the device in the place of the one that the rename left. When that fails, the next mount
     /// does it.
-    pub(in crate::union) fn finish_leaving(
+    pub(super) fn finish_leaving(
         &self,
         writable: &Writable,
         dir: &UpperDir,
@@ -100,7 +100,7 @@ impl Union {
     }
 
     /// Takes the announcement back.
-    pub(in crate::union) fn end_leaving(&self, dir: &UpperDir) {
+    pub(super) fn end_leaving(&self, dir: &UpperDir) {
         for prefix in [TRUSTED_PREFIX, USER_PREFIX] {
             let xattr = format!("{prefix}{LEAVING}");
             let this = dir.this();
@@ -138,7 +138,7 @@ impl Union {
     }
 
     /// Notes in a listing that a device was left under a name.
-    pub(in crate::union) fn show_device(
+    pub(super) fn show_device(
         &self,
         state: &mut DirState,
         dir: &UpperDir,

@@ -87,13 +87,9 @@ pub(in crate::union) fn settle(inode: &Inode, to: &End<'_>) {
     }
 }
 
-pub(in crate::union) type Moved = (Option<Found>, Option<Redirect>);
+pub(super) type Moved = (Option<Found>, Option<Redirect>);
 
-pub(in crate::union) fn take_upper(
-    state: &mut DirState,
-    name: &Name,
-    mark: Option<Mark>,
-) -> Option<Found> {
+pub(super) fn take_upper(state: &mut DirState, name: &Name, mark: Option<Mark>) -> Option<Found> {
     let mut moved = None;
     if let Some(listing) = &mut state.listing {
         listing.update(name, |slot| {
@@ -106,17 +102,13 @@ pub(in crate::union) fn take_upper(
 }
 
 /// As [`take_upper`], for a name that is given another entry at once: it keeps its place among the others.
-pub(in crate::union) fn lift_upper(
-    state: &mut DirState,
-    name: &Name,
-    mark: Option<Mark>,
-) -> Option<Found> {
+pub(super) fn lift_upper(state: &mut DirState, name: &Name, mark: Option<Mark>) -> Option<Found> {
     let slot = state.listing.as_mut()?.get_mut(name)?;
     slot.merged.mark = mark;
     slot.merged.upper.take()
 }
 
-pub(in crate::union) fn put_upper(
+pub(super) fn put_upper(
     state: &mut DirState,
     name: &Name,
     (found, redirect): Moved,
@@ -137,7 +129,7 @@ pub(in crate::union) fn put_upper(
 }
 
 /// Remembers a mark that stands beside an entry of the upper.
-pub(in crate::union) fn note_mark(state: &mut DirState, name: &[u8], mark: Option<Mark>) {
+pub(super) fn note_mark(state: &mut DirState, name: &[u8], mark: Option<Mark>) {
     let listing = state.listing.as_mut();
     if let (Some(slot), Some(Mark::Beside)) = (listing.and_then(|l| l.get_mut(name)), mark) {
         slot.merged.mark = mark;
@@ -146,7 +138,7 @@ pub(in crate::union) fn note_mark(state: &mut DirState, name: &[u8], mark: Optio
 
 /// Brings the marks in a directory to the disk: alone, or (`all`) with everything else that the upper's disk has not
 /// written yet. Not to be called under a lock.
-pub(in crate::union) fn sync_marks(writable: &Writable, dir: &UpperDir, all: bool) -> Result<()> {
+pub(super) fn sync_marks(writable: &Writable, dir: &UpperDir, all: bool) -> Result<()> {
     if !all {
         match dir.fd().and_then(rustix::fs::fsync) {
             // It may not be read, so that it is not open for that.

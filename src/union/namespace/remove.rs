@@ -82,7 +82,7 @@ impl Union {
     }
 
     /// Whether a name still leads to an inode, in a locked directory.
-    pub(in crate::union) fn is_still(
+    pub(super) fn is_still(
         &self,
         state: &mut DirState,
         name: &[u8],
@@ -236,7 +236,7 @@ impl Union {
     }
 
     /// ENOTEMPTY unless a directory shows nothing, EACCES when that cannot be known, ENOTDIR for anything else.
-    pub(in crate::union) fn check_empty(&self, inode: &Inode) -> Result<()> {
+    pub(super) fn check_empty(&self, inode: &Inode) -> Result<()> {
         let Some(mut state) = inode.lock_dir() else {
             return refuse(Errno::NOTDIR);
         };
@@ -311,11 +311,7 @@ impl Union {
 
     /// Removes every mark inside a directory that shows nothing, so that a rename can replace it. The caller
     /// has made sure that the marks are not needed any more.
-    pub(in crate::union) fn clear_marks_in(
-        &self,
-        writable: &Writable,
-        dir: &UpperDir,
-    ) -> Result<()> {
+    pub(super) fn clear_marks_in(&self, writable: &Writable, dir: &UpperDir) -> Result<()> {
         let mut names = Vec::new();
         dir.for_each(|name, _, _| names.push(Name::from(name)))
             .during("getdents", b".")?;
@@ -348,7 +344,7 @@ fn take_away(writable: &Writable, dir: &UpperDir, name: &[u8]) -> Result<Option<
 }
 
 /// Whether the type of a rename's target fits its source (rename(2)).
-pub(in crate::union) fn check_types(source: &Inode, target: &Inode) -> Result<()> {
+pub(super) fn check_types(source: &Inode, target: &Inode) -> Result<()> {
     match (source.kind == Kind::Dir, target.kind == Kind::Dir) {
         (true, false) => refuse(Errno::NOTDIR),
         (false, true) => refuse(Errno::ISDIR),

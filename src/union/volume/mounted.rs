@@ -39,7 +39,7 @@ use crate::union::node::inode::{DirState, FileState, Inode, Node, NodeId, Real};
 pub(in crate::union) type VolumeNo = u16;
 
 /// The layer number of a volume's directories: counted from the end, where no layer is.
-pub(in crate::union) fn layer_of(volume: VolumeNo) -> LayerNo {
+pub(super) fn layer_of(volume: VolumeNo) -> LayerNo {
     LayerNo::MAX - volume
 }
 
@@ -49,7 +49,7 @@ pub(in crate::union) struct Volume {
     /// What is shown: the directory, or the file (`O_PATH`).
     pub(in crate::union) fd: Arc<OwnedFd>,
     /// The device it is on; other ones are mounted in it.
-    pub(in crate::union) dev: u64,
+    pub(super) dev: u64,
     pub(in crate::union) read_only: bool,
     /// When an object was made says which one it is.
     pub(in crate::union) knows_births: bool,
@@ -57,7 +57,7 @@ pub(in crate::union) struct Volume {
 
 impl Volume {
     /// When an object of the volume was made, where that counts.
-    pub(in crate::union) fn birth_of(&self, stat: &Stat) -> Birth {
+    pub(super) fn birth_of(&self, stat: &Stat) -> Birth {
         if self.knows_births && stat.dev == self.dev {
             stat.birth()
         } else {
@@ -69,9 +69,9 @@ impl Volume {
 /// A place in the merged tree that shows something else than the layers have there.
 #[derive(Debug)]
 pub(in crate::union) struct MountPoint {
-    pub(in crate::union) parent: Arc<Inode>,
-    pub(in crate::union) name: Name,
-    pub(in crate::union) inode: Arc<Inode>,
+    pub(super) parent: Arc<Inode>,
+    pub(super) name: Name,
+    pub(super) inode: Arc<Inode>,
 }
 
 /// What the slot of such a name remembers.
@@ -82,7 +82,7 @@ pub(in crate::union) struct Mounted {
 }
 
 impl MountPoint {
-    pub(in crate::union) fn mounted(&self) -> Mounted {
+    pub(super) fn mounted(&self) -> Mounted {
         Mounted {
             kind: self.inode.kind,
             inode: Arc::downgrade(&self.inode),
@@ -190,13 +190,13 @@ impl Union {
     }
 
     /// The `st_ino` of an object of a volume.
-    pub(in crate::union) fn volume_ino(&self, stat: &Stat) -> u64 {
+    pub(super) fn volume_ino(&self, stat: &Stat) -> u64 {
         self.ino_on(stat.dev, stat.ino)
     }
 
     /// The `st_ino` of an object of a disk that volumes are on. Where one disk is shown at several places, what is at several
     /// of them is one object to programs, as with bind mounts: mv(1) of a file onto itself would remove it.
-    pub(in crate::union) fn ino_on(&self, dev: u64, ino: u64) -> u64 {
+    pub(super) fn ino_on(&self, dev: u64, ino: u64) -> u64 {
         let first = self.volumes.iter().position(|volume| volume.dev == dev);
         match first.and_then(|first| VolumeNo::try_from(first).ok()) {
             Some(first) => self.numbers.fit(of_volume(first, 0, ino)),
@@ -205,7 +205,7 @@ impl Union {
     }
 
     /// The same of an object on the disk of a volume's root.
-    pub(in crate::union) fn ino_in(&self, volume: VolumeNo, ino: u64) -> u64 {
+    pub(super) fn ino_in(&self, volume: VolumeNo, ino: u64) -> u64 {
         let root = self.volumes.get(usize::from(volume));
         self.ino_on(root.map_or(0, |root| root.dev), ino)
     }
@@ -217,7 +217,7 @@ impl Union {
     }
 
     /// Whether what the disk has now is what an inode of a volume stands for.
-    pub(in crate::union) fn stands_for(&self, inode: &Inode, stat: &Stat) -> bool {
+    pub(super) fn stands_for(&self, inode: &Inode, stat: &Stat) -> bool {
         inode.volume.is_some_and(|volume| {
             self.volume_ino(stat) == inode.st_ino && inode.birth.agrees(self.birth_of(volume, stat))
         })
