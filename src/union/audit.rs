@@ -43,7 +43,7 @@ impl Union {
     pub fn audit(&self) -> Result<Vec<Found>> {
         let mut found = Vec::new();
         let mut origins = Vec::new();
-        let mut todo = vec![(Arc::clone(&self.root), Vec::new())];
+        let mut todo = vec![(Arc::clone(&self.nodes.root), Vec::new())];
         while let Some((inode, path)) = todo.pop() {
             let mut directories = Vec::new();
             if let Some(mut state) = inode.lock_dir() {
@@ -132,14 +132,14 @@ impl Union {
     /// The `st_ino` of everything that the lower layers hold, shown or not.
     fn numbers_of_lowers(&self) -> Result<HashSet<u64>> {
         let mut numbers = HashSet::new();
-        for root in &self.lowers {
+        for root in &self.layers.lowers {
             let mut todo = vec![root.clone()];
             while let Some(dir) = todo.pop() {
                 let mut directories = Vec::new();
                 let (layer, device) = (dir.layer(), dir.device().during("stat", b".")?);
                 dir.for_each(|name, kind, ino| {
-                    numbers.insert(self.numbers.of(layer, device, ino));
-                    numbers.insert(self.numbers.of_before(layer, ino));
+                    numbers.insert(self.nodes.numbers.of(layer, device, ino));
+                    numbers.insert(self.nodes.numbers.of_before(layer, ino));
                     if kind.is_none_or(|kind| kind == Kind::Dir) {
                         directories.push(Name::from(name));
                     }

@@ -25,7 +25,7 @@ impl Union {
     /// volumes; nothing when the union is volatile. A read-only union has nothing to bring there. Errors: EIO, ENOSPC and
     /// EDQUOT, of earlier writes too; after the first one always, since what was lost is not found again.
     pub fn syncfs(&self) -> Result<()> {
-        if self.volatile {
+        if self.rules.volatile {
             return Ok(());
         }
         let lost = self.lost.load(Ordering::Acquire);
@@ -48,7 +48,7 @@ impl Union {
 
     /// One that fails keeps none of the others from being synced. Errors: the first one's.
     fn sync_disks(&self) -> Result<()> {
-        let volumes = self.volumes.iter().filter(|volume| !volume.read_only);
+        let volumes = self.volumes.list.iter().filter(|volume| !volume.read_only);
         let upper = self.writable.iter().map(Writable::sync_disk);
         let mut synced = Ok(());
         for this in volumes.map(sync_volume).chain(upper) {
@@ -60,10 +60,10 @@ impl Union {
     /// Nothing of the lower layers is asked for any more: what is open there is closed, so that their disks can be
     /// unmounted. Whoever is just at it ends with an error.
     pub fn let_go_of_lowers(&self) {
-        for lower in self.lowers.iter().chain(&self.data_only) {
+        for lower in self.layers.lowers.iter().chain(&self.layers.data_only) {
             lower.let_go();
         }
-        self.fds.close_all();
+        self.layers.fds.close_all();
     }
 
     /// Nothing is changed any more: another union may have the work directory.

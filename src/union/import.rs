@@ -15,7 +15,7 @@ impl Union {
     /// Errors: EROFS, ESTALE, EISDIR, EINVAL for special files, ENOSPC and what the disks answer.
     pub fn fill_from(&self, node: NodeId, other: &Self, source: NodeId) -> Result<()> {
         self.writable()?;
-        let (to, from) = (self.table.get(node)?, other.table.get(source)?);
+        let (to, from) = (self.nodes.table.get(node)?, other.nodes.table.get(source)?);
         let stat = match from.lock_file() {
             Some(state) => real_stat(&state.real)?,
             None => return refuse(Errno::ISDIR),

@@ -21,15 +21,22 @@ use crate::union::Writable;
 use crate::union::config::{CacheMode, Config, SetupError, WhiteoutForm};
 use crate::union::copyup::stage::Stage;
 use crate::union::file::idmap::IdMaps;
+use crate::union::live::changes::Attributes;
+use crate::union::live::others::Others;
 use crate::union::live::watching::Live;
 use crate::union::merge::export::Notes;
 use crate::union::merge::hardlink::finish_publications;
+use crate::union::merge::layers::Layers;
 use crate::union::merge::lookup::open_root;
 use crate::union::merge::redirect::visible_roots;
 use crate::union::node::identity::{Disk, Numbering};
 use crate::union::node::inode::{DirNode, DirState, Inode, Node, NodeId};
+use crate::union::node::nodes::Nodes;
 use crate::union::node::table::Table;
+use crate::union::rules::Rules;
 use crate::union::volume::attach::open_sources;
+use crate::union::volume::list::Streams;
+use crate::union::volume::volumes::Volumes;
 
 type Setup<T> = std::result::Result<T, SetupError>;
 
@@ -137,43 +144,53 @@ impl Union {
         let ids = IdMaps::new(config);
         let numbers = Numbering::new(config.short_inos, disks_of(upper.as_ref(), &lowers)?);
         let union = Self {
-            redirect_roots: visible_roots(upper.as_ref(), plain_wh_names, &lowers),
-            lowers,
-            data_only,
-            upper,
-            writable,
-            plain_wh_names,
-            volume_ids: ids.squash_only(),
-            ids,
-            volumes,
-            mounts: RwLock::default(),
-            volatile: config.volatile,
-            lost: AtomicI32::new(0),
-            noatime: config.noatime,
-            kernel_keeps_mtime: AtomicBool::new(false),
-            redirect_dir: config.redirect_dir,
-            no_acl: config.no_acl,
-            no_xattrs: config.no_xattrs,
-            static_nlink: config.static_nlink,
-            cache: if shared_upper {
-                CacheMode::Auto
-            } else {
-                config.cache
+            layers: Layers {
+                redirect_roots: visible_roots(upper.as_ref(), plain_wh_names, &lowers),
+                lowers,
+                data_only,
+                upper,
+                plain_wh_names,
+                link_index,
+                fds,
             },
-            live,
-            notes: config.nfs_export.then(Notes::default),
-            daemon,
-            numbers,
-            table,
-            shared: DashMap::new(),
-            link_index,
-            name_changes: AtomicU64::new(0),
+            nodes: Nodes {
+                numbers,
+                table,
+                shared: DashMap::new(),
+                root,
+                notes: config.nfs_export.then(Notes::default),
+                name_changes: AtomicU64::new(0),
+            },
+            volumes: Volumes {
+                list: volumes,
+                streams: Streams::default(),
+                ids: ids.squash_only(),
+                mounts: RwLock::default(),
+            },
+            rules: Rules {
+                ids,
+                volatile: config.volatile,
+                noatime: config.noatime,
+                redirect_dir: config.redirect_dir,
+                no_acl: config.no_acl,
+                no_xattrs: config.no_xattrs,
+                static_nlink: config.static_nlink,
+                cache: if shared_upper {
+                    CacheMode::Auto
+                } else {
+                    config.cache
+                },
+                daemon,
+            },
+            others: Others {
+                live,
+                changes: OnceLock::new(),
+                attributes: Attributes::default(),
+            },
+            writable,
+            lost: AtomicI32::new(0),
+            kernel_keeps_mtime: AtomicBool::new(false),
             renames: Mutex::new(()),
-            changes: OnceLock::new(),
-            attributes: crate::union::live::changes::Attributes::default(),
-            streams: crate::union::volume::list::Streams::default(),
-            fds,
-            root,
         };
         if let Some(work) = &config.work {
             union.adopt_index(work);

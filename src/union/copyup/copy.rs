@@ -189,7 +189,11 @@ impl Union {
         dir: &UpperDir,
         state: &mut DirState,
     ) -> Result<()> {
-        let Some(prefix) = writable.abilities.own_xattrs.filter(|_| !self.no_xattrs) else {
+        let Some(prefix) = writable
+            .abilities
+            .own_xattrs
+            .filter(|_| !self.rules.no_xattrs)
+        else {
             return Ok(());
         };
         if state.impure {
@@ -221,7 +225,7 @@ impl Union {
             self.tolerate_owner(object.chown(Some(stat.uid), Some(stat.gid)))
                 .during("chown", b".")?;
         }
-        if !self.no_xattrs {
+        if !self.rules.no_xattrs {
             copy_xattrs(writable, xattrs, object)?;
         }
         if let Some(origin) = origin {
@@ -242,7 +246,9 @@ impl Union {
         result: rustix::io::Result<()>,
     ) -> rustix::io::Result<()> {
         match result {
-            Err(Errno::PERM | Errno::INVAL) if self.daemon.0 != 0 || !crate::sys::may_chown() => {
+            Err(Errno::PERM | Errno::INVAL)
+                if self.rules.daemon.0 != 0 || !crate::sys::may_chown() =>
+            {
                 log::debug!("owner not stored: no right to chown");
                 Ok(())
             }
@@ -331,7 +337,7 @@ impl Union {
             if inode.kind == Kind::Char && stat.kind() == Kind::File {
                 self.make_device(writable, &object)?;
             }
-            if let Some(data) = data.as_ref().filter(|_| !self.volatile) {
+            if let Some(data) = data.as_ref().filter(|_| !self.rules.volatile) {
                 rustix::fs::fsync(data).during("fsync", &name)?;
             }
             Ok(Copy { object, data, ino })
@@ -346,7 +352,7 @@ impl Union {
         self.publish_file(writable, inode, &staged, &copy)?;
         if stat.nlink > 1 {
             // What is left below under that number is another file from now on.
-            self.shared.remove(&(dir.layer(), stat.dev, stat.ino));
+            self.nodes.shared.remove(&(dir.layer(), stat.dev, stat.ino));
         }
         Ok(())
     }

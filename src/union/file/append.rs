@@ -36,7 +36,7 @@ impl Union {
     /// Writes for a program that appends, which `offset` was the end of the file for. In a volume the end is where the
     /// disk has it. Killed, the file has grown by a part at most. Errors: as [`Union::write`].
     pub fn append(&self, node: NodeId, offset: u64, data: &[u8]) -> Result<()> {
-        let inode = self.table.get(node)?;
+        let inode = self.nodes.table.get(node)?;
         if inode.volume.is_none() {
             return self.write(node, offset, data);
         }

@@ -94,7 +94,7 @@ impl Default for SetAttr {
 impl Union {
     /// The attributes of a node. Errors: ESTALE, and what the disk answers.
     pub fn getattr(&self, node: NodeId) -> Result<Attr> {
-        let inode = self.table.get(node)?;
+        let inode = self.nodes.table.get(node)?;
         self.attr_with(&inode, None)
     }
 
@@ -120,7 +120,7 @@ impl Union {
         if let Some(remains) = &state.removed {
             return Ok(remains.attr);
         }
-        let merged = self.static_nlink || self.is_merged(state);
+        let merged = self.rules.static_nlink || self.is_merged(state);
         let nlink = |stat: &Stat| if merged { 1 } else { stat.nlink };
         let stat = match (&state.upper, state.looks_like()) {
             (Some(dir), _) => {
@@ -214,7 +214,7 @@ impl Union {
     /// the bytes that remain). Gives the attributes after it.
     /// Errors: EROFS, ENOSPC and whatever the disk answers.
     pub fn setattr(&self, node: NodeId, set: &SetAttr) -> Result<Attr> {
-        let inode = self.table.get(node)?;
+        let inode = self.nodes.table.get(node)?;
         self.check_writable(&inode)?;
         let ids = self.ids_of(inode.volume);
         let uid = set.uid.map(|id| ids.disk_uid(id));

@@ -22,7 +22,7 @@ impl Union {
     /// sees to that.
     /// Errors: ESTALE, and what openat(2) answers.
     pub fn backing(&self, node: NodeId) -> Result<Option<Arc<OwnedFd>>> {
-        let inode = self.table.get(node)?;
+        let inode = self.nodes.table.get(node)?;
         if inode.kind != Kind::File || inode.volume.is_some() {
             return Ok(None);
         }
@@ -52,7 +52,7 @@ impl Union {
     /// file as if nothing had happened, or the whole copy. Nothing is done when it is there.
     /// Errors: EROFS, ESTALE, EISDIR for a directory, ENOSPC and what the disks answer.
     pub fn prepare_write(&self, node: NodeId) -> Result<()> {
-        let inode = self.table.get(node)?;
+        let inode = self.nodes.table.get(node)?;
         self.check_writable(&inode)?;
         self.copy_up_file(&inode, None)
     }

@@ -135,7 +135,7 @@ impl Union {
     /// With `noatime`, reading through the descriptor leaves the access time alone. Only the file's owner and root
     /// may ask for that; for others the disk's own mount options decide.
     pub(in crate::union) fn spare_atime(&self, fd: &OwnedFd) {
-        if self.noatime
+        if self.rules.noatime
             && let Err(errno) = rustix::fs::fcntl_setfl(fd, OFlags::NOATIME)
         {
             log::debug!("noatime: {errno}");
@@ -167,7 +167,7 @@ impl Union {
 
     /// Reads into `buffer` from `offset`; gives the number of bytes, less than asked only at the end of file.
     pub fn read(&self, node: NodeId, offset: u64, buffer: &mut [u8]) -> Result<usize> {
-        let inode = self.table.get(node)?;
+        let inode = self.nodes.table.get(node)?;
         let fd = self.data_fd(&inode, false)?;
         let mut done = 0;
         while done < buffer.len() {
@@ -184,7 +184,7 @@ impl Union {
     /// Whether the next write to a node copies more than `limit` bytes up first, and so takes its time.
     #[must_use]
     pub fn copies_more_than(&self, node: NodeId, limit: u64) -> bool {
-        let Ok(inode) = self.table.get(node) else {
+        let Ok(inode) = self.nodes.table.get(node) else {
             return false;
         };
         let Some(state) = inode.lock_file() else {
@@ -201,7 +201,7 @@ impl Union {
     /// Writes all of `data` at `offset`. Errors: EROFS, ENOSPC, EDQUOT, EFBIG, EIO, EPERM for an immutable file and
     /// for anything but appending to an append-only one.
     pub fn write(&self, node: NodeId, offset: u64, data: &[u8]) -> Result<()> {
-        let inode = self.table.get(node)?;
+        let inode = self.nodes.table.get(node)?;
         let fd = match self.writable_fd(&inode) {
             Err(error) if error.errno() == Errno::PERM => {
                 return self.write_append_only(&inode, offset, data, error);
@@ -215,7 +215,7 @@ impl Union {
     /// on a disk, where nobody asks before a page is changed. Killed between two steps, the file has lost them.
     /// Errors: as [`Union::write`].
     pub fn write_mapped(&self, node: NodeId, offset: u64, data: &[u8]) -> Result<()> {
-        let inode = self.table.get(node)?;
+        let inode = self.nodes.table.get(node)?;
         let Some(capability) = self.capability(&inode) else {
             return self.write(node, offset, data);
         };
@@ -226,7 +226,7 @@ impl Union {
     /// Writes what the kernel's page cache held back. The kernel keeps the file's mtime meanwhile and says it
     /// separately, before or after this: so the write itself must leave it as it is.
     pub fn write_back(&self, node: NodeId, offset: u64, data: &[u8]) -> Result<()> {
-        let inode = self.table.get(node)?;
+        let inode = self.nodes.table.get(node)?;
         let fd = match self.writable_fd(&inode) {
             // The disk does not let the times of such a file be set, so its mtime is that of the write.
             Err(error) if error.errno() == Errno::PERM => {
@@ -264,7 +264,7 @@ impl Union {
     /// are in a group (as seen): then a file of that group which is no program keeps its setgid bit. Gives whether there
     /// was anything to clear: then whoever remembers the mode has an old one.
     pub fn clear_setid(&self, node: NodeId, belongs: &dyn Fn(u32) -> bool) -> Result<bool> {
-        let inode = self.table.get(node)?;
+        let inode = self.nodes.table.get(node)?;
         self.copy_up_file(&inode, None)?;
         self.drop_setid(&inode, belongs)
     }
@@ -272,8 +272,8 @@ impl Union {
     /// Brings a node's bytes (and, unless `data_only`, its attributes) to the disk, unless the union is
     /// volatile. Nothing of a lower layer needs that.
     pub fn fsync(&self, node: NodeId, data_only: bool) -> Result<()> {
-        let inode = self.table.get(node)?;
-        if self.volatile && inode.volume.is_none() {
+        let inode = self.nodes.table.get(node)?;
+        if self.rules.volatile && inode.volume.is_none() {
             return Ok(());
         }
         if inode.kind == Kind::Dir {
@@ -300,7 +300,7 @@ impl Union {
 
     /// fallocate(2) with the kernel's mode bits; modes that the upper's disk lacks answer EOPNOTSUPP.
     pub fn fallocate(&self, node: NodeId, mode: u32, offset: u64, length: u64) -> Result<()> {
-        let inode = self.table.get(node)?;
+        let inode = self.nodes.table.get(node)?;
         let fd = self.writable_fd(&inode)?;
         let flags = fallocate_flags(mode);
         self.changing(&fd, || rustix::fs::fallocate(&fd, flags, offset, length))
@@ -309,7 +309,7 @@ impl Union {
 
     /// The next data (or, with `hole`, the next hole) at or behind `offset`. ENXIO behind the end of file.
     pub fn seek(&self, node: NodeId, offset: u64, hole: bool) -> Result<u64> {
-        let inode = self.table.get(node)?;
+        let inode = self.nodes.table.get(node)?;
         let fd = self.data_fd(&inode, false)?;
         let position = if hole {
             SeekFrom::Hole(offset)
@@ -329,8 +329,8 @@ impl Union {
         mut to_offset: u64,
         length: usize,
     ) -> Result<usize> {
-        let source = self.table.get(from)?;
-        let target = self.table.get(to)?;
+        let source = self.nodes.table.get(from)?;
+        let target = self.nodes.table.get(to)?;
         let target = self.writable_fd(&target)?;
         let source = self.data_fd(&source, false)?;
         let mut copy = || {
@@ -343,7 +343,7 @@ impl Union {
 
     /// The target of a symlink.
     pub fn readlink(&self, node: NodeId) -> Result<Vec<u8>> {
-        self.read_link_of(&*self.table.get(node)?)
+        self.read_link_of(&*self.nodes.table.get(node)?)
     }
 
     pub(in crate::union) fn read_link_of(&self, inode: &Inode) -> Result<Vec<u8>> {
@@ -370,7 +370,11 @@ impl Union {
     /// statvfs(3) of the disk that takes what is written at a node: the volume's, the upper's, or the newest lower's when
     /// there is none.
     pub fn statfs(&self, node: NodeId) -> Result<StatVfs> {
-        let fd = match (self.volume_disk(node), &self.upper, self.lowers.first()) {
+        let fd = match (
+            self.volume_disk(node),
+            &self.layers.upper,
+            self.layers.lowers.first(),
+        ) {
             (Some(fd), ..) => Ok(fd),
             (None, Some(dir), _) => dir.fd(),
             (None, None, Some(dir)) => dir.fd(),

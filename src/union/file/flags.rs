@@ -44,7 +44,7 @@ impl Union {
     /// The inode flags of a file or directory (`FS_IOC_GETFLAGS`).
     /// Errors: ENOTTY where the disk has none, for other types, and for a removed directory; ESTALE.
     pub fn inode_flags(&self, node: NodeId) -> Result<u32> {
-        let inode = self.table.get(node)?;
+        let inode = self.nodes.table.get(node)?;
         let behind = self.behind(&inode)?;
         Ok(flags_of(&behind)?.bits())
     }
@@ -55,7 +55,7 @@ impl Union {
     /// Errors: EROFS, ENOTTY where the upper's disk has none and for other types, EOPNOTSUPP for flags it does not
     /// know, EPERM for those that the daemon may not set, and those of a copy-up.
     pub fn set_inode_flags(&self, node: NodeId, flags: u32) -> Result<()> {
-        let inode = self.table.get(node)?;
+        let inode = self.nodes.table.get(node)?;
         self.check_writable(&inode)?;
         let wanted = IFlags::from_bits_retain(flags);
         let behind = self.behind(&inode)?;
@@ -77,7 +77,7 @@ impl Union {
     /// The `struct fsxattr` of a file or directory (`FS_IOC_FSGETXATTR`), in the byte order of the machine.
     /// Errors: as [`Union::inode_flags`].
     pub fn fsxattr(&self, node: NodeId) -> Result<FsXattr> {
-        let inode = self.table.get(node)?;
+        let inode = self.nodes.table.get(node)?;
         fsxattr_of(&self.behind(&inode)?)
     }
 
@@ -85,7 +85,7 @@ impl Union {
     /// [`Union::fsxattr`], as with [`Union::set_inode_flags`].
     /// Errors: as [`Union::set_inode_flags`], and EINVAL for what the upper's disk does not take.
     pub fn set_fsxattr(&self, node: NodeId, wanted: &FsXattr) -> Result<()> {
-        let inode = self.table.get(node)?;
+        let inode = self.nodes.table.get(node)?;
         self.check_writable(&inode)?;
         let behind = self.behind(&inode)?;
         let seen = match fsxattr_of(&behind) {
@@ -146,7 +146,7 @@ impl Union {
     /// The generation of the inode behind a file or directory (`FS_IOC_GETVERSION`): a copy has another one.
     /// Errors: as [`Union::inode_flags`].
     pub fn inode_version(&self, node: NodeId) -> Result<u32> {
-        let inode = self.table.get(node)?;
+        let inode = self.nodes.table.get(node)?;
         let behind = self.behind(&inode)?;
         answer(version(&behind.fd), "FS_IOC_GETVERSION")
     }

@@ -62,7 +62,7 @@ fn on_remains<T>(inode: &Inode, work: impl FnOnce(&mut Remains) -> Result<T>) ->
 impl Union {
     fn check_xattr_name(&self, name: &[u8]) -> Result<()> {
         let known = is_acl(name) || NAMESPACES.iter().any(|space| name.starts_with(space));
-        if !known || self.no_xattrs || (self.no_acl && is_acl(name)) {
+        if !known || self.rules.no_xattrs || (self.rules.no_acl && is_acl(name)) {
             return refuse(Errno::OPNOTSUPP);
         }
         if name.len() > XATTR_NAME_MAX {
@@ -90,7 +90,7 @@ impl Union {
     /// EOPNOTSUPP when the mount has no xattrs or ACLs, and for namespaces that Linux does not have.
     pub fn getxattr(&self, node: NodeId, name: &[u8]) -> Result<Vec<u8>> {
         self.check_xattr_name(name)?;
-        let inode = self.table.get(node)?;
+        let inode = self.nodes.table.get(node)?;
         let known = inode.xattrs.load(Ordering::Acquire);
         if known & NONE != 0 {
             return refuse(Errno::NODATA);
@@ -135,7 +135,7 @@ impl Union {
 
     /// The capabilities of a program, if it has some.
     pub(super) fn capability(&self, inode: &Inode) -> Option<Vec<u8>> {
-        if self.no_xattrs || inode.xattrs.load(Ordering::Acquire) & NONE != 0 {
+        if self.rules.no_xattrs || inode.xattrs.load(Ordering::Acquire) & NONE != 0 {
             return None;
         }
         let path = self.xattr_path(inode).ok()??;
@@ -179,10 +179,10 @@ impl Union {
 
     /// The names of all xattrs, each ended by a NUL.
     pub fn listxattr(&self, node: NodeId) -> Result<Vec<u8>> {
-        if self.no_xattrs {
+        if self.rules.no_xattrs {
             return refuse(Errno::OPNOTSUPP);
         }
-        let inode = self.table.get(node)?;
+        let inode = self.nodes.table.get(node)?;
         let known = inode.xattrs.load(Ordering::Acquire);
         if known & NONE != 0 {
             return Ok(Vec::new());
@@ -200,7 +200,7 @@ impl Union {
     fn shown_names(&self, inode: &Inode, path: &XattrPath, known: u64) -> Result<Vec<u8>> {
         let list = path.list().during("listxattr", b".")?;
         if self.has_plain_names(inode) {
-            return Ok(if self.no_acl {
+            return Ok(if self.rules.no_acl {
                 without_acls(&list)
             } else {
                 list
@@ -215,7 +215,7 @@ impl Union {
         stored.sort_by_key(|stored| seen(stored).is_some_and(|seen| seen.kept));
         for stored in stored {
             let Some(shown) = seen(stored) else { continue };
-            if self.no_acl && is_acl(&shown.name) {
+            if self.rules.no_acl && is_acl(&shown.name) {
                 continue;
             }
             if !shown.kept
@@ -241,7 +241,7 @@ impl Union {
         state: &DirState,
     ) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
         let known = inode.xattrs.load(Ordering::Acquire);
-        if self.no_xattrs || known & NONE != 0 {
+        if self.rules.no_xattrs || known & NONE != 0 {
             return Ok(Vec::new());
         }
         let Some(path) = xattr_path_of(state)? else {
@@ -280,7 +280,7 @@ impl Union {
         value: &[u8],
         flags: XattrFlags,
     ) -> Result<()> {
-        let inode = self.table.get(node)?;
+        let inode = self.nodes.table.get(node)?;
         if self.set_xattr_by(node, name, value, flags, true)? {
             return Ok(());
         }
@@ -300,7 +300,7 @@ impl Union {
         if value.len() > SIZE_MAX {
             return refuse(Errno::TOOBIG);
         }
-        let inode = self.table.get(node)?;
+        let inode = self.nodes.table.get(node)?;
         self.check_writable(&inode)?;
         if let Some(set) = on_remains(&inode, |remains| remains.setxattr(name, value, flags)) {
             inode.xattrs.fetch_and(!NONE, Ordering::AcqRel);
@@ -393,7 +393,7 @@ impl Union {
     /// Removes an xattr. Errors: ENODATA when there is none, EPERM of an object that is immutable or append-only.
     pub fn removexattr(&self, node: NodeId, name: &[u8]) -> Result<()> {
         self.check_xattr_name(name)?;
-        let inode = self.table.get(node)?;
+        let inode = self.nodes.table.get(node)?;
         self.check_writable(&inode)?;
         if let Some(removed) = on_remains(&inode, |remains| remains.removexattr(name)) {
             return match removed {

@@ -58,7 +58,7 @@ impl Union {
     /// Whom to tell that the attributes of a node are others than were told; takes the place of whom it was before. It is
     /// called while requests are served, and must not wait for one.
     pub fn tell_attributes_to(&self, tell: impl Fn(NodeId) + Send + Sync + 'static) {
-        *write(&self.attributes.0) = Some(Box::new(tell));
+        *write(&self.others.attributes.0) = Some(Box::new(tell));
     }
 
     /// Tells that a change on the disk gave an object other attributes that is not what the request is about. Called when
@@ -71,7 +71,7 @@ impl Union {
 
     /// As [`Union::tell_attributes`], of a node that may not be known.
     pub(in crate::union) fn tell_attributes_of(&self, node: NodeId) {
-        if let Some(tell) = &*read(&self.attributes.0) {
+        if let Some(tell) = &*read(&self.others.attributes.0) {
             tell(node);
         }
     }
@@ -82,7 +82,7 @@ impl Union {
             return None;
         }
         let (sender, receiver) = channel();
-        self.changes.set(sender).ok().map(|()| receiver)
+        self.others.changes.set(sender).ok().map(|()| receiver)
     }
 
     /// Tells that a name differs. Called with the directory locked: nothing is done here but to note it.
@@ -116,7 +116,7 @@ impl Union {
     }
 
     fn note(&self, change: Change) {
-        if let Some(changes) = self.changes.get()
+        if let Some(changes) = self.others.changes.get()
             && changes.send(change).is_err()
         {
             log::debug!("nobody hears of changes any more");

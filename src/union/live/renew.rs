@@ -128,7 +128,7 @@ impl Union {
 
     /// Has a look at a directory that nobody watches, before its attributes are told: the kernel may have its listing.
     pub(in crate::union) fn look_again(&self, inode: &Inode, state: &mut DirState) {
-        if self.live.is_some()
+        if self.others.live.is_some()
             && state.listing.is_some()
             && !inode.is_watched()
             && let Err(error) = self.load(state)
@@ -139,7 +139,7 @@ impl Union {
 
     /// Another file was met in the place of this one, before anybody told of it: its names are to be read again.
     pub(in crate::union) fn was_replaced(&self, file: &FileNode) {
-        if self.live.is_none() {
+        if self.others.live.is_none() {
             return;
         }
         // Directories are locked before files.
@@ -259,7 +259,7 @@ impl Union {
         if inode.volume.is_some() {
             return Belief::Shared;
         }
-        if self.cache == crate::union::config::CacheMode::Static {
+        if self.rules.cache == crate::union::config::CacheMode::Static {
             return Belief::Kept;
         }
         let told = match place {
@@ -273,7 +273,7 @@ impl Union {
             return Belief::Kept;
         }
         // The kernel compares size and mtime, which anybody can put back.
-        if let Some(live) = &self.live
+        if let Some(live) = &self.others.live
             && live.saw(inode.id, stat)
         {
             self.tell_node(inode.id);

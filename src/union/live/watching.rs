@@ -282,7 +282,7 @@ impl Union {
     /// Hears of what others do to the layers, for as long as the process lives. For a thread of its own; returns at once
     /// where layers do not change, or nobody asked for [`Union::changes`].
     pub fn follow(&self) {
-        let (Some(live), Some(_)) = (&self.live, self.changes.get()) else {
+        let (Some(live), Some(_)) = (&self.others.live, self.others.changes.get()) else {
             return;
         };
         loop {
@@ -304,7 +304,7 @@ impl Union {
     /// What [`Union::follow`] does when something happened.
     #[cfg(test)]
     pub(in crate::union) fn hear_once(&self) {
-        if let Some(live) = &self.live {
+        if let Some(live) = &self.others.live {
             self.hear(live);
         }
     }
@@ -399,7 +399,7 @@ impl Union {
 
     /// What happened is not known: everything may have.
     pub(in crate::union) fn look_at_everything(&self) {
-        let mut all = self.table.all();
+        let mut all = self.nodes.table.all();
         // A directory is known before what is in it, mostly; where not, the directory above has it read once more.
         all.sort_unstable_by_key(|inode| inode.id);
         for inode in all {
@@ -413,12 +413,14 @@ impl Union {
     /// How long it may be believed what is, and what is not, in a directory.
     #[must_use]
     pub fn belief_in_names(&self, dir: NodeId) -> Belief {
-        if self.cache == CacheMode::Static && !self.has_volumes() {
+        if self.rules.cache == CacheMode::Static && !self.has_volumes() {
             return Belief::Kept;
         }
-        match self.table.get(dir) {
+        match self.nodes.table.get(dir) {
             Ok(inode) if inode.volume.is_some() => Belief::Shared,
-            Ok(inode) if self.cache == CacheMode::Static || inode.is_watched() => Belief::Kept,
+            Ok(inode) if self.rules.cache == CacheMode::Static || inode.is_watched() => {
+                Belief::Kept
+            }
             _ => Belief::Checked,
         }
     }
@@ -432,7 +434,8 @@ impl Union {
             let above = inode.place();
             inode.is_watched() && above.is_none_or(|place| place.parent.is_watched())
         };
-        if self.cache == CacheMode::Static || (upper && self.writable.is_some()) || watched() {
+        if self.rules.cache == CacheMode::Static || (upper && self.writable.is_some()) || watched()
+        {
             Belief::Kept
         } else {
             Belief::Checked
@@ -442,7 +445,7 @@ impl Union {
     /// Whether others may change files below, and what they do to them is told.
     #[must_use]
     pub fn is_told_of_changes(&self) -> bool {
-        self.live.as_ref().is_some_and(|live| live.trusted)
+        self.others.live.as_ref().is_some_and(|live| live.trusted)
     }
 }
 

@@ -82,7 +82,9 @@ fn named(place: Place) -> (NodeId, Name) {
 impl Union {
     /// Notes where a node is that is being forgotten, if anybody may ask for it.
     pub(super) fn note_forgotten(&self, inode: &Inode) {
-        let Some(notes) = &self.notes else { return };
+        let Some(notes) = &self.nodes.notes else {
+            return;
+        };
         match &inode.node {
             Node::Dir(dir) => {
                 let removed = lock(&dir.state).removed.is_some();
@@ -106,7 +108,7 @@ impl Union {
     /// for, as a lookup of `.` that may be one of a file (FUSE_EXPORT_SUPPORT in `fuse.h`).
     /// Errors: ESTALE for a node id without lookups of which there is no note either, and what the disk answers.
     pub fn lookup_self(&self, node: NodeId) -> Result<Entry> {
-        let inode = match (self.table.get(node), &self.notes) {
+        let inode = match (self.nodes.table.get(node), &self.nodes.notes) {
             (Err(_), Some(notes)) => self.find_again_by(notes, node, DEEPEST)?,
             (found, _) => found?,
         };
@@ -116,14 +118,14 @@ impl Union {
     /// The node that an object of this `st_ino` was known by before it was forgotten.
     #[must_use]
     pub fn forgotten(&self, st_ino: u64) -> Option<NodeId> {
-        let notes = self.notes.as_ref()?;
+        let notes = self.nodes.notes.as_ref()?;
         notes.by_st_ino.get(&st_ino).map(|id| *id)
     }
 
     /// Goes up to a directory that is known, and back down by the names. A note may be older than the last time that its
     /// node was moved: then the way up could be a loop.
     fn find_again_by(&self, notes: &Notes, node: NodeId, depth: usize) -> Result<Arc<Inode>> {
-        if let Ok(inode) = self.table.get(node) {
+        if let Ok(inode) = self.nodes.table.get(node) {
             return Ok(inode);
         }
         let places = notes.nodes.get(&node).map(|note| note.places.clone());
@@ -145,19 +147,20 @@ impl Union {
 
     /// A node id for an object: the one that it had, or one that no object had.
     pub(super) fn id_for(&self, st_ino: u64, kind: Kind, birth: Birth) -> NodeId {
-        self.notes
+        self.nodes
+            .notes
             .as_ref()
             .and_then(|notes| notes.id_of(st_ino, kind, birth))
             // A removed directory may still be known when a new one gets its number.
-            .filter(|id| self.table.get(*id).is_err())
-            .unwrap_or_else(|| self.table.fresh_id())
+            .filter(|id| self.nodes.table.get(*id).is_err())
+            .unwrap_or_else(|| self.nodes.table.fresh_id())
     }
 
     /// The directory that a directory is in, with one lookup counted on it; the root is in itself.
     /// Errors: ESTALE for a node id without lookups, ENOTDIR for a file, ENOENT for a removed directory, and what
     /// the disk answers.
     pub fn lookup_parent(&self, node: NodeId) -> Result<Entry> {
-        let inode = self.table.get(node)?;
+        let inode = self.nodes.table.get(node)?;
         match inode.lock_dir() {
             None => return refuse(Errno::NOTDIR),
             Some(state) if state.removed.is_some() => return refuse(Errno::NOENT),
@@ -218,7 +221,13 @@ mod tests {
 
     /// Forgets what the kernel would, with all its lookups.
     fn forget_all(union: &Union) {
-        let nodes: Vec<_> = union.table.all().iter().map(|inode| inode.id).collect();
+        let nodes: Vec<_> = union
+            .nodes
+            .table
+            .all()
+            .iter()
+            .map(|inode| inode.id)
+            .collect();
         for node in nodes {
             union.forget(node, u64::MAX);
         }

@@ -133,7 +133,7 @@ impl Union {
 
     /// The merged directory that a layer's path leads to.
     fn reach(&self, parents: &[Name]) -> Result<Option<Arc<Inode>>> {
-        let mut at = Arc::clone(&self.root);
+        let mut at = Arc::clone(&self.nodes.root);
         for parent in parents {
             match self.child(&at, parent)? {
                 Some(child) if child.inode.kind == Kind::Dir && child.inode.volume.is_none() => {
@@ -173,12 +173,15 @@ impl Union {
     /// The index of a lower layer, made if need be.
     fn index_of(&self, layer: LayerNo) -> Option<Arc<LinkIndex>> {
         let number = usize::from(layer).checked_sub(1)?;
-        let (index, root) = (self.link_index.get(number)?, self.lowers.get(number)?);
+        let (index, root) = (
+            self.layers.link_index.get(number)?,
+            self.layers.lowers.get(number)?,
+        );
         // Held while it is made: who needs it, too, waits for it.
         let mut index = lock(index);
         let held = index
             .as_ref()
-            .filter(|index| self.cache == CacheMode::Static || index.is_fresh());
+            .filter(|index| self.rules.cache == CacheMode::Static || index.is_fresh());
         if let Some(held) = held {
             return Some(Arc::clone(held));
         }
@@ -266,7 +269,7 @@ impl Union {
                 places
                     .iter()
                     .for_each(|place| self.tell_attributes(&place.parent));
-                self.shared.remove(&key);
+                self.nodes.shared.remove(&key);
                 writable.stage.discard(&list);
                 return Err(error);
             }
@@ -320,7 +323,7 @@ impl Union {
             list.push(0);
         }
         crate::union::file::data::write_all(fd, &list, 0)?;
-        if self.volatile {
+        if self.rules.volatile {
             return Ok(());
         }
         rustix::fs::fsync(fd)

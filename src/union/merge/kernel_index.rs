@@ -56,7 +56,7 @@ impl Union {
             return;
         };
         let index = match open_index(work) {
-            Ok(fd) => UpperDir::root_with(Arc::new(fd), &self.fds, None),
+            Ok(fd) => UpperDir::root_with(Arc::new(fd), &self.layers.fds, None),
             Err(Errno::NOENT) => return,
             Err(errno) => return log::warn!("index of kernel overlayfs: {errno}"),
         };
@@ -88,7 +88,7 @@ impl Union {
             return Ok(());
         };
         let mut complete = true;
-        for number in 0..self.lowers.len() {
+        for number in 0..self.layers.lowers.len() {
             let Ok(layer) = LayerNo::try_from(number + 1) else {
                 break;
             };
@@ -129,7 +129,7 @@ impl Union {
                     kind: stat.kind(),
                     ino: stat.ino,
                 });
-                slot.st_ino = self.numbers.of(UPPER, stat.dev, stat.ino);
+                slot.st_ino = self.nodes.numbers.of(UPPER, stat.dev, stat.ino);
             });
         }
         Ok(())

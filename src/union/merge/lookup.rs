@@ -52,14 +52,16 @@ impl Union {
             b"." => self.lookup_self(parent).map(Some),
             b".." => self.lookup_parent(parent).map(Some),
             _ => {
-                let parent = self.table.get(parent)?;
+                let parent = self.nodes.table.get(parent)?;
                 let look = || {
                     let found = self.child(&parent, name)?;
                     found.map(|child| self.entry(&child)).transpose()
                 };
                 match look() {
                     // The file that was known was replaced just now: the name means another one.
-                    Err(error) if error.errno() == Errno::STALE && self.live.is_some() => look(),
+                    Err(error) if error.errno() == Errno::STALE && self.others.live.is_some() => {
+                        look()
+                    }
                     found => found,
                 }
             }
@@ -69,7 +71,7 @@ impl Union {
     /// Counts a lookup and gathers the reply.
     pub(in crate::union) fn entry(&self, child: &Child) -> Result<Entry> {
         let attr = self.attr_with(&child.inode, child.stat.as_ref())?;
-        self.table.add_lookup(&child.inode);
+        self.nodes.table.add_lookup(&child.inode);
         Ok(Entry {
             node: child.inode.id,
             attr,
@@ -82,7 +84,7 @@ impl Union {
         if node == NodeId::ROOT {
             return;
         }
-        let Some(inode) = self.table.forget(node, count) else {
+        let Some(inode) = self.nodes.table.forget(node, count) else {
             return;
         };
         // The parents' slots hold weak references, which keep the memory: clear them too.
@@ -96,10 +98,10 @@ impl Union {
         };
         self.note_forgotten(&inode);
         if inode.volume.is_some() && inode.kind == Kind::Dir {
-            self.streams.forget(node);
+            self.volumes.streams.forget(node);
         }
         drop(inode);
-        if let Some(live) = &self.live {
+        if let Some(live) = &self.others.live {
             live.forget(node);
         }
         for place in places {
@@ -362,10 +364,15 @@ impl Union {
     /// The inode of a lower file with several names, with all of them that are visible. `None` when names
     /// changed while they were looked for: the caller starts over.
     fn instantiate_shared(&self, shared: &SharedLower) -> Result<Option<Arc<Inode>>> {
-        if let Some(inode) = self.shared.get(&shared.key).and_then(|weak| weak.upgrade()) {
+        if let Some(inode) = self
+            .nodes
+            .shared
+            .get(&shared.key)
+            .and_then(|weak| weak.upgrade())
+        {
             return Ok(Some(inode));
         }
-        let before = self.name_changes.load(Ordering::Acquire);
+        let before = self.nodes.name_changes.load(Ordering::Acquire);
         let mut places = self.visible_places(&shared.dir, &shared.name, shared.key)?;
         if !places
             .iter()
@@ -373,7 +380,7 @@ impl Union {
         {
             places.push(shared.place.clone());
         }
-        if self.name_changes.load(Ordering::Acquire) != before {
+        if self.nodes.name_changes.load(Ordering::Acquire) != before {
             return Ok(None);
         }
         let node = self.new_file_node(Real::Lower {
@@ -399,19 +406,19 @@ impl Union {
     /// Makes an inode the one that a real file is known by.
     pub(in crate::union) fn remember_shared(&self, key: RealKey, inode: &Arc<Inode>) {
         self.sweep_shared();
-        self.shared.insert(key, Arc::downgrade(inode));
+        self.nodes.shared.insert(key, Arc::downgrade(inode));
     }
 
     fn sweep_shared(&self) {
-        if self.shared.len() > 2 * self.table.len() + 1024 {
-            self.shared.retain(|_, weak| weak.strong_count() > 0);
+        if self.nodes.shared.len() > 2 * self.nodes.table.len() + 1024 {
+            self.nodes.shared.retain(|_, weak| weak.strong_count() > 0);
         }
     }
 
     /// The one inode of a real file with several names: the one that is there, or `fresh`.
     pub(super) fn share(&self, key: RealKey, fresh: Arc<Inode>) -> Arc<Inode> {
         self.sweep_shared();
-        match self.shared.entry(key) {
+        match self.nodes.shared.entry(key) {
             MapEntry::Occupied(mut held) => match held.get().upgrade() {
                 Some(inode) if inode.birth.agrees(fresh.birth) => inode,
                 _ => {
@@ -441,7 +448,7 @@ impl Union {
     /// When a file of a lower layer was made, where somebody may put another one in its place. Disks that are not this
     /// machine's may say another time whenever they like: another union does after a copy-up.
     fn birth_below(&self, stat: &Stat) -> Birth {
-        match &self.live {
+        match &self.others.live {
             Some(live) if live.trusted => stat.birth(),
             _ => Birth::UNKNOWN,
         }
@@ -469,7 +476,7 @@ impl Union {
             xattrs: AtomicU64::new(0),
             node,
         });
-        if let (Some(live), Node::Dir(dir), None) = (&self.live, &inode.node, volume) {
+        if let (Some(live), Node::Dir(dir), None) = (&self.others.live, &inode.node, volume) {
             crate::sync::lock(&dir.state).live = Some(live.dir(Arc::downgrade(&inode)));
         }
         inode
@@ -501,7 +508,7 @@ impl Union {
             }),
             copy_up: Mutex::new(()),
             shared_lower: AtomicBool::new(false),
-            data: FdSlot::new(&self.fds),
+            data: FdSlot::new(&self.layers.fds),
         })
     }
 }

@@ -145,7 +145,7 @@ impl Union {
         let Some((name, dirs)) = path.split_last() else {
             return Ok(None);
         };
-        for root in &self.data_only {
+        for root in &self.layers.data_only {
             let dir = dirs.iter().fold(root.clone(), |dir, name| dir.child(name));
             match dir.stat_on_disk(name) {
                 Ok(stat) if stat.kind() == Kind::File => {
@@ -200,7 +200,7 @@ impl Union {
             object
                 .utimens(SetTime::At(stat.atime), SetTime::At(stat.mtime))
                 .during("utimensat", b".")?;
-            if !self.volatile {
+            if !self.rules.volatile {
                 rustix::fs::fsync(&to).during("fsync", b".")?;
             }
         }

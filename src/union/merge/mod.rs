@@ -3,6 +3,7 @@
 pub(in crate::union) mod export;
 pub(in crate::union) mod hardlink;
 pub(in crate::union) mod kernel_index;
+pub(in crate::union) mod layers;
 pub(in crate::union) mod lookup;
 pub(in crate::union) mod metacopy;
 pub(in crate::union) mod origin;

@@ -68,7 +68,11 @@ impl Union {
         kind: Kind,
         (st_ino, ino): (u64, u64),
     ) -> Result<()> {
-        let Some(prefix) = writable.abilities.own_xattrs.filter(|_| !self.no_xattrs) else {
+        let Some(prefix) = writable
+            .abilities
+            .own_xattrs
+            .filter(|_| !self.rules.no_xattrs)
+        else {
             return Ok(());
         };
         if !carries_its_own(writable.on_disk(kind), prefix) {
@@ -93,7 +97,7 @@ impl Union {
         kind: Kind,
         (st_ino, ino): (u64, u64),
     ) {
-        if st_ino == self.numbers.of_upper(ino) || !self.needs_parent(writable, kind) {
+        if st_ino == self.nodes.numbers.of_upper(ino) || !self.needs_parent(writable, kind) {
             return;
         }
         let stored = dir.this().and_then(|this| {
@@ -131,7 +135,7 @@ impl Union {
     }
 
     fn needs_parent(&self, writable: &Writable, kind: Kind) -> bool {
-        !self.no_xattrs
+        !self.rules.no_xattrs
             && writable
                 .abilities
                 .own_xattrs

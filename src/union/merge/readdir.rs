@@ -52,7 +52,7 @@ impl Union {
         wanted: impl Fn(&DirEntry) -> bool,
         mut each: impl FnMut(&DirEntry, Option<Entry>) -> bool,
     ) -> Result<()> {
-        let parent = self.table.get(node)?;
+        let parent = self.nodes.table.get(node)?;
         self.walk(node, cookie, |entry| {
             if matches!(&*entry.name, b"." | b"..") || !wanted(entry) {
                 return Ok(each(entry, None));
@@ -82,7 +82,7 @@ impl Union {
         mut cookie: u64,
         mut each: impl FnMut(&DirEntry) -> Result<bool>,
     ) -> Result<()> {
-        let inode = self.table.get(node)?;
+        let inode = self.nodes.table.get(node)?;
         if inode.kind != Kind::Dir {
             return refuse(Errno::NOTDIR);
         }

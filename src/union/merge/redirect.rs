@@ -79,7 +79,7 @@ impl Union {
             lower.cloned().collect()
         };
         let mut stack = match target.strip_prefix(b"/") {
-            Some(_) => below(&self.redirect_roots),
+            Some(_) => below(&self.layers.redirect_roots),
             None => below(siblings),
         };
         for name in target.split(|byte| *byte == b'/').filter(|n| !n.is_empty()) {

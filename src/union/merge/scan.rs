@@ -37,7 +37,7 @@ impl Union {
             }
             return Ok(());
         }
-        match self.cache {
+        match self.rules.cache {
             CacheMode::Static if state.listing.is_some() => Ok(()),
             CacheMode::Static => {
                 let mut listing = self.read_layers(state)?;
@@ -117,8 +117,10 @@ impl Union {
     pub(super) fn listing_of(&self, merger: Merger<Slot>, numbers: &Numbers) -> Listing {
         Listing::of(merger, |name, merged| {
             match (&merged.upper, &merged.lower) {
-                (Some(upper), _) => numbers.of(&self.numbers, UPPER, name, upper.ino),
-                (None, Some(lower)) => numbers.of(&self.numbers, lower.top, name, lower.found.ino),
+                (Some(upper), _) => numbers.of(&self.nodes.numbers, UPPER, name, upper.ino),
+                (None, Some(lower)) => {
+                    numbers.of(&self.nodes.numbers, lower.top, name, lower.found.ino)
+                }
                 (None, None) => 0,
             }
         })
@@ -173,7 +175,7 @@ impl Union {
             marks,
             merger,
             numbers,
-            mixed: self.numbers.is_mixed(dir.layer()),
+            mixed: self.nodes.numbers.is_mixed(dir.layer()),
             left: None,
         })
     }
@@ -217,12 +219,12 @@ impl Union {
                 let others = &mut layer.numbers.others;
                 if let Some(origin) = origin {
                     let key = (dir.layer(), Name::from(name));
-                    others.insert(key, self.numbers.fit(origin));
+                    others.insert(key, self.nodes.numbers.fit(origin));
                 }
                 if layer.mixed
                     && let Ok(stat) = dir.stat_on_disk(name)
                 {
-                    let number = self.numbers.of(dir.layer(), stat.dev, stat.ino);
+                    let number = self.nodes.numbers.of(dir.layer(), stat.dev, stat.ino);
                     let key = (dir.layer(), Name::from(name));
                     others.entry(key).or_insert(number);
                 }

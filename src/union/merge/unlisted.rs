@@ -110,7 +110,7 @@ impl Union {
     /// Asks the layers for a name of a directory that is not listed, unless it is known.
     fn look_for(&self, state: &mut DirState, name: &[u8]) -> Result<()> {
         let known = state.listing.as_ref().and_then(|listing| listing.get(name));
-        if known.is_some_and(|slot| slot.mount.is_some() || self.cache == CacheMode::Static) {
+        if known.is_some_and(|slot| slot.mount.is_some() || self.rules.cache == CacheMode::Static) {
             return Ok(());
         }
         let mut merger = Merger::<Slot>::default();

@@ -152,7 +152,7 @@ impl Union {
         new: &New<'_>,
         caller: &Caller<'_>,
     ) -> Result<Entry> {
-        let parent = self.table.get(parent)?;
+        let parent = self.nodes.table.get(parent)?;
         self.entry(&self.make_child(&parent, name, new, caller)?)
     }
 
@@ -192,14 +192,14 @@ impl Union {
     ) -> Result<Child> {
         let (mark, covers) = self.free_name(state, name)?;
         let inheritance = self.inheritance(dir, state)?;
-        let looks = self.looks(&self.ids, new, caller, &inheritance);
+        let looks = self.looks(&self.rules.ids, new, caller, &inheritance);
         let recorded = dir.records().is_some();
         if new.is_whiteout_device() && !recorded {
             self.mark_impure(writable, dir, state)?;
         }
         let opaque = new.kind() == Kind::Dir && covers;
-        let ours = looks.uid == self.daemon.0
-            && (inheritance.group.is_some() || looks.gid == self.daemon.1)
+        let ours = looks.uid == self.rules.daemon.0
+            && (inheritance.group.is_some() || looks.gid == self.rules.daemon.1)
             && caller.security.is_empty()
             && !recorded;
         if mark != Some(Mark::InPlace) && !opaque && ours && !new.is_whiteout_device() {
@@ -281,7 +281,7 @@ impl Union {
                 name: Arc::clone(name),
             })
         };
-        let st_ino = self.numbers.of(UPPER, stat.dev, stat.ino);
+        let st_ino = self.nodes.numbers.of(UPPER, stat.dev, stat.ino);
         let inode = self.new_inode(None, st_ino, kind, node);
         if let Some(mut state) = inode.lock_dir() {
             // Known to be empty: nobody need read it.
@@ -397,7 +397,11 @@ impl Union {
         writable: &Writable,
         object: &UpperObject,
     ) -> Result<()> {
-        let Some(prefix) = writable.abilities.own_xattrs.filter(|_| !self.no_xattrs) else {
+        let Some(prefix) = writable
+            .abilities
+            .own_xattrs
+            .filter(|_| !self.rules.no_xattrs)
+        else {
             return refuse(Errno::PERM);
         };
         let xattr = format!("{prefix}{DEVICE_XATTR}");

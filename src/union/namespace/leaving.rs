@@ -40,7 +40,7 @@ impl Union {
         writable.abilities.whiteout_devices
             && writable.abilities.rename_whiteout
             && writable.abilities.own_xattrs.is_some()
-            && !self.no_xattrs
+            && !self.rules.no_xattrs
     }
 
     /// Builds the device, and announces it. Gives its name in the stage.
@@ -68,7 +68,7 @@ impl Union {
         caller: &Caller<'_>,
     ) -> Result<Name> {
         let inheritance = self.inheritance(dir, state)?;
-        let looks = self.looks(&self.ids, &DEVICE, caller, &inheritance);
+        let looks = self.looks(&self.rules.ids, &DEVICE, caller, &inheritance);
         self.build(writable, &DEVICE, &looks, &inheritance, caller, false)
     }
 
@@ -124,8 +124,8 @@ impl Union {
             let there = dir.stat_on_disk(&name);
             if there.is_ok_and(|stat| stat.is_whiteout_device()) {
                 let caller = Caller {
-                    uid: self.ids.seen_uid(self.daemon.0),
-                    gid: self.ids.seen_gid(self.daemon.1),
+                    uid: self.rules.ids.seen_uid(self.rules.daemon.0),
+                    gid: self.rules.ids.seen_gid(self.rules.daemon.1),
                     ..Caller::default()
                 };
                 let device = self.build_device(writable, dir, state, &caller)?;
@@ -145,7 +145,7 @@ impl Union {
         name: &Name,
     ) -> Result<()> {
         let stat = dir.stat_on_disk(name).during("stat", name)?;
-        let st_ino = self.numbers.of(UPPER, stat.dev, stat.ino);
+        let st_ino = self.nodes.numbers.of(UPPER, stat.dev, stat.ino);
         if let Some(listing) = &mut state.listing {
             listing.update(name, |slot| {
                 slot.merged.upper = Some(Found {
@@ -240,7 +240,10 @@ mod tests {
             };
             check(&union);
             assert_eq!(find(&union, "new").attr.uid, 5);
-            assert_eq!(announced(union.upper.as_ref().unwrap()).unwrap(), None);
+            assert_eq!(
+                announced(union.layers.upper.as_ref().unwrap()).unwrap(),
+                None
+            );
             assert_eq!(stack.staged(), 0);
             drop(union);
             let union = Union::open(&config).unwrap();
@@ -260,12 +263,12 @@ mod tests {
         stack.file("old/not", "x");
         stack.file("upper/not", "still");
         let union = stack.open();
-        let dir = union.upper.clone().unwrap();
+        let dir = union.layers.upper.clone().unwrap();
         let writable = union.writable().unwrap();
         if !union.can_leave_device(writable) {
             return;
         }
-        let root = std::sync::Arc::clone(&union.root);
+        let root = std::sync::Arc::clone(&union.nodes.root);
         union
             .mark_impure(writable, &dir, &mut root.lock_dir().unwrap())
             .unwrap();

@@ -30,9 +30,9 @@ impl Union {
     /// name any more (one that never had any gets its first: [`Union::tmpfile`]), EMLINK, EXDEV from or into a volume, EROFS, and what the disk
     /// answers.
     pub fn link(&self, node: NodeId, parent: NodeId, name: &[u8]) -> Result<Entry> {
-        let inode = self.table.get(node)?;
+        let inode = self.nodes.table.get(node)?;
         refuse_directory(&inode)?;
-        let parent = self.table.get(parent)?;
+        let parent = self.nodes.table.get(parent)?;
         if inode.volume != parent.volume || self.is_mount(&inode) {
             return refuse(Errno::XDEV);
         }
@@ -126,6 +126,6 @@ impl Union {
             return Ok(inode.st_ino);
         };
         let stat = crate::union::file::attr::real_stat(&state.real)?;
-        Ok(self.numbers.of(UPPER, stat.dev, stat.ino))
+        Ok(self.nodes.numbers.of(UPPER, stat.dev, stat.ino))
     }
 }

@@ -28,7 +28,7 @@ impl Union {
     /// Removes a name of anything but a directory. Whoever has the file open keeps it.
     /// Errors: ENOENT, EISDIR, EROFS, EBUSY for what a volume is shown at, and what the disk answers.
     pub fn unlink(&self, parent: NodeId, name: &[u8]) -> Result<()> {
-        let parent = self.table.get(parent)?;
+        let parent = self.nodes.table.get(parent)?;
         if parent.volume.is_some() {
             return self.remove_in_volume(&parent, name, false);
         }
@@ -195,7 +195,7 @@ impl Union {
 
     /// Removes an empty directory. Errors: ENOENT, ENOTDIR, ENOTEMPTY, EROFS, EBUSY, what the disk answers.
     pub fn rmdir(&self, parent: NodeId, name: &[u8]) -> Result<()> {
-        let parent = self.table.get(parent)?;
+        let parent = self.nodes.table.get(parent)?;
         if parent.volume.is_some() {
             return self.remove_in_volume(&parent, name, true);
         }

@@ -105,8 +105,8 @@ impl Union {
         mode: RenameMode,
         leaves: Option<&Caller<'_>>,
     ) -> Result<()> {
-        let from = self.table.get(from)?;
-        let to = self.table.get(to)?;
+        let from = self.nodes.table.get(from)?;
+        let to = self.nodes.table.get(to)?;
         if from.volume != to.volume {
             return refuse(Errno::XDEV);
         }
@@ -120,7 +120,7 @@ impl Union {
         }
         let writable = self.writable()?;
         self.check_new_name(to_name)?;
-        let need_not_sync = self.volatile || writable.abilities.ordered;
+        let need_not_sync = self.rules.volatile || writable.abilities.ordered;
         let mut synced = need_not_sync;
         for _ in 0..PATIENCE {
             let Some(source) = self.child(&from, from_name)? else {
@@ -206,7 +206,7 @@ impl Union {
                 RenameMode::Replace => RenameFlags::WHITEOUT,
                 RenameMode::Exchange => return refuse(Errno::INVAL),
             };
-            let (from, to) = (self.table.get(from)?, self.table.get(to)?);
+            let (from, to) = (self.nodes.table.get(from)?, self.nodes.table.get(to)?);
             if from.volume != to.volume {
                 return refuse(Errno::XDEV);
             }
@@ -242,7 +242,7 @@ impl Union {
         if inode.kind != Kind::Dir {
             return self.copy_up_file(inode, None);
         }
-        if self.redirect_dir {
+        if self.rules.redirect_dir {
             self.copy_up_dir(inode)?;
             return self.copy_up_shared_below(inode);
         }
@@ -265,7 +265,7 @@ impl Union {
         if let Some(target) = exchanged {
             self.check_loops_locked(target, from.parent)?;
         }
-        if !self.redirect_dir {
+        if !self.rules.redirect_dir {
             for inode in [Some(source), exchanged].into_iter().flatten() {
                 if inode.kind == Kind::Dir && !self.cut(writable, inode)? {
                     return Ok(Attempt::Overtaken);
@@ -582,7 +582,7 @@ impl Union {
     /// Whether an entry carries xattrs that are only looked for in directories that say so: an origin, or that it is
     /// a device.
     fn is_marked(&self, inode: &Inode, before: Before) -> bool {
-        inode.st_ino != self.numbers.of_upper(before.ino) || inode.kind == Kind::Char
+        inode.st_ino != self.nodes.numbers.of_upper(before.ino) || inode.kind == Kind::Char
     }
 }
 

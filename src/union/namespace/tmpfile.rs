@@ -31,7 +31,7 @@ impl Union {
     /// Errors: ENOTDIR, ENOENT in a removed directory, EROFS, EOPNOTSUPP where the upper's disk has no such files, those
     /// of [`Union::setxattr`] for the caller's security xattrs, ENOSPC and what the disk answers.
     pub fn tmpfile(&self, parent: NodeId, mode: u32, caller: &Caller<'_>) -> Result<Entry> {
-        let parent = self.table.get(parent)?;
+        let parent = self.nodes.table.get(parent)?;
         if parent.volume.is_some() {
             return self.tmpfile_in_volume(&parent, mode, caller);
         }
@@ -52,7 +52,7 @@ impl Union {
                 rdev: 0,
             };
             (
-                self.looks(&self.ids, &new, caller, &inheritance),
+                self.looks(&self.rules.ids, &new, caller, &inheritance),
                 inheritance,
             )
         };
@@ -63,7 +63,7 @@ impl Union {
         self.spare_atime(&fd);
         let stat = object.stat().during("fstat", b".")?;
         let node = self.new_file_node(Real::Orphan(object));
-        let st_ino = self.numbers.of(UPPER, stat.dev, stat.ino);
+        let st_ino = self.nodes.numbers.of(UPPER, stat.dev, stat.ino);
         let inode = self.new_inode(None, st_ino, Kind::File, node);
         if let Some(file) = inode.file() {
             file.data.put(fd);
@@ -84,7 +84,7 @@ impl Union {
         // A slot makes room when too many descriptors are open.
         let open_in = |dir: &crate::layer::UpperDir| {
             let mode = dir.disk_mode(looks.mode);
-            FdSlot::new(&self.fds).get_or_open(|| dir.create_unnamed(mode))
+            FdSlot::new(&self.layers.fds).get_or_open(|| dir.create_unnamed(mode))
         };
         let interpreted = inheritance
             .default_acl
@@ -311,7 +311,7 @@ mod tests {
         // The mark stands where the name is to be.
         union.link(made.node, ROOT, b"f").unwrap();
         let on_disk = std::fs::metadata(stack.at("upper/f")).unwrap();
-        assert_eq!(union.numbers.of_upper(on_disk.ino()), made.attr.ino);
+        assert_eq!(union.nodes.numbers.of_upper(on_disk.ino()), made.attr.ino);
         assert_eq!(stack.staged(), 0);
         drop(union);
         assert_eq!(find(&stack.open(), "f").attr.ino, made.attr.ino);

@@ -4,5 +4,6 @@ pub(in crate::union) mod guards;
 pub(in crate::union) mod identity;
 pub(in crate::union) mod inode;
 pub(in crate::union) mod listing;
+pub(in crate::union) mod nodes;
 pub(in crate::union) mod remains;
 pub(in crate::union) mod table;

@@ -54,7 +54,7 @@ impl Edited {
     }
 
     fn watches(&self) -> usize {
-        self.union.live.as_ref().unwrap().watches()
+        self.union.others.live.as_ref().unwrap().watches()
     }
 }
 

@@ -214,7 +214,7 @@ fn an_inode_number_that_is_given_again_is_another_object() {
     let host = |name: &str| stack.at("vol").join(name);
     let ino = |name: &str| host(name).metadata().unwrap().ino();
     let union = open(&stack, &[volume(&stack, "vol", "/data")]);
-    let knows_births = union.volumes.iter().all(|volume| volume.knows_births);
+    let knows_births = union.volumes.list.iter().all(|volume| volume.knows_births);
     let names = ["p", "q", "d"];
     let nodes = names.map(|name| find(&union, &format!("data/{name}")).node);
     let numbers = names.map(ino);
@@ -285,7 +285,7 @@ fn a_removal_that_fails_removes_nothing() {
         ["d", "e", "from"].map(|name| union.lookup(data, name.as_bytes()).unwrap().unwrap().node);
     // Nothing but the roots stays open: each time a half is closed.
     for _ in 0..16 {
-        let full = FdSlot::new(&union.fds).get_or_open(|| Err(Errno::MFILE));
+        let full = FdSlot::new(&union.layers.fds).get_or_open(|| Err(Errno::MFILE));
         assert_eq!(full.err(), Some(Errno::MFILE));
     }
     assert_eq!(union.descriptors().0, 0);

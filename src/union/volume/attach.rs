@@ -161,7 +161,7 @@ impl Union {
             inode,
         };
         let id = mount.parent.id;
-        write(&self.mounts).push(mount);
+        write(&self.volumes.mounts).push(mount);
         if let Some(mut state) = parent.lock_dir()
             && let Some(listing) = &mut state.listing
         {
@@ -177,11 +177,11 @@ impl Union {
         parent: &Arc<Inode>,
         name: &Name,
     ) -> Arc<Inode> {
-        let fd: Arc<OwnedFd> = match self.volumes.get(usize::from(no)) {
+        let fd: Arc<OwnedFd> = match self.volumes.list.get(usize::from(no)) {
             Some(volume) => Arc::clone(&volume.fd),
             None => return Arc::clone(parent),
         };
-        let dir = UpperDir::volume(layer_of(no), Arc::clone(&fd), &self.fds);
+        let dir = UpperDir::volume(layer_of(no), Arc::clone(&fd), &self.layers.fds);
         let node = if source.kind == Kind::Dir {
             let place = Place {
                 parent: Arc::clone(parent),
@@ -204,7 +204,7 @@ impl Union {
             names.filter(|n| !n.is_empty()).map(Name::from).collect()
         };
         let mut todo: VecDeque<Name> = split(target.as_os_str().as_bytes()).into();
-        let mut at = Arc::clone(&self.root);
+        let mut at = Arc::clone(&self.nodes.root);
         let mut links = 0;
         while let Some(name) = todo.pop_front() {
             match &*name {
@@ -227,7 +227,7 @@ impl Union {
                     }
                     let to = self.read_link_of(&link)?;
                     if to.starts_with(b"/") {
-                        at = Arc::clone(&self.root);
+                        at = Arc::clone(&self.nodes.root);
                     }
                     for name in split(&to).into_iter().rev() {
                         todo.push_front(name);
@@ -253,8 +253,8 @@ impl Union {
     fn make_target(&self, parent: &Arc<Inode>, name: &Name, kind: Kind) -> Result<Arc<Inode>> {
         let ids = self.ids_of(parent.volume);
         let caller = Caller {
-            uid: ids.seen_uid(self.daemon.0),
-            gid: ids.seen_gid(self.daemon.1),
+            uid: ids.seen_uid(self.rules.daemon.0),
+            gid: ids.seen_gid(self.rules.daemon.1),
             ..Caller::default()
         };
         let new = match kind {

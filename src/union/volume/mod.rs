@@ -4,3 +4,4 @@ pub(in crate::union) mod attach;
 pub(in crate::union) mod list;
 pub(in crate::union) mod mounted;
 pub(in crate::union) mod ops;
+pub(in crate::union) mod volumes;

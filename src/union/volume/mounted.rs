@@ -99,13 +99,13 @@ impl Union {
     /// Whether the union has volumes.
     #[must_use]
     pub fn has_volumes(&self) -> bool {
-        !self.volumes.is_empty()
+        !self.volumes.list.is_empty()
     }
 
     /// Whether nothing at all can be changed, neither in the upper nor in a volume.
     #[must_use]
     pub fn is_wholly_read_only(&self) -> bool {
-        self.is_read_only() && self.volumes.iter().all(|volume| volume.read_only)
+        self.is_read_only() && self.volumes.list.iter().all(|volume| volume.read_only)
     }
 
     /// Whether what is found in a directory, or is not, may change at any time (see [`crate::union::Belief`]).
@@ -113,13 +113,14 @@ impl Union {
     pub fn is_shared(&self, node: NodeId) -> bool {
         self.has_volumes()
             && self
+                .nodes
                 .table
                 .get(node)
                 .is_ok_and(|inode| inode.volume.is_some())
     }
 
     pub(in crate::union) fn volume_of(&self, inode: &Inode) -> Option<&Volume> {
-        self.volumes.get(usize::from(inode.volume?))
+        self.volumes.list.get(usize::from(inode.volume?))
     }
 
     /// Refuses a change of an object where nothing can be changed. Errors: EROFS.
@@ -142,15 +143,15 @@ impl Union {
     /// The mappings of owners that hold for an object.
     pub(in crate::union) fn ids_of(&self, volume: Option<VolumeNo>) -> &IdMaps {
         match volume {
-            Some(_) => &self.volume_ids,
-            None => &self.ids,
+            Some(_) => &self.volumes.ids,
+            None => &self.rules.ids,
         }
     }
 
     /// Whether a volume, or a part of one, is shown at this inode.
     pub(in crate::union) fn is_mount(&self, inode: &Arc<Inode>) -> bool {
         self.has_volumes()
-            && read(&self.mounts)
+            && read(&self.volumes.mounts)
                 .iter()
                 .any(|mount| Arc::ptr_eq(&mount.inode, inode))
     }
@@ -160,7 +161,7 @@ impl Union {
         if !self.has_volumes() {
             return Ok(());
         }
-        let busy = read(&self.mounts).iter().any(|mount| {
+        let busy = read(&self.volumes.mounts).iter().any(|mount| {
             Arc::ptr_eq(&mount.inode, inode)
                 || (moves && inode.kind == Kind::Dir && inode.is_ancestor_of(&mount.parent))
         });
@@ -179,7 +180,7 @@ impl Union {
         if !self.has_volumes() {
             return;
         }
-        for mount in read(&self.mounts).iter() {
+        for mount in read(&self.volumes.mounts).iter() {
             if Some(mount.parent.id) == id {
                 listing.update(&mount.name, |slot| {
                     slot.mount = Some(Box::new(mount.mounted()));
@@ -197,22 +198,26 @@ impl Union {
     /// The `st_ino` of an object of a disk that volumes are on. Where one disk is shown at several places, what is at several
     /// of them is one object to programs, as with bind mounts: mv(1) of a file onto itself would remove it.
     pub(super) fn ino_on(&self, dev: u64, ino: u64) -> u64 {
-        let first = self.volumes.iter().position(|volume| volume.dev == dev);
+        let first = self
+            .volumes
+            .list
+            .iter()
+            .position(|volume| volume.dev == dev);
         match first.and_then(|first| VolumeNo::try_from(first).ok()) {
-            Some(first) => self.numbers.fit(of_volume(first, 0, ino)),
-            None => self.numbers.fit(of_volume(0, dev, ino)),
+            Some(first) => self.nodes.numbers.fit(of_volume(first, 0, ino)),
+            None => self.nodes.numbers.fit(of_volume(0, dev, ino)),
         }
     }
 
     /// The same of an object on the disk of a volume's root.
     pub(super) fn ino_in(&self, volume: VolumeNo, ino: u64) -> u64 {
-        let root = self.volumes.get(usize::from(volume));
+        let root = self.volumes.list.get(usize::from(volume));
         self.ino_on(root.map_or(0, |root| root.dev), ino)
     }
 
     /// When an object of a volume was made, where that says which one it is.
     pub(in crate::union) fn birth_of(&self, volume: VolumeNo, stat: &Stat) -> Birth {
-        let volume = self.volumes.get(usize::from(volume));
+        let volume = self.volumes.list.get(usize::from(volume));
         volume.map_or(Birth::UNKNOWN, |volume| volume.birth_of(stat))
     }
 
@@ -332,7 +337,7 @@ impl Union {
 
     /// The disk that a node is on, where that is a volume's.
     pub(in crate::union) fn volume_disk(&self, node: NodeId) -> Option<Arc<OwnedFd>> {
-        let inode = self.table.get(node).ok()?;
+        let inode = self.nodes.table.get(node).ok()?;
         let volume = self.volume_of(&inode)?;
         match &inode.node {
             Node::Dir(_) => {

@@ -87,8 +87,8 @@ impl Union {
         self.load(&mut state)?;
         let inheritance = self.inheritance_now(&dir, &mut state)?;
         let looks = self.looks(self.ids_of(parent.volume), new, caller, &inheritance);
-        let ours = looks.uid == self.daemon.0
-            && (inheritance.group.is_some() || looks.gid == self.daemon.1)
+        let ours = looks.uid == self.rules.daemon.0
+            && (inheritance.group.is_some() || looks.gid == self.rules.daemon.1)
             && caller.security.is_empty();
         if ours {
             new.make_in(&dir, name, looks.mode).during("create", name)?;
@@ -151,7 +151,7 @@ impl Union {
 
     fn unnamed_in(&self, dir: &UpperDir, mode: u32) -> rustix::io::Result<Arc<OwnedFd>> {
         // A slot makes room when too many descriptors are open.
-        FdSlot::new(&self.fds).get_or_open(|| dir.create_unnamed(mode))
+        FdSlot::new(&self.layers.fds).get_or_open(|| dir.create_unnamed(mode))
     }
 
     /// As [`Union::tmpfile`], in a volume.

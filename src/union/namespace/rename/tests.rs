@@ -20,8 +20,8 @@ fn marks_in_a_replaced_directory_stay_until_its_own_is_synced() {
     let s = mkdir(&union, "s", 0o755);
     let made = union.make(s, b"y", &file(0o600), &Caller::default());
     made.unwrap();
-    let root = union.table.get(ROOT).unwrap();
-    let inode = |node| union.table.get(node).unwrap();
+    let root = union.nodes.table.get(ROOT).unwrap();
+    let inode = |node| union.nodes.table.get(node).unwrap();
     let end = |name: &[u8]| End {
         dir: union.copy_up_dir(&root).unwrap(),
         parent: &root,

@@ -1,0 +1,19 @@
+//! The volumes of a union.
+
+use std::sync::RwLock;
+
+use crate::union::file::idmap::IdMaps;
+use crate::union::volume::list::Streams;
+use crate::union::volume::mounted::{MountPoint, Volume};
+
+/// Directories of the host that are shown inside the tree.
+#[derive(Debug)]
+pub(in crate::union) struct Volumes {
+    pub(in crate::union) list: Vec<Volume>,
+    /// Directories of volumes that are being read.
+    pub(in crate::union) streams: Streams,
+    /// Owners in volumes, which no mapping of the layers is about.
+    pub(in crate::union) ids: IdMaps,
+    /// Where volumes are shown; written while the union is opened only.
+    pub(in crate::union) mounts: RwLock<Vec<MountPoint>>,
+}
