@@ -262,7 +262,7 @@ fn a_removal_that_fails_removes_nothing() {
         let child = std::process::Command::new(std::env::current_exe().unwrap())
             .args([
                 "--exact",
-                "union::volume_shared_tests::a_removal_that_fails_removes_nothing",
+                "union::tests::volume_shared::a_removal_that_fails_removes_nothing",
             ])
             .env(CHILD, "1")
             .output()
