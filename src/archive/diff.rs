@@ -23,6 +23,7 @@ use super::export::{Exporter, FdContent, Links, NodeContent, at_path, open_union
 use super::listing::Listing;
 use super::pack::{Archive, Pack, Packed, check_name, is_kept, packed, sorted};
 use crate::layer::dir::Name;
+use crate::layer::mark::DEVICE_XATTR;
 use crate::layer::mark::{
     DirMarks, METACOPY_XATTRS, NAME_MAX, OPAQUE_FILE, REDIRECT_XATTRS, TRUSTED_PREFIX, USER_PREFIX,
     WH_PREFIX,
@@ -31,7 +32,7 @@ use crate::layer::stat::{Kind, Stat, Time};
 use crate::layer::xattr::XattrPath;
 use crate::layer::xattr_name::seen;
 use crate::layer::{FdCache, LowerDir};
-use crate::union::{Config, DEVICE_XATTR, Union, reads_plain_names};
+use crate::union::{Config, Union, reads_plain_names};
 
 /// Descriptors that stay open while a tree is walked.
 const DESCRIPTORS: usize = 64;

@@ -17,9 +17,9 @@ use crate::layer::stat::Kind;
 use crate::union::Union;
 use crate::union::copyup::copy::restore_times;
 use crate::union::error::{During, Result};
-use crate::union::merge::stack::Redirect;
 use crate::union::node::identity::decode_origin;
 use crate::union::node::inode::DirState;
+use crate::union::node::stack::Redirect;
 
 /// Something about one entry.
 #[derive(Clone, Debug, PartialEq, Eq)]

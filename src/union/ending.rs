@@ -7,7 +7,7 @@ use rustix::io::Errno;
 
 use crate::layer::xattr::proc_path;
 use crate::union::Union;
-use crate::union::Writable;
+use crate::union::copyup::writable::Writable;
 use crate::union::error::{During, Result, refuse};
 use crate::union::volume::mounted::Volume;
 
@@ -94,11 +94,9 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
-    use crate::union::Caller;
-    use crate::union::New;
-    use crate::union::NodeId;
     use crate::union::tests::testing::{Stack, errno, find, mkdir};
     use crate::union::tests::volume::{open, stack, volume};
+    use crate::union::{Caller, New, NodeId};
 
     fn open_below(path: &std::path::Path) -> usize {
         let fds = std::fs::read_dir("/proc/self/fd").unwrap();

@@ -29,9 +29,8 @@ impl Union {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use crate::union::Caller;
-    use crate::union::NodeId;
     use crate::union::tests::testing::{Stack, content, errno, file, find, mkdir};
+    use crate::union::{Caller, NodeId};
 
     #[test]
     fn a_file_gets_the_content_of_another_unions_file() {

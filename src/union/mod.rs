@@ -16,8 +16,10 @@ mod open;
 mod rules;
 #[cfg(test)]
 mod tests;
+mod types;
 mod volume;
 
+use crate::union::copyup::writable::Writable;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
@@ -26,16 +28,9 @@ use rustix::io::Errno;
 pub use config::{Config, SetupError};
 pub use copyup::stage::Recovery;
 pub use error::{Error, Result};
-pub use file::attr::{self, Attr, SetAttr};
-pub use live::changes::Change;
-pub use live::watching::Belief;
-pub use merge::lookup::Entry;
-pub use merge::readdir::DirEntry;
-pub(crate) use namespace::create::DEVICE_XATTR;
-pub use namespace::create::{Caller, New};
-pub use namespace::rename::RenameMode;
 pub use node::inode::NodeId;
 pub(crate) use open::reads_plain_names;
+pub use types::{Attr, Belief, Caller, Change, DirEntry, Entry, New, RenameMode, SetAttr};
 
 use crate::layer::dir::{LayerNo, UPPER};
 use crate::layer::mark::WH_PREFIX;
@@ -55,20 +50,6 @@ use volume::volumes::Volumes;
 
 /// Longest name (NAME_MAX of every Linux file system a layer may be on).
 pub const NAME_MAX: usize = crate::layer::mark::NAME_MAX;
-
-/// What names one file on the disks: layer, device, inode number.
-type RealKey = (LayerNo, u64, u64);
-
-/// What only a writable union has.
-#[derive(Debug)]
-struct Writable {
-    stage: Stage,
-    abilities: UpperAbilities,
-    /// Whiteouts are 0/0 devices and opaque marks are xattrs, else `.wh.` files.
-    char_marks: bool,
-    /// How the upper keeps xattrs that mean something to disks.
-    keeping: Keeping,
-}
 
 /// A merged tree.
 #[derive(Debug)]

@@ -1,5 +1,6 @@
 //! Putting a union together from directories, and proving beforehand that everything it will need works.
 
+use crate::union::config::cure_for_work;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64};
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
@@ -17,18 +18,18 @@ use crate::layer::xattr_name::Keeping;
 use crate::layer::{FdCache, LowerDir, UpperDir};
 use crate::sync::lock;
 use crate::union::Union;
-use crate::union::Writable;
 use crate::union::config::{CacheMode, Config, SetupError, WhiteoutForm};
+use crate::union::copyup::publish_names::finish_publications;
 use crate::union::copyup::stage::Stage;
+use crate::union::copyup::writable::Writable;
 use crate::union::file::idmap::IdMaps;
 use crate::union::live::changes::Attributes;
 use crate::union::live::others::Others;
-use crate::union::live::watching::Live;
-use crate::union::merge::export::Notes;
-use crate::union::merge::hardlink::finish_publications;
 use crate::union::merge::layers::Layers;
 use crate::union::merge::lookup::open_root;
 use crate::union::merge::redirect::visible_roots;
+use crate::union::node::followers::Live;
+use crate::union::node::forgotten::Notes;
 use crate::union::node::identity::{Disk, Numbering};
 use crate::union::node::inode::{DirNode, DirState, Inode, Node, NodeId};
 use crate::union::node::nodes::Nodes;
@@ -357,19 +358,6 @@ fn open_writable(
         char_marks,
         keeping: Keeping::of(form, trusted),
     })
-}
-
-/// What to do about a work directory that cannot be used.
-pub(in crate::union) fn cure_for_work(errno: Errno) -> &'static str {
-    match errno {
-        Errno::NOSPC | Errno::DQUOT => {
-            "make room on its disk (see df and df -i), or mount without an upper to look"
-        }
-        Errno::IO | Errno::ROFS => {
-            "see whether its disk is healthy (dmesg), and mounted for writing"
-        }
-        _ => "give an empty directory that you may write, on the file system of the upper",
-    }
 }
 
 /// The root of the upper, which says itself, or is told now, whether owners and modes are kept in xattrs.

@@ -22,13 +22,13 @@ use crate::layer::xattr::XattrPath;
 use crate::layer::xattr_name::seen;
 use crate::sync::lock;
 use crate::union::Union;
-use crate::union::Writable;
 use crate::union::copyup::copydata::copy_data;
+use crate::union::copyup::flags::copy_flags;
+use crate::union::copyup::writable::Writable;
 use crate::union::error::{During, Result, refuse};
-use crate::union::file::flags::copy_flags;
-use crate::union::merge::stack::Found;
 use crate::union::node::inode::{DirState, FileState, Inode, Link, Node, Place, Real};
 use crate::union::node::listing::Slot;
+use crate::union::node::stack::Found;
 
 impl Union {
     /// Makes sure that a directory exists in the upper, and gives it. Its parents come first.

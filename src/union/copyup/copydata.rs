@@ -6,7 +6,6 @@ use rustix::fs::SeekFrom;
 use rustix::io::Errno;
 
 use crate::layer::stat::Stat;
-use crate::union::file::data::write_all;
 
 /// Bytes per step where neither reflink nor copy_file_range works.
 const COPY_BUFFER: usize = 256 * 1024;
@@ -83,6 +82,26 @@ fn copy_by_hand(from: &OwnedFd, to: &OwnedFd, start: u64, end: u64) -> rustix::i
         };
         write_all(to, &buffer[..got], at)?;
         at += got as u64;
+    }
+    Ok(())
+}
+
+/// Writes everything at `offset`, however many calls that takes.
+pub(in crate::union) fn write_all(
+    fd: &OwnedFd,
+    mut data: &[u8],
+    mut offset: u64,
+) -> rustix::io::Result<()> {
+    while !data.is_empty() {
+        match rustix::io::pwrite(fd, data, offset) {
+            Ok(0) => return Err(Errno::IO),
+            Ok(written) => {
+                data = &data[written..];
+                offset += written as u64;
+            }
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
     }
     Ok(())
 }

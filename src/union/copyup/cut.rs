@@ -10,8 +10,8 @@ use crate::layer::dir::Name;
 use crate::layer::mark::{Mark, REDIRECT_XATTRS, whiteout_name};
 use crate::layer::stat::Kind;
 use crate::union::Union;
-use crate::union::Writable;
 use crate::union::copyup::copy::restore_times;
+use crate::union::copyup::writable::Writable;
 use crate::union::error::{During, Result, refuse};
 use crate::union::node::inode::Inode;
 

@@ -18,9 +18,8 @@ use crate::layer::dir::Name;
 use crate::layer::record::Records;
 use crate::layer::stat::Kind;
 use crate::layer::{FdCache, UpperDir};
-use crate::union::config::SetupError;
-use crate::union::merge::hardlink::finish_publications;
-use crate::union::open::cure_for_work;
+use crate::union::config::{SetupError, cure_for_work};
+use crate::union::copyup::publish_names::finish_publications;
 
 /// How long a writable mount waits for the daemon of an ended mount to leave the work directory.
 const LOCK_PATIENCE: Duration = Duration::from_secs(10);
@@ -34,6 +33,13 @@ pub(in crate::union) struct Stage {
     dir: UpperDir,
     counter: AtomicU64,
     lock: OwnedFd,
+}
+
+/// A work directory that nobody has in use, locked until this is dropped.
+#[derive(Debug)]
+pub struct Recovery {
+    upper: UpperDir,
+    stage: Stage,
 }
 
 impl Stage {
@@ -114,13 +120,6 @@ impl Stage {
             ),
         }
     }
-}
-
-/// A work directory that nobody has in use, locked until this is dropped.
-#[derive(Debug)]
-pub struct Recovery {
-    upper: UpperDir,
-    stage: Stage,
 }
 
 impl Recovery {

@@ -11,7 +11,7 @@ use crate::layer::UpperDir;
 use crate::layer::dir::Name;
 use crate::layer::mark::{Mark, OPAQUE_FILE, WHITEOUT_XATTRS, whiteout_name};
 use crate::layer::stat::Kind;
-use crate::union::Writable;
+use crate::union::copyup::writable::Writable;
 use crate::union::error::{During, Error, Result};
 
 /// The mode of mark files: they have no content, and nobody needs to read them.

@@ -22,6 +22,9 @@ struct Entry {
     id: u32,
 }
 
+pub(in crate::union) const ACCESS_ACL: &[u8] = b"system.posix_acl_access";
+pub(in crate::union) const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
+
 /// An ACL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::union) struct Acl(Vec<Entry>);

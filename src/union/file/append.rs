@@ -43,7 +43,8 @@ impl Union {
         let own = |inode| {
             self.open_upper_data(inode, OFlags::WRONLY | OFlags::APPEND)
                 .and_then(|fd| {
-                    crate::union::file::data::write_all(&fd, data, offset).during("write", b".")
+                    crate::union::copyup::copydata::write_all(&fd, data, offset)
+                        .during("write", b".")
                 })
         };
         match self.writable_fd(&inode) {
@@ -86,7 +87,7 @@ impl Union {
         if !holds(&fd, old, offset).during("pread", b".")? {
             return refuse(Errno::PERM);
         }
-        crate::union::file::data::write_all(&fd, new, size).during("write", b".")
+        crate::union::copyup::copydata::write_all(&fd, new, size).during("write", b".")
     }
 }
 

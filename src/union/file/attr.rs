@@ -1,81 +1,21 @@
 //! Attributes: what stat(2) on the mount shows, and setting them.
 
+use crate::union::SetAttr;
+use crate::union::types::Attr;
 use std::sync::Arc;
 
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::layer::Dir;
-use crate::layer::stat::{Kind, Protection, Stat, Time};
+use crate::layer::stat::{Kind, Protection, Stat};
 use crate::layer::upper::{SetTime, UpperObject};
 use crate::sync::lock;
 use crate::union::Union;
 use crate::union::error::{During, Result, refuse};
 use crate::union::live::renew::Told;
-use crate::union::live::watching::Belief;
-use crate::union::merge::metacopy::Bytes;
-use crate::union::node::inode::{DirState, FileState, Inode, Node, NodeId, Real};
-
-/// What stat(2) shows of an inode of the merged tree. Owners are as seen through the mount.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Attr {
-    /// `st_ino`.
-    pub ino: u64,
-    /// Size in bytes.
-    pub size: u64,
-    /// Allocated blocks of 512 bytes.
-    pub blocks: u64,
-    /// Last access.
-    pub atime: Time,
-    /// Last change of the content.
-    pub mtime: Time,
-    /// Last change of the inode.
-    pub ctime: Time,
-    /// When the object was made that is behind it now, where its disk knows that: a copy-up makes a new one.
-    pub btime: Option<Time>,
-    /// Type and permission bits.
-    pub mode: u32,
-    /// Visible names of a file. Of a directory that one layer has the disk's count, of which a subdirectory is one; 1, which
-    /// says nothing about subdirectories, where several have it.
-    pub nlink: u32,
-    /// Owner.
-    pub uid: u32,
-    /// Group.
-    pub gid: u32,
-    /// Device number of a device node.
-    pub rdev: u64,
-    /// Preferred block size in bytes.
-    pub blksize: u32,
-    /// How long this may be believed, and what its name means.
-    pub belief: Belief,
-}
-
-impl Attr {
-    /// The type.
-    #[must_use]
-    pub fn kind(&self) -> Kind {
-        Kind::from_mode(self.mode)
-    }
-}
-
-/// What to change; `None` and [`SetTime::Keep`] leave things as they are. Owners are as seen through the mount.
-#[derive(Clone, Copy, Debug)]
-pub struct SetAttr {
-    /// Permission bits (type bits are ignored).
-    pub mode: Option<u32>,
-    /// Owner.
-    pub uid: Option<u32>,
-    /// Group.
-    pub gid: Option<u32>,
-    /// Size in bytes.
-    pub size: Option<u64>,
-    /// Access time.
-    pub atime: SetTime,
-    /// Modification time.
-    pub mtime: SetTime,
-    /// The size is set by somebody without CAP_FSETID: setuid goes, and setgid of a program.
-    pub drop_setid: bool,
-}
+use crate::union::node::inode::{Bytes, DirState, FileState, Inode, Node, NodeId, Real};
+use crate::union::types::Belief;
 
 impl Default for SetAttr {
     fn default() -> Self {

@@ -3,6 +3,7 @@
 //! Everything is addressed by inode. The backing descriptor is opened when it is first needed and stays in the
 //! bounded cache: the kernel does not say when a file is opened or closed.
 
+use crate::union::copyup::copydata::write_all;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,26 +18,6 @@ use crate::union::Union;
 use crate::union::copyup::copy::{READ_WRITE, fallocate_flags};
 use crate::union::error::{During, Result, refuse};
 use crate::union::node::inode::{FileNode, FileState, Inode, NodeId, Real};
-
-/// Writes everything at `offset`, however many calls that takes.
-pub(in crate::union) fn write_all(
-    fd: &OwnedFd,
-    mut data: &[u8],
-    mut offset: u64,
-) -> rustix::io::Result<()> {
-    while !data.is_empty() {
-        match rustix::io::pwrite(fd, data, offset) {
-            Ok(0) => return Err(Errno::IO),
-            Ok(written) => {
-                data = &data[written..];
-                offset += written as u64;
-            }
-            Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno),
-        }
-    }
-    Ok(())
-}
 
 /// Runs a change of a file's data and puts its mtime back.
 fn keeping_mtime<T>(

@@ -11,7 +11,7 @@
 //! Flags, and all of a `struct fsxattr`, change by one system call, on an object that was copied up before (see [`crate::union::copyup::copy`]). Those that a
 //! copy takes along are set in the work directory, before it is published.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
@@ -28,11 +28,6 @@ use crate::union::node::inode::{Inode, Node, NodeId};
 const PROTECTING: IFlags = IFlags::IMMUTABLE.union(IFlags::APPEND);
 /// The same in `struct fsxattr`: `FS_XFLAG_IMMUTABLE` and `FS_XFLAG_APPEND` (`linux/fs.h`).
 const PROTECTING_X: u32 = 0x8 | 0x10;
-/// What a copy takes along.
-const PORTABLE: IFlags = IFlags::SYNC
-    .union(IFlags::DIRSYNC)
-    .union(IFlags::NOATIME)
-    .union(IFlags::NODUMP);
 
 /// The real object behind a node, open.
 struct Behind {
@@ -224,22 +219,6 @@ fn answer<T>(asked: rustix::io::Result<T>, call: &'static str) -> Result<T> {
     }
 }
 
-/// Gives a copy in the work directory the flags that go with it. As far as the disks have them: a copy-up does not
-/// fail for that.
-pub(in crate::union) fn copy_flags(from: impl AsFd, to: impl AsFd) {
-    let portable = match ioctl_getflags(from) {
-        Ok(flags) => flags & PORTABLE,
-        Err(errno) => return log::trace!("flags of a lower object: {errno}"),
-    };
-    if portable.is_empty() {
-        return;
-    }
-    let set = ioctl_getflags(&to).and_then(|own| ioctl_setflags(&to, own | portable));
-    if let Err(errno) = set {
-        log::debug!("flags {portable:?} are not copied up: {errno}");
-    }
-}
-
 /// Whether a `struct fsxattr` makes append-only: `FS_XFLAG_APPEND` of its first word, `fsx_xflags` (`linux/fs.h`).
 fn is_append_only(value: &FsXattr) -> bool {
     const APPEND: u32 = 0x10;
@@ -252,12 +231,11 @@ fn is_append_only(value: &FsXattr) -> bool {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::union::Caller;
-    use crate::union::New;
-    use crate::union::SetAttr;
+    use crate::union::copyup::flags::PORTABLE;
     use crate::union::tests::testing::{
         Marked, Stack, content, errno, file, find, has_flags, mkdir,
     };
+    use crate::union::{Caller, New, SetAttr};
 
     const ROOT: NodeId = NodeId::ROOT;
 

@@ -2,7 +2,7 @@
 
 pub(in crate::union) mod acl;
 pub(in crate::union) mod append;
-pub mod attr;
+pub(super) mod attr;
 pub(in crate::union) mod backing;
 pub(in crate::union) mod data;
 pub(in crate::union) mod flags;

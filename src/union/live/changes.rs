@@ -8,6 +8,7 @@
 //! which change beside that (a copy-up gives directories another ctime, a rename brings up what lies below), are told
 //! at once: else stat(2) would say one thing before a directory is read and another after it.
 
+use crate::union::types::Change;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{RwLock, Weak};
@@ -16,31 +17,6 @@ use crate::layer::dir::Name;
 use crate::sync::{read, write};
 use crate::union::Union;
 use crate::union::node::inode::{Inode, NodeId};
-
-/// What should not be believed any more.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
-    /// A name means something else than before.
-    Name {
-        /// The directory.
-        parent: NodeId,
-        /// The name.
-        name: Name,
-        /// It means nothing any more.
-        gone: bool,
-        /// What it meant, if the kernel knows that.
-        child: Option<NodeId>,
-    },
-    /// The attributes of an object, and its bytes or, of a directory, its listing.
-    Node(NodeId),
-    /// A name, and everything below it.
-    Below {
-        /// The directory.
-        parent: NodeId,
-        /// The name.
-        name: Name,
-    },
-}
 
 type Tell = Box<dyn Fn(NodeId) + Send + Sync>;
 
@@ -131,11 +107,9 @@ mod tests {
 
     use super::*;
     use crate::sync::lock;
-    use crate::union::Belief;
-    use crate::union::Caller;
-    use crate::union::RenameMode;
     use crate::union::config::{CacheMode, Config};
     use crate::union::tests::testing::{Stack, file, find, mkdir};
+    use crate::union::{Belief, Caller, RenameMode};
 
     /// What changes beside a request is told, once per copy-up; what is done in the upper's directories tells nothing.
     #[test]

@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use crate::union::Change;
 use crate::union::live::changes::Attributes;
-use crate::union::live::watching::Live;
+use crate::union::node::followers::Live;
 
 /// Who changes the layers, and who hears of changes.
 #[derive(Debug)]

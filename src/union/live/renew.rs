@@ -15,9 +15,10 @@ use crate::layer::stat::{Birth, Kind, Stat};
 use crate::sync::lock;
 use crate::union::Union;
 use crate::union::error::{During, Result};
-use crate::union::live::watching::{Belief, Touched};
+use crate::union::node::followers::Touched;
 use crate::union::node::inode::{DirState, FileNode, Inode, described_by};
 use crate::union::node::listing::{Listing, Slot, Stamp};
+use crate::union::types::Belief;
 
 /// How old a listing may be before its layers are looked at again, when nobody tells of changes.
 const RECHECK: Duration = Duration::from_millis(400);

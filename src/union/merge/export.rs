@@ -6,74 +6,21 @@
 //! gets the node id that it had. That is up to a kilobyte for each object that the mount was ever asked for, until it is
 //! removed: the reason why it is an option.
 
+use crate::union::node::forgotten::Notes;
 use std::sync::Arc;
 
-use dashmap::DashMap;
 use rustix::io::Errno;
 
 use crate::layer::dir::Name;
 use crate::layer::stat::{Birth, Kind};
 use crate::sync::lock;
-use crate::union::Entry;
-use crate::union::Union;
 use crate::union::error::{Result, refuse};
 use crate::union::merge::lookup::Child;
 use crate::union::node::inode::{Inode, Node, NodeId, Place};
-
-/// Where a node was when it was forgotten.
-#[derive(Clone, Debug)]
-struct Note {
-    /// Directories and names; several of a file that has several. Some may be of before.
-    places: Vec<(NodeId, Name)>,
-    kind: Kind,
-    birth: Birth,
-}
+use crate::union::{Entry, Union};
 
 /// How deep a node may be: a path of PATH_MAX bytes has no more names.
 const DEEPEST: usize = 2048;
-/// How many names of one file are noted at most.
-const MOST_PLACES: usize = 8;
-
-/// Notes of nodes that were forgotten.
-#[derive(Debug, Default)]
-pub(in crate::union) struct Notes {
-    nodes: DashMap<NodeId, Note>,
-    by_st_ino: DashMap<u64, NodeId>,
-}
-
-impl Notes {
-    /// The node id that an object had.
-    pub(super) fn id_of(&self, st_ino: u64, kind: Kind, birth: Birth) -> Option<NodeId> {
-        let id = *self.by_st_ino.get(&st_ino)?;
-        let note = self.nodes.get(&id)?;
-        (note.kind == kind && note.birth.agrees(birth)).then_some(id)
-    }
-
-    /// Notes where a node is that is forgotten; nothing if it has no name any more.
-    fn note(&self, inode: &Inode, mut places: Vec<(NodeId, Name)>, others: bool) {
-        let (id, st_ino) = (inode.id, inode.st_ino);
-        if others && let Some(before) = self.nodes.get(&id) {
-            for place in &before.places {
-                if places.len() < MOST_PLACES && !places.contains(place) {
-                    places.push(place.clone());
-                }
-            }
-        }
-        if places.is_empty() {
-            self.nodes.remove(&id);
-            // Its number may be that of a new object by now.
-            self.by_st_ino.remove_if(&st_ino, |_, known| *known == id);
-            return;
-        }
-        let note = Note {
-            places,
-            kind: inode.kind,
-            birth: inode.birth,
-        };
-        self.nodes.insert(id, note);
-        self.by_st_ino.insert(st_ino, id);
-    }
-}
 
 fn named(place: Place) -> (NodeId, Name) {
     (place.parent.id, place.name)
@@ -178,10 +125,8 @@ impl Union {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::union::Caller;
-    use crate::union::Config;
-    use crate::union::RenameMode;
     use crate::union::tests::testing::{Stack, content, errno, file, find, mkdir};
+    use crate::union::{Caller, Config, RenameMode};
 
     #[test]
     fn a_node_is_found_again_with_a_lookup_for_each_time() {

@@ -1,5 +1,6 @@
 //! From a name in a directory to an inode.
 
+use crate::union::types::Entry;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,26 +12,15 @@ use rustix::io::Errno;
 use crate::layer::dir::{Being, Name};
 use crate::layer::stat::{Birth, Kind, Stat};
 use crate::layer::{FdSlot, LowerDir, UpperDir};
-use crate::union::NAME_MAX;
-use crate::union::RealKey;
-use crate::union::Union;
 use crate::union::error::{During, Result, refuse};
-use crate::union::file::attr::Attr;
-use crate::union::merge::metacopy::Bytes;
 use crate::union::node::inode::{
-    DirNode, DirState, FileNode, FileState, Inode, Link, Node, NodeId, Place, Real, described_by,
+    Bytes, DirNode, DirState, FileNode, FileState, Inode, Link, Node, NodeId, Place, Real,
+    described_by,
 };
 use crate::union::node::listing::Slot;
-use crate::union::volume::mounted::VolumeNo;
-
-/// What a lookup answers: the node, on which one lookup was counted, and its attributes.
-#[derive(Clone, Copy, Debug)]
-pub struct Entry {
-    /// The node id.
-    pub node: NodeId,
-    /// Its attributes; `attr.ino` is `st_ino`, not the node id.
-    pub attr: Attr,
-}
+use crate::union::node::mount_point::VolumeNo;
+use crate::union::node::nodes::RealKey;
+use crate::union::{NAME_MAX, Union};
 
 /// An inode, and what stat(2) said if it had to be asked on the way.
 pub(in crate::union) struct Child {

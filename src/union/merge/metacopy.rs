@@ -9,33 +9,20 @@
 //! that says that it has none goes last, when the bytes are on disk (unless the union is volatile): killed before, the
 //! bytes are still looked for below.
 
+use crate::union::node::inode::Bytes;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 
-use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::layer::LowerDir;
 use crate::layer::dir::{Dir, LayerNo, Name};
 use crate::layer::mark::{METACOPY_XATTRS, REDIRECT_XATTRS};
 use crate::layer::stat::{Kind, Stat};
-use crate::layer::upper::SetTime;
 use crate::layer::xattr::XattrPath;
-use crate::sync::lock;
 use crate::union::Union;
-use crate::union::copyup::copydata::copy_data;
 use crate::union::error::{During, Result};
 use crate::union::merge::redirect;
-use crate::union::node::inode::{FileNode, FileState, Inode, Real};
-
-/// Where the bytes of a file are that has only its attributes.
-#[derive(Clone, Debug)]
-pub(in crate::union) enum Bytes {
-    /// In a file of a layer below.
-    At(LowerDir, Name),
-    /// Nowhere: reading it fails with EIO.
-    Missing,
-}
+use crate::union::node::inode::{FileState, Real};
 
 fn is_metacopy(xattrs: &XattrPath) -> rustix::io::Result<bool> {
     xattrs.any(|name| METACOPY_XATTRS.iter().any(|xattr| xattr.as_bytes() == name))
@@ -171,47 +158,5 @@ impl Union {
             (Some(Bytes::Missing), _) => Err(Errno::IO),
             (None, _) => Err(Errno::BADF),
         }
-    }
-
-    /// Gives an upper file the bytes that it has not got, `keep` of them at most. Its copy-up lock is held.
-    pub(in crate::union) fn complete(
-        &self,
-        inode: &Arc<Inode>,
-        file: &FileNode,
-        keep: Option<u64>,
-    ) -> Result<()> {
-        let (object, from) = {
-            let state = lock(&file.state);
-            if state.bytes.is_none() || !state.is_upper() {
-                return Ok(());
-            }
-            let from = Self::open_bytes(&state).during("open bytes", b".");
-            (self.object_of(inode, &state)?, from)
-        };
-        let stat = object.stat().during("fstat", b".")?;
-        let size = keep.unwrap_or(stat.size).min(stat.size);
-        if size > 0 {
-            let from = from?;
-            let to = object.open(OFlags::RDWR).during("open", b".")?;
-            copy_data(&from, &to, size, &stat).during("copy", b".")?;
-            if size < stat.size {
-                rustix::fs::ftruncate(&to, stat.size).during("ftruncate", b".")?;
-            }
-            object
-                .utimens(SetTime::At(stat.atime), SetTime::At(stat.mtime))
-                .during("utimensat", b".")?;
-            if !self.rules.volatile {
-                rustix::fs::fsync(&to).during("fsync", b".")?;
-            }
-        }
-        for xattr in METACOPY_XATTRS {
-            match object.remove_xattr(xattr.as_bytes()) {
-                Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP) => {}
-                Err(errno) => return Err(errno).during("removexattr", xattr.as_bytes()),
-            }
-        }
-        lock(&file.state).bytes = None;
-        file.data.clear();
-        Ok(())
     }
 }

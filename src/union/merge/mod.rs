@@ -2,7 +2,6 @@
 
 pub(in crate::union) mod export;
 pub(in crate::union) mod hardlink;
-pub(in crate::union) mod kernel_index;
 pub(in crate::union) mod layers;
 pub(in crate::union) mod lookup;
 pub(in crate::union) mod metacopy;
@@ -10,5 +9,4 @@ pub(in crate::union) mod origin;
 pub(in crate::union) mod readdir;
 pub(in crate::union) mod redirect;
 pub(in crate::union) mod scan;
-pub(in crate::union) mod stack;
 pub(in crate::union) mod unlisted;

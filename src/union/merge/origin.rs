@@ -4,6 +4,9 @@
 //! which exist on files and directories alone (xattr(7)): the origin of a symlink, pipe, socket or device is then
 //! kept in an xattr of its directory that is named after the copy's inode number, and goes where the copy goes.
 
+use crate::layer::dir::Dir;
+use crate::layer::dir::Name;
+use crate::layer::mark::LEAVING;
 use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 
@@ -13,7 +16,7 @@ use crate::layer::stat::Kind;
 use crate::layer::upper::UpperObject;
 use crate::layer::xattr::XattrPath;
 use crate::union::Union;
-use crate::union::Writable;
+use crate::union::copyup::writable::Writable;
 use crate::union::error::{During, Result};
 use crate::union::node::identity::{decode_origin, encode_origin};
 
@@ -141,4 +144,10 @@ impl Union {
                 .own_xattrs
                 .is_some_and(|prefix| !carries_its_own(writable.on_disk(kind), prefix))
     }
+}
+
+/// The name under which a device of the merged view may stand as the disk's own.
+pub(in crate::union) fn announced(dir: &Dir) -> Result<Option<Name>> {
+    let xattrs = dir.xattrs().during("open directory", b".")?;
+    Ok(own_xattr(&xattrs, LEAVING).map(Name::from))
 }

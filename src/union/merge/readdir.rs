@@ -1,27 +1,14 @@
 //! Directory listings for a transport.
 
+use crate::union::types::DirEntry;
 use rustix::io::Errno;
 
 use crate::layer::dir::Name;
 use crate::layer::stat::Kind;
-use crate::union::Entry;
-use crate::union::Union;
 use crate::union::error::{Result, refuse};
 use crate::union::merge::lookup::Child;
 use crate::union::node::inode::NodeId;
-
-/// One entry of a listing.
-#[derive(Clone, Debug)]
-pub struct DirEntry {
-    /// Its name, as bytes.
-    pub name: Name,
-    /// Its type.
-    pub kind: Kind,
-    /// Its `st_ino`.
-    pub ino: u64,
-    /// The position behind it.
-    pub cookie: u64,
-}
+use crate::union::{Entry, Union};
 
 /// How many names are taken from a listing at a time: its directory is locked for no longer than that.
 const BATCH: usize = 128;

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use rustix::io::Errno;
 
 use crate::layer::dir::{Dir, LayerNo, Name, UPPER};
+use crate::layer::mark::DEVICE_XATTR;
 use crate::layer::mark::{
     DirMarks, Mark, NameMeaning, REDIRECT_XATTRS, WHITEOUT_XATTRS, dir_marks, meaning,
 };
@@ -12,14 +13,13 @@ use crate::layer::stat::Kind;
 use crate::union::Union;
 use crate::union::config::CacheMode;
 use crate::union::error::{During, Result};
+use crate::union::merge::origin::announced;
 use crate::union::merge::origin::{own_xattr, read_origin};
-use crate::union::merge::stack::Merger;
-use crate::union::namespace::create::DEVICE_XATTR;
-use crate::union::namespace::leaving::announced;
 use crate::union::node::identity::Numbering;
 use crate::union::node::inode::DirState;
 use crate::union::node::listing::{Listing, Slot};
-use crate::union::volume::mounted::is_volume_dir;
+use crate::union::node::mount_point::is_volume_dir;
+use crate::union::node::stack::Merger;
 
 impl Union {
     /// Reads the directory's layers if that was not done yet, or, where they may change, again if they did. A directory

@@ -3,7 +3,7 @@
 //!
 //! A directory is read as a whole where it can be. Of one that a layer does not let the daemon read, each name is looked
 //! for in each of the layers when it is asked for: the name itself, a whiteout of it beside it, and once, at the
-//! first use, the marks of the directory. The rule by which layers are merged is the same ([`crate::union::merge::stack`]). Listing is
+//! first use, the marks of the directory. The rule by which layers are merged is the same ([`crate::union::node::stack`]). Listing is
 //! EACCES, and so is what needs a listing: removing the directory, and copying what is below it for a rename.
 
 use std::sync::Weak;
@@ -18,9 +18,9 @@ use crate::union::Union;
 use crate::union::config::CacheMode;
 use crate::union::error::{During, Result, refuse};
 use crate::union::merge::scan::Numbers;
-use crate::union::merge::stack::Merger;
 use crate::union::node::inode::DirState;
 use crate::union::node::listing::{Listing, Slot};
+use crate::union::node::stack::Merger;
 
 impl DirState {
     /// Whether its listing has only the names that were asked for.

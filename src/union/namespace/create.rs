@@ -6,6 +6,9 @@
 //! killed after, but before the whiteout of an earlier entry is removed, the whiteout hides nothing (see
 //! [`crate::union::copyup::whiteout`]).
 
+use crate::layer::mark::DEVICE_XATTR;
+use crate::union::file::acl::{ACCESS_ACL, DEFAULT_ACL};
+use crate::union::{Caller, New};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -19,97 +22,29 @@ use crate::layer::record::Record;
 use crate::layer::stat::{Kind, Stat};
 use crate::layer::upper::UpperObject;
 use crate::layer::xattr_name::Keeping;
-use crate::union::Entry;
-use crate::union::Union;
-use crate::union::Writable;
+use crate::union::copyup::writable::Writable;
 use crate::union::error::{During, Result, refuse};
 use crate::union::file::acl::Acl;
 use crate::union::file::idmap::IdMaps;
 use crate::union::merge::lookup::Child;
-use crate::union::merge::stack::Found;
 use crate::union::node::inode::{DirState, Inheritance, Inode, NodeId, Real};
 use crate::union::node::listing::Listing;
+use crate::union::node::stack::Found;
+use crate::union::{Entry, Union};
 
 const S_ISGID: u32 = 0o2000;
-/// Our xattr that makes an empty file of the upper a character device 0/0 of the merged view: as a device it would
-/// hide what lies below. Another overlay that is stacked on this mount makes such devices for its own whiteouts.
-pub(crate) const DEVICE_XATTR: &str = "device";
 const OWNER_READS: u32 = 0o400;
 const OWNER_READS_AND_WRITES: u32 = 0o600;
-pub(in crate::union) const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
-pub(in crate::union) const ACCESS_ACL: &[u8] = b"system.posix_acl_access";
 
-/// For whom something is made. Ids are as seen through the mount.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Caller<'a> {
-    /// File-system user id.
-    pub uid: u32,
-    /// File-system group id.
-    pub gid: u32,
-    /// File mode creation mask; a default ACL of the directory takes its place.
-    pub umask: u32,
-    /// Xattrs, name and value, that a new object has before anybody sees it: the labels that the security modules
-    /// of the caller's kernel chose (FUSE_SECURITY_CTX in `fuse.h`). Usually none.
-    pub security: &'a [(&'a [u8], &'a [u8])],
-}
-
-/// What to make.
-#[derive(Clone, Copy, Debug)]
-pub enum New<'a> {
-    /// A regular file, fifo, socket or device node, with permission bits and device number.
-    Node {
-        /// Its type.
-        kind: Kind,
-        /// Its permission bits before the umask.
-        mode: u32,
-        /// The device, for device nodes.
-        rdev: u64,
-    },
-    /// A directory with permission bits before the umask.
-    Dir {
-        /// Its permission bits before the umask.
-        mode: u32,
-    },
-    /// A symlink.
-    Symlink {
-        /// What it says.
-        target: &'a [u8],
-    },
+/// Owner and mode that a new entry gets on disk.
+pub(in crate::union) struct Looks {
+    pub(in crate::union) uid: u32,
+    pub(in crate::union) gid: u32,
+    pub(in crate::union) mode: u32,
+    pub(super) rdev: u64,
 }
 
 impl New<'_> {
-    /// The device number of a device node.
-    fn rdev(&self) -> u64 {
-        match self {
-            Self::Node {
-                kind: Kind::Char | Kind::Block,
-                rdev,
-                ..
-            } => *rdev,
-            _ => 0,
-        }
-    }
-
-    pub(in crate::union) fn kind(&self) -> Kind {
-        match self {
-            Self::Node { kind, .. } => *kind,
-            Self::Dir { .. } => Kind::Dir,
-            Self::Symlink { .. } => Kind::Symlink,
-        }
-    }
-
-    /// Whether this is a character device 0/0, which on the upper's disk would be a whiteout.
-    fn is_whiteout_device(&self) -> bool {
-        matches!(
-            self,
-            Self::Node {
-                kind: Kind::Char,
-                rdev: 0,
-                ..
-            }
-        )
-    }
-
     pub(in crate::union) fn make_in(
         &self,
         dir: &UpperDir,
@@ -130,14 +65,6 @@ impl New<'_> {
             Self::Symlink { target } => dir.symlink(target, name),
         }
     }
-}
-
-/// Owner and mode that a new entry gets on disk.
-pub(in crate::union) struct Looks {
-    pub(in crate::union) uid: u32,
-    pub(in crate::union) gid: u32,
-    pub(in crate::union) mode: u32,
-    pub(super) rdev: u64,
 }
 
 impl Union {

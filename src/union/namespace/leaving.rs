@@ -9,24 +9,22 @@
 //! Killed before the rename, the xattr names an entry that is none of these devices, and says nothing. Killed after it,
 //! the device is seen for what it is. The next writable mount finishes either when it reads the directory.
 
+use crate::union::merge::origin::announced;
 use std::sync::Weak;
 
 use rustix::fs::{RenameFlags, XattrFlags};
 use rustix::io::Errno;
 
 use crate::layer::UpperDir;
-use crate::layer::dir::{Dir, Name, UPPER};
+use crate::layer::dir::{Name, UPPER};
 use crate::layer::mark::{LEAVING, TRUSTED_PREFIX, USER_PREFIX};
 use crate::layer::stat::Kind;
-use crate::union::Caller;
-use crate::union::New;
-use crate::union::Union;
-use crate::union::Writable;
+use crate::union::copyup::writable::Writable;
 use crate::union::error::{During, Result};
-use crate::union::merge::origin::own_xattr;
-use crate::union::merge::stack::Found;
 use crate::union::namespace::moving::End;
 use crate::union::node::inode::DirState;
+use crate::union::node::stack::Found;
+use crate::union::{Caller, New, Union};
 
 const DEVICE: New<'static> = New::Node {
     kind: Kind::Char,
@@ -160,20 +158,12 @@ impl Union {
     }
 }
 
-/// The name under which a device of the merged view may stand as the disk's own.
-pub(in crate::union) fn announced(dir: &Dir) -> Result<Option<Name>> {
-    let xattrs = dir.xattrs().during("open directory", b".")?;
-    Ok(own_xattr(&xattrs, LEAVING).map(Name::from))
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::union::NodeId;
-    use crate::union::RenameMode;
-    use crate::union::config;
     use crate::union::tests::testing::{Stack, content, file, find, mkdir};
+    use crate::union::{NodeId, RenameMode, config};
 
     const ROOT: NodeId = NodeId::ROOT;
 

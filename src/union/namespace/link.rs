@@ -15,14 +15,12 @@ use crate::layer::UpperDir;
 use crate::layer::dir::{Name, UPPER};
 use crate::layer::mark::Mark;
 use crate::layer::stat::Kind;
-use crate::union::Entry;
-use crate::union::Union;
-use crate::union::Writable;
+use crate::union::copyup::writable::Writable;
 use crate::union::error::{During, Result, refuse};
-use crate::union::merge::hardlink::refuse_directory;
 use crate::union::merge::lookup::Child;
-use crate::union::merge::stack::Found;
 use crate::union::node::inode::{FileState, Inode, NodeId, Real};
+use crate::union::node::stack::Found;
+use crate::union::{Entry, Union};
 
 impl Union {
     /// Gives a file another name and counts one lookup on it.
@@ -128,4 +126,12 @@ impl Union {
         let stat = crate::union::file::attr::real_stat(&state.real)?;
         Ok(self.nodes.numbers.of(UPPER, stat.dev, stat.ino))
     }
+}
+
+/// Refuses a link whose target is a directory (link(2): EPERM).
+pub(in crate::union) fn refuse_directory(inode: &Inode) -> Result<()> {
+    if inode.kind == Kind::Dir {
+        return refuse(Errno::PERM);
+    }
+    Ok(())
 }

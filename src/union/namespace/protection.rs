@@ -15,7 +15,7 @@ use crate::sync::lock;
 use crate::union::Union;
 use crate::union::error::{Error, Result, refuse};
 use crate::union::node::inode::{DirState, Inode, Node};
-use crate::union::volume::mounted::is_volume_dir;
+use crate::union::node::mount_point::is_volume_dir;
 
 impl Union {
     /// What protects a directory, by its upper's directory: those of layers protect nobody but the layer (see
@@ -95,13 +95,9 @@ mod tests {
     use rustix::fs::IFlags;
 
     use super::*;
-    use crate::union::Caller;
-    use crate::union::Config;
-    use crate::union::New;
-    use crate::union::NodeId;
-    use crate::union::RenameMode;
     use crate::union::config::WhiteoutForm;
     use crate::union::tests::testing::{Marked, Stack, errno, file, find, has_flags, mkdir};
+    use crate::union::{Caller, Config, New, NodeId, RenameMode};
 
     const ROOT: NodeId = NodeId::ROOT;
     const FORMS: [WhiteoutForm; 2] = [WhiteoutForm::Wh, WhiteoutForm::Char];

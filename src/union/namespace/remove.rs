@@ -16,7 +16,7 @@ use crate::layer::mark::Mark;
 use crate::layer::stat::Kind;
 use crate::sync::lock;
 use crate::union::Union;
-use crate::union::Writable;
+use crate::union::copyup::writable::Writable;
 use crate::union::error::{During, Error, Result, refuse};
 use crate::union::node::inode::{DirState, FileNode, FileState, Inode, NodeId, Real};
 use crate::union::node::remains::bury;

@@ -13,6 +13,7 @@
 //! holds where the disk keeps the order of changes. Where it does not (btrfs), marks and copies are synced before the entry
 //! moves, without a lock: what is written by then leaves the merged view as it is, and the rename starts over.
 
+use crate::union::RenameMode;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -23,13 +24,9 @@ use crate::layer::dir::Name;
 use crate::layer::mark::Mark;
 use crate::layer::stat::Kind;
 use crate::sync::lock;
-use crate::union::Caller;
-use crate::union::New;
-use crate::union::Union;
-use crate::union::Writable;
 use crate::union::copyup::copy::restore_times;
+use crate::union::copyup::writable::Writable;
 use crate::union::error::{During, Error, Result, refuse};
-use crate::union::merge::stack::Redirect;
 use crate::union::namespace::moving::{
     End, dir_of, lift_upper, move_entry, move_link, note_mark, put_upper, settle, swap_entries,
     sync_marks, take_upper,
@@ -38,20 +35,11 @@ use crate::union::namespace::remove::check_types;
 use crate::union::node::guards::{Parents, lock_files, lock_parents};
 use crate::union::node::inode::{DirState, Inode, NodeId};
 use crate::union::node::remains::bury;
+use crate::union::node::stack::Redirect;
+use crate::union::{Caller, New, Union};
 
 /// How often a rename starts over because the tree changed while it prepared.
 const PATIENCE: usize = 100;
-
-/// The flags of renameat2(2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RenameMode {
-    /// What is under the new name is replaced.
-    Replace,
-    /// EEXIST when there is something under the new name.
-    NoReplace,
-    /// The two names change places.
-    Exchange,
-}
 
 /// How an entry is renamed.
 #[derive(Clone, Copy)]

@@ -14,15 +14,13 @@ use rustix::io::Errno;
 use crate::layer::FdSlot;
 use crate::layer::dir::UPPER;
 use crate::layer::stat::Kind;
-use crate::union::Caller;
-use crate::union::Entry;
-use crate::union::New;
-use crate::union::Union;
-use crate::union::Writable;
+use crate::union::copyup::writable::Writable;
 use crate::union::error::{During, Result, refuse};
+use crate::union::file::acl::DEFAULT_ACL;
 use crate::union::merge::lookup::Child;
-use crate::union::namespace::create::{DEFAULT_ACL, Looks};
+use crate::union::namespace::create::Looks;
 use crate::union::node::inode::{Inheritance, NodeId, Real};
+use crate::union::{Caller, Entry, New, Union};
 
 impl Union {
     /// Makes a regular file without a name, owned and permitted as [`Union::make`] would make it in `parent`, and
@@ -110,9 +108,8 @@ mod tests {
     use std::os::unix::fs::MetadataExt;
 
     use super::*;
-    use crate::union::Config;
-    use crate::union::SetAttr;
     use crate::union::tests::testing::{Stack, content, errno, file, find, mkdir};
+    use crate::union::{Config, SetAttr};
 
     const ROOT: NodeId = NodeId::ROOT;
 

@@ -13,11 +13,10 @@ use crate::layer::stat::{Birth, Kind, Protection};
 use crate::layer::upper::UpperObject;
 use crate::layer::{FdSlot, LowerDir, UpperDir};
 use crate::sync::lock;
-use crate::union::live::watching::LiveDir;
-use crate::union::merge::metacopy::Bytes;
+use crate::union::node::followers::LiveDir;
 use crate::union::node::listing::Listing;
+use crate::union::node::mount_point::VolumeNo;
 use crate::union::node::remains::Remains;
-use crate::union::volume::mounted::VolumeNo;
 
 /// The number by which a transport names an inode. Never reused while the union lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -142,6 +141,15 @@ pub(in crate::union) struct Inheritance {
     pub(in crate::union) group: Option<u32>,
     /// Its default ACL.
     pub(in crate::union) default_acl: Option<Vec<u8>>,
+}
+
+/// Where the bytes of a file are that has only its attributes.
+#[derive(Clone, Debug)]
+pub(in crate::union) enum Bytes {
+    /// In a file of a layer below.
+    At(LowerDir, Name),
+    /// Nowhere: reading it fails with EIO.
+    Missing,
 }
 
 /// Anything but a directory.

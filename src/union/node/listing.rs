@@ -15,9 +15,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::layer::dir::Name;
 use crate::layer::stat::{Kind, Time};
-use crate::union::merge::stack::{Merged, Merger};
 use crate::union::node::inode::Inode;
-use crate::union::volume::mounted::Mounted;
+use crate::union::node::mount_point::Mounted;
+use crate::union::node::stack::{Merged, Merger};
 
 /// The first cookie of an entry; 1 and 2 stand behind `.` and `..`.
 const FIRST_COOKIE: u64 = 3;
@@ -271,7 +271,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::layer::mark::Mark;
-    use crate::union::merge::stack::Found;
+    use crate::union::node::stack::Found;
 
     fn name(text: &str) -> Name {
         Name::from(text.as_bytes())

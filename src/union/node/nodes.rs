@@ -1,12 +1,12 @@
 //! The objects of a union that are known.
 
+use crate::layer::dir::LayerNo;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Weak};
 
 use dashmap::DashMap;
 
-use crate::union::RealKey;
-use crate::union::merge::export::Notes;
+use crate::union::node::forgotten::Notes;
 use crate::union::node::identity::Numbering;
 use crate::union::node::inode::Inode;
 use crate::union::node::table::Table;
@@ -25,3 +25,6 @@ pub(in crate::union) struct Nodes {
     /// known to be old.
     pub(in crate::union) name_changes: AtomicU64,
 }
+
+/// What names one file on the disks: layer, device, inode number.
+pub(in crate::union) type RealKey = (LayerNo, u64, u64);

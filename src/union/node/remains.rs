@@ -11,9 +11,9 @@ use crate::layer::stat::Kind;
 use crate::layer::upper::SetTime;
 use crate::union::Union;
 use crate::union::error::{Result, refuse};
-use crate::union::file::attr::{Attr, SetAttr};
 use crate::union::node::inode::{DirState, Inode};
 use crate::union::node::listing::Listing;
+use crate::union::types::{Attr, SetAttr};
 
 /// A directory without a name.
 #[derive(Debug)]

@@ -7,10 +7,8 @@ use std::process::Command;
 
 use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat};
 
-use crate::union::NodeId;
-use crate::union::RenameMode;
-use crate::union::Union;
 use crate::union::tests::testing::{Stack, content};
+use crate::union::{NodeId, RenameMode, Union};
 
 /// Levels of the tree: its path has more bytes than PATH_MAX, and its directories are more than the usual 1,024
 /// descriptors.

@@ -10,13 +10,9 @@ use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 
 use crate::layer::mark::{HAS_IMPLIED, IMPLIED, USER_PREFIX, looks};
-use crate::union::Belief;
-use crate::union::Change;
-use crate::union::Config;
-use crate::union::NodeId;
-use crate::union::Union;
 use crate::union::config::CacheMode;
 use crate::union::tests::testing::{Stack, content, errno, find};
+use crate::union::{Belief, Change, Config, NodeId, Union};
 
 struct Edited {
     stack: Stack,

@@ -11,16 +11,9 @@ use rustix::io::Errno;
 
 use crate::layer::record::Record;
 use crate::layer::stat::Kind;
-use crate::union::Attr;
-use crate::union::Caller;
-use crate::union::Config;
-use crate::union::New;
-use crate::union::NodeId;
-use crate::union::RenameMode;
-use crate::union::SetAttr;
-use crate::union::Union;
 use crate::union::config::RecordForm;
 use crate::union::tests::testing::{Stack, content, errno, file, find, mkdir};
+use crate::union::{Attr, Caller, Config, New, NodeId, RenameMode, SetAttr, Union};
 
 const ROOT: NodeId = NodeId::ROOT;
 const XATTR: &str = "user.containers.override_stat";

@@ -9,13 +9,7 @@ use rustix::io::Errno;
 use tempfile::TempDir;
 
 use crate::layer::stat::Kind;
-use crate::union::Caller;
-use crate::union::Config;
-use crate::union::Entry;
-use crate::union::New;
-use crate::union::NodeId;
-use crate::union::Result;
-use crate::union::Union;
+use crate::union::{Caller, Config, Entry, New, NodeId, Result, Union};
 
 /// Two lower directories, an upper and a work directory.
 pub(in crate::union) struct Stack {

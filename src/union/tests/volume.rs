@@ -9,15 +9,9 @@ use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 
 use crate::layer::stat::Kind;
-use crate::union::Caller;
-use crate::union::Config;
-use crate::union::New;
-use crate::union::NodeId;
-use crate::union::RenameMode;
-use crate::union::SetAttr;
-use crate::union::Union;
 use crate::union::config::Volume;
 use crate::union::tests::testing::{Stack, content, errno, file, find, mkdir};
+use crate::union::{Caller, Config, New, NodeId, RenameMode, SetAttr, Union};
 
 pub(in crate::union) const ROOT: NodeId = NodeId::ROOT;
 

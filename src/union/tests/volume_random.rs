@@ -10,15 +10,9 @@ use rustix::fs::{AtFlags, CWD, Mode, RenameFlags, linkat, renameat_with};
 use rustix::io::Errno;
 
 use crate::layer::stat::Kind;
-use crate::union::Caller;
-use crate::union::Config;
-use crate::union::New;
-use crate::union::NodeId;
-use crate::union::RenameMode;
-use crate::union::SetAttr;
-use crate::union::Union;
 use crate::union::config::Volume;
 use crate::union::tests::testing::{Stack, content, file, find};
+use crate::union::{Caller, Config, New, NodeId, RenameMode, SetAttr, Union};
 
 /// Numbers that look random.
 struct Dice(u64);

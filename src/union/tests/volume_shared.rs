@@ -9,14 +9,10 @@ use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 
 use crate::layer::FdSlot;
-use crate::union::Caller;
-use crate::union::Config;
-use crate::union::RenameMode;
-use crate::union::SetAttr;
-use crate::union::Union;
 use crate::union::config::Volume;
 use crate::union::tests::testing::{Stack, content, errno, file, find};
 use crate::union::tests::volume::{names, open, stack, volume};
+use crate::union::{Caller, Config, RenameMode, SetAttr, Union};
 
 #[test]
 fn what_others_do_in_a_volume_is_seen_at_once() {

@@ -17,13 +17,12 @@ use crate::layer::UpperDir;
 use crate::layer::dir::Name;
 use crate::layer::stat::{Birth, Kind, Stat};
 use crate::sync::write;
-use crate::union::Caller;
-use crate::union::New;
-use crate::union::Union;
-use crate::union::config::{self, SetupError};
+use crate::union::config::SetupError;
 use crate::union::error::{Error, Result, refuse};
 use crate::union::node::inode::{Inode, Place, Real};
-use crate::union::volume::mounted::{MountPoint, Volume, VolumeNo, layer_of};
+use crate::union::node::mount_point::{MountPoint, VolumeNo, layer_of};
+use crate::union::volume::mounted::Volume;
+use crate::union::{Caller, New, Union, config};
 
 type Setup<T> = std::result::Result<T, SetupError>;
 

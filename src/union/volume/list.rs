@@ -16,8 +16,8 @@ use crate::layer::stat::Kind;
 use crate::sync::lock;
 use crate::union::Union;
 use crate::union::error::{During, Result, refuse};
-use crate::union::merge::readdir::DirEntry;
 use crate::union::node::inode::{Inode, NodeId};
+use crate::union::types::DirEntry;
 
 /// How many are kept. Of a listing that was not read to its end nobody says that it is over.
 const KEPT: usize = 16;

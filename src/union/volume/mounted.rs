@@ -17,13 +17,14 @@
 //! `st_ino` is a number of the disk's own ([`crate::union::node::identity::of_volume`]). The mappings of owners are the layers', for
 //! they say how those were unpacked; only what squashes all owners into one holds here, too.
 
+use crate::union::node::mount_point::VolumeNo;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Weak};
 
 use rustix::io::Errno;
 
 use crate::layer::UpperDir;
-use crate::layer::dir::{LayerNo, Name, UPPER};
+use crate::layer::dir::Name;
 use crate::layer::stat::{Birth, Kind, Stat};
 use crate::layer::upper::UpperObject;
 use crate::layer::xattr_name::Keeping;
@@ -31,17 +32,9 @@ use crate::sync::read;
 use crate::union::Union;
 use crate::union::error::{During, Result, refuse};
 use crate::union::file::idmap::IdMaps;
-use crate::union::merge::stack::Found;
 use crate::union::node::identity::of_volume;
 use crate::union::node::inode::{DirState, FileState, Inode, Node, NodeId, Real};
-
-/// The number of a volume of the union, from 0.
-pub(in crate::union) type VolumeNo = u16;
-
-/// The layer number of a volume's directories: counted from the end, where no layer is.
-pub(super) fn layer_of(volume: VolumeNo) -> LayerNo {
-    LayerNo::MAX - volume
-}
+use crate::union::node::stack::Found;
 
 /// A volume.
 #[derive(Debug)]
@@ -64,35 +57,6 @@ impl Volume {
             Birth::UNKNOWN
         }
     }
-}
-
-/// A place in the merged tree that shows something else than the layers have there.
-#[derive(Debug)]
-pub(in crate::union) struct MountPoint {
-    pub(super) parent: Arc<Inode>,
-    pub(super) name: Name,
-    pub(super) inode: Arc<Inode>,
-}
-
-/// What the slot of such a name remembers.
-#[derive(Clone, Debug)]
-pub(in crate::union) struct Mounted {
-    pub(in crate::union) kind: Kind,
-    pub(in crate::union) inode: Weak<Inode>,
-}
-
-impl MountPoint {
-    pub(super) fn mounted(&self) -> Mounted {
-        Mounted {
-            kind: self.inode.kind,
-            inode: Arc::downgrade(&self.inode),
-        }
-    }
-}
-
-/// Whether a directory is one of a volume.
-pub(in crate::union) fn is_volume_dir(state: &DirState) -> bool {
-    state.upper.as_ref().is_some_and(|dir| dir.layer() != UPPER)
 }
 
 impl Union {

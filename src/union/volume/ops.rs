@@ -18,11 +18,6 @@ use crate::layer::stat::Kind;
 use crate::layer::upper::UpperObject;
 use crate::layer::{FdSlot, UpperDir};
 use crate::sync::lock;
-use crate::union::Caller;
-use crate::union::Entry;
-use crate::union::NAME_MAX;
-use crate::union::New;
-use crate::union::Union;
 use crate::union::error::{During, Result, refuse};
 use crate::union::merge::lookup::{Child, Instance};
 use crate::union::namespace::create::Looks;
@@ -30,6 +25,7 @@ use crate::union::namespace::moving::{End, dir_of, move_entry, move_link, settle
 use crate::union::node::guards::{lock_files, lock_parents};
 use crate::union::node::inode::{DirState, Inheritance, Inode, Real};
 use crate::union::node::remains::bury;
+use crate::union::{Caller, Entry, NAME_MAX, New, Union};
 
 /// One end of a rename: the directory and the name.
 type Place<'a> = (&'a Arc<Inode>, &'a [u8]);

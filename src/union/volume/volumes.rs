@@ -3,8 +3,9 @@
 use std::sync::RwLock;
 
 use crate::union::file::idmap::IdMaps;
+use crate::union::node::mount_point::MountPoint;
 use crate::union::volume::list::Streams;
-use crate::union::volume::mounted::{MountPoint, Volume};
+use crate::union::volume::mounted::Volume;
 
 /// Directories of the host that are shown inside the tree.
 #[derive(Debug)]

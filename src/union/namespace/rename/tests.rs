@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
+use crate::union::RenameMode;
 use crate::union::tests::testing::{Stack, file, find, mkdir};
 
 const ROOT: NodeId = NodeId::ROOT;

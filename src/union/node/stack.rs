@@ -41,7 +41,7 @@ struct LowerStack {
 
 impl LowerFound {
     /// For a directory: every layer that contributes to it, newest first.
-    pub(super) fn layers(&self) -> &[LayerNo] {
+    pub(in crate::union) fn layers(&self) -> &[LayerNo] {
         self.dir.as_ref().map_or(&[], |dir| &dir.layers)
     }
 
@@ -149,7 +149,7 @@ impl<T: AsMut<Merged> + Default> Merger<T> {
     }
 
     /// A whiteout of the layer.
-    pub(super) fn whiteout(&mut self, name: &[u8], mark: Mark) {
+    pub(in crate::union) fn whiteout(&mut self, name: &[u8], mark: Mark) {
         if self.layer == UPPER {
             self.name(name).mark = Some(mark);
         } else {
