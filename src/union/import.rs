@@ -6,8 +6,8 @@ use rustix::io::Errno;
 use crate::union::Union;
 use crate::union::copyup::copydata::copy_data;
 use crate::union::error::{During, Result, refuse};
-use crate::union::file::attr::real_stat;
 use crate::union::node::inode::NodeId;
+use crate::union::node::real::real_stat;
 
 impl Union {
     /// Gives a new, empty regular file of this union the content of a file of another one: shared with the original where the disk

@@ -7,6 +7,7 @@ mod copyup;
 mod ending;
 pub mod error;
 mod file;
+mod idmap;
 mod import;
 mod live;
 mod merge;
@@ -18,15 +19,16 @@ mod rules;
 mod tests;
 mod types;
 mod volume;
+mod work;
 
-use crate::union::copyup::writable::Writable;
+use crate::union::work::writable::Writable;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 use rustix::io::Errno;
 
 pub use config::{Config, SetupError};
-pub use copyup::stage::Recovery;
+pub use copyup::recovery::Recovery;
 pub use error::{Error, Result};
 pub use node::inode::NodeId;
 pub(crate) use open::reads_plain_names;
@@ -34,19 +36,17 @@ pub use types::{Attr, Belief, Caller, Change, DirEntry, Entry, New, RenameMode, 
 
 use crate::layer::dir::{LayerNo, UPPER};
 use crate::layer::mark::WH_PREFIX;
-use crate::layer::probe::UpperAbilities;
-use crate::layer::xattr_name::Keeping;
 pub(crate) use merge::lookup::open_root;
 pub(crate) use open::{FORM_XATTR, KERNEL_ROOT_XATTRS, has_device_marks};
 
 use config::CacheMode;
-use copyup::stage::Stage;
 use error::refuse;
-use live::others::Others;
 use merge::layers::Layers;
 use node::nodes::Nodes;
+use node::others::Others;
+use node::volumes::Volumes;
 use rules::Rules;
-use volume::volumes::Volumes;
+use volume::list::Streams;
 
 /// Longest name (NAME_MAX of every Linux file system a layer may be on).
 pub const NAME_MAX: usize = crate::layer::mark::NAME_MAX;
@@ -59,6 +59,8 @@ pub struct Union {
     volumes: Volumes,
     rules: Rules,
     others: Others,
+    /// Directories of volumes that are being read.
+    streams: Streams,
     writable: Option<Writable>,
     /// The errno of a sync that failed; 0 for none.
     lost: AtomicI32,
@@ -68,14 +70,6 @@ pub struct Union {
 }
 
 impl Union {
-    /// The writable side, or EROFS.
-    fn writable(&self) -> Result<&Writable> {
-        match &self.writable {
-            Some(writable) => Ok(writable),
-            None => refuse(Errno::ROFS),
-        }
-    }
-
     /// Whether nothing can be changed but in volumes.
     #[must_use]
     pub fn is_read_only(&self) -> bool {

@@ -20,24 +20,24 @@ use crate::sync::lock;
 use crate::union::Union;
 use crate::union::config::{CacheMode, Config, SetupError, WhiteoutForm};
 use crate::union::copyup::publish_names::finish_publications;
-use crate::union::copyup::stage::Stage;
-use crate::union::copyup::writable::Writable;
-use crate::union::file::idmap::IdMaps;
-use crate::union::live::changes::Attributes;
-use crate::union::live::others::Others;
+use crate::union::idmap::IdMaps;
 use crate::union::merge::layers::Layers;
 use crate::union::merge::lookup::open_root;
 use crate::union::merge::redirect::visible_roots;
+use crate::union::node::changes::Attributes;
 use crate::union::node::followers::Live;
 use crate::union::node::forgotten::Notes;
 use crate::union::node::identity::{Disk, Numbering};
 use crate::union::node::inode::{DirNode, DirState, Inode, Node, NodeId};
 use crate::union::node::nodes::Nodes;
+use crate::union::node::others::Others;
 use crate::union::node::table::Table;
+use crate::union::node::volumes::Volumes;
 use crate::union::rules::Rules;
 use crate::union::volume::attach::open_sources;
 use crate::union::volume::list::Streams;
-use crate::union::volume::volumes::Volumes;
+use crate::union::work::stage::Stage;
+use crate::union::work::writable::Writable;
 
 type Setup<T> = std::result::Result<T, SetupError>;
 
@@ -164,7 +164,6 @@ impl Union {
             },
             volumes: Volumes {
                 list: volumes,
-                streams: Streams::default(),
                 ids: ids.squash_only(),
                 mounts: RwLock::default(),
             },
@@ -188,6 +187,7 @@ impl Union {
                 changes: OnceLock::new(),
                 attributes: Attributes::default(),
             },
+            streams: Streams::default(),
             writable,
             lost: AtomicI32::new(0),
             kernel_keeps_mtime: AtomicBool::new(false),

@@ -1,7 +1,7 @@
 //! What was asked for when the union was opened.
 
 use crate::union::config::CacheMode;
-use crate::union::file::idmap::IdMaps;
+use crate::union::idmap::IdMaps;
 
 /// What holds for every operation.
 #[derive(Debug)]

@@ -24,11 +24,11 @@ use crate::sync::lock;
 use crate::union::Union;
 use crate::union::copyup::copydata::copy_data;
 use crate::union::copyup::flags::copy_flags;
-use crate::union::copyup::writable::Writable;
 use crate::union::error::{During, Result, refuse};
 use crate::union::node::inode::{DirState, FileState, Inode, Link, Node, Place, Real};
 use crate::union::node::listing::Slot;
 use crate::union::node::stack::Found;
+use crate::union::work::writable::Writable;
 
 impl Union {
     /// Makes sure that a directory exists in the upper, and gives it. Its parents come first.

@@ -11,9 +11,9 @@ use crate::layer::mark::{Mark, REDIRECT_XATTRS, whiteout_name};
 use crate::layer::stat::Kind;
 use crate::union::Union;
 use crate::union::copyup::copy::restore_times;
-use crate::union::copyup::writable::Writable;
 use crate::union::error::{During, Result, refuse};
 use crate::union::node::inode::Inode;
+use crate::union::work::writable::Writable;
 
 impl Union {
     /// Copies up everything below a directory, so that it can be renamed as a whole. Every step leaves the

@@ -20,10 +20,10 @@ use crate::layer::dir::{LayerNo, Name, UPPER};
 use crate::layer::stat::{Kind, Stat};
 use crate::union::Union;
 use crate::union::copyup::copy::restore_times;
-use crate::union::copyup::writable::Writable;
 use crate::union::error::{During, Result};
 use crate::union::node::inode::Place;
 use crate::union::node::stack::Found;
+use crate::union::work::writable::Writable;
 
 /// Where the kernel remembers of which file a copy is one.
 const ORIGIN_XATTRS: [&[u8]; 2] = [b"trusted.overlay.origin", b"user.overlay.origin"];

@@ -11,8 +11,8 @@ use crate::layer::UpperDir;
 use crate::layer::dir::Name;
 use crate::layer::mark::{Mark, OPAQUE_FILE, WHITEOUT_XATTRS, whiteout_name};
 use crate::layer::stat::Kind;
-use crate::union::copyup::writable::Writable;
 use crate::union::error::{During, Error, Result};
+use crate::union::work::writable::Writable;
 
 /// The mode of mark files: they have no content, and nobody needs to read them.
 const MARK_MODE: u32 = 0o444;

@@ -1,21 +1,19 @@
 //! Attributes: what stat(2) on the mount shows, and setting them.
 
 use crate::union::SetAttr;
+use crate::union::node::real::real_stat;
 use crate::union::types::Attr;
 use std::sync::Arc;
 
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use crate::layer::Dir;
 use crate::layer::stat::{Kind, Protection, Stat};
 use crate::layer::upper::{SetTime, UpperObject};
 use crate::sync::lock;
 use crate::union::Union;
 use crate::union::error::{During, Result, refuse};
-use crate::union::live::renew::Told;
-use crate::union::node::inode::{Bytes, DirState, FileState, Inode, Node, NodeId, Real};
-use crate::union::types::Belief;
+use crate::union::node::inode::{Inode, Node, NodeId};
 
 impl Default for SetAttr {
     fn default() -> Self {
@@ -32,124 +30,6 @@ impl Default for SetAttr {
 }
 
 impl Union {
-    /// The attributes of a node. Errors: ESTALE, and what the disk answers.
-    pub fn getattr(&self, node: NodeId) -> Result<Attr> {
-        let inode = self.nodes.table.get(node)?;
-        self.attr_with(&inode, None)
-    }
-
-    /// The attributes of an inode; `stat` saves asking the disk when it was asked just now.
-    pub(in crate::union) fn attr_with(&self, inode: &Inode, stat: Option<&Stat>) -> Result<Attr> {
-        match &inode.node {
-            Node::Dir(dir) => {
-                let mut state = lock(&dir.state);
-                self.look_again(inode, &mut state);
-                self.dir_attr(inode, &mut state)
-            }
-            Node::File(file) => {
-                let attr = self.file_attr(inode, &lock(&file.state), stat);
-                if matches!(&attr, Err(error) if error.errno() == Errno::STALE) {
-                    self.was_replaced(file);
-                }
-                attr
-            }
-        }
-    }
-
-    pub(in crate::union) fn dir_attr(&self, inode: &Inode, state: &mut DirState) -> Result<Attr> {
-        if let Some(remains) = &state.removed {
-            return Ok(remains.attr);
-        }
-        let merged = self.rules.static_nlink || self.is_merged(state);
-        let nlink = |stat: &Stat| if merged { 1 } else { stat.nlink };
-        let stat = match (&state.upper, state.looks_like()) {
-            (Some(dir), _) => {
-                let belief = self.belief_in_dir(inode, true);
-                let stat = self.stat_of_dir(inode, dir)?;
-                return Ok(self.attr_from(inode, &stat, nlink(&stat), belief));
-            }
-            (None, Some(dir)) => dir.stat(),
-            (None, None) => return refuse(Errno::STALE),
-        }
-        .during("stat", b".")?;
-        let belief = self.belief_in_dir(inode, false);
-        Ok(self.attr_from(inode, &stat, nlink(&stat), belief))
-    }
-
-    /// Whether several layers have a directory. What an opaque one covers is no part of it: that is known of one that was
-    /// read, and of others it is asked for, once.
-    fn is_merged(&self, state: &mut DirState) -> bool {
-        let newest: &Dir = match (&state.upper, &state.lowers[..]) {
-            (Some(upper), [_, ..]) => upper,
-            (None, [newest, _, ..]) => newest,
-            _ => return false,
-        };
-        if state.listing.is_some() || state.known_merged {
-            return true;
-        }
-        // Where its marks may not be read nothing in it can be used either.
-        if !self.marks_of(newest).is_ok_and(|marks| marks.opaque) {
-            state.known_merged = true;
-            return true;
-        }
-        if state.live.is_none() {
-            state.lowers.truncate(usize::from(state.upper.is_none()));
-        }
-        false
-    }
-
-    pub(super) fn file_attr(
-        &self,
-        inode: &Inode,
-        state: &FileState,
-        stat: Option<&Stat>,
-    ) -> Result<Attr> {
-        let stat = match stat {
-            Some(stat) => *stat,
-            None => self.stat_of(inode, state)?,
-        };
-        if matches!(state.real, Real::Lower { .. }) && !stat.birth().agrees(inode.birth) {
-            // Somebody put another file in its place.
-            return refuse(Errno::STALE);
-        }
-        // Those of the file that has them.
-        let blocks = match &state.bytes {
-            Some(Bytes::At(dir, name)) => dir.stat_on_disk(name).map_or(stat.blocks, |s| s.blocks),
-            _ => stat.blocks,
-        };
-        let stat = Stat { blocks, ..stat };
-        let nlink = match &state.real {
-            Real::Lower { .. } => state.links.len() as u64,
-            Real::Upper { .. } | Real::Orphan(_) => stat.nlink,
-        };
-        let told = match &state.real {
-            _ if state.bytes.is_some() => Told::Elsewhere,
-            Real::Lower { .. } => Told::Lower(&state.links),
-            Real::Upper { .. } | Real::Orphan(_) => Told::Upper,
-        };
-        let belief = self.belief_in_file(inode, told, &stat);
-        Ok(self.attr_from(inode, &stat, nlink, belief))
-    }
-
-    fn attr_from(&self, inode: &Inode, stat: &Stat, nlink: u64, belief: Belief) -> Attr {
-        Attr {
-            ino: inode.st_ino,
-            size: stat.size,
-            blocks: stat.blocks,
-            atime: stat.atime,
-            mtime: stat.mtime,
-            ctime: stat.ctime,
-            btime: stat.btime,
-            mode: inode.kind.mode_bits() | stat.perm(),
-            nlink: u32::try_from(nlink).unwrap_or(u32::MAX),
-            uid: self.ids_of(inode.volume).seen_uid(stat.uid),
-            gid: self.ids_of(inode.volume).seen_gid(stat.gid),
-            rdev: stat.rdev,
-            blksize: stat.blksize,
-            belief,
-        }
-    }
-
     /// Changes attributes, copying the object up first if it is in a lower layer (a truncated file with only
     /// the bytes that remain). Gives the attributes after it.
     /// Errors: EROFS, ENOSPC and whatever the disk answers.
@@ -358,13 +238,4 @@ fn drop_shared_setid(object: &UpperObject, stat: &Stat, kept: u32) -> Result<()>
     }
     let now = object.stat().during("stat", b".")?.perm();
     object.chmod(now & !(0o6000 & !kept)).during("chmod", b".")
-}
-
-/// What the disk says about the object behind a file.
-pub(in crate::union) fn real_stat(real: &Real) -> Result<Stat> {
-    match real {
-        Real::Lower { dir, name } => dir.stat_entry(name).during("stat", name),
-        Real::Upper { dir, name } => dir.stat_entry(name).during("stat", name),
-        Real::Orphan(object) => object.stat().during("fstat", b"."),
-    }
 }

@@ -113,16 +113,6 @@ impl Union {
         }
     }
 
-    /// With `noatime`, reading through the descriptor leaves the access time alone. Only the file's owner and root
-    /// may ask for that; for others the disk's own mount options decide.
-    pub(in crate::union) fn spare_atime(&self, fd: &OwnedFd) {
-        if self.rules.noatime
-            && let Err(errno) = rustix::fs::fcntl_setfl(fd, OFlags::NOATIME)
-        {
-            log::debug!("noatime: {errno}");
-        }
-    }
-
     /// A descriptor of an upper file that is not shared with anybody.
     pub(in crate::union) fn open_upper_data(
         &self,

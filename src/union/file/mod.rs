@@ -6,5 +6,7 @@ pub(super) mod attr;
 pub(in crate::union) mod backing;
 pub(in crate::union) mod data;
 pub(in crate::union) mod flags;
-pub(in crate::union) mod idmap;
+pub(in crate::union) mod protection;
+pub(in crate::union) mod removed;
+pub(in crate::union) mod sync;
 pub(in crate::union) mod xattr;

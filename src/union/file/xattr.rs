@@ -19,7 +19,7 @@ use crate::sys::outsider::outside_of_group;
 use crate::union::Union;
 use crate::union::error::{During, Result, refuse};
 use crate::union::file::acl::{ACCESS_ACL, Acl, DEFAULT_ACL};
-use crate::union::file::idmap::Side;
+use crate::union::idmap::Side;
 use crate::union::node::inode::{DirState, Inode, Node, NodeId, Real};
 use crate::union::node::remains::Remains;
 

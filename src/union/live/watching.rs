@@ -10,7 +10,6 @@
 //! The thread holds the lock of one directory at a time, in the order that `inode.rs` gives, and none over a message to the
 //! kernel: that is another thread's work.
 
-use crate::union::Belief;
 use crate::union::node::followers::{Live, Touched};
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::Ordering;
@@ -22,8 +21,7 @@ use crate::layer::stat::Kind;
 use crate::layer::watch::{Event, WatchNo, What};
 use crate::sync::lock;
 use crate::union::Union;
-use crate::union::config::CacheMode;
-use crate::union::node::inode::{Inode, Node, NodeId};
+use crate::union::node::inode::{Inode, Node};
 
 /// How long it is waited for more when something happened: who unpacks an archive makes many changes at once.
 const GATHER: Duration = Duration::from_millis(20);
@@ -192,38 +190,6 @@ impl Union {
         }
     }
 
-    /// How long it may be believed what is, and what is not, in a directory.
-    #[must_use]
-    pub fn belief_in_names(&self, dir: NodeId) -> Belief {
-        if self.rules.cache == CacheMode::Static && !self.has_volumes() {
-            return Belief::Kept;
-        }
-        match self.nodes.table.get(dir) {
-            Ok(inode) if inode.volume.is_some() => Belief::Shared,
-            Ok(inode) if self.rules.cache == CacheMode::Static || inode.is_watched() => {
-                Belief::Kept
-            }
-            _ => Belief::Checked,
-        }
-    }
-
-    /// How long the attributes of a directory may be believed, and its name. `upper`: it is in the upper.
-    pub(in crate::union) fn belief_in_dir(&self, inode: &Inode, upper: bool) -> Belief {
-        if inode.volume.is_some() {
-            return Belief::Shared;
-        }
-        let watched = || {
-            let above = inode.place();
-            inode.is_watched() && above.is_none_or(|place| place.parent.is_watched())
-        };
-        if self.rules.cache == CacheMode::Static || (upper && self.writable.is_some()) || watched()
-        {
-            Belief::Kept
-        } else {
-            Belief::Checked
-        }
-    }
-
     /// Whether others may change files below, and what they do to them is told.
     #[must_use]
     pub fn is_told_of_changes(&self) -> bool {
@@ -233,7 +199,7 @@ impl Union {
 
 impl Inode {
     /// Whether everything that happens in this directory's lower directories is heard of.
-    pub(super) fn is_watched(&self) -> bool {
+    pub(in crate::union) fn is_watched(&self) -> bool {
         self.kind == Kind::Dir
             && self
                 .dir()

@@ -88,7 +88,7 @@ impl Union {
         };
         self.note_forgotten(&inode);
         if inode.volume.is_some() && inode.kind == Kind::Dir {
-            self.volumes.streams.forget(node);
+            self.streams.forget(node);
         }
         drop(inode);
         if let Some(live) = &self.others.live {

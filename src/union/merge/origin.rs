@@ -16,9 +16,9 @@ use crate::layer::stat::Kind;
 use crate::layer::upper::UpperObject;
 use crate::layer::xattr::XattrPath;
 use crate::union::Union;
-use crate::union::copyup::writable::Writable;
 use crate::union::error::{During, Result};
 use crate::union::node::identity::{decode_origin, encode_origin};
+use crate::union::work::writable::Writable;
 
 /// Whether objects of a type can carry xattrs with this prefix.
 fn carries_its_own(kind: Kind, prefix: &str) -> bool {

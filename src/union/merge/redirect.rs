@@ -10,10 +10,10 @@ use crate::layer::mark::{OPAQUE_FILE, REDIRECT_XATTRS, dir_marks, whiteout_name}
 use crate::layer::stat::Kind;
 use crate::layer::{LowerDir, UpperDir};
 use crate::union::Union;
-use crate::union::copyup::writable::Writable;
 use crate::union::error::{During, Result, refuse};
 use crate::union::node::inode::DirState;
 use crate::union::node::stack::Redirect;
+use crate::union::work::writable::Writable;
 
 /// Redirects that lead to redirects that lead to ..: more than this is a loop.
 pub(super) const DEPTH: usize = 40;

@@ -6,7 +6,6 @@
 //! killed after, but before the whiteout of an earlier entry is removed, the whiteout hides nothing (see
 //! [`crate::union::copyup::whiteout`]).
 
-use crate::layer::mark::DEVICE_XATTR;
 use crate::union::file::acl::{ACCESS_ACL, DEFAULT_ACL};
 use crate::union::{Caller, New};
 use std::sync::Arc;
@@ -22,19 +21,17 @@ use crate::layer::record::Record;
 use crate::layer::stat::{Kind, Stat};
 use crate::layer::upper::UpperObject;
 use crate::layer::xattr_name::Keeping;
-use crate::union::copyup::writable::Writable;
 use crate::union::error::{During, Result, refuse};
 use crate::union::file::acl::Acl;
-use crate::union::file::idmap::IdMaps;
+use crate::union::idmap::IdMaps;
 use crate::union::merge::lookup::Child;
 use crate::union::node::inode::{DirState, Inheritance, Inode, NodeId, Real};
 use crate::union::node::listing::Listing;
 use crate::union::node::stack::Found;
+use crate::union::work::writable::Writable;
 use crate::union::{Entry, Union};
 
 const S_ISGID: u32 = 0o2000;
-const OWNER_READS: u32 = 0o400;
-const OWNER_READS_AND_WRITES: u32 = 0o600;
 
 /// Owner and mode that a new entry gets on disk.
 pub(in crate::union) struct Looks {
@@ -316,33 +313,6 @@ impl Union {
                 Err(error)
             }
         }
-    }
-
-    /// Makes an empty file of the upper a device 0/0 of the merged view. Errors: EPERM where it cannot be remembered.
-    pub(in crate::union) fn make_device(
-        &self,
-        writable: &Writable,
-        object: &UpperObject,
-    ) -> Result<()> {
-        let Some(prefix) = writable
-            .abilities
-            .own_xattrs
-            .filter(|_| !self.rules.no_xattrs)
-        else {
-            return refuse(Errno::PERM);
-        };
-        let xattr = format!("{prefix}{DEVICE_XATTR}");
-        let set = || object.set_xattr(xattr.as_bytes(), b"0:0", XattrFlags::empty());
-        let set = match set() {
-            // An ordinary user's `user.` xattrs go by the mode of the file: this one has to be readable for the daemon.
-            Err(Errno::ACCESS) => object.stat().and_then(|stat| {
-                object.chmod(stat.perm() | OWNER_READS_AND_WRITES)?;
-                set()?;
-                object.chmod(stat.perm() | OWNER_READS)
-            }),
-            other => other,
-        };
-        set.during("setxattr", xattr.as_bytes())
     }
 
     /// Gives an object that was just made its owner, its labels, and the mode bits that making it did not give.

@@ -19,11 +19,11 @@ use crate::layer::UpperDir;
 use crate::layer::dir::{Name, UPPER};
 use crate::layer::mark::{LEAVING, TRUSTED_PREFIX, USER_PREFIX};
 use crate::layer::stat::Kind;
-use crate::union::copyup::writable::Writable;
 use crate::union::error::{During, Result};
 use crate::union::namespace::moving::End;
 use crate::union::node::inode::DirState;
 use crate::union::node::stack::Found;
+use crate::union::work::writable::Writable;
 use crate::union::{Caller, New, Union};
 
 const DEVICE: New<'static> = New::Node {

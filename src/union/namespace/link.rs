@@ -15,11 +15,11 @@ use crate::layer::UpperDir;
 use crate::layer::dir::{Name, UPPER};
 use crate::layer::mark::Mark;
 use crate::layer::stat::Kind;
-use crate::union::copyup::writable::Writable;
 use crate::union::error::{During, Result, refuse};
 use crate::union::merge::lookup::Child;
 use crate::union::node::inode::{FileState, Inode, NodeId, Real};
 use crate::union::node::stack::Found;
+use crate::union::work::writable::Writable;
 use crate::union::{Entry, Union};
 
 impl Union {
@@ -57,7 +57,7 @@ impl Union {
             let Some(mut file) = inode.lock_file() else {
                 return refuse(Errno::PERM);
             };
-            let ino = crate::union::file::attr::real_stat(&file.real)?.ino;
+            let ino = crate::union::node::real::real_stat(&file.real)?.ino;
             self.store_child_origin(writable, &dir, inode.kind, (inode.st_ino, ino));
             let name = Name::from(name);
             self.link_locked(writable, &file.real, &dir, &name, mark)?;
@@ -123,7 +123,7 @@ impl Union {
         let Some(state) = inode.lock_file() else {
             return Ok(inode.st_ino);
         };
-        let stat = crate::union::file::attr::real_stat(&state.real)?;
+        let stat = crate::union::node::real::real_stat(&state.real)?;
         Ok(self.nodes.numbers.of(UPPER, stat.dev, stat.ino))
     }
 }

@@ -9,10 +9,10 @@ use crate::layer::UpperDir;
 use crate::layer::dir::Name;
 use crate::layer::mark::Mark;
 use crate::sync::lock;
-use crate::union::copyup::writable::Writable;
 use crate::union::error::{During, Result};
 use crate::union::node::inode::{DirState, FileState, Inode, Place, Real};
 use crate::union::node::stack::{Found, Redirect};
+use crate::union::work::writable::Writable;
 
 /// One end of a rename.
 pub(in crate::union) struct End<'a> {

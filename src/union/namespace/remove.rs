@@ -16,10 +16,10 @@ use crate::layer::mark::Mark;
 use crate::layer::stat::Kind;
 use crate::sync::lock;
 use crate::union::Union;
-use crate::union::copyup::writable::Writable;
 use crate::union::error::{During, Error, Result, refuse};
 use crate::union::node::inode::{DirState, FileNode, FileState, Inode, NodeId, Real};
 use crate::union::node::remains::bury;
+use crate::union::work::writable::Writable;
 
 /// How often an operation starts over because the tree changed under it.
 const PATIENCE: usize = 100;

@@ -25,7 +25,6 @@ use crate::layer::mark::Mark;
 use crate::layer::stat::Kind;
 use crate::sync::lock;
 use crate::union::copyup::copy::restore_times;
-use crate::union::copyup::writable::Writable;
 use crate::union::error::{During, Error, Result, refuse};
 use crate::union::namespace::moving::{
     End, dir_of, lift_upper, move_entry, move_link, note_mark, put_upper, settle, swap_entries,
@@ -36,6 +35,7 @@ use crate::union::node::guards::{Parents, lock_files, lock_parents};
 use crate::union::node::inode::{DirState, Inode, NodeId};
 use crate::union::node::remains::bury;
 use crate::union::node::stack::Redirect;
+use crate::union::work::writable::Writable;
 use crate::union::{Caller, New, Union};
 
 /// How often a rename starts over because the tree changed while it prepared.

@@ -14,12 +14,12 @@ use rustix::io::Errno;
 use crate::layer::FdSlot;
 use crate::layer::dir::UPPER;
 use crate::layer::stat::Kind;
-use crate::union::copyup::writable::Writable;
 use crate::union::error::{During, Result, refuse};
 use crate::union::file::acl::DEFAULT_ACL;
 use crate::union::merge::lookup::Child;
 use crate::union::namespace::create::Looks;
 use crate::union::node::inode::{Inheritance, NodeId, Real};
+use crate::union::work::writable::Writable;
 use crate::union::{Caller, Entry, New, Union};
 
 impl Union {

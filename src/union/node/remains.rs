@@ -9,9 +9,8 @@ use rustix::io::Errno;
 
 use crate::layer::stat::Kind;
 use crate::layer::upper::SetTime;
-use crate::union::Union;
 use crate::union::error::{Result, refuse};
-use crate::union::node::inode::{DirState, Inode};
+use crate::union::node::inode::DirState;
 use crate::union::node::listing::Listing;
 use crate::union::types::{Attr, SetAttr};
 
@@ -20,7 +19,7 @@ use crate::union::types::{Attr, SetAttr};
 pub(in crate::union) struct Remains {
     pub(in crate::union) attr: Attr,
     /// As they are seen through the mount.
-    xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
+    pub(in crate::union) xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
 impl Remains {
@@ -81,26 +80,6 @@ impl Remains {
             attr.mtime = time;
         }
         *attr
-    }
-}
-
-impl Union {
-    /// What will be left of a directory that is about to be removed. What cannot be read of its xattrs is lost with it.
-    pub(in crate::union) fn remains_of(
-        &self,
-        inode: &Inode,
-        state: &mut DirState,
-    ) -> Result<Remains> {
-        let mut attr = self.dir_attr(inode, state)?;
-        attr.nlink = 0;
-        let xattrs = self.xattrs_of_dir(inode, state).unwrap_or_else(|error| {
-            log::debug!("the xattrs of a removed directory are lost: {error}");
-            Vec::new()
-        });
-        Ok(Remains {
-            attr,
-            xattrs: xattrs.into_iter().collect(),
-        })
     }
 }
 

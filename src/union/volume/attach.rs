@@ -21,7 +21,7 @@ use crate::union::config::SetupError;
 use crate::union::error::{Error, Result, refuse};
 use crate::union::node::inode::{Inode, Place, Real};
 use crate::union::node::mount_point::{MountPoint, VolumeNo, layer_of};
-use crate::union::volume::mounted::Volume;
+use crate::union::node::volume::Volume;
 use crate::union::{Caller, New, Union, config};
 
 type Setup<T> = std::result::Result<T, SetupError>;

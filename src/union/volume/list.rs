@@ -139,14 +139,14 @@ impl Union {
             };
             if !each(&entry)? {
                 stream.ahead.push_front(listed);
-                self.volumes.streams.keep(stream);
+                self.streams.keep(stream);
                 return Ok(());
             }
             stream.given.push(listed);
         }
         // Its reader will ask once more, and must hear of the end from the same one.
         if !stream.given.is_empty() {
-            self.volumes.streams.keep(stream);
+            self.streams.keep(stream);
         }
         Ok(())
     }
@@ -154,8 +154,8 @@ impl Union {
     /// The one that is there, or a new one; `None` for a directory that was removed.
     fn stream(&self, inode: &Inode, position: u64) -> Result<Option<Stream>> {
         if position == 0 {
-            self.volumes.streams.forget(inode.id);
-        } else if let Some(stream) = self.volumes.streams.take(inode.id, position) {
+            self.streams.forget(inode.id);
+        } else if let Some(stream) = self.streams.take(inode.id, position) {
             return Ok(Some(stream));
         }
         let dir = {

@@ -2,7 +2,7 @@
 //!
 //! Everything lives in `WORK/work`, as kernel overlayfs lays it out. A writable mount locks the work directory
 //! (flock(2), held until the daemon is gone) and empties it before anything else, after finishing the
-//! publications that a killed daemon left half done (see [`crate::union::merge::hardlink`]). What a crash leaves here is
+//! publications that a killed daemon left half done (`copyup/publish_names.rs`). What a crash leaves here is
 //! therefore never seen in the merged tree and is gone after the next mount.
 
 use std::path::Path;
@@ -19,27 +19,17 @@ use crate::layer::record::Records;
 use crate::layer::stat::Kind;
 use crate::layer::{FdCache, UpperDir};
 use crate::union::config::{SetupError, cure_for_work};
-use crate::union::copyup::publish_names::finish_publications;
 
 /// How long a writable mount waits for the daemon of an ended mount to leave the work directory.
 const LOCK_PATIENCE: Duration = Duration::from_secs(10);
-/// Descriptors that a recovery keeps open.
-const RECOVERY_FDS: usize = 64;
 const LOCK_RETRY: Duration = Duration::from_millis(5);
 
 /// The staging area of a writable union.
 #[derive(Debug)]
 pub(in crate::union) struct Stage {
-    dir: UpperDir,
+    pub(in crate::union) dir: UpperDir,
     counter: AtomicU64,
     lock: OwnedFd,
-}
-
-/// A work directory that nobody has in use, locked until this is dropped.
-#[derive(Debug)]
-pub struct Recovery {
-    upper: UpperDir,
-    stage: Stage,
 }
 
 impl Stage {
@@ -53,7 +43,7 @@ impl Stage {
         Self::open_within(work, cache, records, LOCK_PATIENCE)
     }
 
-    fn open_within(
+    pub(in crate::union) fn open_within(
         work: &Path,
         cache: &Arc<FdCache>,
         records: Option<Arc<Records>>,
@@ -119,36 +109,6 @@ impl Stage {
                 name.escape_ascii()
             ),
         }
-    }
-}
-
-impl Recovery {
-    /// Locks it. Errors: it is in use by a mount; it is not there, or cannot be written.
-    pub fn begin(upper: &Path, work: &Path) -> std::result::Result<Self, SetupError> {
-        let cache = FdCache::new(RECOVERY_FDS);
-        let fd = crate::union::open_root(upper).map_err(|errno| {
-            SetupError::new(
-                format!("cannot open upper directory {}: {errno}", upper.display()),
-                "give a directory that is there and that you may read and write",
-            )
-        })?;
-        let upper = UpperDir::root(fd, &cache);
-        let records = upper.records().cloned();
-        let stage = Stage::open_within(work, &cache, records, Duration::ZERO)?;
-        Ok(Self { upper, stage })
-    }
-
-    /// What the next writable mount would do: finishes publications that a killed daemon left half done, then empties
-    /// the directory. Errors: what the disk answers.
-    pub fn finish(&self) -> std::result::Result<(), SetupError> {
-        finish_publications(&self.upper, &self.stage.dir)
-            .and_then(|()| self.stage.empty())
-            .map_err(|errno| {
-                SetupError::new(
-                    format!("cannot empty the work directory: {errno}"),
-                    "run it as one who may write there",
-                )
-            })
     }
 }
 

@@ -39,7 +39,7 @@ impl Union {
 
     /// Before a name is taken from a directory by nothing but a mark. Errors: EPERM where the directory is immutable or
     /// append-only.
-    pub(super) fn check_may_hide(state: &mut DirState) -> Result<()> {
+    pub(in crate::union) fn check_may_hide(state: &mut DirState) -> Result<()> {
         if Self::protection(state).binds() {
             return refuse(Errno::PERM);
         }
@@ -47,7 +47,7 @@ impl Union {
     }
 
     /// Before something is made beside a directory that belongs into it. Errors: EPERM where the directory is immutable.
-    pub(super) fn check_may_add(state: &mut DirState) -> Result<()> {
+    pub(in crate::union) fn check_may_add(state: &mut DirState) -> Result<()> {
         if Self::protection(state).immutable {
             return refuse(Errno::PERM);
         }
@@ -78,7 +78,7 @@ impl Union {
 
     /// What whoever wants to remove a directory is told who may not, when it is not empty: EPERM where one of `inodes`, it
     /// and those that have the names, is protected. No lock is held.
-    pub(super) fn unless_protected(&self, error: Error, inodes: &[&Inode]) -> Error {
+    pub(in crate::union) fn unless_protected(&self, error: Error, inodes: &[&Inode]) -> Error {
         let comes_first =
             error.errno() == Errno::NOTEMPTY && inodes.iter().any(|inode| self.is_protected(inode));
         if comes_first {

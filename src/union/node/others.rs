@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use crate::union::Change;
-use crate::union::live::changes::Attributes;
+use crate::union::node::changes::Attributes;
 use crate::union::node::followers::Live;
 
 /// Who changes the layers, and who hears of changes.

@@ -11,14 +11,13 @@ use std::time::{Duration, Instant};
 
 use crate::layer::LowerDir;
 use crate::layer::dir::{Dir, Name};
-use crate::layer::stat::{Birth, Kind, Stat};
+use crate::layer::stat::{Birth, Kind};
 use crate::sync::lock;
 use crate::union::Union;
 use crate::union::error::{During, Result};
 use crate::union::node::followers::Touched;
 use crate::union::node::inode::{DirState, FileNode, Inode, described_by};
 use crate::union::node::listing::{Listing, Slot, Stamp};
-use crate::union::types::Belief;
 
 /// How old a listing may be before its layers are looked at again, when nobody tells of changes.
 const RECHECK: Duration = Duration::from_millis(400);
@@ -247,39 +246,6 @@ impl Union {
             live.touch(Touched::All);
             live.read_again();
         }
-    }
-
-    /// How long the attributes of a file may be believed, and its name. A file with several names may be changed under one
-    /// that nobody watches, and so may one whose bytes are elsewhere.
-    pub(in crate::union) fn belief_in_file(
-        &self,
-        inode: &Inode,
-        place: Told<'_>,
-        stat: &Stat,
-    ) -> Belief {
-        if inode.volume.is_some() {
-            return Belief::Shared;
-        }
-        if self.rules.cache == crate::union::config::CacheMode::Static {
-            return Belief::Kept;
-        }
-        let told = match place {
-            Told::Upper => self.writable.is_some(),
-            Told::Lower(links) => {
-                stat.nlink == 1 && links.iter().all(|link| link.place.parent.is_watched())
-            }
-            Told::Elsewhere => false,
-        };
-        if told {
-            return Belief::Kept;
-        }
-        // The kernel compares size and mtime, which anybody can put back.
-        if let Some(live) = &self.others.live
-            && live.saw(inode.id, stat)
-        {
-            self.tell_node(inode.id);
-        }
-        Belief::Checked
     }
 }
 

@@ -2,17 +2,14 @@
 
 use std::sync::RwLock;
 
-use crate::union::file::idmap::IdMaps;
+use crate::union::idmap::IdMaps;
 use crate::union::node::mount_point::MountPoint;
-use crate::union::volume::list::Streams;
-use crate::union::volume::mounted::Volume;
+use crate::union::node::volume::Volume;
 
 /// Directories of the host that are shown inside the tree.
 #[derive(Debug)]
 pub(in crate::union) struct Volumes {
     pub(in crate::union) list: Vec<Volume>,
-    /// Directories of volumes that are being read.
-    pub(in crate::union) streams: Streams,
     /// Owners in volumes, which no mapping of the layers is about.
     pub(in crate::union) ids: IdMaps,
     /// Where volumes are shown; written while the union is opened only.

@@ -62,7 +62,12 @@ impl Union {
     }
 
     /// Tells that a name differs. Called with the directory locked: nothing is done here but to note it.
-    pub(super) fn tell(&self, parent: Option<NodeId>, name: &Name, gone: Option<&Weak<Inode>>) {
+    pub(in crate::union) fn tell(
+        &self,
+        parent: Option<NodeId>,
+        name: &Name,
+        gone: Option<&Weak<Inode>>,
+    ) {
         let Some(parent) = parent else { return };
         let child = gone.and_then(Weak::upgrade);
         self.note(Change::Name {
@@ -77,12 +82,12 @@ impl Union {
     }
 
     /// Tells that attributes and bytes, or the listing, differ.
-    pub(super) fn tell_node(&self, node: NodeId) {
+    pub(in crate::union) fn tell_node(&self, node: NodeId) {
         self.note(Change::Node(node));
     }
 
     /// Tells that nothing below a directory is to be believed as long as was said.
-    pub(super) fn tell_below(&self, dir: &Inode) {
+    pub(in crate::union) fn tell_below(&self, dir: &Inode) {
         if let Some(place) = dir.place() {
             self.note(Change::Below {
                 parent: place.parent.id,
