@@ -423,7 +423,9 @@ impl Filesystem for Adapter {
                     let from = (shared.node(parent)?, name.as_bytes());
                     let to = (shared.node(newparent)?, newname.as_bytes());
                     if leaves_device {
-                        return shared.union.rename_leaving_device(from, to, mode, &caller);
+                        return shared
+                            .union
+                            .rename_leaving_device(from.0, from.1, to.0, to.1, mode, &caller);
                     }
                     shared.union.rename(from.0, from.1, to.0, to.1, mode)
                 },

@@ -14,6 +14,7 @@ mod merge;
 mod namespace;
 mod node;
 mod open;
+mod operations;
 mod rules;
 #[cfg(test)]
 mod tests;

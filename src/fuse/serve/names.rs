@@ -167,7 +167,9 @@ impl Server {
         if leaves_device {
             let context = Context::default();
             let caller = caller(header, 0, &context);
-            return self.union.rename_leaving_device(from, to, mode, &caller);
+            return self
+                .union
+                .rename_leaving_device(from.0, from.1, to.0, to.1, mode, &caller);
         }
         self.union.rename(from.0, from.1, to.0, to.1, mode)
     }

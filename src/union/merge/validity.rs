@@ -1,12 +1,10 @@
 //! How long an answer may be cached.
 
 use crate::layer::stat::Stat;
-use crate::union::CacheMode;
-use crate::union::Union;
 use crate::union::merge::renew::Told;
-use crate::union::node::inode::Inode;
-use crate::union::node::inode::NodeId;
+use crate::union::node::inode::{Inode, NodeId};
 use crate::union::types::Belief;
+use crate::union::{CacheMode, Union};
 
 impl Union {
     /// How long it may be believed what is, and what is not, in a directory.

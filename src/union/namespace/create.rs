@@ -21,15 +21,15 @@ use crate::layer::record::Record;
 use crate::layer::stat::{Kind, Stat};
 use crate::layer::upper::UpperObject;
 use crate::layer::xattr_name::Keeping;
+use crate::union::Union;
 use crate::union::error::{During, Result, refuse};
 use crate::union::file::acl::Acl;
 use crate::union::idmap::IdMaps;
 use crate::union::merge::lookup::Child;
-use crate::union::node::inode::{DirState, Inheritance, Inode, NodeId, Real};
+use crate::union::node::inode::{DirState, Inheritance, Inode, Real};
 use crate::union::node::listing::Listing;
 use crate::union::node::stack::Found;
 use crate::union::work::writable::Writable;
-use crate::union::{Entry, Union};
 
 const S_ISGID: u32 = 0o2000;
 
@@ -65,32 +65,14 @@ impl New<'_> {
 }
 
 impl Union {
-    /// Makes an entry and counts one lookup on it.
-    /// Errors: EEXIST, ENAMETOOLONG, EPERM for a name that would be a whiteout, ENOENT in a removed
-    /// directory, EROFS, those of [`Union::setxattr`] for the caller's
-    /// security xattrs, ENOSPC and what the disk answers.
-    pub fn make(
-        &self,
-        parent: NodeId,
-        name: &[u8],
-        new: &New<'_>,
-        caller: &Caller<'_>,
-    ) -> Result<Entry> {
-        let parent = self.nodes.table.get(parent)?;
-        self.entry(&self.make_child(&parent, name, new, caller)?)
-    }
-
-    /// As [`Union::make`], without counting a lookup.
-    pub(in crate::union) fn make_child(
+    /// As [`Union::make`] in a directory of the merged tree, without counting a lookup.
+    pub(in crate::union) fn make_in_layers(
         &self,
         parent: &Arc<Inode>,
         name: &[u8],
         new: &New<'_>,
         caller: &Caller<'_>,
     ) -> Result<Child> {
-        if parent.volume.is_some() {
-            return self.make_in_volume(parent, name, new, caller);
-        }
         let writable = self.writable()?;
         self.check_new_name(name)?;
         let dir = self.copy_up_dir(parent)?;
@@ -419,6 +401,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::union::tests::testing::{Stack, errno, file};
+    use crate::union::{Entry, NodeId};
 
     fn label(union: &Union, entry: &Entry) -> Vec<u8> {
         union.getxattr(entry.node, b"trusted.label").unwrap()

@@ -17,26 +17,19 @@ use crate::layer::mark::Mark;
 use crate::layer::stat::Kind;
 use crate::union::error::{During, Result, refuse};
 use crate::union::merge::lookup::Child;
-use crate::union::node::inode::{FileState, Inode, NodeId, Real};
+use crate::union::node::inode::{FileState, Inode, Real};
 use crate::union::node::stack::Found;
 use crate::union::work::writable::Writable;
 use crate::union::{Entry, Union};
 
 impl Union {
-    /// Gives a file another name and counts one lookup on it.
-    /// Errors: EPERM for a directory or a name that would be a whiteout, EEXIST, ENOENT when the file has no
-    /// name any more (one that never had any gets its first: [`Union::tmpfile`]), EMLINK, EXDEV from or into a volume, EROFS, and what the disk
-    /// answers.
-    pub fn link(&self, node: NodeId, parent: NodeId, name: &[u8]) -> Result<Entry> {
-        let inode = self.nodes.table.get(node)?;
-        refuse_directory(&inode)?;
-        let parent = self.nodes.table.get(parent)?;
-        if inode.volume != parent.volume || self.is_mount(&inode) {
-            return refuse(Errno::XDEV);
-        }
-        if parent.volume.is_some() {
-            return self.link_in_volume(&inode, &parent, name);
-        }
+    /// [`Union::link`] of a file to a directory, both of the merged tree.
+    pub(in crate::union) fn link_in_layers(
+        &self,
+        inode: &Arc<Inode>,
+        parent: &Arc<Inode>,
+        name: &[u8],
+    ) -> Result<Entry> {
         let writable = self.writable()?;
         self.check_new_name(name)?;
         // The upper's disk tells apart what never had a name and what has none any more; a lower file had one.
@@ -44,14 +37,14 @@ impl Union {
         if inode.lock_file().is_some_and(|file| is_gone(&file)) {
             return refuse(Errno::NOENT);
         }
-        self.copy_up_file(&inode, None)?;
-        let dir = self.copy_up_dir(&parent)?;
+        self.copy_up_file(inode, None)?;
+        let dir = self.copy_up_dir(parent)?;
         let key = {
             let Some(mut state) = parent.lock_dir() else {
                 return refuse(Errno::NOTDIR);
             };
             let (mark, _) = self.free_name(&mut state, name)?;
-            if inode.st_ino != self.disk_identity(&inode)? || inode.kind == Kind::Char {
+            if inode.st_ino != self.disk_identity(inode)? || inode.kind == Kind::Char {
                 self.mark_impure(writable, &dir, &mut state)?;
             }
             let Some(mut file) = inode.lock_file() else {
@@ -62,7 +55,7 @@ impl Union {
             let name = Name::from(name);
             self.link_locked(writable, &file.real, &dir, &name, mark)?;
             let stat = dir.stat_entry(&name).during("stat", &name)?;
-            file.add_link(&parent, &name, Some(dir.clone()));
+            file.add_link(parent, &name, Some(dir.clone()));
             if matches!(file.real, Real::Orphan(_)) {
                 file.real = Real::Upper {
                     dir: dir.clone(),
@@ -77,13 +70,16 @@ impl Union {
                     });
                     slot.merged.mark = None;
                     slot.st_ino = inode.st_ino;
-                    slot.child = Arc::downgrade(&inode);
+                    slot.child = Arc::downgrade(inode);
                 });
             }
             (UPPER, stat.dev, stat.ino)
         };
-        self.remember_shared(key, &inode);
-        self.entry(&Child { inode, stat: None })
+        self.remember_shared(key, inode);
+        self.entry(&Child {
+            inode: Arc::clone(inode),
+            stat: None,
+        })
     }
 
     fn link_locked(

@@ -17,7 +17,7 @@ use crate::layer::stat::Kind;
 use crate::sync::lock;
 use crate::union::Union;
 use crate::union::error::{During, Error, Result, refuse};
-use crate::union::node::inode::{DirState, FileNode, FileState, Inode, NodeId, Real};
+use crate::union::node::inode::{DirState, FileNode, FileState, Inode, Real};
 use crate::union::node::remains::bury;
 use crate::union::work::writable::Writable;
 
@@ -25,23 +25,60 @@ use crate::union::work::writable::Writable;
 const PATIENCE: usize = 100;
 
 impl Union {
-    /// Removes a name of anything but a directory. Whoever has the file open keeps it.
-    /// Errors: ENOENT, EISDIR, EROFS, EBUSY for what a volume is shown at, and what the disk answers.
-    pub fn unlink(&self, parent: NodeId, name: &[u8]) -> Result<()> {
-        let parent = self.nodes.table.get(parent)?;
-        if parent.volume.is_some() {
-            return self.remove_in_volume(&parent, name, false);
-        }
+    /// [`Union::rmdir`] in a directory of the merged tree.
+    pub(in crate::union) fn rmdir_in_layers(&self, parent: &Arc<Inode>, name: &[u8]) -> Result<()> {
         let writable = self.writable()?;
         for _ in 0..PATIENCE {
-            let Some(child) = self.child(&parent, name)? else {
+            let Some(child) = self.child(parent, name)? else {
+                return refuse(Errno::NOENT);
+            };
+            let inode = child.inode;
+            self.check_no_mount(&inode, false)?;
+            self.check_empty(&inode)
+                .map_err(|error| self.unless_protected(error, &[parent, &inode]))?;
+            let dir = self.dir_for_removal(parent, name)?;
+            let trash = {
+                let Some(mut state) = parent.lock_dir() else {
+                    return refuse(Errno::NOTDIR);
+                };
+                if !self.is_still(&mut state, name, &inode)? {
+                    continue;
+                }
+                let Some(mut gone) = inode.lock_dir() else {
+                    return refuse(Errno::NOTDIR);
+                };
+                if !self.is_empty(&mut gone)? {
+                    return refuse(Errno::NOTEMPTY);
+                }
+                let remains = self.remains_of(&inode, &mut gone)?;
+                let trash = self.rmdir_locked(writable, &mut state, &dir, name)?;
+                bury(&mut gone, remains);
+                trash
+            };
+            if let Some(trash) = trash {
+                writable.stage.discard(&trash);
+            }
+            return Ok(());
+        }
+        Err(Error::rule(Errno::BUSY))
+    }
+
+    /// [`Union::unlink`] in a directory of the merged tree.
+    pub(in crate::union) fn unlink_in_layers(
+        &self,
+        parent: &Arc<Inode>,
+        name: &[u8],
+    ) -> Result<()> {
+        let writable = self.writable()?;
+        for _ in 0..PATIENCE {
+            let Some(child) = self.child(parent, name)? else {
                 return refuse(Errno::NOENT);
             };
             self.check_no_mount(&child.inode, false)?;
             let Some(file) = child.inode.file() else {
                 return refuse(Errno::ISDIR);
             };
-            let dir = self.dir_for_removal(&parent, name)?;
+            let dir = self.dir_for_removal(parent, name)?;
             let Some(mut state) = parent.lock_dir() else {
                 return refuse(Errno::NOTDIR);
             };
@@ -51,11 +88,11 @@ impl Union {
             let mut held = lock(&file.state);
             self.unlink_locked(writable, &mut state, &dir, name, |in_upper| {
                 if in_upper {
-                    self.keep_alive(&child.inode, file, &mut held, &parent, name, &dir)?;
+                    self.keep_alive(&child.inode, file, &mut held, parent, name, &dir)?;
                 }
                 Ok(())
             })?;
-            held.drop_link(&parent, name);
+            held.drop_link(parent, name);
             if file.shared_lower.load(Ordering::Relaxed) {
                 self.note_name_change();
             }
@@ -191,48 +228,6 @@ impl Union {
             state.real = Real::Orphan(object);
         }
         Ok(())
-    }
-
-    /// Removes an empty directory. Errors: ENOENT, ENOTDIR, ENOTEMPTY, EROFS, EBUSY, what the disk answers.
-    pub fn rmdir(&self, parent: NodeId, name: &[u8]) -> Result<()> {
-        let parent = self.nodes.table.get(parent)?;
-        if parent.volume.is_some() {
-            return self.remove_in_volume(&parent, name, true);
-        }
-        let writable = self.writable()?;
-        for _ in 0..PATIENCE {
-            let Some(child) = self.child(&parent, name)? else {
-                return refuse(Errno::NOENT);
-            };
-            let inode = child.inode;
-            self.check_no_mount(&inode, false)?;
-            self.check_empty(&inode)
-                .map_err(|error| self.unless_protected(error, &[&parent, &inode]))?;
-            let dir = self.dir_for_removal(&parent, name)?;
-            let trash = {
-                let Some(mut state) = parent.lock_dir() else {
-                    return refuse(Errno::NOTDIR);
-                };
-                if !self.is_still(&mut state, name, &inode)? {
-                    continue;
-                }
-                let Some(mut gone) = inode.lock_dir() else {
-                    return refuse(Errno::NOTDIR);
-                };
-                if !self.is_empty(&mut gone)? {
-                    return refuse(Errno::NOTEMPTY);
-                }
-                let remains = self.remains_of(&inode, &mut gone)?;
-                let trash = self.rmdir_locked(writable, &mut state, &dir, name)?;
-                bury(&mut gone, remains);
-                trash
-            };
-            if let Some(trash) = trash {
-                writable.stage.discard(&trash);
-            }
-            return Ok(());
-        }
-        Err(Error::rule(Errno::BUSY))
     }
 
     /// ENOTEMPTY unless a directory shows nothing, EACCES when that cannot be known, ENOTDIR for anything else.

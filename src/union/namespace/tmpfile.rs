@@ -5,6 +5,7 @@
 //! [`Union::link`] gave it a name before (see [`crate::union::namespace::link`]). The directory that it was asked for in is copied up,
 //! which the merged view does not show.
 
+use crate::union::node::inode::Inode;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -18,23 +19,20 @@ use crate::union::error::{During, Result, refuse};
 use crate::union::file::acl::DEFAULT_ACL;
 use crate::union::merge::lookup::Child;
 use crate::union::namespace::create::Looks;
-use crate::union::node::inode::{Inheritance, NodeId, Real};
+use crate::union::node::inode::{Inheritance, Real};
 use crate::union::work::writable::Writable;
 use crate::union::{Caller, Entry, New, Union};
 
 impl Union {
-    /// Makes a regular file without a name, owned and permitted as [`Union::make`] would make it in `parent`, and
-    /// counts one lookup on it. It has 0 links, and goes away when it is forgotten before [`Union::link`] gave it a
-    /// name. Its `st_ino` is that of a file made in the upper, from the beginning.
-    /// Errors: ENOTDIR, ENOENT in a removed directory, EROFS, EOPNOTSUPP where the upper's disk has no such files, those
-    /// of [`Union::setxattr`] for the caller's security xattrs, ENOSPC and what the disk answers.
-    pub fn tmpfile(&self, parent: NodeId, mode: u32, caller: &Caller<'_>) -> Result<Entry> {
-        let parent = self.nodes.table.get(parent)?;
-        if parent.volume.is_some() {
-            return self.tmpfile_in_volume(&parent, mode, caller);
-        }
+    /// [`Union::tmpfile`] in a directory of the merged tree.
+    pub(in crate::union) fn tmpfile_in_layers(
+        &self,
+        parent: &Arc<Inode>,
+        mode: u32,
+        caller: &Caller<'_>,
+    ) -> Result<Entry> {
         let writable = self.writable()?;
-        let dir = self.copy_up_dir(&parent)?;
+        let dir = self.copy_up_dir(parent)?;
         let (looks, inheritance) = {
             let Some(mut state) = parent.lock_dir() else {
                 return refuse(Errno::NOTDIR);
@@ -108,6 +106,7 @@ mod tests {
     use std::os::unix::fs::MetadataExt;
 
     use super::*;
+    use crate::union::NodeId;
     use crate::union::tests::testing::{Stack, content, errno, file, find, mkdir};
     use crate::union::{Config, SetAttr};
 

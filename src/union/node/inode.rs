@@ -152,6 +152,13 @@ pub(in crate::union) enum Bytes {
     Missing,
 }
 
+/// A name in a directory of the merged tree.
+#[derive(Clone, Copy)]
+pub(in crate::union) struct EntryName<'a> {
+    pub(in crate::union) parent: &'a Arc<Inode>,
+    pub(in crate::union) name: &'a [u8],
+}
+
 /// Anything but a directory.
 #[derive(Debug)]
 pub(in crate::union) struct FileNode {

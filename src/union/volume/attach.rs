@@ -264,7 +264,11 @@ impl Union {
                 rdev: 0,
             },
         };
-        Ok(self.make_child(parent, name, &new, &caller)?.inode)
+        let made = match parent.volume {
+            Some(_) => self.make_in_volume(parent, name, &new, &caller),
+            None => self.make_in_layers(parent, name, &new, &caller),
+        };
+        Ok(made?.inode)
     }
 }
 

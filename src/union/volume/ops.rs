@@ -21,14 +21,13 @@ use crate::sync::lock;
 use crate::union::error::{During, Result, refuse};
 use crate::union::merge::lookup::{Child, Instance};
 use crate::union::namespace::create::Looks;
-use crate::union::namespace::moving::{End, dir_of, move_entry, move_link, settle, swap_entries};
+use crate::union::namespace::rename::steps::{
+    End, dir_of, move_entry, move_link, settle, swap_entries,
+};
 use crate::union::node::guards::{lock_files, lock_parents};
-use crate::union::node::inode::{DirState, Inheritance, Inode, Real};
+use crate::union::node::inode::{DirState, EntryName, Inheritance, Inode, Real};
 use crate::union::node::remains::bury;
 use crate::union::{Caller, Entry, NAME_MAX, New, Union};
-
-/// One end of a rename: the directory and the name.
-type Place<'a> = (&'a Arc<Inode>, &'a [u8]);
 
 impl Union {
     /// The directory of a volume, to be changed. Errors: ENAMETOOLONG, EROFS, ENOTDIR, ENOENT when it was removed.
@@ -282,10 +281,12 @@ impl Union {
     /// As [`Union::rename`], within a volume, with any flags that the disk knows.
     pub(in crate::union) fn rename_in_volume(
         &self,
-        (from, from_name): Place<'_>,
-        (to, to_name): Place<'_>,
+        from: EntryName<'_>,
+        to: EntryName<'_>,
         flags: RenameFlags,
     ) -> Result<()> {
+        let (from, from_name) = (from.parent, from.name);
+        let (to, to_name) = (to.parent, to.name);
         let _shape = lock(&self.renames);
         let Some(mut parents) = lock_parents(from, to) else {
             return refuse(Errno::NOTDIR);

@@ -4,6 +4,7 @@
 
 use super::*;
 use crate::union::RenameMode;
+use crate::union::node::inode::NodeId;
 use crate::union::tests::testing::{Stack, file, find, mkdir};
 
 const ROOT: NodeId = NodeId::ROOT;
@@ -28,15 +29,21 @@ fn marks_in_a_replaced_directory_stay_until_its_own_is_synced() {
         parent: &root,
         name: Name::from(name),
     };
-    let how = How {
+    let ends = Ends {
+        from: end(b"s"),
+        to: end(b"d"),
+    };
+    let attempt = Attempt {
+        union: &union,
+        writable: union.writable().unwrap(),
+        ends: &ends,
+        source: &inode(s),
+        target: Some(&inode(d)),
         mode: RenameMode::Replace,
-        leaves: None,
+        whiteout_for: None,
         synced: false,
     };
-    let writable = union.writable().unwrap();
-    let ends = (end(b"s"), end(b"d"));
-    let tried = union.try_rename(writable, &ends, &inode(s), Some(&inode(d)), how);
-    assert_eq!(tried.unwrap(), Attempt::Unsynced);
+    assert_eq!(attempt.run().unwrap(), Outcome::Unsynced);
     assert!(stack.at("upper/.wh.d").exists());
     assert!(stack.at("upper/d/.wh.x").exists());
     union

@@ -20,7 +20,7 @@ use crate::layer::dir::{Name, UPPER};
 use crate::layer::mark::{LEAVING, TRUSTED_PREFIX, USER_PREFIX};
 use crate::layer::stat::Kind;
 use crate::union::error::{During, Result};
-use crate::union::namespace::moving::End;
+use crate::union::namespace::rename::steps::End;
 use crate::union::node::inode::DirState;
 use crate::union::node::stack::Found;
 use crate::union::work::writable::Writable;
@@ -208,7 +208,7 @@ mod tests {
                 };
                 let (from, to) = ((ROOT, from.as_bytes()), (ROOT, to.as_bytes()));
                 union
-                    .rename_leaving_device(from, to, RenameMode::Replace, &caller)
+                    .rename_leaving_device(from.0, from.1, to.0, to.1, RenameMode::Replace, &caller)
                     .unwrap();
             };
             union

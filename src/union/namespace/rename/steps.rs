@@ -21,6 +21,12 @@ pub(in crate::union) struct End<'a> {
     pub(in crate::union) name: Name,
 }
 
+/// Both of them.
+pub(super) struct Ends<'a> {
+    pub(super) from: End<'a>,
+    pub(super) to: End<'a>,
+}
+
 /// The upper's directory object of an inode.
 pub(in crate::union) fn dir_of(inode: &Inode) -> Option<UpperDir> {
     inode.lock_dir()?.upper.clone()
@@ -87,7 +93,12 @@ pub(in crate::union) fn settle(inode: &Inode, to: &End<'_>) {
     }
 }
 
-pub(super) type Moved = (Option<Found>, Option<Redirect>);
+/// What a name in a listing means from now on.
+pub(super) struct Entered<'a> {
+    pub(super) found: Option<Found>,
+    pub(super) redirect: Option<Redirect>,
+    pub(super) inode: &'a Arc<Inode>,
+}
 
 pub(super) fn take_upper(state: &mut DirState, name: &Name, mark: Option<Mark>) -> Option<Found> {
     let mut moved = None;
@@ -108,13 +119,12 @@ pub(super) fn lift_upper(state: &mut DirState, name: &Name, mark: Option<Mark>) 
     slot.merged.upper.take()
 }
 
-pub(super) fn put_upper(
-    state: &mut DirState,
-    name: &Name,
-    (found, redirect): Moved,
-    inode: &Arc<Inode>,
-    clear_mark: bool,
-) {
+pub(super) fn put_upper(state: &mut DirState, name: &Name, entered: Entered<'_>, clear_mark: bool) {
+    let Entered {
+        found,
+        redirect,
+        inode,
+    } = entered;
     if let Some(listing) = &mut state.listing {
         listing.update(name, |slot| {
             slot.merged.upper = found;
