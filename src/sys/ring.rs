@@ -195,7 +195,7 @@ impl Ring {
                     self.taken = self.completion();
                     if self.taken.is_none() {
                         self.release();
-                        super::rest::trim_own();
+                        super::idle::trim_own();
                     }
                 }
             }

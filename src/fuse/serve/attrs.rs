@@ -1,10 +1,10 @@
 //! Attributes, xattrs, the disk's numbers.
 
 use super::Server;
-use crate::fuse::privilege::belongs;
 use crate::fuse::proto::InHeader;
 use crate::fuse::proto::reply::{Body, attr_out, statx_out};
 use crate::fuse::proto::wire::{SETXATTR_ACL_KILL_SGID, SetattrIn, SetxattrIn, StatfsOut, fattr};
+use crate::fuse::serve::privilege::belongs;
 use crate::layer::stat::{Kind, Time};
 use crate::layer::upper::SetTime;
 use crate::union::{NAME_MAX, NodeId, Result, SetAttr};

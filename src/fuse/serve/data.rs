@@ -4,14 +4,14 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::{Server, refuse};
-use crate::fuse::notifier;
-use crate::fuse::privilege::{belongs, may_keep_setid};
 use crate::fuse::proto::InHeader;
 use crate::fuse::proto::reply::Body;
 use crate::fuse::proto::wire::{
     CopyFileRangeIn, CopyFileRangeOut, FSYNC_FDATASYNC, FallocateIn, FsyncIn, LseekIn, LseekOut,
     ReadIn, WriteIn, WriteOut, write_flags,
 };
+use crate::fuse::serve::notifier;
+use crate::fuse::serve::privilege::{belongs, may_keep_setid};
 use crate::union::{NodeId, Result};
 
 /// Most bytes of one copy whose reply has 32 bits for the length.

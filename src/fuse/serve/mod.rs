@@ -5,12 +5,15 @@
 
 mod attrs;
 mod data;
-mod ending;
-mod flags;
-mod foresight;
-mod listing;
-mod names;
+mod end;
+mod entries;
+mod ioctl;
+pub(in crate::fuse) mod notifier;
 mod opens;
+mod predictor;
+pub(in crate::fuse) mod privilege;
+mod readdir;
+pub(in crate::fuse) mod report;
 mod trace;
 
 use std::os::fd::OwnedFd;
@@ -19,18 +22,18 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
-use super::init::Agreed;
-use super::notifier;
-use super::proto::reply::Body;
-use super::proto::request::fixed_size;
-use super::proto::wire::InHeader;
-use super::proto::{Opcode, Operation, Request};
-use super::report::report;
+use crate::fuse::init::Agreed;
+
+use crate::fuse::proto::reply::Body;
+use crate::fuse::proto::request::fixed_size;
+use crate::fuse::proto::wire::InHeader;
+use crate::fuse::proto::{Opcode, Operation, Request};
 use crate::union::{NodeId, Result, Union};
-use ending::Ending;
-pub(super) use ending::sync_at_end;
-use foresight::Foresight;
+use end::Ending;
+pub(super) use end::sync_at_end;
 use opens::Opens;
+use predictor::Foresight;
+use report::report;
 
 /// How a request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -239,7 +242,7 @@ impl Server {
 fn xattr_reply(value: &[u8], size: u32, body: &mut Body<'_>) -> Result<()> {
     let length = u32::try_from(value.len()).unwrap_or(u32::MAX);
     if size == 0 {
-        body.put(&super::proto::wire::GetxattrOut {
+        body.put(&crate::fuse::proto::wire::GetxattrOut {
             size: length,
             padding: 0,
         })?;

@@ -14,9 +14,9 @@ use std::time::Duration;
 use rustix::io::Errno;
 
 use super::{Server, refuse};
-use crate::fuse::notifier;
 use crate::fuse::proto::reply::Body;
 use crate::fuse::proto::wire::{OpenOut, fopen};
+use crate::fuse::serve::notifier;
 use crate::sync::lock;
 use crate::sys::device;
 use crate::union::{Belief, Entry, NodeId, Result};

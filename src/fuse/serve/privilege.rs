@@ -1,14 +1,14 @@
 //! Who may change a file and leave its setuid and setgid bits (capabilities(7), CAP_FSETID).
 
-use super::proto::InHeader;
-use super::proto::wire::NO_ID;
+use crate::fuse::proto::InHeader;
+use crate::fuse::proto::wire::NO_ID;
 
 /// Number of the capability.
 const CAP_FSETID: u32 = 4;
 
 /// Whether a caller may. The kernel says so with WRITE and SETATTR; for the rest root is taken to have CAP_FSETID and
 /// others not. On an idmapped mount requests come without ids: the process itself is asked.
-pub(super) fn may_keep_setid(header: &InHeader) -> bool {
+pub(in crate::fuse) fn may_keep_setid(header: &InHeader) -> bool {
     match header.uid {
         0 => true,
         NO_ID => has_fsetid(header.pid),
@@ -19,7 +19,7 @@ pub(super) fn may_keep_setid(header: &InHeader) -> bool {
 /// Whether a caller keeps the setgid bit of a file of this group (as seen) that is no program: by belonging to the group
 /// or by CAP_FSETID (`in_group_or_capable` in the kernel). The request does not tell of supplementary groups, so
 /// the process is asked; one that cannot be asked, being in another PID namespace, does not belong to it.
-pub(super) fn belongs(pid: u32, group: u32) -> bool {
+pub(in crate::fuse) fn belongs(pid: u32, group: u32) -> bool {
     status(pid).is_some_and(|status| {
         effective(&status) & (1 << CAP_FSETID) != 0 || in_group(&status, group)
     })
@@ -31,7 +31,7 @@ fn has_fsetid(pid: u32) -> bool {
 }
 
 /// Whether a process is known not to have CAP_FSETID in effect.
-pub(super) fn lacks_fsetid(pid: u32) -> bool {
+pub(in crate::fuse) fn lacks_fsetid(pid: u32) -> bool {
     status(pid).is_some_and(|status| effective(&status) & (1 << CAP_FSETID) == 0)
 }
 

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
 
-use super::mountinfo;
-use super::serve::sync_at_end;
+use crate::fuse::serve::sync_at_end;
+use crate::sys::mountinfo;
 use crate::sys::signals::Termination;
 use crate::union::Union;
 

@@ -3,6 +3,13 @@
 //! This only decodes, calls and replies. What fuser 0.18 cannot carry is made up for beside it: node ids and
 //! `st_ino` in [`super::node_ids`], times before 1970 in [`super::convert`].
 
+mod answer;
+mod convert;
+mod list;
+mod node_ids;
+mod shared;
+mod workers;
+
 use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::io;
@@ -22,20 +29,20 @@ use fuser::{
 };
 use rustix::fs::XattrFlags;
 
-use super::answer::{absent, answer, send_xattr};
-use super::control;
-use super::convert::{attr, set_time};
-use super::init::{Agreed, Road, negotiate};
-use super::node_ids::{NodeIds, Wire};
-use super::privilege::lacks_fsetid;
-use super::proto::reply::device;
-use super::serve::sync_at_end;
-use super::settings::Settings;
-use super::shared::Shared;
-use super::workers::Workers;
+use crate::fuse::control;
+use crate::fuse::init::{Agreed, Road, negotiate};
+use crate::fuse::proto::reply::device;
+use crate::fuse::serve::privilege::lacks_fsetid;
+use crate::fuse::serve::sync_at_end;
+use crate::fuse::settings::Settings;
 use crate::layer::stat::Kind;
 use crate::layer::upper::SetTime;
 use crate::union::{Belief, Caller, Entry, New, NodeId, RenameMode, Result, SetAttr, Union};
+use answer::{absent, answer, send_xattr};
+use convert::{attr, set_time};
+use node_ids::{NodeIds, Wire};
+use shared::Shared;
+use workers::Workers;
 
 /// A copy-up of more bytes than this is done by a thread of its own.
 const QUICK_COPY: u64 = 256 * 1024;
@@ -49,7 +56,7 @@ thread_local! {
 
 /// The file system that fuser serves.
 #[derive(Debug)]
-pub(super) struct Adapter {
+pub(in crate::fuse) struct Adapter {
     pub(super) shared: Arc<Shared>,
     settings: Settings,
     agreed: Agreed,
@@ -59,7 +66,7 @@ pub(super) struct Adapter {
 }
 
 impl Adapter {
-    pub(super) fn new(union: Arc<Union>, settings: Settings, threads: usize) -> Self {
+    pub(in crate::fuse) fn new(union: Arc<Union>, settings: Settings, threads: usize) -> Self {
         Self {
             shared: Arc::new(Shared {
                 union,
@@ -75,12 +82,12 @@ impl Adapter {
     }
 
     /// To be set when the session begins.
-    pub(super) fn serving(&self) -> Arc<AtomicBool> {
+    pub(in crate::fuse) fn serving(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.serving)
     }
 
     /// What requests work on.
-    pub(super) fn shared(&self) -> Arc<Shared> {
+    pub(in crate::fuse) fn shared(&self) -> Arc<Shared> {
         Arc::clone(&self.shared)
     }
 

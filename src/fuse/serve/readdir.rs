@@ -3,7 +3,7 @@
 use super::Server;
 use crate::fuse::proto::reply::{Body, bare_entry};
 use crate::fuse::proto::wire::ReadIn;
-use crate::fuse::report::report;
+use crate::fuse::serve::report::report;
 use crate::layer::stat::Kind;
 use crate::union::{DirEntry, NodeId, Result};
 

@@ -14,7 +14,7 @@ use std::thread::{Thread, park, park_timeout};
 use std::time::Duration;
 
 use crate::sync::lock;
-use crate::sys::rest as sys;
+use crate::sys::idle as sys;
 
 /// How often it looks while requests come: a request that is still running at the next look is long.
 const TICK: Duration = Duration::from_millis(50);

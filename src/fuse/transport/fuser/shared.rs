@@ -8,8 +8,8 @@ use fuser::{INodeNo, OpenFlags, WriteFlags};
 use rustix::fs::XattrFlags;
 
 use super::node_ids::NodeIds;
-use super::notifier;
-use super::privilege::belongs;
+use crate::fuse::serve::notifier;
+use crate::fuse::serve::privilege::belongs;
 use crate::layer::stat::Kind;
 use crate::union::{Attr, Error, NodeId, Result, SetAttr, Union};
 
@@ -19,18 +19,18 @@ const S_IXGRP: u32 = 0o0010;
 
 /// What requests work on, wherever they are worked on.
 #[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) union: Arc<Union>,
-    pub(super) ids: NodeIds,
+pub(in crate::fuse) struct Shared {
+    pub(in crate::fuse) union: Arc<Union>,
+    pub(in crate::fuse) ids: NodeIds,
     /// The kernel gathers writes and keeps the times of the files.
-    pub(super) writeback: AtomicBool,
+    pub(in crate::fuse) writeback: AtomicBool,
     /// Where the kernel is told what it should not believe any more; known once the mount is made.
-    pub(super) connection: OnceLock<OwnedFd>,
+    pub(in crate::fuse) connection: OnceLock<OwnedFd>,
 }
 
 impl Shared {
     /// The node that a number on the wire means; ESTALE for none.
-    pub(super) fn node(&self, wire: INodeNo) -> Result<NodeId> {
+    pub(in crate::fuse) fn node(&self, wire: INodeNo) -> Result<NodeId> {
         match self.ids.node(wire.0) {
             Some(node) => Ok(node),
             None => Err(Error::rule(rustix::io::Errno::STALE)),
@@ -38,13 +38,13 @@ impl Shared {
     }
 
     /// The number that the kernel knows a node by; `None` when it does not know it.
-    pub(super) fn wire(&self, node: NodeId) -> Option<u64> {
+    pub(in crate::fuse) fn wire(&self, node: NodeId) -> Option<u64> {
         let st_ino = self.union.st_ino(node)?;
         self.ids.known(node, st_ino)
     }
 
     /// Has the kernel told of attributes that change beside a request, now that the connection is known.
-    pub(super) fn tell_attributes(self: &Arc<Self>) {
+    pub(in crate::fuse) fn tell_attributes(self: &Arc<Self>) {
         let shared = Arc::downgrade(self);
         self.union.tell_attributes_to(move |node| {
             if let Some(shared) = shared.upgrade() {
@@ -60,7 +60,7 @@ impl Shared {
     }
 
     /// Takes setuid and setgid from a file that `pid` changes; the kernel goes on believing the old mode until it is told.
-    pub(super) fn clear_setid(&self, node: NodeId, pid: u32) -> Result<()> {
+    pub(in crate::fuse) fn clear_setid(&self, node: NodeId, pid: u32) -> Result<()> {
         if self.union.clear_setid(node, &|group| belongs(pid, group))? {
             self.forget_attributes(node);
         }
@@ -69,7 +69,7 @@ impl Shared {
 
     /// Sets attributes. A truncation or a change of owner takes setgid from a file that is no program, when the process `pid`
     /// that asks for it is not in the file's group.
-    pub(super) fn setattr(&self, node: NodeId, set: &SetAttr, pid: u32) -> Result<Attr> {
+    pub(in crate::fuse) fn setattr(&self, node: NodeId, set: &SetAttr, pid: u32) -> Result<Attr> {
         let chown = set.uid.or(set.gid).is_some();
         let may_lose = set.mode.is_none() && (chown || (set.size.is_some() && set.drop_setid));
         let before = may_lose.then(|| self.union.getattr(node)).transpose()?;
@@ -89,7 +89,7 @@ impl Shared {
 
     /// Sets an xattr. An access ACL takes setgid from a file whose group `pid` is not in, as chmod(2) does; the short form of
     /// SETXATTR, which is fuser's, does not say so.
-    pub(super) fn setxattr(
+    pub(in crate::fuse) fn setxattr(
         &self,
         node: NodeId,
         name: &[u8],
@@ -108,7 +108,7 @@ impl Shared {
 
     /// Writes, and clears setuid and setgid if the kernel says so. `open` are the flags of the program's own descriptor,
     /// `pid` is its process.
-    pub(super) fn write(
+    pub(in crate::fuse) fn write(
         &self,
         ino: INodeNo,
         offset: u64,

@@ -2,7 +2,7 @@
 //!
 //! A kernel without SELinux refuses a mount with such an option, so that it is told only where it means something.
 
-use super::settings::Settings;
+use crate::fuse::settings::Settings;
 
 /// The file in which the kernel lists the file systems it has; SELinux brings one.
 const FILE_SYSTEMS: &str = "/proc/filesystems";

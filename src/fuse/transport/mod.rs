@@ -1,16 +1,21 @@
 //! Our own transports: what was agreed on decides which one serves a connection.
 
+mod dev;
+pub(super) mod fuser;
+mod load;
+mod uring;
+
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use super::dev::Dev;
-use super::init::{Agreed, MAX_WRITE};
-use super::notifier;
-use super::serve::Server;
-use super::settings::Held;
-use super::uring::Rings;
+use crate::fuse::init::{Agreed, MAX_WRITE};
+use crate::fuse::serve::Server;
+use crate::fuse::serve::notifier;
+use crate::fuse::settings::Held;
 use crate::union::Union;
+use dev::Dev;
+use uring::Rings;
 
 /// Threads on /dev/fuse beside the rings: FORGET and INTERRUPT come that way.
 const BESIDE_RINGS: usize = 1;

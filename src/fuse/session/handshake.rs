@@ -5,8 +5,8 @@ use std::sync::{Arc, OnceLock};
 
 use fuser::{Filesystem, KernelConfig, Request};
 
-use super::init::{Agreed, Road, negotiate};
-use super::settings::Settings;
+use crate::fuse::init::{Agreed, Road, negotiate};
+use crate::fuse::settings::Settings;
 use crate::union::Union;
 
 /// A file system that answers INIT and nothing else.

@@ -7,7 +7,7 @@ use std::thread::Builder;
 
 use rustix::io::Errno;
 
-use super::proto::notify::Notification;
+use crate::fuse::proto::notify::Notification;
 use crate::union::{Change, NodeId, Union};
 
 /// Starts telling, where there is anything to tell: a thread that hears of changes, and one that tells them, since the
@@ -16,7 +16,7 @@ use crate::union::{Change, NodeId, Union};
 ///
 /// # Errors
 /// EAGAIN when a thread cannot be made.
-pub(super) fn start(
+pub(in crate::fuse) fn start(
     union: &Arc<Union>,
     device: OwnedFd,
     expires: bool,
@@ -53,13 +53,13 @@ pub(super) fn start(
 
 /// Takes back a node's attributes and cached data, before anybody reads or writes beside them. The kernel has no other
 /// open of it, so nothing of it is being read that this would wait for.
-pub(super) fn forget_content(connection: impl AsFd, node: NodeId) {
+pub(in crate::fuse) fn forget_content(connection: impl AsFd, node: NodeId) {
     tell(connection, node.0, 0);
 }
 
 /// Takes back the attributes of the node that is `wire` to the kernel. It takes no lock for that, and so may be told while
 /// a request is answered.
-pub(super) fn forget_attributes(connection: impl AsFd, wire: u64) {
+pub(in crate::fuse) fn forget_attributes(connection: impl AsFd, wire: u64) {
     tell(connection, wire, -1);
 }
 

@@ -14,16 +14,16 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use zerocopy::IntoBytes;
 
-use super::init::MAX_WRITE;
-use super::proto::Opcode;
-use super::proto::reply::out_header;
-use super::proto::request::split;
-use super::proto::wire::InHeader;
-use super::serve::{Outcome, Server};
-use super::watch::Watch;
+use super::load::Watch;
+use crate::fuse::init::MAX_WRITE;
+use crate::fuse::proto::Opcode;
+use crate::fuse::proto::reply::out_header;
+use crate::fuse::proto::request::split;
+use crate::fuse::proto::wire::InHeader;
+use crate::fuse::serve::{Outcome, Server};
 use crate::sync::lock;
 use crate::sys::mapping::Buffer;
-use crate::sys::{device, rest};
+use crate::sys::{device, idle as rest};
 
 /// Bytes in front of the data of a WRITE, and room to begin at a page.
 const BEFORE_DATA: usize = 4096;

@@ -3,7 +3,7 @@
 use crate::union::Error;
 
 /// One line: loud for what a disk refused, quiet for everyday answers.
-pub(super) fn report(call: &str, error: &Error) {
+pub(in crate::fuse) fn report(call: &str, error: &Error) {
     if error.is_failure() {
         log::warn!("{call}: {error}");
     } else {

@@ -10,8 +10,8 @@ use fuser::{Errno, Generation, INodeNo, ReplyDirectory, ReplyDirectoryPlus};
 
 use super::answer::absent;
 use super::convert::{attr, errno, file_type};
-use super::fuser::{Adapter, generation};
-use super::report::report;
+use super::{Adapter, generation};
+use crate::fuse::serve::report::report;
 
 impl Adapter {
     /// Names, types and inode numbers.

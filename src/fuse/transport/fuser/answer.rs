@@ -10,7 +10,7 @@ use fuser::{
 };
 
 use super::convert::errno;
-use super::report::report;
+use crate::fuse::serve::report::report;
 use crate::union::Result;
 
 /// Every reply can say that it failed.

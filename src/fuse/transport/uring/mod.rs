@@ -22,13 +22,13 @@ use std::thread::{Builder, JoinHandle};
 use rustix::event::{EventfdFlags, eventfd};
 use zerocopy::FromBytes;
 
-use super::proto::notify::Notification;
-use super::proto::{InHeader, Opcode};
-use super::serve::{Outcome, Server};
-use super::watch::{Pulse, Watch};
+use super::load::{Pulse, Watch};
+use crate::fuse::proto::notify::Notification;
+use crate::fuse::proto::{InHeader, Opcode};
+use crate::fuse::serve::{Outcome, Server};
 use crate::sync::lock;
 use crate::sys::cpu::{self, Allowed};
-use crate::sys::rest;
+use crate::sys::idle as rest;
 use crate::sys::ring::{Arrived, Lost, Ring};
 
 /// Most threads that a queue starts with.

@@ -1,5 +1,9 @@
 //! A mount from beginning to end: mount, go to the background, serve, unmount.
 
+mod handshake;
+mod labels;
+mod unmounting;
+
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::mem::ManuallyDrop;
@@ -10,16 +14,16 @@ use std::sync::atomic::Ordering;
 
 use fuser::{Config, Filesystem, MountOption, Session, SessionACL};
 
-use super::fuser::Adapter;
-use super::handshake::Handshake;
-use super::init::Road;
-use super::notifier;
-use super::settings::{AllowOther, MountFlags, Settings, Transport};
-use super::transport::{self, dev_threads};
-use super::unmounting::{minor_of, unmount_on_signal, unmount_ours};
+use crate::fuse::init::Road;
+use crate::fuse::serve::notifier;
+use crate::fuse::settings::{AllowOther, MountFlags, Settings, Transport};
+use crate::fuse::transport::fuser::Adapter;
+use crate::fuse::transport::{self, dev_threads};
 use crate::sys::daemon::{self, Promise, Side};
 use crate::sys::signals::Termination;
 use crate::union::{SetupError, Union};
+use handshake::Handshake;
+use unmounting::{minor_of, unmount_on_signal, unmount_ours};
 
 /// How far the kernel reads ahead, in KiB: one largest request.
 const READ_AHEAD_KIB: u32 = 1024;
@@ -308,7 +312,7 @@ fn session_config(settings: &Settings, read_only: bool) -> Config {
         // fuser keeps its own Subtype from the kernel when it mounts directly; as a plain option it arrives.
         MountOption::CUSTOM(format!("subtype={}", settings.subtype)),
     ];
-    let labels = super::labels::mount_options(settings);
+    let labels = labels::mount_options(settings);
     options.extend(labels.into_iter().map(MountOption::CUSTOM));
     if !settings.no_default_permissions {
         options.push(MountOption::DefaultPermissions);

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::Server;
-use crate::fuse::report::report;
+use crate::fuse::serve::report::report;
 use crate::union::{Result, Union};
 
 /// What the end of a mount depends on.

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fuser::{Errno, FileAttr, FileType, INodeNo, TimeOrNow};
 
-use super::proto::reply::kernel_device;
+use crate::fuse::proto::reply::kernel_device;
 use crate::layer::stat::{Kind, Time};
 use crate::layer::upper::SetTime;
 use crate::union::{Attr, Error};
