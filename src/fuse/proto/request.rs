@@ -128,6 +128,25 @@ pub enum Operation<'a> {
     Other(Opcode),
 }
 
+impl<'a> Operation<'a> {
+    /// The name, in the directory that the request is addressed to, that it is about.
+    #[must_use]
+    pub fn entry_name(&self) -> Option<&'a [u8]> {
+        match *self {
+            Self::Lookup { name }
+            | Self::Symlink { name, .. }
+            | Self::Mknod { name, .. }
+            | Self::Mkdir { name, .. }
+            | Self::Unlink { name }
+            | Self::Rmdir { name }
+            | Self::Rename { name, .. }
+            | Self::Link { name, .. }
+            | Self::Create { name, .. } => Some(name),
+            _ => None,
+        }
+    }
+}
+
 /// The nodes of a BATCH_FORGET.
 #[derive(Clone, Copy, Debug)]
 pub struct Forgets<'a>(&'a [u8]);

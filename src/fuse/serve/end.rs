@@ -2,21 +2,22 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::Server;
-use crate::fuse::serve::report::report;
-use crate::union::{Result, Union};
+use super::server::Server;
+
+use super::failure_log::{FailureLog, Subject};
+use crate::union::{NodeId, Result, Union};
 
 /// What the end of a mount depends on.
 #[derive(Debug, Default)]
-pub(super) struct Ending {
+pub(super) struct EndState {
     /// Something may have been changed since the last sync.
     changed: AtomicBool,
     /// The connection's end is the mount's: nothing else is made of the union.
     settled: AtomicBool,
 }
 
-impl Ending {
-    pub(super) fn note_change(&self) {
+impl EndState {
+    pub(super) fn mark_changed(&self) {
         // Looked at first: processors that only read it share it.
         if !self.changed.load(Ordering::Relaxed) {
             self.changed.store(true, Ordering::Release);
@@ -28,24 +29,24 @@ impl Server {
     /// Brings everything to the disks that was written before. What fails is logged by whoever asked for it.
     /// Errors: those of [`crate::union::Union::syncfs`].
     pub(super) fn sync(&self) -> Result<()> {
-        self.ending.changed.store(false, Ordering::Release);
+        self.end.changed.store(false, Ordering::Release);
         let synced = self.union.syncfs();
         if synced.is_err() {
-            self.ending.note_change();
+            self.end.mark_changed();
         }
         synced
     }
 
     /// The mount is made and will be served by this server until it ends.
     pub fn settle(&self) {
-        self.ending.settled.store(true, Ordering::Release);
+        self.end.settled.store(true, Ordering::Release);
     }
 
     /// The connection has ended: nothing of the lower layers is needed any more, and whoever has unmounted is about to
     /// unmount their disks. The first thread to notice does it, before anything else is taken down; what another thread still
     /// works at fails, and nobody waits for it.
     pub fn ended(&self) {
-        if self.ending.settled.swap(false, Ordering::AcqRel) {
+        if self.end.settled.swap(false, Ordering::AcqRel) {
             self.union.let_go_of_lowers();
         }
     }
@@ -54,7 +55,7 @@ impl Server {
     /// kernel overlayfs does at umount(2). A failure is logged.
     pub fn finish(&self) {
         self.union.let_go_of_work();
-        if self.ending.changed.load(Ordering::Acquire) {
+        if self.end.changed.load(Ordering::Acquire) {
             sync_at_end(&self.union);
         }
     }
@@ -63,6 +64,11 @@ impl Server {
 /// Brings everything to the disks when nobody is left to be told what failed: it is logged.
 pub(in crate::fuse) fn sync_at_end(union: &Union) {
     if let Err(error) = union.syncfs() {
-        report("syncfs at the end of the mount", &error);
+        let subject = Subject {
+            call: "syncfs at the end of the mount",
+            node: NodeId::ROOT,
+            name: None,
+        };
+        FailureLog::default().report(union, subject, &error);
     }
 }

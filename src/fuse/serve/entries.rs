@@ -2,18 +2,57 @@
 
 use rustix::io::Errno;
 
-use super::{Server, refuse};
+use super::server::{Server, fail};
 use crate::fuse::proto::InHeader;
 use crate::fuse::proto::reply::{Body, device, entry_out, no_entry};
 use crate::fuse::proto::request::Context;
 use crate::fuse::proto::wire::{CreateIn, EntryOut, MkdirIn, MknodIn};
 use crate::layer::stat::Kind;
-use crate::union::{Caller, Entry, New, NodeId, RenameMode, Result};
+use crate::union::{Caller, Entry, New, NodeId, RenameMode, Result, Union};
 
 /// Flags of RENAME2 (renameat2(2)).
 const RENAME_NOREPLACE: u32 = 1;
 const RENAME_EXCHANGE: u32 = 2;
 const RENAME_WHITEOUT: u32 = 4;
+
+/// What the flags of a rename ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::fuse) struct Rename {
+    pub(in crate::fuse) mode: RenameMode,
+    /// A whiteout device takes the place of what is moved (`RENAME_WHITEOUT`).
+    pub(in crate::fuse) leaves_whiteout: bool,
+}
+
+impl Rename {
+    /// `None` for flags that are unknown, or contradict each other.
+    pub(in crate::fuse) fn from_flags(flags: u32) -> Option<Self> {
+        let leaves_whiteout = flags & RENAME_WHITEOUT != 0;
+        let mode = match flags & !RENAME_WHITEOUT {
+            0 => RenameMode::Replace,
+            RENAME_NOREPLACE => RenameMode::NoReplace,
+            RENAME_EXCHANGE if !leaves_whiteout => RenameMode::Exchange,
+            _ => return None,
+        };
+        Some(Self {
+            mode,
+            leaves_whiteout,
+        })
+    }
+
+    /// Renames `from`, a name in a directory, to `to`.
+    pub(in crate::fuse) fn run(
+        self,
+        union: &Union,
+        from: (NodeId, &[u8]),
+        to: (NodeId, &[u8]),
+        caller: &Caller<'_>,
+    ) -> Result<()> {
+        if self.leaves_whiteout {
+            return union.rename_leaving_device(from, to, self.mode, caller);
+        }
+        union.rename(from.0, from.1, to.0, to.1, self.mode)
+    }
+}
 
 /// For whom something is made.
 fn caller<'a>(header: &InHeader, umask: u32, context: &'a Context<'a>) -> Caller<'a> {
@@ -30,7 +69,7 @@ impl Server {
         match self.union.lookup(parent, name)? {
             Some(entry) => {
                 if entry.attr.kind() != Kind::Dir {
-                    self.foresight.looked_up(parent);
+                    self.predictor.looked_up(parent);
                 }
                 self.put_entry(&entry, body)
             }
@@ -120,7 +159,7 @@ impl Server {
         body: &mut Body<'_>,
     ) -> Result<()> {
         if self.agreed.zero_message_open {
-            return refuse(Errno::NOSYS);
+            return fail(Errno::NOSYS);
         }
         let new = New::Node {
             kind: Kind::File,
@@ -153,23 +192,17 @@ impl Server {
         &self,
         header: &InHeader,
         name: &[u8],
-        to: (NodeId, &[u8]),
+        new_parent: NodeId,
+        new_name: &[u8],
         flags: u32,
     ) -> Result<()> {
-        let leaves_device = flags & RENAME_WHITEOUT != 0;
-        let mode = match flags & !RENAME_WHITEOUT {
-            0 => RenameMode::Replace,
-            RENAME_NOREPLACE => RenameMode::NoReplace,
-            RENAME_EXCHANGE if !leaves_device => RenameMode::Exchange,
-            _ => return refuse(Errno::INVAL),
+        let parent = NodeId(header.nodeid);
+        let Some(rename) = Rename::from_flags(flags) else {
+            return fail(Errno::INVAL);
         };
-        let from = (NodeId(header.nodeid), name);
-        if leaves_device {
-            let context = Context::default();
-            let caller = caller(header, 0, &context);
-            return self.union.rename_leaving_device(from, to, mode, &caller);
-        }
-        self.union.rename(from.0, from.1, to.0, to.1, mode)
+        let context = Context::default();
+        let caller = caller(header, 0, &context);
+        rename.run(&self.union, (parent, name), (new_parent, new_name), &caller)
     }
 
     pub(super) fn link(

@@ -2,7 +2,7 @@
 
 use rustix::io::Errno;
 
-use super::{Server, refuse};
+use super::server::{Server, fail};
 use crate::fuse::control;
 use crate::fuse::proto::reply::Body;
 use crate::fuse::proto::wire::{IoctlIn, IoctlOut};
@@ -33,11 +33,11 @@ impl Server {
             }
             FS_IOC_SETFLAGS | FS_IOC32_SETFLAGS => {
                 let Some(flags) = data.first_chunk() else {
-                    return refuse(Errno::INVAL);
+                    return fail(Errno::INVAL);
                 };
                 let flags = u32::from_ne_bytes(*flags);
                 self.union.set_inode_flags(node, flags)?;
-                self.ending.note_change();
+                self.end.mark_changed();
                 reply(arg, &[], body)
             }
             FS_IOC_GETVERSION | FS_IOC32_GETVERSION => {
@@ -51,13 +51,13 @@ impl Server {
             FS_IOC_FSGETXATTR => reply(arg, &self.union.fsxattr(node)?, body),
             FS_IOC_FSSETXATTR => {
                 let Some(value) = data.first_chunk() else {
-                    return refuse(Errno::INVAL);
+                    return fail(Errno::INVAL);
                 };
                 self.union.set_fsxattr(node, value)?;
-                self.ending.note_change();
+                self.end.mark_changed();
                 reply(arg, &[], body)
             }
-            _ => refuse(Errno::NOTTY),
+            _ => fail(Errno::NOTTY),
         }
     }
 }

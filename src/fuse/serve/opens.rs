@@ -13,13 +13,14 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
-use super::{Server, refuse};
+use super::notifier;
+use super::server::{Server, fail};
+use crate::fuse::init::Agreed;
 use crate::fuse::proto::reply::Body;
 use crate::fuse::proto::wire::{OpenOut, fopen};
-use crate::fuse::serve::notifier;
 use crate::sync::lock;
 use crate::sys::device;
-use crate::union::{Belief, Entry, NodeId, Result};
+use crate::union::{Belief, Entry, NodeId, Result, Union};
 
 /// An inode that is open.
 #[derive(Debug)]
@@ -133,6 +134,30 @@ impl Opens {
     }
 }
 
+/// Opens a file that is read and written through the page cache: returns the flags of the reply. Errors: those of
+/// [`check_open`].
+pub(in crate::fuse) fn open_file(union: &Union, agreed: &Agreed, node: NodeId) -> Result<u32> {
+    check_open(union, node)?;
+    Ok(cached_open(union, agreed, node))
+}
+
+/// Errors: ESTALE for a file that was replaced in its layer: the kernel then looks its name up again.
+fn check_open(union: &Union, node: NodeId) -> Result<()> {
+    if union.may_change_below() {
+        union.getattr(node)?;
+    }
+    Ok(())
+}
+
+/// The flags of an open through the page cache, which stays true where no other mount changes the file.
+fn cached_open(union: &Union, agreed: &Agreed, node: NodeId) -> u32 {
+    if agreed.keeps_cache && !union.is_shared(node) {
+        fopen::KEEP_CACHE | fopen::NOFLUSH
+    } else {
+        0
+    }
+}
+
 impl Server {
     /// How long the kernel may believe a node's attributes.
     pub(super) fn attr_lifetime(&self, node: NodeId, belief: Belief) -> Duration {
@@ -145,12 +170,9 @@ impl Server {
 
     pub(super) fn open(&self, node: NodeId, body: &mut Body<'_>) -> Result<()> {
         if self.agreed.zero_message_open {
-            return refuse(Errno::NOSYS);
+            return fail(Errno::NOSYS);
         }
-        if self.union.may_change_below() {
-            // ESTALE for a file that was replaced in its layer: the kernel then looks its name up again.
-            self.union.getattr(node)?;
-        }
+        check_open(&self.union, node)?;
         Ok(body.put(&self.opened(node))?)
     }
 
@@ -163,11 +185,7 @@ impl Server {
 
     /// Counts an open; gives its reply.
     fn opened(&self, node: NodeId) -> OpenOut {
-        let cached = if self.agreed.keeps_cache && !self.union.is_shared(node) {
-            fopen::KEEP_CACHE | fopen::NOFLUSH
-        } else {
-            0
-        };
+        let cached = cached_open(&self.union, &self.agreed, node);
         match self.opens.opened(self, node) {
             Some(backing) => OpenOut {
                 fh: 0,
@@ -184,7 +202,7 @@ impl Server {
 
     pub(super) fn opendir(&self, body: &mut Body<'_>) -> Result<()> {
         if self.agreed.zero_message_opendir {
-            return refuse(Errno::NOSYS);
+            return fail(Errno::NOSYS);
         }
         Ok(body.put(&OpenOut::default())?)
     }

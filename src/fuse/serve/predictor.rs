@@ -25,7 +25,7 @@ const MOST: u32 = 4096;
 
 /// What is expected, from what was seen.
 #[derive(Debug)]
-pub(super) struct Foresight {
+pub(super) struct ReaddirplusPredictor {
     seen: Mutex<Seen>,
 }
 
@@ -39,7 +39,7 @@ struct Seen {
     granted: u32,
 }
 
-impl Default for Foresight {
+impl Default for ReaddirplusPredictor {
     fn default() -> Self {
         Self {
             seen: Mutex::new(Seen {
@@ -55,7 +55,7 @@ fn slot(node: u64) -> usize {
     usize::try_from(node % LISTED as u64).unwrap_or(0)
 }
 
-impl Foresight {
+impl ReaddirplusPredictor {
     /// Whether the files of a directory are to be listed with their attributes. Behind its beginning the kernel asks
     /// for them only when it has seen that they are wanted.
     pub(super) fn wants_attributes(&self, directory: NodeId, offset: u64) -> bool {
@@ -95,26 +95,26 @@ mod tests {
 
     #[test]
     fn who_reads_names_alone_gets_names_alone() {
-        let foresight = Foresight::default();
+        let predictor = ReaddirplusPredictor::default();
         for node in 1..1000 {
-            assert!(!foresight.wants_attributes(NodeId(node), 0));
+            assert!(!predictor.wants_attributes(NodeId(node), 0));
         }
         // One name, or names of a directory that nobody listed, say nothing.
-        foresight.looked_up(NodeId(999));
-        foresight.looked_up(NodeId(5));
-        foresight.looked_up(NodeId(5));
-        assert!(!foresight.wants_attributes(DIR, 0));
+        predictor.looked_up(NodeId(999));
+        predictor.looked_up(NodeId(5));
+        predictor.looked_up(NodeId(5));
+        assert!(!predictor.wants_attributes(DIR, 0));
     }
 
     #[test]
     fn who_looks_at_files_gets_their_attributes_in_the_next_directories() {
-        let foresight = Foresight::default();
+        let predictor = ReaddirplusPredictor::default();
         let run = || {
-            assert!(!foresight.wants_attributes(DIR, 0));
-            foresight.looked_up(DIR);
-            foresight.looked_up(DIR);
+            assert!(!predictor.wants_attributes(DIR, 0));
+            predictor.looked_up(DIR);
+            predictor.looked_up(DIR);
             (0..2 * MOST)
-                .take_while(|_| foresight.wants_attributes(DIR, 0))
+                .take_while(|_| predictor.wants_attributes(DIR, 0))
                 .count()
         };
         assert_eq!([run(), run(), run()], [64, 128, 256]);
@@ -126,6 +126,6 @@ mod tests {
 
     #[test]
     fn the_kernel_knows_best_behind_the_beginning() {
-        assert!(Foresight::default().wants_attributes(DIR, 17));
+        assert!(ReaddirplusPredictor::default().wants_attributes(DIR, 17));
     }
 }

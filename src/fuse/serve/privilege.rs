@@ -1,17 +1,17 @@
 //! Who may change a file and leave its setuid and setgid bits (capabilities(7), CAP_FSETID).
 
-use crate::fuse::proto::InHeader;
 use crate::fuse::proto::wire::NO_ID;
 
 /// Number of the capability.
 const CAP_FSETID: u32 = 4;
 
-/// Whether a caller may. The kernel says so with WRITE and SETATTR; for the rest root is taken to have CAP_FSETID and
-/// others not. On an idmapped mount requests come without ids: the process itself is asked.
-pub(in crate::fuse) fn may_keep_setid(header: &InHeader) -> bool {
-    match header.uid {
-        0 => true,
-        NO_ID => has_fsetid(header.pid),
+/// Whether the user `uid` may, by its process. The kernel says so with WRITE and SETATTR; for the rest root is taken to have
+/// CAP_FSETID unless its process is known not to have it, and others not. On an idmapped mount requests come without ids:
+/// the process itself is asked.
+pub(super) fn may_keep_setid(uid: u32, pid: u32) -> bool {
+    match uid {
+        0 => !lacks_fsetid(pid),
+        NO_ID => has_fsetid(pid),
         _ => false,
     }
 }
@@ -19,7 +19,7 @@ pub(in crate::fuse) fn may_keep_setid(header: &InHeader) -> bool {
 /// Whether a caller keeps the setgid bit of a file of this group (as seen) that is no program: by belonging to the group
 /// or by CAP_FSETID (`in_group_or_capable` in the kernel). The request does not tell of supplementary groups, so
 /// the process is asked; one that cannot be asked, being in another PID namespace, does not belong to it.
-pub(in crate::fuse) fn belongs(pid: u32, group: u32) -> bool {
+pub(super) fn belongs(pid: u32, group: u32) -> bool {
     status(pid).is_some_and(|status| {
         effective(&status) & (1 << CAP_FSETID) != 0 || in_group(&status, group)
     })
@@ -31,7 +31,7 @@ fn has_fsetid(pid: u32) -> bool {
 }
 
 /// Whether a process is known not to have CAP_FSETID in effect.
-pub(in crate::fuse) fn lacks_fsetid(pid: u32) -> bool {
+fn lacks_fsetid(pid: u32) -> bool {
     status(pid).is_some_and(|status| effective(&status) & (1 << CAP_FSETID) == 0)
 }
 
@@ -72,16 +72,17 @@ mod tests {
         let status = "Gid:\t1\t2\t3\t4\nGroups:\t5 66 \n";
         let member: Vec<u32> = (0..100).filter(|group| in_group(status, *group)).collect();
         assert_eq!(member, [4, 5, 66]);
-        let me = InHeader {
-            uid: NO_ID,
-            pid: std::process::id(),
-            ..InHeader::default()
-        };
+        let me = std::process::id();
         let root = rustix::process::geteuid().is_root();
-        assert_eq!(lacks_fsetid(me.pid), !root);
+        assert_eq!(lacks_fsetid(me), !root);
         assert!(!lacks_fsetid(0), "unknown");
-        assert_eq!(may_keep_setid(&me), root);
-        assert!(!may_keep_setid(&InHeader { uid: 1000, ..me }));
-        assert!(!may_keep_setid(&InHeader { pid: 0, ..me }));
+        assert_eq!(may_keep_setid(NO_ID, me), root);
+        assert!(!may_keep_setid(1000, me));
+        assert!(!may_keep_setid(NO_ID, 0));
+        assert_eq!(may_keep_setid(0, me), root);
+        assert!(
+            may_keep_setid(0, 0),
+            "root, of whose process nothing is known"
+        );
     }
 }

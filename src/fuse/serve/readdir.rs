@@ -1,9 +1,9 @@
 //! READDIR and READDIRPLUS: as many entries as fit.
 
-use super::Server;
+use super::failure_log::Subject;
+use super::server::Server;
 use crate::fuse::proto::reply::{Body, bare_entry};
 use crate::fuse::proto::wire::ReadIn;
-use crate::fuse::serve::report::report;
 use crate::layer::stat::Kind;
 use crate::union::{DirEntry, NodeId, Result};
 
@@ -15,7 +15,7 @@ impl Server {
             .readdir(node, arg.offset, |entry| body.dirent(limit, None, entry))
     }
 
-    /// The same with attributes, where they will be of use (`foresight.rs`); the kernel counts a lookup on each entry that it gets.
+    /// The same with attributes, where they will be of use (`predictor.rs`); the kernel counts a lookup on each entry that it gets.
     pub(super) fn readdirplus(
         &self,
         node: NodeId,
@@ -23,7 +23,7 @@ impl Server {
         body: &mut Body<'_>,
     ) -> Result<()> {
         let limit = usize::try_from(arg.size).unwrap_or(usize::MAX);
-        let of_files = self.foresight.wants_attributes(node, arg.offset);
+        let of_files = self.predictor.wants_attributes(node, arg.offset);
         let wanted = |entry: &DirEntry| of_files || entry.kind == Kind::Dir;
         let listed = self
             .union
@@ -37,7 +37,12 @@ impl Server {
         match listed {
             // What was added is counted: it must be sent. The next call meets the same error first.
             Err(error) if !body.is_empty() => {
-                report("readdirplus", &error);
+                let subject = Subject {
+                    call: "readdirplus",
+                    node,
+                    name: None,
+                };
+                self.failures.report(&self.union, subject, &error);
                 Ok(())
             }
             other => other,

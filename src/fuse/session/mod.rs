@@ -10,12 +10,10 @@ use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use fuser::{Config, Filesystem, MountOption, Session, SessionACL};
 
 use crate::fuse::init::Road;
-use crate::fuse::serve::notifier;
 use crate::fuse::settings::{AllowOther, MountFlags, Settings, Transport};
 use crate::fuse::transport::fuser::Adapter;
 use crate::fuse::transport::{self, dev_threads};
@@ -156,18 +154,11 @@ impl Plan {
         // A session that is dropped unmounts whatever is at the mount point by then: none ever is.
         if road == Road::Fuser {
             let adapter = Adapter::new(union, settings.clone(), config.n_threads.unwrap_or(1));
-            let serving = adapter.serving();
-            let shared = adapter.shared();
+            let begin = adapter.begin();
             let session = ManuallyDrop::new(open_session(adapter, &settings.mountpoint, config)?);
-            let news = session.as_fd().try_clone_to_owned();
             let connection = session.as_fd().try_clone_to_owned();
             return self.serve(served, move || {
-                let connection = connection?;
-                shared.connection.get_or_init(|| connection);
-                shared.tell_attributes();
-                let union = Arc::clone(&shared.union);
-                notifier::start(&union, news?, false, move |node| shared.wire(node))?;
-                serving.store(true, Ordering::Release);
+                begin.begin(connection?)?;
                 // When the session is over the adapter ends the process.
                 Ok(move || format!("{:?}", ManuallyDrop::into_inner(session).run()))
             });

@@ -10,15 +10,14 @@ use fuser::{Errno, Generation, INodeNo, ReplyDirectory, ReplyDirectoryPlus};
 
 use super::answer::absent;
 use super::convert::{attr, errno, file_type};
-use super::{Adapter, generation};
-use crate::fuse::serve::report::report;
+use super::shared::{Call, Shared, generation};
 
-impl Adapter {
+impl Shared {
     /// Names, types and inode numbers.
     pub(super) fn list(&self, ino: INodeNo, offset: u64, reply: ReplyDirectory) {
         let reply = RefCell::new(Some(reply));
         let listed = catch_unwind(AssertUnwindSafe(|| {
-            self.union().readdir(self.node(ino)?, offset, |entry| {
+            self.union.readdir(self.node(ino)?, offset, |entry| {
                 reply.borrow_mut().as_mut().is_some_and(|reply| {
                     !reply.add(
                         INodeNo(entry.ino),
@@ -33,7 +32,7 @@ impl Adapter {
         match listed {
             Ok(Ok(())) => reply.ok(),
             Ok(Err(error)) => {
-                report("readdir", &error);
+                self.report(Call::on("readdir", ino), &error);
                 reply.error(errno(&error));
             }
             Err(_) => {
@@ -53,7 +52,7 @@ impl Adapter {
         let reply = RefCell::new(Some(reply));
         let added = Cell::new(false);
         let listed = catch_unwind(AssertUnwindSafe(|| {
-            self.union().readdirplus(
+            self.union.readdirplus(
                 self.node(ino)?,
                 offset,
                 |_| true,
@@ -77,7 +76,7 @@ impl Adapter {
                             Generation(0),
                         );
                     };
-                    let wire = self.shared.ids.tell(&found);
+                    let wire = self.ids.tell(&found);
                     let full = reply.add(
                         INodeNo(wire.id),
                         entry.cookie,
@@ -89,7 +88,7 @@ impl Adapter {
                     added.set(added.get() || !full);
                     if full {
                         // The union takes back its own count of an entry that was not taken.
-                        self.shared.ids.forget(wire.id, 1);
+                        self.ids.forget(wire.id, 1);
                     }
                     !full
                 },
@@ -101,7 +100,7 @@ impl Adapter {
             // What was added is counted: it must be sent. The next call meets the same error first.
             _ if added.get() => reply.ok(),
             Ok(Err(error)) => {
-                report("readdirplus", &error);
+                self.report(Call::on("readdirplus", ino), &error);
                 reply.error(errno(&error));
             }
             Err(_) => {

@@ -1,50 +1,84 @@
 //! The union with its node ids on the wire: what a request needs that is worked on by another thread.
 
+use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::os::unix::ffi::OsStrExt;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
-use fuser::{INodeNo, OpenFlags, WriteFlags};
-use rustix::fs::XattrFlags;
+use fuser::{Generation, INodeNo, Request};
 
-use super::node_ids::NodeIds;
-use crate::fuse::serve::notifier;
-use crate::fuse::serve::privilege::belongs;
-use crate::layer::stat::Kind;
-use crate::union::{Attr, Error, NodeId, Result, SetAttr, Union};
-
-/// Mode bits (inode(7)).
-const S_ISGID: u32 = 0o2000;
-const S_IXGRP: u32 = 0o0010;
+use super::node_ids::{NodeIds, Wire};
+use crate::fuse::init::Agreed;
+use crate::fuse::serve::{FailureLog, Requester, SetidRules, Subject, notifier};
+use crate::union::{Belief, Entry, Error, NodeId, Result, Union};
 
 /// What requests work on, wherever they are worked on.
 #[derive(Debug)]
-pub(in crate::fuse) struct Shared {
-    pub(in crate::fuse) union: Arc<Union>,
-    pub(in crate::fuse) ids: NodeIds,
-    /// The kernel gathers writes and keeps the times of the files.
-    pub(in crate::fuse) writeback: AtomicBool,
-    /// Where the kernel is told what it should not believe any more; known once the mount is made.
-    pub(in crate::fuse) connection: OnceLock<OwnedFd>,
+pub(super) struct Shared {
+    pub(super) union: Arc<Union>,
+    pub(super) ids: NodeIds,
+    /// Known after INIT.
+    agreed: OnceLock<Agreed>,
+    /// Where the kernel is told which of its caches are out of date; known once the mount is made.
+    connection: OnceLock<OwnedFd>,
+    failures: FailureLog,
 }
 
-impl Shared {
-    /// The node that a number on the wire means; ESTALE for none.
-    pub(in crate::fuse) fn node(&self, wire: INodeNo) -> Result<NodeId> {
-        match self.ids.node(wire.0) {
-            Some(node) => Ok(node),
-            None => Err(Error::rule(rustix::io::Errno::STALE)),
+/// What a request is, and what it is about: for the log.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Call<'a> {
+    /// The name of the system call.
+    pub(super) name: &'static str,
+    /// The node that it is addressed to.
+    pub(super) ino: INodeNo,
+    /// The name in that directory.
+    pub(super) entry: Option<&'a OsStr>,
+}
+
+impl<'a> Call<'a> {
+    /// A request about a node.
+    pub(super) fn on(name: &'static str, ino: INodeNo) -> Self {
+        Self {
+            name,
+            ino,
+            entry: None,
         }
     }
 
-    /// The number that the kernel knows a node by; `None` when it does not know it.
-    pub(in crate::fuse) fn wire(&self, node: NodeId) -> Option<u64> {
-        let st_ino = self.union.st_ino(node)?;
-        self.ids.known(node, st_ino)
+    /// A request about a name in a directory.
+    pub(super) fn in_dir(name: &'static str, parent: INodeNo, entry: &'a OsStr) -> Self {
+        Self {
+            name,
+            ino: parent,
+            entry: Some(entry),
+        }
+    }
+}
+
+impl Shared {
+    pub(super) fn new(union: Arc<Union>) -> Self {
+        Self {
+            union,
+            ids: NodeIds::new(),
+            agreed: OnceLock::new(),
+            connection: OnceLock::new(),
+            failures: FailureLog::default(),
+        }
     }
 
-    /// Has the kernel told of attributes that change beside a request, now that the connection is known.
-    pub(in crate::fuse) fn tell_attributes(self: &Arc<Self>) {
+    /// The answer to INIT. It comes once in a session.
+    pub(super) fn set_agreed(&self, agreed: Agreed) {
+        self.agreed.get_or_init(|| agreed);
+    }
+
+    pub(super) fn agreed(&self) -> Agreed {
+        self.agreed.get().copied().unwrap_or_default()
+    }
+
+    /// Takes the connection of the mount, over which the kernel is told of attributes that change beside a request.
+    pub(super) fn connect(self: &Arc<Self>, connection: OwnedFd) {
+        self.connection.get_or_init(|| connection);
         let shared = Arc::downgrade(self);
         self.union.tell_attributes_to(move |node| {
             if let Some(shared) = shared.upgrade() {
@@ -53,82 +87,71 @@ impl Shared {
         });
     }
 
+    /// The node that a number on the wire means. Errors: ESTALE for none.
+    pub(super) fn node(&self, wire: INodeNo) -> Result<NodeId> {
+        match self.ids.node(wire.0) {
+            Some(node) => Ok(node),
+            None => Err(Error::rule(rustix::io::Errno::STALE)),
+        }
+    }
+
+    /// The number that the kernel knows a node by; `None` when it does not know it.
+    pub(super) fn wire(&self, node: NodeId) -> Option<u64> {
+        let st_ino = self.union.st_ino(node)?;
+        self.ids.known(node, st_ino)
+    }
+
     fn forget_attributes(&self, node: NodeId) {
         if let (Some(connection), Some(wire)) = (self.connection.get(), self.wire(node)) {
             notifier::forget_attributes(connection, wire);
         }
     }
 
-    /// Takes setuid and setgid from a file that `pid` changes; the kernel goes on believing the old mode until it is told.
-    pub(in crate::fuse) fn clear_setid(&self, node: NodeId, pid: u32) -> Result<()> {
-        if self.union.clear_setid(node, &|group| belongs(pid, group))? {
-            self.forget_attributes(node);
-        }
-        Ok(())
-    }
-
-    /// Sets attributes. A truncation or a change of owner takes setgid from a file that is no program, when the process `pid`
-    /// that asks for it is not in the file's group.
-    pub(in crate::fuse) fn setattr(&self, node: NodeId, set: &SetAttr, pid: u32) -> Result<Attr> {
-        let chown = set.uid.or(set.gid).is_some();
-        let may_lose = set.mode.is_none() && (chown || (set.size.is_some() && set.drop_setid));
-        let before = may_lose.then(|| self.union.getattr(node)).transpose()?;
-        let attr = self.union.setattr(node, set)?;
-        match before {
-            Some(before)
-                if before.kind() != Kind::Dir
-                    && before.mode & (S_ISGID | S_IXGRP) == S_ISGID
-                    && !belongs(pid, before.gid) =>
-            {
-                self.union.clear_setid(node, &|_| false)?;
-                self.union.getattr(node)
-            }
-            _ => Ok(attr),
+    /// The rules about setuid and setgid for what a process asks for.
+    pub(super) fn setid_rules(&self, requester: Requester) -> SetidRules<'_, impl Fn(NodeId)> {
+        SetidRules {
+            union: &self.union,
+            requester,
+            invalidate: |node| self.forget_attributes(node),
         }
     }
 
-    /// Sets an xattr. An access ACL takes setgid from a file whose group `pid` is not in, as chmod(2) does; the short form of
-    /// SETXATTR, which is fuser's, does not say so.
-    pub(in crate::fuse) fn setxattr(
-        &self,
-        node: NodeId,
-        name: &[u8],
-        value: &[u8],
-        flags: XattrFlags,
-        pid: u32,
-    ) -> Result<()> {
-        if name == b"system.posix_acl_access" {
-            let attr = self.union.getattr(node)?;
-            if attr.mode & S_ISGID != 0 && !belongs(pid, attr.gid) {
-                return self.union.set_acl_of_outsider(node, name, value, flags);
-            }
-        }
-        self.union.setxattr(node, name, value, flags)
+    /// Logs a failure with the file that it is about.
+    #[cold]
+    pub(super) fn report(&self, call: Call<'_>, error: &Error) {
+        let subject = Subject {
+            call: call.name,
+            node: self.ids.node(call.ino.0).unwrap_or(NodeId(0)),
+            name: call.entry.map(OsStrExt::as_bytes),
+        };
+        self.failures.report(&self.union, subject, error);
     }
 
-    /// Writes, and clears setuid and setgid if the kernel says so. `open` are the flags of the program's own descriptor,
-    /// `pid` is its process.
-    pub(in crate::fuse) fn write(
-        &self,
-        ino: INodeNo,
-        offset: u64,
-        data: &[u8],
-        flags: WriteFlags,
-        open: OpenFlags,
-        pid: u32,
-    ) -> Result<()> {
-        let node = self.node(ino)?;
-        if flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID) {
-            self.clear_setid(node, pid)?;
-        }
-        if self.writeback.load(Ordering::Relaxed) && flags.contains(WriteFlags::FUSE_WRITE_CACHE) {
-            self.union.write_back(node, offset, data)
-        } else if flags.contains(WriteFlags::FUSE_WRITE_CACHE) {
-            self.union.write_mapped(node, offset, data)
-        } else if open.0 & libc::O_APPEND != 0 {
-            self.union.append(node, offset, data)
+    /// How long attributes hold that are sent with a node id.
+    pub(super) fn attr_lifetime(&self, wire: Wire, belief: Belief) -> Duration {
+        if wire.is_st_ino {
+            self.agreed().attr_lifetime(belief)
         } else {
-            self.union.write(node, offset, data)
+            Duration::ZERO
         }
     }
+
+    /// How long an entry of a listing holds: fuser has one lifetime for its name and its attributes.
+    pub(super) fn listed_lifetime(&self, wire: Wire, belief: Belief) -> Duration {
+        self.attr_lifetime(wire, belief)
+            .min(self.agreed().name_lifetime(belief))
+    }
+}
+
+/// The process that a request comes from.
+pub(super) fn requester(req: &Request) -> Requester {
+    Requester {
+        uid: req.uid(),
+        pid: req.pid(),
+    }
+}
+
+/// Tells nodes apart that go by one number one after the other.
+pub(super) fn generation(entry: &Entry) -> Generation {
+    Generation(entry.node.0)
 }
