@@ -1,6 +1,6 @@
-//! Asking something of a mount whose daemon may not answer.
+//! Calls on a mount whose daemon may not answer.
 //!
-//! Who waits for a FUSE daemon that is suspended cannot be woken, once the daemon has begun with his request not even by
+//! A process that waits for a suspended FUSE daemon cannot be woken, once the daemon has begun with its request not even by
 //! SIGKILL, and a process does not end before all its threads have. So a child waits in the place of the command.
 
 use std::ffi::CStr;
@@ -115,7 +115,7 @@ fn ask(root: &CStr, question: Question, answer: i32, parent: u32) -> ! {
             u8::MAX
         };
         let [a, b, c, d] = (*libc::__errno_location()).to_ne_bytes();
-        // Who hears the answer may unmount at once.
+        // The parent may unmount as soon as it has the answer.
         libc::close(fd);
         let said = [failed, a, b, c, d];
         libc::write(0, said.as_ptr().cast(), said.len());
@@ -135,7 +135,7 @@ mod tests {
     const SOON: Duration = Duration::from_secs(20);
 
     #[test]
-    fn what_failed_is_told() {
+    fn the_call_that_failed_is_reported() {
         let mut asking = Asking::start(c"/nowhere", QUESTION).unwrap();
         assert_eq!(asking.wait(SOON).unwrap(), Some(Answer::Open(Errno::NOENT)));
         // No disk knows the number.

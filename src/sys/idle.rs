@@ -1,4 +1,4 @@
-//! Giving memory back when there is nothing to do.
+//! Releasing memory when there is nothing to do.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -6,8 +6,8 @@ use std::sync::Mutex;
 
 use crate::sync::lock;
 
-/// What wakes a thread that waits for requests. It is ignored unless somebody asks for it.
-const NUDGE: i32 = libc::SIGURG;
+/// What wakes a thread that waits for requests. It is ignored by default.
+const WAKEUP: i32 = libc::SIGURG;
 
 /// A thread of this process, by its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,13 +21,13 @@ impl Thread {
         Self(unsafe { libc::gettid() })
     }
 
-    /// Has the call fail with EINTR in which the thread waits, if it can be interrupted. Only after [`accept_nudges`].
+    /// Has the call fail with EINTR in which the thread waits, if it can be interrupted. Only after [`accept_wakeups`].
     ///
     /// # Errors
     /// ESRCH when the thread has ended.
-    pub fn nudge(self) -> io::Result<()> {
+    pub fn wake(self) -> io::Result<()> {
         // SAFETY: a signal to a thread of this process, or to none; no memory is passed.
-        let result = unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), self.0, NUDGE) };
+        let result = unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), self.0, WAKEUP) };
         if result == 0 {
             return Ok(());
         }
@@ -37,11 +37,11 @@ impl Thread {
 
 extern "C" fn nothing(_signal: i32) {}
 
-/// From now on a nudge interrupts the call that a thread waits in.
+/// From now on a wakeup interrupts the call that a thread waits in.
 ///
 /// # Errors
 /// Those of sigaction(2).
-pub fn accept_nudges() -> io::Result<()> {
+pub fn accept_wakeups() -> io::Result<()> {
     let mut action: libc::sigaction = {
         let zeroed = MaybeUninit::zeroed();
         // SAFETY: zeroes are a valid sigaction: no flags, no restorer, the default action.
@@ -52,7 +52,7 @@ pub fn accept_nudges() -> io::Result<()> {
     // so that the call fails.
     let result = unsafe {
         libc::sigemptyset(&raw mut action.sa_mask);
-        libc::sigaction(NUDGE, &raw const action, std::ptr::null_mut())
+        libc::sigaction(WAKEUP, &raw const action, std::ptr::null_mut())
     };
     if result == 0 {
         return Ok(());
@@ -60,36 +60,36 @@ pub fn accept_nudges() -> io::Result<()> {
     Err(io::Error::last_os_error())
 }
 
-/// Gives back to the system what the allocator keeps for later, but for the ends of other threads' arenas: those
-/// [`trim_own`] gives back.
-pub fn trim() {
+/// Returns to the system what the allocator keeps for later, but for the ends of other threads' arenas: those
+/// [`release_own_memory`] returns.
+pub fn release_memory() {
     #[cfg(target_env = "gnu")]
     // SAFETY: it takes no pointer and may be called at any time.
     unsafe {
         libc::malloc_trim(0);
     }
-    trim_own();
+    release_own_memory();
 }
 
-/// Gives back the end of the calling thread's arena. malloc_trim(3) does so for the main one only; of another one the end
+/// Returns the end of the calling thread's arena to the system. malloc_trim(3) does so for the main one only; of another one the end
 /// goes back when a large piece beside it is freed, and if it is longer than `M_TRIM_THRESHOLD`, which glibc raises to
 /// 64 MiB by itself.
-pub fn trim_own() {
+pub fn release_own_memory() {
     #[cfg(target_env = "gnu")]
     {
         /// Large enough to be looked at when it is freed, too small for a mapping of its own.
         const PIECE: usize = 96 * 1024;
-        /// While somebody works the end is needed again at once.
-        const AT_WORK: libc::c_int = 4 * 1024 * 1024;
-        const AT_REST: libc::c_int = 64 * 1024;
-        /// The threshold is the process's.
+        /// While requests come the end is needed again at once.
+        const WHEN_BUSY: libc::c_int = 4 * 1024 * 1024;
+        const WHEN_IDLE: libc::c_int = 64 * 1024;
+        /// The threshold is the process's. Lock order: the last.
         static THRESHOLD: Mutex<()> = Mutex::new(());
         let _mine = lock(&THRESHOLD);
         // SAFETY: mallopt takes numbers; the piece is not used between malloc and free, and free takes a null pointer.
         unsafe {
-            libc::mallopt(libc::M_TRIM_THRESHOLD, AT_REST);
+            libc::mallopt(libc::M_TRIM_THRESHOLD, WHEN_IDLE);
             libc::free(std::hint::black_box(libc::malloc(PIECE)));
-            libc::mallopt(libc::M_TRIM_THRESHOLD, AT_WORK);
+            libc::mallopt(libc::M_TRIM_THRESHOLD, WHEN_BUSY);
         }
     }
 }
@@ -131,7 +131,7 @@ mod tests {
             let address = pieces[0].as_ptr().addr();
             let full = resident(address);
             drop(pieces);
-            trim();
+            release_memory();
             (full, resident(address))
         })
         .join()
@@ -140,8 +140,8 @@ mod tests {
     }
 
     #[test]
-    fn a_nudge_interrupts_who_waits() {
-        accept_nudges().unwrap();
+    fn a_wakeup_interrupts_a_waiting_thread() {
+        accept_wakeups().unwrap();
         let (mut read, write) = io::pipe().unwrap();
         let (tell, told) = std::sync::mpsc::channel();
         let waiting = std::thread::spawn(move || {
@@ -156,10 +156,10 @@ mod tests {
             .recv_timeout(std::time::Duration::from_millis(5))
             .is_err()
         {
-            thread.nudge().unwrap();
+            thread.wake().unwrap();
         }
         drop(write);
         assert!(waiting.join().unwrap().is_err(), "the end");
-        trim();
+        release_memory();
     }
 }

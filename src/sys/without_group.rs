@@ -1,8 +1,8 @@
-//! A system call by somebody with fewer rights than this process: then the kernel does what it does for them.
+//! A system call with fewer rights than this process has: then the kernel applies its rules for callers without them.
 //!
-//! Who changes a file without belonging to its group takes setgid away (`setattr_should_drop_sgid` in the kernel's
+//! A caller that changes a file without belonging to its group clears setgid (`setattr_should_drop_sgid` in the kernel's
 //! `fs/attr.c`), under the lock of the inode. A daemon that reads the mode and writes it without that bit undoes what
-//! somebody else sets meanwhile; one that has the kernel do it does not.
+//! another process sets meanwhile; one that has the kernel do it does not.
 
 use std::thread::{Builder, scope};
 

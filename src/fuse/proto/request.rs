@@ -428,7 +428,7 @@ fn contexts(mut extensions: &[u8]) -> Result<Context<'_>, Errno> {
             .get(size_of::<ExtHeader>()..)
             .ok_or(Errno::INVAL)?;
         match header.r#type {
-            // Nobody needs to ask in which groups the caller is: the kernel decides what setgid does.
+            // The caller's groups are not needed: the kernel decides what setgid does.
             EXT_GROUPS => {}
             count if count <= MAX_NR_SECCTX => security(body, count, &mut found)?,
             _ => return Err(Errno::INVAL),

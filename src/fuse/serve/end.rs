@@ -1,4 +1,4 @@
-//! The end of a mount: what was written is brought to the disks, and the layers are let go.
+//! The end of a mount: what was written is brought to the disks, and the layers are released.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -26,7 +26,7 @@ impl EndState {
 }
 
 impl Server {
-    /// Brings everything to the disks that was written before. What fails is logged by whoever asked for it.
+    /// Brings everything to the disks that was written before. What fails is logged by the caller.
     /// Errors: those of [`crate::union::Union::syncfs`].
     pub(super) fn sync(&self) -> Result<()> {
         self.end.changed.store(false, Ordering::Release);
@@ -42,9 +42,8 @@ impl Server {
         self.end.settled.store(true, Ordering::Release);
     }
 
-    /// The connection has ended: nothing of the lower layers is needed any more, and whoever has unmounted is about to
-    /// unmount their disks. The first thread to notice does it, before anything else is taken down; what another thread still
-    /// works at fails, and nobody waits for it.
+    /// The connection has ended: nothing of the lower layers is needed any more, and their disks may be unmounted next. The first thread to notice does it, before anything else is taken down; what another thread still
+    /// works at fails, and no process waits for it.
     pub fn ended(&self) {
         if self.end.settled.swap(false, Ordering::AcqRel) {
             self.union.let_go_of_lowers();
@@ -61,7 +60,7 @@ impl Server {
     }
 }
 
-/// Brings everything to the disks when nobody is left to be told what failed: it is logged.
+/// Brings everything to the disks when no process is left that could be told what failed: it is logged.
 pub(in crate::fuse) fn sync_at_end(union: &Union) {
     if let Err(error) = union.syncfs() {
         let subject = Subject {

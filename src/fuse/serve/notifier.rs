@@ -1,4 +1,4 @@
-//! Tells the kernel what it should not believe any more: what somebody changed in the layers.
+//! Notifies the kernel of what it caches and is out of date: what others changed in the layers.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -10,9 +10,9 @@ use rustix::io::Errno;
 use crate::fuse::proto::notify::Notification;
 use crate::union::{Change, NodeId, Union};
 
-/// Starts telling, where there is anything to tell: a thread that hears of changes, and one that tells them, since the
-/// kernel locks the directory for that and may have to wait for a request there. `wire` gives the number that the kernel
-/// knows a node by; `expires`: it knows names that are only to be looked up again.
+/// Starts the notifications, where layers may change: a thread that follows changes, and one that notifies the kernel, which
+/// locks the directory for that and may have to wait for a request there. `wire` returns the number that the kernel knows a
+/// node by; `expires`: it knows names that are only to be looked up again.
 ///
 /// # Errors
 /// EAGAIN when a thread cannot be made.
@@ -27,15 +27,15 @@ pub(in crate::fuse) fn start(
     };
     let following = Arc::clone(union);
     Builder::new()
-        .name("unionmount-ears".into())
+        .name("unionmount-watch".into())
         .spawn(move || following.follow())?;
     Builder::new()
-        .name("unionmount-news".into())
+        .name("unionmount-notify".into())
         .spawn(move || {
             let mut message = Vec::new();
             for change in changes {
                 message.clear();
-                // What it does not know it need not forget.
+                // What it does not know it does not cache.
                 let Some(notification) = notification(&change, expires, &wire) else {
                     continue;
                 };
@@ -44,26 +44,26 @@ pub(in crate::fuse) fn start(
                     // ENOENT: the kernel does not know the name; ENOTEMPTY, EBUSY: something is mounted there or below.
                     Ok(_) | Err(Errno::NOENT | Errno::NOTEMPTY | Errno::BUSY | Errno::NOTDIR) => {}
                     Err(Errno::NODEV | Errno::CONNABORTED) => return,
-                    Err(errno) => log::warn!("tell the kernel of a change: {errno}"),
+                    Err(errno) => log::warn!("notify the kernel of a change: {errno}"),
                 }
             }
         })
         .map(drop)
 }
 
-/// Takes back a node's attributes and cached data, before anybody reads or writes beside them. The kernel has no other
+/// Invalidates a node's attributes and cached data, before it is read or written beside them. The kernel has no other
 /// open of it, so nothing of it is being read that this would wait for.
-pub(in crate::fuse) fn forget_content(connection: impl AsFd, node: NodeId) {
-    tell(connection, node.0, 0);
+pub(in crate::fuse) fn invalidate_content(connection: impl AsFd, node: NodeId) {
+    invalidate(connection, node.0, 0);
 }
 
-/// Takes back the attributes of the node that is `wire` to the kernel. It takes no lock for that, and so may be told while
-/// a request is answered.
-pub(in crate::fuse) fn forget_attributes(connection: impl AsFd, wire: u64) {
-    tell(connection, wire, -1);
+/// Invalidates the attributes of the node that is `wire` to the kernel. The kernel takes no lock for that, so it may be done
+/// while a request is answered.
+pub(in crate::fuse) fn invalidate_attributes(connection: impl AsFd, wire: u64) {
+    invalidate(connection, wire, -1);
 }
 
-fn tell(connection: impl AsFd, node: u64, offset: i64) {
+fn invalidate(connection: impl AsFd, node: u64, offset: i64) {
     let mut message = Vec::new();
     Notification::InvalInode {
         node,
@@ -72,9 +72,9 @@ fn tell(connection: impl AsFd, node: u64, offset: i64) {
     }
     .encode(&mut message);
     match rustix::io::write(connection, &message) {
-        // ENOENT: a new file, which is told with the same reply.
+        // ENOENT: a new file, which the same reply names.
         Ok(_) | Err(Errno::NOENT | Errno::NODEV | Errno::CONNABORTED) => {}
-        Err(errno) => log::warn!("take back what is cached of a file: {errno}"),
+        Err(errno) => log::warn!("invalidate what the kernel caches of a file: {errno}"),
     }
 }
 

@@ -39,6 +39,7 @@ pub(super) struct Opens {
     refused: AtomicBool,
     /// What is passed through may change.
     writable: bool,
+    /// Lock order: no other lock is taken while it is held.
     files: Mutex<HashMap<NodeId, Open>>,
 }
 
@@ -52,7 +53,7 @@ impl Opens {
         }
     }
 
-    /// Counts an open; gives the backing's number if the inode is passed through.
+    /// Counts an open; returns the backing's number if the inode is passed through.
     fn opened(&self, server: &Server, node: NodeId) -> Option<i32> {
         let connection = self.device.as_ref()?;
         // Found out before the lock is taken: opening the real file asks its disk.
@@ -71,7 +72,7 @@ impl Opens {
         }
         let number = backing.and_then(|file| {
             device::open_backing(connection.as_fd(), file.as_fd())
-                .inspect_err(|errno| self.not_passed(*errno))
+                .inspect_err(|errno| self.passthrough_refused(*errno))
                 .ok()
         });
         files.insert(
@@ -83,7 +84,7 @@ impl Opens {
         );
         drop(files);
         if self.writable && number.is_some() {
-            notifier::forget_content(connection, node);
+            notifier::invalidate_content(connection, node);
         }
         number
     }
@@ -98,7 +99,7 @@ impl Opens {
     }
 
     /// Says once why files are not passed through, and does not try again where that is for good.
-    fn not_passed(&self, errno: Errno) {
+    fn passthrough_refused(&self, errno: Errno) {
         let for_good = matches!(
             errno,
             Errno::PERM | Errno::LOOP | Errno::OPNOTSUPP | Errno::NOTTY
@@ -110,7 +111,7 @@ impl Opens {
         }
     }
 
-    /// One open of the inode is over; with the last, its backing is given back.
+    /// One open of the inode is over; with the last, its backing is closed.
     pub(super) fn released(&self, node: NodeId) {
         let Some(connection) = &self.device else {
             return;
@@ -129,7 +130,7 @@ impl Opens {
         if let Some(backing) = backing
             && let Err(errno) = device::close_backing(connection.as_fd(), backing)
         {
-            log::warn!("give a passthrough file back: {errno}");
+            log::warn!("close a passthrough file: {errno}");
         }
     }
 }
@@ -159,7 +160,7 @@ fn cached_open(union: &Union, agreed: &Agreed, node: NodeId) -> u32 {
 }
 
 impl Server {
-    /// How long the kernel may believe a node's attributes.
+    /// How long the kernel may cache a node's attributes.
     pub(super) fn attr_lifetime(&self, node: NodeId, belief: Belief) -> Duration {
         if self.opens.changes_unseen(node) {
             Duration::ZERO
@@ -183,7 +184,7 @@ impl Server {
         Ok(body.put(&open)?)
     }
 
-    /// Counts an open; gives its reply.
+    /// Counts an open; returns its reply.
     fn opened(&self, node: NodeId) -> OpenOut {
         let cached = cached_open(&self.union, &self.agreed, node);
         match self.opens.opened(self, node) {

@@ -1,10 +1,10 @@
-//! Whether those who read directories will want the attributes of what is in them.
+//! Predicts whether programs that read directories will want the attributes of what is in them.
 //!
-//! The kernel asks for the beginning of a directory with attributes (READDIRPLUS), whoever reads it. They are worth a
-//! system call for each entry to who looks at them next, as tar(1) and `ls -l` do: each saves a LOOKUP. To who
+//! The kernel asks for the beginning of a directory with attributes (READDIRPLUS), whatever program reads it. They are worth
+//! a system call for each entry to a program that looks at them next, as tar(1) and `ls -l` do: each saves a LOOKUP. To one that
 //! looks at names alone, as find(1) does, they are worth nothing, and on a cold disk they are most of what a listing costs.
 //!
-//! Nobody says what it is going to be, but most who read a tree do the same in each directory. So a directory is
+//! No request says which it will be, but most programs that read a tree do the same in each directory. So a directory is
 //! listed without the attributes of its files, and when names of it are looked up then, the next ones are listed with
 //! them, until it is time to see whether that is still wanted. The kernel takes an entry without a node for a
 //! name alone. Directories always come with attributes: they are what is entered next.
@@ -23,7 +23,7 @@ const ENOUGH: u8 = 2;
 const FEWEST: u32 = 64;
 const MOST: u32 = 4096;
 
-/// What is expected, from what was seen.
+/// Predicts from the lookups that were seen.
 #[derive(Debug)]
 pub(super) struct ReaddirplusPredictor {
     seen: Mutex<Seen>,
@@ -94,12 +94,12 @@ mod tests {
     const DIR: NodeId = NodeId(7);
 
     #[test]
-    fn who_reads_names_alone_gets_names_alone() {
+    fn readers_of_names_alone_get_names_alone() {
         let predictor = ReaddirplusPredictor::default();
         for node in 1..1000 {
             assert!(!predictor.wants_attributes(NodeId(node), 0));
         }
-        // One name, or names of a directory that nobody listed, say nothing.
+        // One name, or names of a directory that was not listed, say nothing.
         predictor.looked_up(NodeId(999));
         predictor.looked_up(NodeId(5));
         predictor.looked_up(NodeId(5));
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn who_looks_at_files_gets_their_attributes_in_the_next_directories() {
+    fn readers_of_attributes_get_them_in_the_next_directories() {
         let predictor = ReaddirplusPredictor::default();
         let run = || {
             assert!(!predictor.wants_attributes(DIR, 0));
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn the_kernel_knows_best_behind_the_beginning() {
+    fn behind_the_beginning_the_kernel_decides() {
         assert!(ReaddirplusPredictor::default().wants_attributes(DIR, 17));
     }
 }

@@ -40,7 +40,7 @@ impl Server {
             let connection = Arc::downgrade(connection);
             union.tell_attributes_to(move |node| {
                 if let Some(connection) = connection.upgrade() {
-                    notifier::forget_attributes(connection, node.0);
+                    notifier::invalidate_attributes(connection, node.0);
                 }
             });
         }
@@ -77,7 +77,7 @@ impl Server {
             },
             invalidate: |node: NodeId| {
                 if let Some(connection) = &self.connection {
-                    notifier::forget_attributes(connection, node.0);
+                    notifier::invalidate_attributes(connection, node.0);
                 }
             },
         }

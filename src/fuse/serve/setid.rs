@@ -155,7 +155,7 @@ impl<F: Fn(NodeId)> SetidRules<'_, F> {
 
     /// Before fallocate(2) and copy_file_range(2), with which the kernel does not say whether the bits go.
     pub(in crate::fuse) fn before_content_changes(&self, node: NodeId) -> Result<()> {
-        // The file's `security.capability` goes whoever writes; the upper's disk sees to that.
+        // The file's `security.capability` goes with every write; the upper's disk sees to that.
         let has_bits = self.union.getattr(node)?.mode & (S_ISUID | S_ISGID) != 0;
         if has_bits && !self.requester.may_keep_setid() {
             self.clear(node)?;

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use fuser::{Filesystem, KernelConfig, Request};
 
-use crate::fuse::init::{Agreed, Road, negotiate};
+use crate::fuse::init::{Agreed, TransportKind, negotiate};
 use crate::fuse::settings::Settings;
 use crate::union::Union;
 
@@ -14,16 +14,16 @@ use crate::union::Union;
 pub(super) struct Handshake {
     union: Arc<Union>,
     settings: Settings,
-    road: Road,
+    kind: TransportKind,
     agreed: Arc<OnceLock<Agreed>>,
 }
 
 impl Handshake {
-    pub(super) fn new(union: Arc<Union>, settings: Settings, road: Road) -> Self {
+    pub(super) fn new(union: Arc<Union>, settings: Settings, kind: TransportKind) -> Self {
         Self {
             union,
             settings,
-            road,
+            kind,
             agreed: Arc::default(),
         }
     }
@@ -36,7 +36,7 @@ impl Handshake {
 
 impl Filesystem for Handshake {
     fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> io::Result<()> {
-        let agreed = negotiate(config, &self.union, &self.settings, self.road);
+        let agreed = negotiate(config, &self.union, &self.settings, self.kind);
         log::debug!("agreed: {agreed:?}");
         if agreed.writeback {
             self.union.leave_mtime_to_kernel();

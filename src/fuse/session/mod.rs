@@ -13,11 +13,11 @@ use std::sync::Arc;
 
 use fuser::{Config, Filesystem, MountOption, Session, SessionACL};
 
-use crate::fuse::init::Road;
+use crate::fuse::init::TransportKind;
 use crate::fuse::settings::{AllowOther, MountFlags, Settings, Transport};
 use crate::fuse::transport::fuser::Adapter;
 use crate::fuse::transport::{self, dev_threads};
-use crate::sys::daemon::{self, Promise, Side};
+use crate::sys::daemon::{self, ReadySender, Side};
 use crate::sys::signals::Termination;
 use crate::union::{SetupError, Union};
 use handshake::Handshake;
@@ -49,17 +49,17 @@ pub fn mount(union: Union, settings: Settings) -> Result<(), SetupError> {
             "report this, it should not happen",
         )
     })?;
-    let road = road(&settings)?;
+    let kind = transport_kind(&settings)?;
     let union = Arc::new(union);
     let plan = Plan {
         settings,
         termination,
     };
-    let end = match plan.mount_and_serve(&union, road) {
-        // The mount is gone again: nobody has used it, and another one may do.
-        Err(Failed::Start(reason)) if plan.may_do_without(road) => {
+    let end = match plan.mount_and_serve(&union, kind) {
+        // The mount is gone again: no program has used it, and another one may do.
+        Err(Failed::Start(reason)) if plan.may_do_without(kind) => {
             log::warn!("{reason}; going on without io_uring");
-            plan.mount_and_serve(&union, Road::Dev)
+            plan.mount_and_serve(&union, TransportKind::Dev)
         }
         end => end,
     };
@@ -70,23 +70,23 @@ pub fn mount(union: Union, settings: Settings) -> Result<(), SetupError> {
 }
 
 /// How requests will come. Errors: io_uring was asked for and is not there.
-fn road(settings: &Settings) -> Result<Road, SetupError> {
+fn transport_kind(settings: &Settings) -> Result<TransportKind, SetupError> {
     let usable = crate::sys::ring_probe::usable;
     match settings.transport {
-        Transport::Fuser => Ok(Road::Fuser),
-        Transport::Dev => Ok(Road::Dev),
+        Transport::Fuser => Ok(TransportKind::Fuser),
+        Transport::Dev => Ok(TransportKind::Dev),
         Transport::Uring => match usable() {
-            Ok(()) => Ok(Road::Uring),
+            Ok(()) => Ok(TransportKind::Uring),
             Err(why) => Err(SetupError::new(
                 format!("io_uring cannot be used: {why}"),
                 "mount with -o transport=dev, or see the README on switching io_uring on",
             )),
         },
         Transport::Auto => match usable() {
-            Ok(()) => Ok(Road::Uring),
+            Ok(()) => Ok(TransportKind::Uring),
             Err(why) => {
                 log::debug!("no io_uring: {why}");
-                Ok(Road::Dev)
+                Ok(TransportKind::Dev)
             }
         },
     }
@@ -130,12 +130,12 @@ struct Plan {
 
 impl Plan {
     /// Whether another mount may be made where this one could not be served.
-    fn may_do_without(&self, road: Road) -> bool {
+    fn may_do_without(&self, kind: TransportKind) -> bool {
         let ours_to_mount = descriptor(&self.settings.mountpoint).is_none();
-        road == Road::Uring && self.settings.transport == Transport::Auto && ours_to_mount
+        kind == TransportKind::Uring && self.settings.transport == Transport::Auto && ours_to_mount
     }
 
-    /// Says where the mount is to whoever asked for it. Nobody reading is no failure of the mount.
+    /// Writes to standard output where the mount is. That it cannot be written is no failure of the mount.
     fn announce(&self) {
         use std::io::Write as _;
         if let Some(line) = &self.settings.announce {
@@ -146,13 +146,13 @@ impl Plan {
         }
     }
 
-    fn mount_and_serve(&self, union: &Arc<Union>, road: Road) -> Result<(), Failed> {
+    fn mount_and_serve(&self, union: &Arc<Union>, kind: TransportKind) -> Result<(), Failed> {
         let settings = &self.settings;
         let config = session_config(settings, union.is_wholly_read_only());
         let served = Arc::clone(union);
         let union = Arc::clone(union);
         // A session that is dropped unmounts whatever is at the mount point by then: none ever is.
-        if road == Road::Fuser {
+        if kind == TransportKind::Fuser {
             let adapter = Adapter::new(union, settings.clone(), config.n_threads.unwrap_or(1));
             let begin = adapter.begin();
             let session = ManuallyDrop::new(open_session(adapter, &settings.mountpoint, config)?);
@@ -163,7 +163,7 @@ impl Plan {
                 Ok(move || format!("{:?}", ManuallyDrop::into_inner(session).run()))
             });
         }
-        let handshake = Handshake::new(Arc::clone(&union), settings.clone(), road);
+        let handshake = Handshake::new(Arc::clone(&union), settings.clone(), kind);
         let agreed = handshake.agreed();
         let session = ManuallyDrop::new(open_session(handshake, &settings.mountpoint, config)?);
         // Who waits for a mount that could not be served is freed by closing its device: all of them must be ours to close.
@@ -187,7 +187,7 @@ impl Plan {
         })
     }
 
-    /// Goes to the background, starts serving, says that the mount is usable, and serves until it ends. `start` gives
+    /// Goes to the background, starts serving, says that the mount is usable, and serves until it ends. `start` returns
     /// what waits for the end and says why it came.
     fn serve<W: FnOnce() -> String>(
         &self,
@@ -195,7 +195,7 @@ impl Plan {
         start: impl FnOnce() -> io::Result<W>,
     ) -> Result<(), Failed> {
         let mountpoint = &self.settings.mountpoint;
-        // Before anybody is told that it is mounted, and could mount something over it.
+        // Before the mount is announced, and something could be mounted over it.
         let minor = minor_of(mountpoint);
         let promise = if self.settings.foreground {
             None
@@ -235,7 +235,7 @@ impl Plan {
                     self.announce();
                 }
                 // The parent may be gone: the mount is there all the same.
-                if let Some(Err(error)) = promise.map(Promise::ready) {
+                if let Some(Err(error)) = promise.map(ReadySender::ready) {
                     log::warn!("tell the parent: {error}");
                 }
                 end
@@ -290,7 +290,7 @@ fn inherited(fd: RawFd) -> Result<OwnedFd, SetupError> {
     let bad = |error: io::Error| {
         SetupError::new(
             format!("/dev/fd/{fd}: {error}"),
-            "give the number of an open /dev/fuse descriptor",
+            "pass the number of an open /dev/fuse descriptor",
         )
     };
     std::fs::read_link(&path).map_err(bad)?;
@@ -318,7 +318,7 @@ fn session_config(settings: &Settings, read_only: bool) -> Config {
         dirsync,
     } = settings.flags;
     let choose = |set, yes, no| if set { yes } else { no };
-    // fusermount3(1) gives these to nobody, and complains when it is asked.
+    // fusermount3(1) grants these to no user, and complains when it is asked.
     let trusted = rustix::process::geteuid().is_root();
     options.push(choose(dev && trusted, MountOption::Dev, MountOption::NoDev));
     options.push(choose(

@@ -12,7 +12,7 @@ use crate::sys::mountinfo;
 use crate::sys::signals::Termination;
 use crate::union::Union;
 
-/// SIGTERM, SIGINT, SIGHUP: unmount, lazily when somebody is still using the mount; the session then ends with
+/// SIGTERM, SIGINT, SIGHUP: unmount, lazily when the mount is in use; the session then ends with
 /// the last user.
 pub(super) fn unmount_on_signal(
     termination: Termination,
@@ -28,7 +28,7 @@ pub(super) fn unmount_on_signal(
                     Ok(signal) => log::info!("signal {signal}: unmounting"),
                     Err(error) => return log::error!("sigwait: {error}"),
                 }
-                // Behind an inherited descriptor is somebody else's mount: it stays, without us.
+                // Behind an inherited descriptor is another program's mount: it stays, without this daemon.
                 if minor.is_none() {
                     sync_at_end(&union);
                     crate::sys::daemon::exit_now(0);

@@ -2,7 +2,7 @@
 //!
 //! Each thread has a descriptor of its own and two buffers that it uses again and again. There are few threads, since
 //! the kernel wakes the one that has slept longest, which costs the more the more there are. While long requests keep them
-//! there are more (`watch.rs`): however many wait for a slow disk, somebody reads the next request.
+//! there are more (`load.rs`): however many wait for a slow disk, one reads the next request.
 
 use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -14,7 +14,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use zerocopy::IntoBytes;
 
-use super::load::Watch;
+use super::load::LoadMonitor;
 use crate::fuse::init::MAX_WRITE;
 use crate::fuse::proto::Opcode;
 use crate::fuse::proto::reply::out_header;
@@ -23,7 +23,7 @@ use crate::fuse::proto::wire::InHeader;
 use crate::fuse::serve::{Outcome, Server};
 use crate::sync::lock;
 use crate::sys::mapping::Buffer;
-use crate::sys::{device, idle as rest};
+use crate::sys::{device, idle};
 
 /// Bytes in front of the data of a WRITE, and room to begin at a page.
 const BEFORE_DATA: usize = 4096;
@@ -36,7 +36,8 @@ const QUEUE: usize = 0;
 pub(super) struct Dev {
     server: Arc<Server>,
     connection: OwnedFd,
-    watch: Watch,
+    monitor: LoadMonitor,
+    /// Lock order: no other lock is taken while it is held.
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// How many more there are, since long requests kept the others.
     surplus: AtomicUsize,
@@ -57,13 +58,13 @@ impl Dev {
         let dev = Arc::new(Self {
             server,
             connection,
-            watch: Watch::default(),
+            monitor: LoadMonitor::default(),
             threads: Mutex::default(),
             surplus: AtomicUsize::new(0),
             leaving: AtomicUsize::new(0),
         });
-        if let Err(error) = rest::accept_nudges() {
-            log::warn!("memory is not given back: {error}");
+        if let Err(error) = idle::accept_wakeups() {
+            log::warn!("memory is not released when idle: {error}");
         }
         for started in 0..threads {
             match dev.spawn() {
@@ -77,8 +78,8 @@ impl Dev {
             .name("unionmount-load".into())
             .spawn(move || {
                 watcher
-                    .watch
-                    .run(|_| watcher.reinforce(), || watcher.rest());
+                    .monitor
+                    .run(|_| watcher.reinforce(), || watcher.idle());
             });
         if let Err(error) = watching {
             log::warn!("long requests get no more threads: {error}");
@@ -91,7 +92,7 @@ impl Dev {
         loop {
             // Not under the lock, under which the watcher adds threads.
             let Some(thread) = lock(&self.threads).pop() else {
-                return self.watch.end();
+                return self.monitor.end();
             };
             if thread.join().is_err() {
                 log::error!("a thread that serves requests panicked");
@@ -123,15 +124,15 @@ impl Dev {
         true
     }
 
-    /// There is nothing to do: threads that came to help go, the others give back what large requests took, and the union
+    /// There is nothing to do: threads that came to help go, the others release what large requests took, and the union
     /// what it does not need.
-    fn rest(&self) {
+    fn idle(&self) {
         let surplus = self.surplus.swap(0, Ordering::AcqRel);
         self.leaving.fetch_add(surplus, Ordering::AcqRel);
         lock(&self.threads).retain(|thread| !thread.is_finished());
         self.server.union().rest();
-        rest::trim();
-        self.watch.nudge();
+        idle::release_memory();
+        self.monitor.wake_idle();
     }
 
     /// Whether the calling thread is one too many.
@@ -155,20 +156,20 @@ impl Dev {
             Ok(buffers) => buffers,
             Err(error) => return log::error!("no memory to serve requests with: {error}"),
         };
-        let pulse = self.watch.join(QUEUE);
+        let activity = self.monitor.join(QUEUE);
         loop {
             match rustix::io::read(fd, request.bytes()) {
-                Ok(size) => self.watch.busy(&pulse, || {
+                Ok(size) => self.monitor.busy(&activity, || {
                     self.answer(fd, &request.bytes()[..size], reply.bytes());
                 }),
-                // A nudge, when there is nothing to do.
+                // A wakeup, when there is nothing to do.
                 Err(Errno::INTR) => {
                     if self.is_to_leave() {
                         break;
                     }
                     request.release();
                     reply.release();
-                    rest::trim_own();
+                    idle::release_own_memory();
                 }
                 // ENOENT: the request was called off before it was read.
                 Err(Errno::AGAIN | Errno::NOENT) => {}
@@ -183,7 +184,7 @@ impl Dev {
                 }
             }
         }
-        self.watch.leave(&pulse);
+        self.monitor.leave(&activity);
     }
 
     fn answer(&self, fd: BorrowedFd<'_>, request: &[u8], reply: &mut [u8]) {
@@ -219,7 +220,7 @@ impl Dev {
     }
 }
 
-/// The number of a request that is not whole; `None` when there is none to answer, or nobody waits for one.
+/// The number of a request that is not whole; `None` when there is none to answer, or no process waits for one.
 fn number_of(request: &[u8]) -> Option<u64> {
     let (header, _) = <InHeader as zerocopy::FromBytes>::read_from_prefix(request).ok()?;
     let silent = Opcode::from_number(header.opcode).is_some_and(Opcode::is_silent);

@@ -1,4 +1,4 @@
-//! Who looks whether a queue runs out of threads.
+//! Looks whether a queue runs out of threads.
 //!
 //! A request in the queue of one processor is served by the threads of that queue alone, even when all of them wait for
 //! a slow disk and those of other queues have nothing to do. So a queue whose threads are kept by long requests gets
@@ -18,9 +18,9 @@ use crate::sys::idle as sys;
 
 /// How often it looks while requests come: a request that is still running at the next look is long.
 const TICK: Duration = Duration::from_millis(50);
-/// How long nothing must happen before memory is given back.
+/// How long nothing must happen before memory is released.
 const IDLE: Duration = Duration::from_secs(1);
-/// After how little work that is not worth it: beats of all threads.
+/// After how little work that is not worth it: transitions of all threads.
 const LITTLE: u64 = 128;
 /// How many threads of a queue should be free of long requests.
 const FREE: usize = 2;
@@ -30,14 +30,14 @@ const MOST: usize = 128;
 /// What a thread shows of its work. On a cache line of its own.
 #[derive(Debug, Default)]
 #[repr(align(64))]
-pub(super) struct Pulse {
+pub(super) struct Activity {
     /// How often it began or finished a request: odd while it works on one.
-    beats: AtomicU64,
+    transitions: AtomicU64,
     /// The last regular file whose data it was asked for; 0 for none.
     file: AtomicU64,
 }
 
-impl Pulse {
+impl Activity {
     /// The request is about the data of a regular file.
     pub(super) fn works_on(&self, file: u64) {
         self.file.store(file, Ordering::Relaxed);
@@ -46,45 +46,46 @@ impl Pulse {
 
 /// A thread that serves a queue.
 #[derive(Debug)]
-struct Member {
+struct ServingThread {
     queue: usize,
-    pulse: Arc<Pulse>,
+    activity: Arc<Activity>,
     thread: sys::Thread,
 }
 
-/// The pulses of all threads.
+/// The activities of all threads.
 #[derive(Debug, Default)]
-pub(super) struct Watch {
-    members: Mutex<Vec<Member>>,
-    /// Set while nobody looks since nothing happened; whoever works next wakes the watcher.
+pub(super) struct LoadMonitor {
+    /// Lock order: no other lock is taken while it is held.
+    threads: Mutex<Vec<ServingThread>>,
+    /// Set while the watcher sleeps since nothing happened; the thread that works next wakes it.
     asleep: AtomicBool,
     ended: AtomicBool,
     watcher: OnceLock<Thread>,
 }
 
-impl Watch {
-    /// The calling thread serves queue `queue` from now on. Gives its pulse.
-    pub(super) fn join(&self, queue: usize) -> Arc<Pulse> {
-        let pulse = Arc::default();
-        lock(&self.members).push(Member {
+impl LoadMonitor {
+    /// The calling thread serves queue `queue` from now on. Returns its activity.
+    pub(super) fn join(&self, queue: usize) -> Arc<Activity> {
+        let activity = Arc::default();
+        lock(&self.threads).push(ServingThread {
             queue,
-            pulse: Arc::clone(&pulse),
+            activity: Arc::clone(&activity),
             thread: sys::Thread::current(),
         });
-        pulse
+        activity
     }
 
     /// The thread is gone.
-    pub(super) fn leave(&self, pulse: &Arc<Pulse>) {
-        lock(&self.members).retain(|member| !Arc::ptr_eq(pulse, &member.pulse));
+    pub(super) fn leave(&self, activity: &Arc<Activity>) {
+        lock(&self.threads).retain(|serving| !Arc::ptr_eq(activity, &serving.activity));
     }
 
-    /// Interrupts all threads in their waiting, so that they give back what they need for large requests. Not in their
-    /// work, which a slow disk would let go of with EINTR.
-    pub(super) fn nudge(&self) {
-        for member in lock(&self.members).iter() {
-            let is_working = member.pulse.beats.load(Ordering::SeqCst) % 2 == 1;
-            if !is_working && let Err(error) = member.thread.nudge() {
+    /// Interrupts all threads in their waiting, so that they release what they need for large requests. Not in their
+    /// work, which a slow disk would end with EINTR.
+    pub(super) fn wake_idle(&self) {
+        for serving in lock(&self.threads).iter() {
+            let is_working = serving.activity.transitions.load(Ordering::SeqCst) % 2 == 1;
+            if !is_working && let Err(error) = serving.thread.wake() {
                 log::debug!("wake a thread: {error}");
             }
         }
@@ -92,22 +93,22 @@ impl Watch {
 
     /// Regular files that were worked on lately; those that are being worked on among them.
     pub(super) fn files(&self) -> Vec<u64> {
-        let members = lock(&self.members);
-        let files = members
+        let threads = lock(&self.threads);
+        let files = threads
             .iter()
-            .map(|member| member.pulse.file.load(Ordering::Relaxed));
+            .map(|serving| serving.activity.file.load(Ordering::Relaxed));
         files.filter(|file| *file != 0).collect()
     }
 
     /// Does `work`, seen by the watcher.
-    pub(super) fn busy<T>(&self, pulse: &Pulse, work: impl FnOnce() -> T) -> T {
+    pub(super) fn busy<T>(&self, activity: &Activity, work: impl FnOnce() -> T) -> T {
         // In one order with what the watcher does before it sleeps: one of the two sees the other.
-        pulse.beats.fetch_add(1, Ordering::SeqCst);
+        activity.transitions.fetch_add(1, Ordering::SeqCst);
         if self.asleep.load(Ordering::SeqCst) {
             self.wake();
         }
         let result = work();
-        pulse.beats.fetch_add(1, Ordering::Release);
+        activity.transitions.fetch_add(1, Ordering::Release);
         result
     }
 
@@ -120,7 +121,7 @@ impl Watch {
         }
     }
 
-    /// Ends [`Watch::run`].
+    /// Ends [`LoadMonitor::run`].
     pub(super) fn end(&self) {
         self.ended.store(true, Ordering::SeqCst);
         if let Some(watcher) = self.watcher.get() {
@@ -128,28 +129,28 @@ impl Watch {
         }
     }
 
-    /// Looks until [`Watch::end`], and calls `add` with a queue for each thread that it needs. `add` says whether there
-    /// is one more now; when not, that queue is left alone from then on. `rest` is called when there was much to do, and then
+    /// Looks until [`LoadMonitor::end`], and calls `add` with a queue for each thread that it needs. `add` says whether there
+    /// is one more now; when not, that queue is left alone from then on. `idle` is called when there was much to do, and then
     /// nothing for a while.
-    pub(super) fn run(&self, mut add: impl FnMut(usize) -> bool, mut rest: impl FnMut()) {
+    pub(super) fn run(&self, mut add: impl FnMut(usize) -> bool, mut idle: impl FnMut()) {
         let watcher = self.watcher.get_or_init(std::thread::current);
         debug_assert_eq!(watcher.id(), std::thread::current().id());
         let mut before = Vec::new();
         let mut given_up = Vec::new();
-        let mut rested = 0;
+        let mut last_idle = 0;
         while !self.ended.load(Ordering::SeqCst) {
             let now = self.look();
-            let quiet = before == now && now.iter().all(|(_, beats)| beats % 2 == 0);
+            let quiet = before == now && now.iter().all(|(_, transitions)| transitions % 2 == 0);
             if quiet {
                 self.asleep.store(true, Ordering::SeqCst);
-                // Somebody may have begun before that and not have seen it.
-                let work: u64 = now.iter().map(|(_, beats)| beats).sum();
+                // A thread may have begun before that and not have seen it.
+                let work: u64 = now.iter().map(|(_, transitions)| transitions).sum();
                 let nothing = || self.look() == now && !self.ended.load(Ordering::SeqCst);
-                if nothing() && work.abs_diff(rested) > LITTLE {
+                if nothing() && work.abs_diff(last_idle) > LITTLE {
                     park_timeout(IDLE);
                     if nothing() {
-                        rest();
-                        rested = self.look().iter().map(|(_, beats)| beats).sum();
+                        idle();
+                        last_idle = self.look().iter().map(|(_, transitions)| transitions).sum();
                     }
                 } else if nothing() {
                     park();
@@ -170,12 +171,17 @@ impl Watch {
     }
 
     fn look(&self) -> Vec<(usize, u64)> {
-        let beats = |member: &Member| (member.queue, member.pulse.beats.load(Ordering::SeqCst));
-        lock(&self.members).iter().map(beats).collect()
+        let transitions = |serving: &ServingThread| {
+            (
+                serving.queue,
+                serving.activity.transitions.load(Ordering::SeqCst),
+            )
+        };
+        lock(&self.threads).iter().map(transitions).collect()
     }
 }
 
-/// The queues in which too few threads are free of long requests, by two looks at (queue, beats), and how many more
+/// The queues in which too few threads are free of long requests, by two looks at (queue, transitions), and how many more
 /// each needs.
 fn short_of_threads(before: &[(usize, u64)], now: &[(usize, u64)]) -> Vec<(usize, usize)> {
     // A thread that came or went shifts the ones behind it; then some long requests are seen a look later.
@@ -228,10 +234,10 @@ mod tests {
 
     #[test]
     fn long_requests_bring_threads_and_an_idle_watcher_wakes() {
-        let watch = Watch::default();
+        let watch = LoadMonitor::default();
         let (asked, asks) = channel();
         std::thread::scope(|scope| {
-            let pulse = watch.join(7);
+            let activity = watch.join(7);
             scope.spawn(|| {
                 watch.run(
                     |queue| {
@@ -245,7 +251,7 @@ mod tests {
             for _ in 0..2 {
                 // Long enough to fall asleep.
                 std::thread::sleep(TICK * 4);
-                watch.busy(&pulse, || std::thread::sleep(TICK * 6));
+                watch.busy(&activity, || std::thread::sleep(TICK * 6));
             }
             watch.end();
         });
@@ -255,15 +261,15 @@ mod tests {
     }
 
     #[test]
-    fn after_much_work_there_is_rest_once() {
-        let watch = Watch::default();
+    fn after_much_work_idle_is_reported_once() {
+        let watch = LoadMonitor::default();
         let (tell, told) = channel();
         std::thread::scope(|scope| {
-            let pulse = watch.join(0);
+            let activity = watch.join(0);
             scope.spawn(|| watch.run(|_| true, || tell.send(()).unwrap()));
             let work = |times| {
                 for _ in 0..times {
-                    watch.busy(&pulse, || {});
+                    watch.busy(&activity, || {});
                 }
             };
             work(LITTLE / 2);

@@ -9,7 +9,7 @@ use fuser::{INodeNo, KernelConfig};
 
 use super::shared::Shared;
 use super::workers::Workers;
-use crate::fuse::init::{Road, negotiate};
+use crate::fuse::init::{TransportKind, negotiate};
 use crate::fuse::serve::{notifier, sync_at_end};
 use crate::fuse::settings::Settings;
 use crate::sys::daemon::exit_now;
@@ -60,7 +60,7 @@ impl Adapter {
     /// INIT: asks for what the union can use.
     pub(super) fn negotiate(&self, config: &mut KernelConfig) {
         let union = self.union();
-        let agreed = negotiate(config, union, &self.settings, Road::Fuser);
+        let agreed = negotiate(config, union, &self.settings, TransportKind::Fuser);
         log::debug!("agreed: {agreed:?}");
         if agreed.writeback {
             union.leave_mtime_to_kernel();

@@ -1,7 +1,7 @@
 //! Node ids on the wire.
 //!
 //! fuser 0.18 sends one number as node id and as `st_ino`. So a node goes by its `st_ino` on the wire, unless
-//! that number still names another node (a removed directory that somebody is in, while a new one got its inode
+//! that number still names another node (a removed directory that a process is in, while a new one got its inode
 //! number): then it gets a number of its own, and its attributes are sent without a lifetime, so that the kernel
 //! asks for them in a request whose reply can hold the true `st_ino`.
 
@@ -114,7 +114,7 @@ impl NodeIds {
         }
     }
 
-    /// The kernel forgets `count` of what it was told; gives the node, if there is one.
+    /// The kernel forgets `count` of what it was told; returns the node, if there is one.
     pub(super) fn forget(&self, wire: u64, count: u64) -> Option<NodeId> {
         let node = {
             let mut named = self.nodes.get_mut(&wire)?;

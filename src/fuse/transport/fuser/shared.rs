@@ -82,7 +82,7 @@ impl Shared {
         let shared = Arc::downgrade(self);
         self.union.tell_attributes_to(move |node| {
             if let Some(shared) = shared.upgrade() {
-                shared.forget_attributes(node);
+                shared.invalidate_attributes(node);
             }
         });
     }
@@ -101,9 +101,9 @@ impl Shared {
         self.ids.known(node, st_ino)
     }
 
-    fn forget_attributes(&self, node: NodeId) {
+    fn invalidate_attributes(&self, node: NodeId) {
         if let (Some(connection), Some(wire)) = (self.connection.get(), self.wire(node)) {
-            notifier::forget_attributes(connection, wire);
+            notifier::invalidate_attributes(connection, wire);
         }
     }
 
@@ -112,7 +112,7 @@ impl Shared {
         SetidRules {
             union: &self.union,
             requester,
-            invalidate: |node| self.forget_attributes(node),
+            invalidate: |node| self.invalidate_attributes(node),
         }
     }
 

@@ -5,7 +5,7 @@
 //! that became free first. So a thread that waits for a slow disk holds up its own request and no other, and a
 //! caller that waits for its reply is succeeded on its processor by the thread that makes the reply.
 //!
-//! Threads that are kept by long requests get company (`watch.rs`). The kernel gives a new entry only requests that come
+//! Queues whose threads are kept by long requests get more of them (`load.rs`). The kernel gives a new entry only requests that come
 //! after it, and what waits already to the next thread of that queue that finishes something. So a thread that came to
 //! help makes a request itself, and when it is done gets the one that has waited longest.
 //!
@@ -22,13 +22,13 @@ use std::thread::{Builder, JoinHandle};
 use rustix::event::{EventfdFlags, eventfd};
 use zerocopy::FromBytes;
 
-use super::load::{Pulse, Watch};
+use super::load::{Activity, LoadMonitor};
 use crate::fuse::proto::notify::Notification;
 use crate::fuse::proto::{InHeader, Opcode};
 use crate::fuse::serve::{Outcome, Server};
 use crate::sync::lock;
 use crate::sys::cpu::{self, Allowed};
-use crate::sys::idle as rest;
+use crate::sys::idle;
 use crate::sys::ring::{Arrived, Lost, Ring};
 
 /// Most threads that a queue starts with.
@@ -52,10 +52,10 @@ pub(super) struct Rings {
 #[derive(Debug)]
 pub(super) enum StartError {
     /// Nothing was asked of the kernel yet. It holds back every request until the device is closed or the connection
-    /// aborted; plain unmounting is EBUSY as soon as somebody waits.
+    /// aborted; plain unmounting is EBUSY as soon as a request waits.
     Unprepared(io::Error),
     /// The kernel refused an entry. Unless it had begun to use the other ones it now sends all requests to the device;
-    /// nobody tells, so only unmounting is safe.
+    /// the kernel does not tell, so only unmounting is safe.
     Refused(io::Error),
 }
 
@@ -80,7 +80,7 @@ struct Shared {
     stop: Arc<OwnedFd>,
     /// Where threads may be.
     allowed: Allowed,
-    watch: Watch,
+    monitor: LoadMonitor,
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// How many requests were made here, see [`Shared::ask_for_nothing`].
     asked: AtomicU64,
@@ -117,7 +117,7 @@ impl Rings {
                 payload,
                 stop: Arc::new(eventfd(0, EventfdFlags::CLOEXEC)?),
                 allowed: Allowed::here(),
-                watch: Watch::default(),
+                monitor: LoadMonitor::default(),
                 threads: Mutex::default(),
                 asked: AtomicU64::new(0),
             };
@@ -138,7 +138,7 @@ impl Rings {
             }
         }
         drop(reports);
-        if let Err(error) = rest::accept_nudges() {
+        if let Err(error) = idle::accept_wakeups() {
             log::warn!("memory is not given back: {error}");
         }
         let watcher = ready
@@ -150,11 +150,11 @@ impl Rings {
                     .spawn(move || {
                         let rest = || {
                             server.union().rest();
-                            rest::trim();
-                            shared.watch.nudge();
+                            idle::release_memory();
+                            shared.monitor.wake_idle();
                         };
                         let add = |queue| shared.reinforce(queue, &server);
-                        shared.watch.run(add, rest);
+                        shared.monitor.run(add, rest);
                     })
             });
         let watcher = match watcher {
@@ -190,7 +190,7 @@ impl Rings {
     /// Waits until the threads have ended, as they do with the connection.
     pub(super) fn join(self) {
         self.shared.join();
-        self.shared.watch.end();
+        self.shared.monitor.end();
         if self.watcher.join().is_err() {
             log::error!("the watcher of the io_uring transport panicked");
         }
@@ -205,7 +205,7 @@ fn threads_each(online: usize) -> usize {
     (THREADS_IN_ALL / online.max(1)).clamp(FEWEST_THREADS, MOST_THREADS)
 }
 
-/// Waits for the reports of `threads` threads and gives the first failure.
+/// Waits for the reports of `threads` threads. Errors: the first failure that is reported.
 fn all_well(results: &Receiver<io::Result<()>>, threads: usize) -> io::Result<()> {
     let mut all = Ok(());
     for _ in 0..threads {
@@ -220,7 +220,7 @@ fn all_well(results: &Receiver<io::Result<()>>, threads: usize) -> io::Result<()
 }
 
 impl Shared {
-    /// Starts a thread for a queue. What it gives opens the thread's gate.
+    /// Starts a thread for a queue. Returns what opens the thread's gate.
     fn spawn(
         self: &Arc<Self>,
         queue: usize,
@@ -270,13 +270,13 @@ impl Shared {
         }
     }
 
-    /// A thread's life.
+    /// What a thread does from its start to its end.
     fn serve(&self, queue: usize, start: Start, server: &Server) {
         self.allowed.pin(queue);
         let Some((ring, number)) = self.take_part(queue, &start) else {
             return;
         };
-        let pulse = self.watch.join(queue);
+        let activity = self.monitor.join(queue);
         if start.helps {
             self.ask_for_nothing(queue);
         }
@@ -288,16 +288,17 @@ impl Shared {
             if answers.is_multiple_of(PIN_AGAIN) && cpu::current() != queue {
                 self.allowed.pin(queue);
             }
-            self.watch.busy(&pulse, || answer(arrived, server, &pulse))
+            self.monitor
+                .busy(&activity, || answer(arrived, server, &activity))
         });
-        self.watch.leave(&pulse);
+        self.monitor.leave(&activity);
         if let Err(error) = ended {
             log::error!("queue {queue} has a thread less: {error}");
         }
     }
 
     /// Makes a request that needs no answer, in the queue of the processor on which this runs. It comes to a free entry at
-    /// once; whoever then finishes it is given what waits.
+    /// once; the thread that finishes it is then given what waits.
     ///
     /// The only one that can be made without a descriptor on the mount, which would keep it busy, is about the cached data
     /// of a regular file that the kernel knows: it knows those that the others are kept by.
@@ -308,7 +309,7 @@ impl Shared {
             return;
         }
         let mut message = Vec::new();
-        for node in self.watch.files() {
+        for node in self.monitor.files() {
             let unique = FIRST + 2 * self.asked.fetch_add(1, Ordering::Relaxed);
             message.clear();
             Notification::RetrieveNothing { unique, node }.encode(&mut message);
@@ -367,7 +368,7 @@ impl Shared {
 }
 
 impl Start {
-    /// Says how a phase went, and gives its result if that is to go on.
+    /// Reports how a phase went; returns its result if the start is to go on.
     fn report<T>(&self, result: io::Result<T>) -> Option<T> {
         let (value, report) = match result {
             Ok(value) => (Some(value), Ok(())),
@@ -379,7 +380,7 @@ impl Start {
 }
 
 /// Makes the reply. Whatever happens there is one, else the entry would be lost.
-fn answer(mut arrived: Arrived<'_>, server: &Server, pulse: &Pulse) -> io::Result<()> {
+fn answer(mut arrived: Arrived<'_>, server: &Server, activity: &Activity) -> io::Result<()> {
     let parts = arrived.parts();
     let outcome = match InHeader::read_from_bytes(parts.header) {
         Ok(header) => {
@@ -387,7 +388,7 @@ fn answer(mut arrived: Arrived<'_>, server: &Server, pulse: &Pulse) -> io::Resul
                 Opcode::from_number(header.opcode),
                 Some(Opcode::Read | Opcode::Write)
             ) {
-                pulse.works_on(header.nodeid);
+                activity.works_on(header.nodeid);
             }
             server.handle(&header, parts.fixed, parts.rest, parts.out)
         }
