@@ -187,37 +187,8 @@ pub(super) fn negotiate(
         default_permissions: !settings.no_default_permissions,
         security_ctx: settings.security_ctx && union.offers_xattrs(),
     };
-    let mut granted = InitFlags::empty();
-    for capability in CAPABILITIES {
-        let Capability {
-            name, flag, why, ..
-        } = capability;
-        if !(capability.wanted)(&requested) {
-            continue;
-        }
-        if settings.without.iter().any(|other| other == name) {
-            log::info!("not asked for: {name}, {why}");
-            continue;
-        }
-        match config.add_capabilities(*flag) {
-            Ok(()) => granted |= *flag,
-            Err(_) => log::info!("kernel without {name}: {why}"),
-        }
-    }
-    let max_write = settings
-        .max_write
-        .unwrap_or(MAX_WRITE)
-        .clamp(4096, MAX_WRITE);
-    if let Err(nearest) = config.set_max_write(max_write) {
-        log::info!("max_write {max_write} is not possible, the nearest is {nearest}");
-    }
-    // Replies are no longer than requests: the buffers are made for that. A kernel that reads ahead less keeps to that.
-    if let Err(most) = config.set_max_readahead(MAX_WRITE) {
-        log::debug!("the kernel reads ahead {most} bytes at most");
-    }
-    if let Err(nearest) = config.set_max_background(MAX_BACKGROUND) {
-        log::info!("max_background {MAX_BACKGROUND} is not possible, the nearest is {nearest}");
-    }
+    let granted = request_capabilities(config, &requested, settings);
+    request_sizes(config, settings);
     let passthrough = granted.contains(InitFlags::FUSE_PASSTHROUGH);
     if passthrough && let Err(most) = config.set_max_stack_depth(MAX_STACK_DEPTH) {
         log::info!("the kernel stacks {most} file systems at most");
@@ -243,4 +214,48 @@ fn generation() -> u64 {
         .map_or(1, |since| {
             u64::from(since.subsec_nanos()) ^ (since.as_secs() & 0xffff_ffff)
         })
+}
+
+/// Asks for the capabilities that are wanted; returns those that the kernel grants.
+fn request_capabilities(
+    config: &mut KernelConfig,
+    requested: &Requested,
+    settings: &Settings,
+) -> InitFlags {
+    let mut granted = InitFlags::empty();
+    for capability in CAPABILITIES {
+        let Capability {
+            name, flag, why, ..
+        } = capability;
+        if !(capability.wanted)(requested) {
+            continue;
+        }
+        if settings.without.iter().any(|other| other == name) {
+            log::info!("not asked for: {name}, {why}");
+            continue;
+        }
+        match config.add_capabilities(*flag) {
+            Ok(()) => granted |= *flag,
+            Err(_) => log::info!("kernel without {name}: {why}"),
+        }
+    }
+    granted
+}
+
+/// Asks for the sizes of requests, and how many there may be in the background.
+fn request_sizes(config: &mut KernelConfig, settings: &Settings) {
+    let max_write = settings
+        .max_write
+        .unwrap_or(MAX_WRITE)
+        .clamp(4096, MAX_WRITE);
+    if let Err(nearest) = config.set_max_write(max_write) {
+        log::info!("max_write {max_write} is not possible, the nearest is {nearest}");
+    }
+    // Replies are no longer than requests: the buffers are made for that. A kernel that reads ahead less keeps to that.
+    if let Err(most) = config.set_max_readahead(MAX_WRITE) {
+        log::debug!("the kernel reads ahead {most} bytes at most");
+    }
+    if let Err(nearest) = config.set_max_background(MAX_BACKGROUND) {
+        log::info!("max_background {MAX_BACKGROUND} is not possible, the nearest is {nearest}");
+    }
 }

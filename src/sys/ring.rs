@@ -18,9 +18,10 @@ use io_uring::squeue::Entry128;
 use io_uring::{EnterFlags, IoUring, cqueue, opcode, types};
 
 use super::mapping::Mapping;
+pub use super::ring_layout::Parts;
 use super::ring_layout::{
-    COMMIT_AND_FETCH, COPIED, Control, FIXED, HEADER, OutHeader, PAYLOAD_AT, REGISTER, ReqHeader,
-    SIDE, SIDE_AT, command,
+    COMMIT_AND_FETCH, COPIED, Control, OutHeader, PAYLOAD_AT, REGISTER, ReqHeader, SIDE, SIDE_AT,
+    command,
 };
 
 /// What the kernel says of the entry.
@@ -296,20 +297,6 @@ pub struct Arrived<'r> {
     ring: &'r mut Ring,
     /// Bytes of its payload.
     len: usize,
-}
-
-/// A request, and room for its reply.
-#[derive(Debug)]
-pub struct Parts<'a> {
-    /// `fuse_in_header`. Its `len` has nothing to do with the lengths below.
-    pub header: &'a [u8; HEADER],
-    /// The fixed part. The kernel says nowhere how long it is; what follows it is left over from other requests.
-    pub fixed: &'a [u8; FIXED],
-    /// What follows the fixed part: names, values, data.
-    pub rest: &'a [u8],
-    /// Where the reply goes, without its header: the whole payload buffer, or at least 4 KiB when `rest` is longer
-    /// than 1 KiB.
-    pub out: &'a mut [u8],
 }
 
 impl<'r> Arrived<'r> {

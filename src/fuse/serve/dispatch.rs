@@ -109,7 +109,6 @@ impl Server {
         let header = &request.header;
         let node = NodeId(header.nodeid);
         match request.operation {
-            Operation::Lookup { name } => self.lookup(node, name, body),
             Operation::Forget(arg) => {
                 self.union.forget(node, arg.nlookup);
                 Ok(())
@@ -124,31 +123,7 @@ impl Server {
             Operation::Statx(_) => self.statx(node, body),
             Operation::Setattr(arg) => self.setattr(header, &arg, body),
             Operation::Readlink => self.readlink(node, body),
-            Operation::Symlink {
-                name,
-                target,
-                context,
-            } => self.symlink(header, name, target, &context, body),
-            Operation::Mknod { arg, name, context } => {
-                self.mknod(header, &arg, name, &context, body)
-            }
-            Operation::Mkdir { arg, name, context } => {
-                self.mkdir(header, &arg, name, &context, body)
-            }
-            Operation::Unlink { name } => self.union.unlink(node, name),
-            Operation::Rmdir { name } => self.union.rmdir(node, name),
-            Operation::Rename {
-                newdir,
-                flags,
-                name,
-                newname,
-            } => self.rename(header, name, NodeId(newdir), newname, flags),
-            Operation::Link { arg, name } => self.link(NodeId(arg.oldnodeid), node, name, body),
             Operation::Open(_) => self.open(node, body),
-            Operation::Create { arg, name, context } => {
-                self.create(header, &arg, name, &context, body)
-            }
-            Operation::Tmpfile { arg, context } => self.tmpfile(header, &arg, &context, body),
             Operation::Release(_) => {
                 self.opens.released(node);
                 Ok(())
@@ -181,6 +156,41 @@ impl Server {
                 self.copy_file_range(header, &arg, wide, body)
             }
             Operation::Other(_) => fail(Errno::NOSYS),
+            _ => self.dispatch_entry(request, body),
+        }
+    }
+
+    /// Requests about names in a directory.
+    fn dispatch_entry(&self, request: &Request<'_>, body: &mut Body<'_>) -> Result<()> {
+        let header = &request.header;
+        let node = NodeId(header.nodeid);
+        match request.operation {
+            Operation::Lookup { name } => self.lookup(node, name, body),
+            Operation::Symlink {
+                name,
+                target,
+                context,
+            } => self.symlink(header, name, target, &context, body),
+            Operation::Mknod { arg, name, context } => {
+                self.mknod(header, &arg, name, &context, body)
+            }
+            Operation::Mkdir { arg, name, context } => {
+                self.mkdir(header, &arg, name, &context, body)
+            }
+            Operation::Unlink { name } => self.union.unlink(node, name),
+            Operation::Rmdir { name } => self.union.rmdir(node, name),
+            Operation::Rename {
+                newdir,
+                flags,
+                name,
+                newname,
+            } => self.rename(header, name, NodeId(newdir), newname, flags),
+            Operation::Link { arg, name } => self.link(NodeId(arg.oldnodeid), node, name, body),
+            Operation::Create { arg, name, context } => {
+                self.create(header, &arg, name, &context, body)
+            }
+            Operation::Tmpfile { arg, context } => self.tmpfile(header, &arg, &context, body),
+            _ => fail(Errno::NOSYS),
         }
     }
 }

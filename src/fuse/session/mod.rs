@@ -2,25 +2,26 @@
 
 mod handshake;
 mod labels;
+mod options;
 mod unmounting;
 
-use std::fs::File;
-use std::io::{self, BufRead, BufReader};
+use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::sync::Arc;
 
-use fuser::{Config, Filesystem, MountOption, Session, SessionACL};
+use fuser::{Config, Filesystem, Session};
 
 use crate::fuse::init::TransportKind;
-use crate::fuse::settings::{AllowOther, MountFlags, Settings, Transport};
+use crate::fuse::settings::{Settings, Transport};
+use crate::fuse::transport;
 use crate::fuse::transport::fuser::Adapter;
-use crate::fuse::transport::{self, dev_threads};
 use crate::sys::daemon::{self, ReadySender, Side};
 use crate::sys::signals::Termination;
 use crate::union::{SetupError, Union};
 use handshake::Handshake;
+use options::{cannot_mount, session_config};
 use unmounting::{minor_of, unmount_on_signal, unmount_ours};
 
 /// How far the kernel reads ahead, in KiB: one largest request.
@@ -194,69 +195,82 @@ impl Plan {
         union: Arc<Union>,
         start: impl FnOnce() -> io::Result<W>,
     ) -> Result<(), Failed> {
-        let mountpoint = &self.settings.mountpoint;
         // Before the mount is announced, and something could be mounted over it.
-        let minor = minor_of(mountpoint);
-        let promise = if self.settings.foreground {
-            None
-        } else {
-            match daemon::fork() {
-                Ok(Side::Parent(outlook)) => match outlook.wait() {
-                    Ok(()) => {
-                        self.announce();
-                        daemon::exit_now(0)
-                    }
-                    Err(reason) => {
-                        // The daemon has unmounted unless it was killed.
-                        unmount_ours(mountpoint, minor);
-                        return Err(Failed::Start(reason));
-                    }
-                },
-                Ok(Side::Child(promise)) => Some(promise),
-                Err(error) => {
-                    unmount_ours(mountpoint, minor);
-                    return Err(Failed::ForGood(SetupError::new(
-                        format!("cannot go to the background: {error}"),
-                        "free memory or processes, or mount with --foreground",
-                    )));
-                }
-            }
-        };
-        let detached = match &promise {
+        let minor = minor_of(&self.settings.mountpoint);
+        let parent = self.go_to_background(minor)?;
+        let detached = match &parent {
             Some(_) => daemon::detach(),
             None => Ok(()),
         };
-        let end = match (detached.and_then(|()| start()), promise) {
-            (Ok(end), promise) => {
-                // A signal that came meanwhile is answered now.
-                unmount_on_signal(self.termination, mountpoint.clone(), minor, union);
-                set_read_ahead(minor);
-                if promise.is_none() {
-                    self.announce();
-                }
-                // The parent may be gone: the mount is there all the same.
-                if let Some(Err(error)) = promise.map(ReadySender::ready) {
+        let end = match detached.and_then(|()| start()) {
+            Ok(end) => end,
+            Err(error) => return Err(self.cannot_start(&error, minor, parent)),
+        };
+        // A signal that came meanwhile is answered now.
+        let mountpoint = self.settings.mountpoint.clone();
+        unmount_on_signal(self.termination, mountpoint, minor, union);
+        set_read_ahead(minor);
+        match parent {
+            None => self.announce(),
+            // The parent may be gone: the mount is there all the same.
+            Some(parent) => {
+                if let Err(error) = parent.ready() {
                     log::warn!("tell the parent: {error}");
                 }
-                end
             }
-            (Err(error), Some(promise)) => {
-                unmount_ours(mountpoint, minor);
-                if let Err(unheard) = promise.failed(&error.to_string()) {
-                    log::error!("{error}; and the parent is gone: {unheard}");
-                }
-                daemon::exit_now(1)
-            }
-            (Err(error), None) => {
-                unmount_ours(mountpoint, minor);
-                return Err(Failed::Start(error.to_string()));
-            }
-        };
+        }
         let ended = end();
         Err(Failed::ForGood(SetupError::new(
             format!("the session broke off: {ended}"),
             "see the log, unmount with 'unionmount umount --force', and mount again",
         )))
+    }
+
+    /// Forks, unless the mount stays in the foreground; returns what tells the parent. The parent ends here when the mount
+    /// is usable.
+    fn go_to_background(&self, minor: Option<u32>) -> Result<Option<ReadySender>, Failed> {
+        if self.settings.foreground {
+            return Ok(None);
+        }
+        let mountpoint = &self.settings.mountpoint;
+        match daemon::fork() {
+            Ok(Side::Child(parent)) => Ok(Some(parent)),
+            Ok(Side::Parent(child)) => match child.wait() {
+                Ok(()) => {
+                    self.announce();
+                    daemon::exit_now(0)
+                }
+                Err(reason) => {
+                    // The daemon has unmounted unless it was killed.
+                    unmount_ours(mountpoint, minor);
+                    Err(Failed::Start(reason))
+                }
+            },
+            Err(error) => {
+                unmount_ours(mountpoint, minor);
+                Err(Failed::ForGood(SetupError::new(
+                    format!("cannot go to the background: {error}"),
+                    "free memory or processes, or mount with --foreground",
+                )))
+            }
+        }
+    }
+
+    /// Unmounts what could not be served. Does not return in a daemon, which leaves the message to its parent.
+    fn cannot_start(
+        &self,
+        error: &io::Error,
+        minor: Option<u32>,
+        parent: Option<ReadySender>,
+    ) -> Failed {
+        unmount_ours(&self.settings.mountpoint, minor);
+        let Some(parent) = parent else {
+            return Failed::Start(error.to_string());
+        };
+        if let Err(unheard) = parent.failed(&error.to_string()) {
+            log::error!("{error}; and the parent is gone: {unheard}");
+        }
+        daemon::exit_now(1)
     }
 }
 
@@ -295,102 +309,6 @@ fn inherited(fd: RawFd) -> Result<OwnedFd, SetupError> {
     };
     std::fs::read_link(&path).map_err(bad)?;
     daemon::duplicate(fd).map_err(bad)
-}
-
-fn session_config(settings: &Settings, read_only: bool) -> Config {
-    let mut options = vec![
-        MountOption::FSName(settings.fsname.clone()),
-        // fuser keeps its own Subtype from the kernel when it mounts directly; as a plain option it arrives.
-        MountOption::CUSTOM(format!("subtype={}", settings.subtype)),
-    ];
-    let labels = labels::mount_options(settings);
-    options.extend(labels.into_iter().map(MountOption::CUSTOM));
-    if !settings.no_default_permissions {
-        options.push(MountOption::DefaultPermissions);
-    }
-    let MountFlags {
-        dev,
-        suid,
-        exec,
-        noatime,
-        nodiratime: _,
-        sync,
-        dirsync,
-    } = settings.flags;
-    let choose = |set, yes, no| if set { yes } else { no };
-    // fusermount3(1) grants these to no user, and complains when it is asked.
-    let trusted = rustix::process::geteuid().is_root();
-    options.push(choose(dev && trusted, MountOption::Dev, MountOption::NoDev));
-    options.push(choose(
-        suid && trusted,
-        MountOption::Suid,
-        MountOption::NoSuid,
-    ));
-    options.push(choose(exec, MountOption::Exec, MountOption::NoExec));
-    if noatime {
-        options.push(MountOption::NoAtime);
-    }
-    if sync {
-        options.push(MountOption::Sync);
-    }
-    if dirsync {
-        options.push(MountOption::DirSync);
-    }
-    if read_only {
-        options.push(MountOption::RO);
-    }
-    let mut config = Config::default();
-    config.mount_options = options;
-    config.acl = if allows_others(settings.allow_other) {
-        SessionACL::All
-    } else {
-        SessionACL::Owner
-    };
-    config.n_threads = Some(settings.threads.unwrap_or_else(dev_threads).max(1));
-    config.clone_fd = true;
-    config
-}
-
-/// Whether other users may use the mount: root may always allow it, others when `/etc/fuse.conf` says so.
-fn allows_others(wish: AllowOther) -> bool {
-    match wish {
-        AllowOther::Yes => true,
-        AllowOther::No => false,
-        AllowOther::WhenPermitted => {
-            rustix::process::geteuid().is_root()
-                || File::open("/etc/fuse.conf").is_ok_and(|conf| {
-                    BufReader::new(conf)
-                        .lines()
-                        .map_while(Result::ok)
-                        .any(|line| line.trim() == "user_allow_other")
-                })
-        }
-    }
-}
-
-fn cannot_mount(mountpoint: &Path, error: &io::Error) -> SetupError {
-    let text = error.to_string();
-    // fusermount3's own message ends with a line break and starts with its name. What it ignores is not why it failed.
-    let mut lines = text.trim().lines();
-    let text = lines
-        .find(|line| !line.contains(" ignored"))
-        .unwrap_or("unknown error");
-    let cure = if text.contains("user_allow_other") {
-        "mount without allow_other, or ask root to set user_allow_other in /etc/fuse.conf"
-    } else {
-        match error.raw_os_error() {
-            Some(libc::EACCES) => "make /dev/fuse accessible to you (chmod 666 /dev/fuse as root)",
-            Some(libc::ENOENT) => "load the fuse module (modprobe fuse), or create the mount point",
-            Some(libc::EPERM) => {
-                "mount as root, in a user namespace (unshare -Urm), or install fuse3"
-            }
-            _ => "see dmesg, and whether fusermount3 (package fuse3) is installed",
-        }
-    };
-    SetupError::new(
-        format!("cannot mount at {}: {text}", mountpoint.display()),
-        cure,
-    )
 }
 
 /// Lets the kernel read ahead by whole requests. FUSE's INIT can only lower the system's default; raising it

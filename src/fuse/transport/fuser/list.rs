@@ -11,6 +11,7 @@ use fuser::{Errno, Generation, INodeNo, ReplyDirectory, ReplyDirectoryPlus};
 use super::answer::absent;
 use super::convert::{attr, errno, file_type};
 use super::shared::{Call, Shared, generation};
+use crate::union::{DirEntry, Entry};
 
 impl Shared {
     /// Names, types and inode numbers.
@@ -61,35 +62,8 @@ impl Shared {
                     let Some(reply) = reply.as_mut() else {
                         return false;
                     };
-                    let name = OsStr::from_bytes(&entry.name);
-                    let Some(found) = found else {
-                        // `.` and `..`: the kernel takes number and type only.
-                        let mut bare = absent();
-                        bare.ino = INodeNo(entry.ino);
-                        bare.kind = file_type(entry.kind);
-                        return !reply.add(
-                            bare.ino,
-                            entry.cookie,
-                            name,
-                            &Duration::ZERO,
-                            &bare,
-                            Generation(0),
-                        );
-                    };
-                    let wire = self.ids.tell(&found);
-                    let full = reply.add(
-                        INodeNo(wire.id),
-                        entry.cookie,
-                        name,
-                        &self.listed_lifetime(wire, found.attr.belief),
-                        &attr(&found.attr, wire.id),
-                        generation(&found),
-                    );
-                    added.set(added.get() || !full);
-                    if full {
-                        // The union takes back its own count of an entry that was not taken.
-                        self.ids.forget(wire.id, 1);
-                    }
+                    let full = self.add_entry(reply, entry, found.as_ref());
+                    added.set(added.get() || (found.is_some() && !full));
                     !full
                 },
             )
@@ -108,5 +82,37 @@ impl Shared {
                 reply.error(Errno::EIO);
             }
         }
+    }
+
+    /// Adds an entry to a listing, of which the kernel counts a lookup on `found`. Returns whether there was no room.
+    fn add_entry(
+        &self,
+        reply: &mut ReplyDirectoryPlus,
+        entry: &DirEntry,
+        found: Option<&Entry>,
+    ) -> bool {
+        let name = OsStr::from_bytes(&entry.name);
+        let Some(found) = found else {
+            // `.` and `..`: the kernel takes number and type only.
+            let mut bare = absent();
+            bare.ino = INodeNo(entry.ino);
+            bare.kind = file_type(entry.kind);
+            let (valid, generation) = (Duration::ZERO, Generation(0));
+            return reply.add(bare.ino, entry.cookie, name, &valid, &bare, generation);
+        };
+        let wire = self.ids.tell(found);
+        let full = reply.add(
+            INodeNo(wire.id),
+            entry.cookie,
+            name,
+            &self.listed_lifetime(wire, found.attr.belief),
+            &attr(&found.attr, wire.id),
+            generation(found),
+        );
+        if full {
+            // The union takes back its own count of an entry that was not taken.
+            self.ids.forget(wire.id, 1);
+        }
+        full
     }
 }
