@@ -25,7 +25,7 @@ pub(in crate::fuse) struct Subject<'a> {
 
 /// A place that failed lately.
 #[derive(Debug)]
-struct Place {
+struct FailingPlace {
     call: &'static str,
     node: NodeId,
     name: Option<Box<[u8]>>,
@@ -34,7 +34,7 @@ struct Place {
     unlogged: u64,
 }
 
-impl Place {
+impl FailingPlace {
     fn is(&self, subject: &Subject<'_>) -> bool {
         (self.call, self.node) == (subject.call, subject.node)
             && self.name.as_deref() == subject.name
@@ -46,7 +46,7 @@ impl Place {
 #[derive(Debug, Default)]
 pub(in crate::fuse) struct FailureLog {
     /// Lock order: the last; no other lock is taken while it is held, and no message is written.
-    places: Mutex<Vec<Place>>,
+    places: Mutex<Vec<FailingPlace>>,
 }
 
 impl FailureLog {
@@ -88,7 +88,7 @@ impl FailureLog {
         if places.len() >= PLACES {
             return None;
         }
-        places.push(Place {
+        places.push(FailingPlace {
             call: subject.call,
             node: subject.node,
             name: subject.name.map(Box::from),

@@ -26,6 +26,7 @@ const MOST: u32 = 4096;
 /// Predicts from the lookups that were seen.
 #[derive(Debug)]
 pub(super) struct ReaddirplusPredictor {
+    /// Lock order: no other lock is taken while it is held.
     seen: Mutex<Seen>,
 }
 

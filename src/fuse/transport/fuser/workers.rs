@@ -63,6 +63,7 @@ impl Workers {
 }
 
 fn spawn(work: impl FnOnce() + Send + 'static, busy: Counted<Arc<AtomicUsize>>) {
+    // Lock order: the slot is locked for one statement, and no other lock meanwhile.
     // The work goes through a slot so that it is still here when the thread cannot be made.
     let slot = Arc::new(std::sync::Mutex::new(Some((work, busy))));
     let taken = Arc::clone(&slot);
