@@ -143,16 +143,16 @@ mod tests {
     fn a_wakeup_interrupts_a_waiting_thread() {
         accept_wakeups().unwrap();
         let (mut read, write) = io::pipe().unwrap();
-        let (tell, told) = std::sync::mpsc::channel();
+        let (sender, receiver) = std::sync::mpsc::channel();
         let waiting = std::thread::spawn(move || {
-            tell.send(Thread::current()).unwrap();
+            sender.send(Thread::current()).unwrap();
             rustix::io::read(read.as_fd(), &mut [0; 1]).unwrap_err();
-            tell.send(Thread::current()).unwrap();
+            sender.send(Thread::current()).unwrap();
             read.read_exact(&mut [0; 1])
         });
-        let thread = told.recv().unwrap();
+        let thread = receiver.recv().unwrap();
         // It may not wait yet.
-        while told
+        while receiver
             .recv_timeout(std::time::Duration::from_millis(5))
             .is_err()
         {

@@ -20,7 +20,7 @@ use crate::union::{NodeId, Result, Union};
 pub struct Server {
     pub(super) union: Arc<Union>,
     pub(super) agreed: Agreed,
-    /// Where the kernel is told which of its caches are out of date.
+    /// Where the kernel is notified which of its caches are out of date.
     connection: Option<Arc<OwnedFd>>,
     pub(super) opens: Opens,
     pub(super) predictor: ReaddirplusPredictor,

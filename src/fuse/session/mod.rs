@@ -215,7 +215,7 @@ impl Plan {
             // The parent may be gone: the mount is there all the same.
             Some(parent) => {
                 if let Err(error) = parent.ready() {
-                    log::warn!("tell the parent: {error}");
+                    log::warn!("report to the parent: {error}");
                 }
             }
         }

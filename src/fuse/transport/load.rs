@@ -263,20 +263,20 @@ mod tests {
     #[test]
     fn after_much_work_idle_is_reported_once() {
         let watch = LoadMonitor::default();
-        let (tell, told) = channel();
+        let (sender, receiver) = channel();
         std::thread::scope(|scope| {
             let activity = watch.join(0);
-            scope.spawn(|| watch.run(|_| true, || tell.send(()).unwrap()));
+            scope.spawn(|| watch.run(|_| true, || sender.send(()).unwrap()));
             let work = |times| {
                 for _ in 0..times {
                     watch.busy(&activity, || {});
                 }
             };
             work(LITTLE / 2);
-            assert!(told.recv_timeout(IDLE * 2).is_err(), "not worth it");
+            assert!(receiver.recv_timeout(IDLE * 2).is_err(), "not worth it");
             work(LITTLE);
-            assert!(told.recv_timeout(IDLE * 3).is_ok());
-            assert!(told.recv_timeout(IDLE * 2).is_err(), "once");
+            assert!(receiver.recv_timeout(IDLE * 3).is_ok());
+            assert!(receiver.recv_timeout(IDLE * 2).is_err(), "once");
             watch.end();
         });
     }

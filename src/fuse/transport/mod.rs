@@ -27,7 +27,7 @@ const FEWEST_THREADS: usize = 2;
 /// Most threads that are started without being asked for.
 const MOST_THREADS: usize = 8;
 
-/// How many threads read /dev/fuse unless told: one for each processor, within bounds.
+/// How many threads read /dev/fuse by default: one for each processor, within bounds.
 pub(super) fn dev_threads() -> usize {
     let cpus = std::thread::available_parallelism().map_or(FEWEST_THREADS, usize::from);
     cpus.clamp(FEWEST_THREADS, MOST_THREADS)
@@ -90,8 +90,8 @@ impl Running {
     pub(super) fn join(self, held: &Held) {
         self.dev.join();
         if let Some(rings) = self.rings {
-            // The kernel tells each entry that the connection has ended, but not one that was lent in that very
-            // moment: its thread is told here.
+            // The kernel notifies each entry that the connection has ended, but not one that was lent in that very
+            // moment: its thread is stopped here.
             rings.stop();
             rings.join();
         }

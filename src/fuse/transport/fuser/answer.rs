@@ -66,7 +66,7 @@ impl Shared {
     }
 
     /// The same for an operation on the node that the request is addressed to. Errors: ESTALE for a number that the kernel
-    /// was not told of.
+    /// does not know.
     pub(super) fn answer_on<R: Fail, T>(
         &self,
         call: Call<'_>,
@@ -80,7 +80,7 @@ impl Shared {
 
     /// A reply that names a node: the kernel counts one lookup on it.
     pub(super) fn send_entry(&self, reply: ReplyEntry, entry: &Entry) {
-        let wire = self.ids.tell(entry);
+        let wire = self.ids.count_lookup(entry);
         let belief = entry.attr.belief;
         reply.entry_with_ttls(
             &self.attr_lifetime(wire, belief),
@@ -92,7 +92,7 @@ impl Shared {
 
     /// The reply to CREATE: the same, and the file is open.
     pub(super) fn send_created(&self, reply: ReplyCreate, entry: &Entry) {
-        let wire = self.ids.tell(entry);
+        let wire = self.ids.count_lookup(entry);
         reply.created(
             &self.attr_lifetime(wire, entry.attr.belief),
             &attr(&entry.attr, wire.id),

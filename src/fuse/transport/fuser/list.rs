@@ -100,7 +100,7 @@ impl Shared {
             let (valid, generation) = (Duration::ZERO, Generation(0));
             return reply.add(bare.ino, entry.cookie, name, &valid, &bare, generation);
         };
-        let wire = self.ids.tell(found);
+        let wire = self.ids.count_lookup(found);
         let full = reply.add(
             INodeNo(wire.id),
             entry.cookie,

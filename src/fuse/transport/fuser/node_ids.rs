@@ -23,7 +23,7 @@ struct Named {
     lookups: u64,
 }
 
-/// Which node a number on the wire means, and how often the kernel was told.
+/// Which node a number on the wire means, and how often the kernel has looked it up.
 #[derive(Debug)]
 pub(super) struct NodeIds {
     nodes: DashMap<u64, Named>,
@@ -57,12 +57,12 @@ impl NodeIds {
         ids
     }
 
-    /// What a number means; `None` for one that the kernel was not told of.
+    /// What a number means; `None` for one that the kernel does not know.
     pub(super) fn node(&self, wire: u64) -> Option<NodeId> {
         self.nodes.get(&wire).map(|named| named.node)
     }
 
-    /// The number that the kernel was told for a node of this `st_ino`.
+    /// The number by which the kernel knows a node of this `st_ino`.
     pub(super) fn known(&self, node: NodeId, st_ino: u64) -> Option<u64> {
         if node == NodeId::ROOT {
             return Some(ROOT);
@@ -71,8 +71,8 @@ impl NodeIds {
         alias.or_else(|| (self.node(st_ino) == Some(node)).then_some(st_ino))
     }
 
-    /// The number to tell the kernel for an entry; counts that it was told.
-    pub(super) fn tell(&self, entry: &Entry) -> Wire {
+    /// The number to send to the kernel for an entry; counts a lookup on it.
+    pub(super) fn count_lookup(&self, entry: &Entry) -> Wire {
         let st_ino = entry.attr.ino;
         if self.alias_count.load(Ordering::Acquire) == 0 || !self.aliases.contains_key(&entry.node)
         {
@@ -114,7 +114,7 @@ impl NodeIds {
         }
     }
 
-    /// The kernel forgets `count` of what it was told; returns the node, if there is one.
+    /// The kernel forgets `count` lookups; returns the node, if there is one.
     pub(super) fn forget(&self, wire: u64, count: u64) -> Option<NodeId> {
         let node = {
             let mut named = self.nodes.get_mut(&wire)?;
@@ -160,28 +160,28 @@ mod tests {
     #[test]
     fn a_number_in_use_is_not_given_to_another_node() {
         let ids = NodeIds::new();
-        let first = ids.tell(&entry(10, 500));
-        let second = ids.tell(&entry(11, 500));
+        let first = ids.count_lookup(&entry(10, 500));
+        let second = ids.count_lookup(&entry(11, 500));
         assert!(first.is_st_ino && !second.is_st_ino);
         assert_ne!(first.id, second.id);
         let known = |node| ids.known(NodeId(node), 500);
         assert_eq!((known(10), known(11)), (Some(first.id), Some(second.id)));
         assert_eq!(known(12), None);
-        assert_eq!(ids.tell(&entry(11, 500)), second);
+        assert_eq!(ids.count_lookup(&entry(11, 500)), second);
         assert_eq!(ids.node(500), Some(NodeId(10)));
         assert_eq!(ids.node(second.id), Some(NodeId(11)));
         assert_eq!(ids.forget(500, 1), Some(NodeId(10)));
         assert_eq!(ids.node(500), None);
         // The second keeps its number while the kernel knows it by that.
-        assert_eq!(ids.tell(&entry(11, 500)), second);
+        assert_eq!(ids.count_lookup(&entry(11, 500)), second);
         assert_eq!(ids.forget(second.id, 3), Some(NodeId(11)));
-        assert!(ids.tell(&entry(11, 500)).is_st_ino);
+        assert!(ids.count_lookup(&entry(11, 500)).is_st_ino);
     }
 
     #[test]
     fn nothing_takes_the_roots_number() {
         let ids = NodeIds::new();
-        assert!(!ids.tell(&entry(12, ROOT)).is_st_ino);
+        assert!(!ids.count_lookup(&entry(12, ROOT)).is_st_ino);
         assert_eq!(ids.node(ROOT), Some(NodeId::ROOT));
     }
 }

@@ -20,7 +20,7 @@ pub(super) struct Shared {
     pub(super) ids: NodeIds,
     /// Known after INIT.
     agreed: OnceLock<Agreed>,
-    /// Where the kernel is told which of its caches are out of date; known once the mount is made.
+    /// Where the kernel is notified which of its caches are out of date; known once the mount is made.
     connection: OnceLock<OwnedFd>,
     failures: FailureLog,
 }

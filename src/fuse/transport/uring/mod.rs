@@ -45,7 +45,7 @@ pub(super) enum StartError {
     /// aborted; plain unmounting is EBUSY as soon as a request waits.
     Unprepared(io::Error),
     /// The kernel refused an entry. Unless it had begun to use the other ones it now sends all requests to the device;
-    /// the kernel does not tell, so only unmounting is safe.
+    /// which of both it did is not known, so only unmounting is safe.
     Refused(io::Error),
 }
 
@@ -202,7 +202,7 @@ impl<'s> Starting<'s> {
     }
 }
 
-/// How many threads each of `online` processors gets unless told: enough for some slow requests at a time, and not
+/// How many threads each of `online` processors gets by default: enough for some slow requests at a time, and not
 /// many more than 16 in all.
 fn threads_each(online: usize) -> usize {
     (THREADS_IN_ALL / online.max(1)).clamp(FEWEST_THREADS, MOST_THREADS)
