@@ -49,7 +49,7 @@
 //! * **No allocation, no copy.** A request is decoded where it lies; a read goes from the file into the reply's buffer, a
 //!   write from the request's buffer into the file.
 //! * **Nobody waits for a slow disk but who asked for it.** Threads that are kept by long requests get company
-//!   (`fuse/watch.rs`); on io_uring each thread has an entry of its own, so that it keeps back one request at most.
+//!   (`fuse/transport/load.rs`); on io_uring each thread has an entry of its own, so that it keeps back one request at most.
 //! * **Identity.** `st_ino` is a function of the origin: the layer, counted from the oldest, and the inode there. A copy
 //!   remembers it in an xattr, and directories that hold such copies are marked *impure*, so that others are listed
 //!   without asking each name. Node ids come from a counter and are never given to another object.
@@ -58,13 +58,13 @@
 //!   mount finish what a crash interrupted.
 //! * **Layers that are edited** while they are mounted (`cache=auto`) have each directory watched that was read: one thread
 //!   hears of changes and reads again what they are about (`union/live.rs`, `union/renew.rs`), another tells the kernel what differs
-//!   (`fuse/notifier.rs`). What cannot be watched is looked at again, and believed for half a second.
+//!   (`fuse/serve/notifier.rs`). What cannot be watched is looked at again, and believed for half a second.
 //! * **A volume** is a directory of the host that is shown inside the tree: no layers, no listing that is kept, no marks. All
 //!   is asked of its disk at each use, and what is told of it may not be believed for long.
 //! * **Owners, modes and types** may be kept in an xattr (`layer/record.rs`), for layers on disks that cannot store them; the
 //!   layer's own room hides that from the union.
 //! * **The end.** A mount that ends lets go of its layers before anything else, then of the work directory, and brings what was
-//!   changed to the upper's disk (`union/ending.rs`, `fuse/serve/ending.rs`). `unionmount umount` asks for that before, by
+//!   changed to the upper's disk (`union/ending.rs`, `fuse/serve/end.rs`). `unionmount umount` asks for that before, by
 //!   an ioctl on the root (`fuse/control.rs`), since the kernel does not pass syncfs(2) on.
 //! * **Locks** are per inode, in an order that is written where they are declared (`union/inode.rs`); none is held
 //!   over a data copy, an fsync or a reply, but the copy-up lock of the inode that is being copied.

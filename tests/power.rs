@@ -226,6 +226,74 @@ fn a_disk_that_fails_behind_umount_2_is_in_the_log() {
     drop((mounted, disk, below));
 }
 
+/// The lines of a log that tell of a call.
+fn lines_of(log: &str, call: &str) -> Vec<String> {
+    let lines = log.lines().filter(|line| line.contains(call));
+    lines.map(str::to_owned).collect()
+}
+
+#[test]
+fn what_a_disk_refuses_is_logged_with_path_and_layer_in_one_line() {
+    need_fuse!();
+    if !is_here("ext4") {
+        return;
+    }
+    for transport in transports() {
+        let (disk, below, stack) = full_below();
+        let stack = stack.option(&format!("transport={transport}"));
+        let mounted = stack.mount();
+        fs::create_dir(mounted.path("dir")).unwrap();
+        let mut file = File::create(mounted.path("dir/new")).unwrap();
+        file.write_all(&vec![b'x'; 32 << 20]).unwrap();
+        assert!(file.sync_all().is_err(), "{transport}");
+        let log = read(stack.log());
+        let lines = lines_of(&log, "fsync");
+        assert_eq!(lines.len(), 1, "{transport}: {log}");
+        let real = disk.at.join("upper/dir/new").canonicalize().unwrap();
+        // EIO or ENOSPC, as the loop device has it.
+        let (call, cause) = ("fsync \"/dir/new\": fsync: ", " (os error ");
+        let real = format!("); upper layer \"{}\"", real.display());
+        assert!(
+            lines[0].contains(call) && lines[0].contains(cause) && lines[0].ends_with(&real),
+            "{transport}: {log}"
+        );
+        drop(file);
+        assert!(umount(&mounted.at, &["--force"]).status.success());
+        drop((mounted, disk, below));
+    }
+}
+
+#[test]
+fn a_disk_that_stays_full_does_not_fill_the_log() {
+    need_fuse!();
+    for transport in transports() {
+        let mut stack = Stack::new(1).option(&format!("transport={transport}"));
+        let disk = mount(stack.dir.path(), "disk", "-t tmpfs -o size=1m tmpfs");
+        stack.upper = Some(disk.at.join("upper"));
+        stack.work = Some(disk.at.join("work"));
+        shell(&disk.at, "mkdir upper work");
+        let mounted = stack.mount();
+        let file = File::create(mounted.path("new")).unwrap();
+        let begun = Instant::now();
+        let mut refused = 0;
+        for at in 0..200 {
+            use std::os::unix::fs::FileExt;
+            let piece = [b'x'; 16 << 10];
+            refused += u64::from(file.write_all_at(&piece, at * (16 << 10)).is_err());
+        }
+        let seconds = begun.elapsed().as_secs();
+        assert!(refused > 100, "{transport}");
+        let log = read(stack.log());
+        let lines = lines_of(&log, "write \"/new\"");
+        assert!(
+            !lines.is_empty() && lines.len() as u64 <= seconds + 1,
+            "{transport}: {log}"
+        );
+        assert!(lines[0].contains("upper layer"), "{transport}: {log}");
+        drop((file, mounted, disk));
+    }
+}
+
 /// Changes one byte of a file and syncs it: the disk's log takes along what it likes.
 fn sync_one_byte(path: &Path) {
     let mut file = OpenOptions::new()

@@ -13,10 +13,10 @@ use rustix::io::Errno;
 use super::beneath::DIRECTORY;
 use super::error::{AtEntry as _, During as _, Error, Result};
 use super::listing::Listing;
-use crate::fuse::mountinfo;
 use crate::layer::LowerDir;
 use crate::layer::dir::Name;
 use crate::layer::stat::Kind;
+use crate::sys::mountinfo;
 
 /// The mount points below a directory that is named by its real path, as paths from it.
 pub(super) fn below(dir: &Path) -> Vec<Vec<u8>> {

@@ -17,7 +17,7 @@ use rustix::fs::{FlockOperation, OFlags, flock};
 use super::durable::sync_names_in;
 use super::error::{Error, Result};
 use super::{beneath, empty};
-use crate::sys::write_behind::WriteBehind;
+use crate::sys::early_writeback::WriteBehind;
 use crate::undo::{self, Undo};
 
 /// How many names something under way may find taken, by commands at work or by somebody who means harm.

@@ -16,7 +16,7 @@ use super::exit::{Failure, complain};
 use super::holders::{self, Daemon};
 use super::write_back::{Unwritten, write_back};
 use super::{logging, privilege, shown};
-use crate::fuse::mountinfo::{self, Mount};
+use crate::sys::mountinfo::{self, Mount};
 
 /// How long a daemon may take to write back and end.
 const END_LIMIT: Duration = Duration::from_secs(10);

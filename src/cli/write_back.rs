@@ -11,8 +11,8 @@ use super::holders::Daemon;
 use super::shown;
 use super::umount::this_command;
 use crate::fuse::control::{PING, SYNC};
-use crate::fuse::mountinfo::Mount;
-use crate::sys::asking::{Answer, Asking, Question};
+use crate::sys::control_child::{Answer, Asking, Question};
+use crate::sys::mountinfo::Mount;
 
 /// How long writing back takes before it is looked whether the daemon lives, and how often then.
 const LOOK_AFTER: Duration = Duration::from_secs(2);

@@ -9,12 +9,12 @@ use crate::union::{Belief, Union};
 
 /// Largest write and read request, in bytes: what the kernel takes at most by default (`max_pages_limit`).
 pub(super) const MAX_WRITE: u32 = 1 << 20;
-/// How long the kernel may cache what nobody but this mount changes, in seconds: a year.
+/// How long the kernel may cache what this mount alone changes, in seconds: a year.
 const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
-/// How long it may cache what somebody edits below without being heard: with the union's own checks, changes show within
+/// How long it may cache what others edit below without a notification: with the union's own checks, changes show within
 /// a second.
 const EDITED: Duration = Duration::from_millis(500);
-/// How long it may cache attributes in a volume, which others change without telling.
+/// How long it may cache attributes in a volume, which others change without a notification.
 const SHARED: Duration = Duration::from_millis(50);
 /// Requests that the kernel keeps under way in the background (readahead, writeback).
 const MAX_BACKGROUND: u16 = 64;
@@ -48,7 +48,7 @@ pub struct Agreed {
 }
 
 impl Agreed {
-    /// How long a name may be believed, or that there is none. In a volume somebody else may change it at any time: it
+    /// How long a name may be cached, or that there is none. In a volume others may change it at any time: it
     /// is asked for again at each use, which tells of changed attributes and content as well.
     pub fn name_lifetime(&self, belief: Belief) -> Duration {
         match belief {
@@ -58,7 +58,7 @@ impl Agreed {
         }
     }
 
-    /// How long attributes may be believed. In a volume as long as it takes to read a file on in small pieces.
+    /// How long attributes may be cached. In a volume as long as it takes to read a file on in small pieces.
     pub fn attr_lifetime(&self, belief: Belief) -> Duration {
         match belief {
             Belief::Kept => self.lifetime,
@@ -70,11 +70,11 @@ impl Agreed {
 
 /// What decides which capabilities are asked for.
 #[derive(Clone, Copy, Debug)]
-struct Wish {
-    /// Nobody but this mount changes the layers.
+struct Requested {
+    /// This mount alone changes the layers.
     stable: bool,
-    /// Or what others do to them is told.
-    told: bool,
+    /// Or changes by others are notified.
+    notified: bool,
     /// There are volumes, which others may change.
     volumes: bool,
     writable: bool,
@@ -94,14 +94,14 @@ struct Capability {
     /// The name in [`Settings::without`]: the kernel's, in small letters, without `FUSE_`.
     name: &'static str,
     flag: InitFlags,
-    wanted: fn(&Wish) -> bool,
+    wanted: fn(&Requested) -> bool,
     why: &'static str,
 }
 
 const fn ask(
     name: &'static str,
     flag: InitFlags,
-    wanted: fn(&Wish) -> bool,
+    wanted: fn(&Requested) -> bool,
     why: &'static str,
 ) -> Capability {
     Capability {
@@ -112,7 +112,7 @@ const fn ask(
     }
 }
 
-/// All that is ever asked for. INIT_EXT, MAX_PAGES, ASYNC_READ and BIG_WRITES are fuser's own wishes. Left out on purpose:
+/// All that is ever asked for. INIT_EXT, MAX_PAGES, ASYNC_READ and BIG_WRITES are requested by fuser itself. Left out on purpose:
 /// REQUEST_TIMEOUT (a slow lower is no reason to abort a mount), CREATE_SUPP_GROUP (the kernel drops setgid by itself
 /// before it asks), POSIX_LOCKS and FLOCK_LOCKS (the kernel's own locks do, there being one kernel), the SPLICE flags
 /// (measured with libfuse's passthrough_ll: 0.9 of the time of a copy for large sequential reads, 1.0 to 1.2 for random
@@ -122,29 +122,29 @@ const CAPABILITIES: &[Capability] = &[
     ask("parallel_dirops", InitFlags::FUSE_PARALLEL_DIROPS, |_| true, "lookups in one directory need not wait for each other: states are locked here"),
     ask("do_readdirplus", InitFlags::FUSE_DO_READDIRPLUS, |_| true, "a listing fills the caches of names and attributes"),
     ask("readdirplus_auto", InitFlags::FUSE_READDIRPLUS_AUTO, |_| true, "but only for readers who look at the attributes"),
-    ask("cache_symlinks", InitFlags::FUSE_CACHE_SYMLINKS, |w| w.told, "a symlink changes by being replaced"),
+    ask("cache_symlinks", InitFlags::FUSE_CACHE_SYMLINKS, |w| w.notified, "a symlink changes by being replaced"),
     ask("writeback_cache", InitFlags::FUSE_WRITEBACK_CACHE, |w| w.writeback && w.stable && !w.volumes && w.writable && !w.passthrough, "small writes are gathered; the kernel then owns size and times of open files"),
-    ask("auto_inval_data", InitFlags::FUSE_AUTO_INVAL_DATA, |w| !w.stable || w.volumes, "cached data is checked against size and mtime where somebody else may change them"),
+    ask("auto_inval_data", InitFlags::FUSE_AUTO_INVAL_DATA, |w| !w.stable || w.volumes, "cached data is checked against size and mtime where others may change them"),
     ask("posix_acl", InitFlags::FUSE_POSIX_ACL, |w| w.acls, "the kernel enforces ACLs; without it they would be mere xattrs"),
     // With passthrough the kernel writes as the daemon, who may keep the bits: then it has to clear them itself.
     ask("handle_killpriv_v2", InitFlags::FUSE_HANDLE_KILLPRIV_V2, |w| !w.passthrough, "setuid, setgid and capabilities are cleared here: no question before each write"),
     ask("dont_mask", InitFlags::FUSE_DONT_MASK, |_| true, "a default ACL takes the umask's place (acl(5)), which is decided here"),
     ask("export_support", InitFlags::FUSE_EXPORT_SUPPORT, |_| true, "lookup of . and .. by node id: open_by_handle_at(2), NFS export"),
     // An asynchronous direct write (libaio, io_uring) drops the pages that it makes old before it is sent, and not again when it
-    // is done (`fuse_aio_complete`): a page that somebody read in between stays, with the bytes of before, for ever. To be
-    // told of the pages here could wait for the very request that is served. So it is asked for where nobody writes. What it
+    // is done (`fuse_aio_complete`): a page that was read in between stays, with the bytes of before, for ever. To be
+    // told of the pages here could wait for the very request that is served. So it is asked for on read-only mounts. What it
     // costs, measured on 2 CPUs with fio(1) over /dev/fuse, medians of three, without it to with it: 32 random reads of
     // 4 KiB at a time 0.43, of a cold file 0.76; as many writes 0.65; 8 reads of 1 MiB at a time 0.59. One at a time, which
     // is all I/O that is not asynchronous, costs the same; `io=passthrough` does without the whole question.
     ask("async_dio", InitFlags::FUSE_ASYNC_DIO, |w| !w.writable, "several direct reads of one file at a time"),
     ask("no_open_support", InitFlags::FUSE_NO_OPEN_SUPPORT, |w| w.stable && !w.passthrough, "no message at all for opening and closing a file; of a layer that others edit the open finds out that the file is another one by now, and the kernel looks its name up again"),
-    ask("no_opendir_support", InitFlags::FUSE_NO_OPENDIR_SUPPORT, |w| w.told, "nor a directory"),
+    ask("no_opendir_support", InitFlags::FUSE_NO_OPENDIR_SUPPORT, |w| w.notified, "nor a directory"),
     ask("has_ioctl_dir", InitFlags::FUSE_HAS_IOCTL_DIR, |w| w.own, "lsattr and chattr of directories"),
     ask("setxattr_ext", InitFlags::FUSE_SETXATTR_EXT, |w| w.own, "tells when an access ACL has to clear setgid"),
     ask("security_ctx", InitFlags::FUSE_SECURITY_CTX, |w| w.own && w.security_ctx, "files are born with their SELinux label"),
     ask("has_expire_only", InitFlags::FUSE_HAS_EXPIRE_ONLY, |w| w.own && !w.stable, "a changed name is looked up again without throwing away what is below it"),
     // The kernel refuses the whole mount when it is asked for without default_permissions.
-    ask("allow_idmap", InitFlags::FUSE_ALLOW_IDMAP, |w| w.own && w.default_permissions, "mount_setattr(2) may give a mount of it other owners"),
+    ask("allow_idmap", InitFlags::FUSE_ALLOW_IDMAP, |w| w.own && w.default_permissions, "mount_setattr(2) may map the owners of a mount of it"),
     ask("passthrough", InitFlags::FUSE_PASSTHROUGH, |w| w.own && w.passthrough, "the kernel reads and writes the real file by itself"),
     ask("over_io_uring", InitFlags::FUSE_OVER_IO_URING, |w| w.uring, "a request stays on its caller's CPU"),
 ];
@@ -154,9 +154,9 @@ pub fn capability_names() -> impl Iterator<Item = &'static str> {
     CAPABILITIES.iter().map(|capability| capability.name)
 }
 
-/// How the requests of a session will come.
+/// What carries the requests of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Road {
+pub(super) enum TransportKind {
     /// fuser reads them.
     Fuser,
     /// We read them from /dev/fuse.
@@ -170,54 +170,25 @@ pub(super) fn negotiate(
     config: &mut KernelConfig,
     union: &Union,
     settings: &Settings,
-    road: Road,
+    transport: TransportKind,
 ) -> Agreed {
     let stable = !union.may_change_below();
-    let told = stable || union.is_told_of_changes();
-    let wish = Wish {
+    let notified = stable || union.is_told_of_changes();
+    let requested = Requested {
         stable,
-        told,
+        notified,
         volumes: union.has_volumes(),
         writable: !union.is_wholly_read_only(),
         acls: union.offers_acls(),
-        own: road != Road::Fuser,
-        uring: road == Road::Uring,
-        passthrough: road != Road::Fuser && settings.io == Io::Passthrough,
+        own: transport != TransportKind::Fuser,
+        uring: transport == TransportKind::Uring,
+        passthrough: transport != TransportKind::Fuser && settings.io == Io::Passthrough,
         writeback: settings.writeback,
         default_permissions: !settings.no_default_permissions,
         security_ctx: settings.security_ctx && union.offers_xattrs(),
     };
-    let mut granted = InitFlags::empty();
-    for capability in CAPABILITIES {
-        let Capability {
-            name, flag, why, ..
-        } = capability;
-        if !(capability.wanted)(&wish) {
-            continue;
-        }
-        if settings.without.iter().any(|other| other == name) {
-            log::info!("not asked for: {name}, {why}");
-            continue;
-        }
-        match config.add_capabilities(*flag) {
-            Ok(()) => granted |= *flag,
-            Err(_) => log::info!("kernel without {name}: {why}"),
-        }
-    }
-    let max_write = settings
-        .max_write
-        .unwrap_or(MAX_WRITE)
-        .clamp(4096, MAX_WRITE);
-    if let Err(nearest) = config.set_max_write(max_write) {
-        log::info!("max_write {max_write} is not possible, the nearest is {nearest}");
-    }
-    // Replies are no longer than requests: the buffers are made for that. A kernel that reads ahead less keeps to that.
-    if let Err(most) = config.set_max_readahead(MAX_WRITE) {
-        log::debug!("the kernel reads ahead {most} bytes at most");
-    }
-    if let Err(nearest) = config.set_max_background(MAX_BACKGROUND) {
-        log::info!("max_background {MAX_BACKGROUND} is not possible, the nearest is {nearest}");
-    }
+    let granted = request_capabilities(config, &requested, settings);
+    request_sizes(config, settings);
     let passthrough = granted.contains(InitFlags::FUSE_PASSTHROUGH);
     if passthrough && let Err(most) = config.set_max_stack_depth(MAX_STACK_DEPTH) {
         log::info!("the kernel stacks {most} file systems at most");
@@ -225,7 +196,7 @@ pub(super) fn negotiate(
     Agreed {
         zero_message_open: granted.contains(InitFlags::FUSE_NO_OPEN_SUPPORT),
         zero_message_opendir: granted.contains(InitFlags::FUSE_NO_OPENDIR_SUPPORT),
-        keeps_cache: told,
+        keeps_cache: notified,
         writeback: granted.contains(InitFlags::FUSE_WRITEBACK_CACHE),
         long_setxattr: granted.contains(InitFlags::FUSE_SETXATTR_EXT),
         passthrough,
@@ -243,4 +214,48 @@ fn generation() -> u64 {
         .map_or(1, |since| {
             u64::from(since.subsec_nanos()) ^ (since.as_secs() & 0xffff_ffff)
         })
+}
+
+/// Asks for the capabilities that are wanted; returns those that the kernel grants.
+fn request_capabilities(
+    config: &mut KernelConfig,
+    requested: &Requested,
+    settings: &Settings,
+) -> InitFlags {
+    let mut granted = InitFlags::empty();
+    for capability in CAPABILITIES {
+        let Capability {
+            name, flag, why, ..
+        } = capability;
+        if !(capability.wanted)(requested) {
+            continue;
+        }
+        if settings.without.iter().any(|other| other == name) {
+            log::info!("not asked for: {name}, {why}");
+            continue;
+        }
+        match config.add_capabilities(*flag) {
+            Ok(()) => granted |= *flag,
+            Err(_) => log::info!("kernel without {name}: {why}"),
+        }
+    }
+    granted
+}
+
+/// Asks for the sizes of requests, and how many there may be in the background.
+fn request_sizes(config: &mut KernelConfig, settings: &Settings) {
+    let max_write = settings
+        .max_write
+        .unwrap_or(MAX_WRITE)
+        .clamp(4096, MAX_WRITE);
+    if let Err(nearest) = config.set_max_write(max_write) {
+        log::info!("max_write {max_write} is not possible, the nearest is {nearest}");
+    }
+    // Replies are no longer than requests: the buffers are made for that. A kernel that reads ahead less keeps to that.
+    if let Err(most) = config.set_max_readahead(MAX_WRITE) {
+        log::debug!("the kernel reads ahead {most} bytes at most");
+    }
+    if let Err(nearest) = config.set_max_background(MAX_BACKGROUND) {
+        log::info!("max_background {MAX_BACKGROUND} is not possible, the nearest is {nearest}");
+    }
 }

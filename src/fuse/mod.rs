@@ -1,27 +1,23 @@
-//! The road to the kernel: decodes FUSE requests, calls the union, sends the replies. The only place that
-//! knows fuser and the wire.
+//! FUSE: one session with the kernel. The only room that knows the wire and the library fuser.
+//!
+//! ```text
+//! session ─> transport (dev, uring, fuser) ─> serve ─> proto
+//! ```
+//!
+//! Each room uses those to its right; all of them use the plain values beside them (`control`, `init`, `settings`).
+//!
+//! * [`session`]: mounting, the daemon, signals, unmounting.
+//! * `transport`: carries requests and replies between the kernel and [`serve`]. `fuser` is the portable transport: the
+//!   library of that name reads and writes the wire, and the adapter calls the union.
+//! * [`serve`]: what a request asks for, done on the union.
+//! * [`proto`]: the structures of the protocol, read and written.
+//! * [`init`]: what is asked of the kernel at INIT. [`control`]: the ioctls of our own commands. [`settings`]: what a
+//!   session needs besides the union.
 
-mod answer;
 pub mod control;
-mod convert;
-mod dev;
-mod fuser;
-mod handshake;
 pub mod init;
-mod labels;
-mod list;
-pub mod mountinfo;
-mod node_ids;
-mod notifier;
-mod privilege;
 pub mod proto;
-mod report;
 pub mod serve;
 pub mod session;
 pub mod settings;
-mod shared;
 mod transport;
-mod unmounting;
-mod uring;
-mod watch;
-mod workers;

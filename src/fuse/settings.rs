@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::sync::lock;
 
-/// Generic mount flags, as named in mount(8). The default is what the mount-program contract asks for.
+/// Generic mount flags, as named in mount(8). The defaults are those that containers/storage expects of a mount program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MountFlags {
     /// Device nodes work (`dev`); default false.
@@ -43,11 +43,11 @@ impl Default for MountFlags {
 /// Who may use the mount.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AllowOther {
-    /// Everybody when the mounter is root (also of a user namespace) or `user_allow_other` is set in
+    /// All users when the mounter is root (also of a user namespace) or `user_allow_other` is set in
     /// `/etc/fuse.conf`, else the mounter only.
     #[default]
     WhenPermitted,
-    /// Everybody; mounting fails where that is not permitted.
+    /// All users; mounting fails where that is not permitted.
     Yes,
     /// The mounter only.
     No,
@@ -112,7 +112,7 @@ pub struct Settings {
     pub io: Io,
     /// Kernel capabilities that are not asked for, by the names of [`super::init::capability_names`].
     pub without: Vec<String>,
-    /// New objects are born with the label that the security module gives them (SELinux). Off by default: the upper's
+    /// New objects are born with the label that the security module chooses (SELinux). Off by default: the upper's
     /// disk then must take it.
     pub security_ctx: bool,
     /// What is written to standard output, as a line, once the mount is usable.
@@ -128,9 +128,12 @@ pub struct Settings {
 }
 
 /// Descriptors, locks among them, that the daemon keeps for as long as it may change something. They are closed when the mount
-/// has ended, before its last sync: who waits for them need not wait for a disk.
+/// has ended, before its last sync: a process that waits for them need not wait for a disk.
 #[derive(Clone, Debug, Default)]
-pub struct Held(Arc<Mutex<Vec<OwnedFd>>>);
+pub struct Held(
+    /// Lock order: no other lock is taken while it is held.
+    Arc<Mutex<Vec<OwnedFd>>>,
+);
 
 impl Held {
     /// Keeps one more.

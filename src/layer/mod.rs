@@ -7,6 +7,7 @@ pub mod dir;
 pub mod fd_cache;
 pub mod mark;
 pub mod probe;
+pub(crate) mod real_path;
 pub mod record;
 pub mod stat;
 pub mod upper;

@@ -16,7 +16,7 @@ use super::record::{Record, Records};
 use super::stat::{Kind, Stat, Time};
 use super::xattr::{XattrPath, proc_path};
 use crate::sync::write;
-use crate::sys::outsider::outside_of_group;
+use crate::sys::without_group::outside_of_group;
 
 /// A time to set: leave it, now, or a given one (utimensat(2)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -27,7 +27,7 @@ use super::time;
 use super::vfs;
 use super::volume::{self, check_name};
 use crate::archive::durable::{sync_disk_of, sync_names_in};
-use crate::fuse::mountinfo::Mount;
+use crate::sys::mountinfo::Mount;
 use crate::union::{Config, NodeId, Union};
 
 /// Names that are tried before another id is taken.

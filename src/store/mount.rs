@@ -10,7 +10,7 @@ use super::catalog::layers;
 use super::error::{Result, StoreError};
 use super::paths::Paths;
 use crate::archive::Ownership;
-use crate::fuse::mountinfo::{self, Mount};
+use crate::sys::mountinfo::{self, Mount};
 use crate::union::Config;
 use crate::union::config::{RecordForm, Volume};
 

@@ -323,7 +323,7 @@ impl Store {
 
     fn container_usage(
         &mut self,
-        mounts: &[crate::fuse::mountinfo::Mount],
+        mounts: &[crate::sys::mountinfo::Mount],
     ) -> Result<Vec<ContainerUsage>> {
         let mut lines = Vec::new();
         for container in containers::all(self.db())? {
@@ -387,7 +387,7 @@ impl Store {
     fn is_stale(
         &self,
         container: &Container,
-        mounts: &[crate::fuse::mountinfo::Mount],
+        mounts: &[crate::sys::mountinfo::Mount],
     ) -> Result<bool> {
         // One that was made a moment ago may be about to be mounted.
         const YOUNG: i64 = 60;

@@ -1,4 +1,4 @@
-//! Leaving the terminal: fork, and what a daemon must let go of.
+//! Leaving the terminal: fork, and what a daemon must close.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -10,24 +10,24 @@ use rustix::fs::{Mode, OFlags, open};
 #[derive(Debug)]
 pub enum Side {
     /// The process that was started.
-    Parent(Outlook),
+    Parent(ReadyReceiver),
     /// The new one.
-    Child(Promise),
+    Child(ReadySender),
 }
 
 /// Hears from the new process.
 #[derive(Debug)]
-pub struct Outlook(File);
+pub struct ReadyReceiver(File);
 
 /// Tells the process that was started.
 #[derive(Debug)]
-pub struct Promise(File);
+pub struct ReadySender(File);
 
 /// What is said when all is well.
 const READY: &[u8] = b"\0";
 
-impl Outlook {
-    /// Waits until the new process is ready; else gives its reason, which is empty when it died without one.
+impl ReadyReceiver {
+    /// Waits until the new process is ready; else returns its reason, which is empty when it died without one.
     ///
     /// # Errors
     /// The reason.
@@ -41,11 +41,11 @@ impl Outlook {
     }
 }
 
-impl Promise {
+impl ReadySender {
     /// Everything works.
     ///
     /// # Errors
-    /// EPIPE when nobody waits any more.
+    /// EPIPE when the parent is gone.
     pub fn ready(mut self) -> io::Result<()> {
         self.0.write_all(READY)
     }
@@ -53,7 +53,7 @@ impl Promise {
     /// It does not, and why.
     ///
     /// # Errors
-    /// EPIPE when nobody waits any more.
+    /// EPIPE when the parent is gone.
     pub fn failed(mut self, reason: &str) -> io::Result<()> {
         self.0.write_all(reason.as_bytes())
     }
@@ -70,8 +70,8 @@ pub fn fork() -> io::Result<Side> {
     // the child may use everything that the parent could.
     match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),
-        0 => Ok(Side::Child(Promise(File::from(OwnedFd::from(write))))),
-        _ => Ok(Side::Parent(Outlook(File::from(OwnedFd::from(read))))),
+        0 => Ok(Side::Child(ReadySender(File::from(OwnedFd::from(write))))),
+        _ => Ok(Side::Parent(ReadyReceiver(File::from(OwnedFd::from(read))))),
     }
 }
 
@@ -81,8 +81,8 @@ pub fn exit_now(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
-/// A session of its own, `/` as current directory, and `/dev/null` in the place of the standard streams: whoever
-/// waits for the end of a pipe that it gave us as standard error must not wait for ever.
+/// A session of its own, `/` as current directory, and `/dev/null` in the place of the standard streams: a process
+/// that waits for the end of a pipe that it passed as standard error must not wait for ever.
 ///
 /// # Errors
 /// Those of setsid(2), chdir(2), open(2), dup2(2).

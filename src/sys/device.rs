@@ -81,7 +81,7 @@ unsafe impl Ioctl for CloneConnection {
     }
 }
 
-/// Gives the kernel a file to read and write by itself; answers the number by which replies to OPEN name it.
+/// Registers a file that the kernel is to read and write by itself; returns the number by which replies to OPEN name it.
 /// Errors: EPERM without CAP_SYS_ADMIN in the first user namespace, ELOOP for too many stacked file systems, ENOTTY before
 /// Linux 6.9.
 pub fn open_backing(device: BorrowedFd<'_>, file: BorrowedFd<'_>) -> Result<i32> {
@@ -94,7 +94,7 @@ pub fn open_backing(device: BorrowedFd<'_>, file: BorrowedFd<'_>) -> Result<i32>
     unsafe { ioctl(device, BackingOpen(map)) }
 }
 
-/// Takes such a file back; opens of it go on.
+/// Closes such a file for new opens; those that exist go on.
 pub fn close_backing(device: BorrowedFd<'_>, number: i32) -> Result<()> {
     let number = u32::try_from(number).map_err(|_| Errno::INVAL)?;
     // SAFETY: `BackingClose` is the type that this ioctl of a FUSE device takes.

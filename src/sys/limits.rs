@@ -1,13 +1,13 @@
-//! What a process is left by whoever starts it, and a daemon for everybody must not have: resource limits, and signals that are
-//! blocked or ignored.
+//! What a process inherits, and a daemon that serves others must not have: resource limits, and signals that are blocked or
+//! ignored.
 
 use std::mem::MaybeUninit;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Limits that would make somebody else's request fail, or end the daemon (getrlimit(2)). Those with a name are set by nobody
-/// but who means the program that he starts; the others are always there. That of descriptors is looked at where they are
-/// counted, and those of core files, priorities and locks concern nobody else.
+/// Limits that would make another process's request fail, or end the daemon (getrlimit(2)). Those with a name are set on
+/// purpose for the program that is started; the others are always there. That of descriptors is looked at where they are
+/// counted, and those of core files, priorities and locks concern no other process.
 const LIFTED: [(Resource, Option<&str>); 8] = [
     (Resource::Fsize, Some("bytes in a file")),
     (Resource::Cpu, Some("seconds of processor time")),
@@ -23,7 +23,7 @@ const LIFTED: [(Resource, Option<&str>); 8] = [
 ];
 
 /// Takes the limits off this process and those that it starts, as far as it may: without CAP_SYS_RESOURCE up to the hard
-/// ones. Gives what is left of those that have a name, as "COUNT UNITS".
+/// ones. Returns those that have a name and remain, as "COUNT UNITS".
 #[must_use]
 pub fn lift() -> Vec<String> {
     let mut left = Vec::new();

@@ -51,7 +51,7 @@ impl Mapping {
         self.start
     }
 
-    /// Gives the memory from `offset` on back: it is zeroed, and costs nothing until it is touched again. Nobody may be
+    /// Releases the memory from `offset` on: it is zeroed, and costs nothing until it is touched again. No reference may be
     /// using it. `offset` is rounded up to a page.
     pub(super) fn release(&mut self, offset: usize) {
         let offset = offset.next_multiple_of(PAGE);
@@ -75,7 +75,7 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: the range was mapped by `new`, and whoever got the pointer promised not to use it any more.
+        // SAFETY: the range was mapped by `new`, and the users of the pointer promised not to use it any more.
         unsafe { libc::munmap(self.start.as_ptr().cast(), self.len) };
     }
 }
@@ -99,7 +99,7 @@ impl Buffer {
         unsafe { std::slice::from_raw_parts_mut(self.0.start.as_ptr(), self.0.len) }
     }
 
-    /// Gives the memory back: all bytes are zero again.
+    /// Releases the memory: all bytes are zero again.
     pub fn release(&mut self) {
         self.0.release(0);
     }

@@ -2,21 +2,22 @@
 
 #![allow(unsafe_code)]
 
-pub mod asking;
+pub mod control_child;
 pub mod cpu;
 pub mod daemon;
 pub mod device;
+pub mod early_writeback;
+pub mod idle;
 pub mod inode_flags;
 pub mod limits;
 pub mod mapping;
-pub mod outsider;
+pub mod mountinfo;
 pub mod readable;
-pub mod rest;
 pub mod ring;
 mod ring_layout;
 pub mod ring_probe;
 pub mod signals;
-pub mod write_behind;
+pub mod without_group;
 
 /// Whether this process may give files to other owners, as root may. In a user namespace with a single id it
 /// is root by name only.

@@ -18,9 +18,10 @@ use io_uring::squeue::Entry128;
 use io_uring::{EnterFlags, IoUring, cqueue, opcode, types};
 
 use super::mapping::Mapping;
+pub use super::ring_layout::Parts;
 use super::ring_layout::{
-    COMMIT_AND_FETCH, COPIED, Control, FIXED, HEADER, OutHeader, PAYLOAD_AT, REGISTER, ReqHeader,
-    SIDE, SIDE_AT, command,
+    COMMIT_AND_FETCH, COPIED, Control, OutHeader, PAYLOAD_AT, REGISTER, ReqHeader, SIDE, SIDE_AT,
+    command,
 };
 
 /// What the kernel says of the entry.
@@ -94,7 +95,7 @@ impl Ring {
         let uring = new_uring()?;
         let mut flags = EnterFlags::GETEVENTS;
         if uring.params().is_feature_no_iowait() {
-            // A mount that nobody uses is not a disk that somebody waits for (top(1), "wa").
+            // An idle mount is not a disk that a process waits for (top(1), "wa").
             flags |= EnterFlags::NO_IOWAIT;
         }
         Ok(Self {
@@ -195,14 +196,14 @@ impl Ring {
                     self.taken = self.completion();
                     if self.taken.is_none() {
                         self.release();
-                        super::rest::trim_own();
+                        super::idle::release_own_memory();
                     }
                 }
             }
         }
     }
 
-    /// Gives the payload's memory back, when the wait was interrupted: there is nothing to do. The kernel copies a request
+    /// Releases the payload's memory when the wait was interrupted: there is nothing to do. The kernel copies a request
     /// only while this thread is inside io_uring_enter(2) (`setup_defer_taskrun`), and has taken the last reply when its
     /// command was submitted.
     fn release(&mut self) {
@@ -298,20 +299,6 @@ pub struct Arrived<'r> {
     len: usize,
 }
 
-/// A request, and room for its reply.
-#[derive(Debug)]
-pub struct Parts<'a> {
-    /// `fuse_in_header`. Its `len` has nothing to do with the lengths below.
-    pub header: &'a [u8; HEADER],
-    /// The fixed part. The kernel says nowhere how long it is; what follows it is left over from other requests.
-    pub fixed: &'a [u8; FIXED],
-    /// What follows the fixed part: names, values, data.
-    pub rest: &'a [u8],
-    /// Where the reply goes, without its header: the whole payload buffer, or at least 4 KiB when `rest` is longer
-    /// than 1 KiB.
-    pub out: &'a mut [u8],
-}
-
 impl<'r> Arrived<'r> {
     fn new(ring: &'r mut Ring) -> Self {
         // SAFETY: the entry is not lent, so the kernel does not write to it; any bits are a valid header.
@@ -321,7 +308,7 @@ impl<'r> Arrived<'r> {
         let arrived = Self { ring, len };
         if arrived.is_moved() {
             let base = arrived.ring.base.as_ptr();
-            // SAFETY: both ranges lie in the mapping, do not overlap, and nobody else uses them.
+            // SAFETY: both ranges lie in the mapping, do not overlap, and no other thread uses them.
             unsafe {
                 std::ptr::copy_nonoverlapping(base.add(PAYLOAD_AT), base.add(SIDE_AT), len);
             }
@@ -344,7 +331,7 @@ impl<'r> Arrived<'r> {
             ((PAYLOAD_AT, self.len), (SIDE_AT, SIDE))
         };
         // SAFETY: the four ranges lie in the mapping and do not overlap; it is initialised (zeroed by mmap), and
-        // neither the kernel (the entry is not lent) nor anybody else (we hold the ring) changes them meanwhile.
+        // neither the kernel (the entry is not lent) nor another thread (we hold the ring) changes them meanwhile.
         unsafe {
             Parts {
                 header: base.cast().as_ref(),
@@ -377,7 +364,7 @@ impl<'r> Arrived<'r> {
         let base = self.ring.base.as_ptr();
         if !self.is_moved() {
             // SAFETY: both ranges lie in the mapping (`len` is at most SIDE, and the request was longer), do not
-            // overlap, and nobody else uses them.
+            // overlap, and no other thread uses them.
             unsafe {
                 std::ptr::copy_nonoverlapping(base.add(SIDE_AT), base.add(PAYLOAD_AT), len);
             }

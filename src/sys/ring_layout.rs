@@ -114,6 +114,20 @@ pub(super) fn command(
     entry
 }
 
+/// A request, and room for its reply.
+#[derive(Debug)]
+pub struct Parts<'a> {
+    /// `fuse_in_header`. Its `len` has nothing to do with the lengths below.
+    pub header: &'a [u8; HEADER],
+    /// The fixed part. The kernel says nowhere how long it is; what follows it is left over from other requests.
+    pub fixed: &'a [u8; FIXED],
+    /// What follows the fixed part: names, values, data.
+    pub rest: &'a [u8],
+    /// Where the reply goes, without its header: the whole payload buffer, or at least 4 KiB when `rest` is longer
+    /// than 1 KiB.
+    pub out: &'a mut [u8],
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]

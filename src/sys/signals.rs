@@ -24,8 +24,8 @@ impl Termination {
         Self::block_these(|_| true)
     }
 
-    /// The same without SIGINT and SIGHUP where whoever started the process had it ignore them: `nohup`, a shell's background
-    /// jobs. Nobody says so with SIGTERM on purpose.
+    /// The same without SIGINT and SIGHUP where they were ignored when the process was started: `nohup`, a shell's background
+    /// jobs. SIGTERM is not ignored so on purpose.
     ///
     /// # Errors
     /// As [`Termination::block`].
@@ -33,7 +33,7 @@ impl Termination {
         Self::block_these(|signal| signal == libc::SIGTERM || !is_ignored(signal))
     }
 
-    /// The same without any that whoever started the process had it ignore.
+    /// The same without any that were ignored when the process was started.
     ///
     /// # Errors
     /// As [`Termination::block`].
@@ -60,7 +60,7 @@ impl Termination {
         Ok(Self(set))
     }
 
-    /// Waits for one of them and gives its number.
+    /// Waits for one of them and returns its number.
     ///
     /// # Errors
     /// Those of sigwait(3).
@@ -73,9 +73,9 @@ impl Termination {
         }
     }
 
-    /// Ends the process as the signal would have, so that whoever waits for it sees by what it ended.
+    /// Ends the process as the signal would have, so that its parent sees by what it ended.
     pub fn die(&self, signal: i32) -> ! {
-        // SAFETY: the set was initialised by `block`; raise takes any number. Nobody has set a handler, so a signal
+        // SAFETY: the set was initialised by `block`; raise takes any number. There is no handler, so a signal
         // that is not blocked ends the process.
         unsafe {
             libc::pthread_sigmask(libc::SIG_UNBLOCK, &self.0, std::ptr::null_mut());

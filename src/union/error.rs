@@ -63,7 +63,8 @@ impl std::fmt::Display for Error {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         if let Some(call) = self.call {
             f.write_str(call)?;
-            if let Some(object) = &self.object {
+            // "." stands for the object that the request is about, which the message names anyway.
+            if let Some(object) = self.object.as_deref().filter(|object| *object != b".") {
                 write!(f, " \"{}\"", object.escape_ascii())?;
             }
             f.write_str(": ")?;

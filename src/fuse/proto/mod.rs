@@ -6,10 +6,11 @@
 
 pub mod notify;
 pub mod opcode;
+mod operation;
 pub mod reply;
 pub mod request;
 pub mod wire;
 
 pub use opcode::Opcode;
-pub use request::{Operation, Request};
+pub use operation::{Operation, Request};
 pub use wire::InHeader;

@@ -52,7 +52,7 @@ pub enum Notification<'a> {
         /// The node id.
         node: u64,
     },
-    /// A name is gone: whoever watches the directory hears of it.
+    /// A name is gone: watchers of the directory are notified.
     Delete {
         /// The directory's node id.
         parent: u64,

@@ -4,163 +4,14 @@ use rustix::io::Errno;
 use zerocopy::FromBytes;
 
 use super::opcode::Opcode;
+pub use super::operation::{Context, Forgets, MOST_CONTEXTS, Operation, Request};
 use super::wire::{
-    AccessIn, BatchForgetIn, CopyFileRangeIn, CreateIn, EXT_GROUPS, ExtHeader, FallocateIn,
-    ForgetIn, ForgetOne, FsyncIn, GetxattrIn, InHeader, InterruptIn, IoctlIn, LinkIn, LseekIn,
-    MAX_NR_SECCTX, MkdirIn, MknodIn, OpenIn, ReadIn, ReleaseIn, Rename2In, RenameIn, Secctx,
-    SetattrIn, SetxattrIn, StatxIn, WriteIn,
+    BatchForgetIn, EXT_GROUPS, ExtHeader, GetxattrIn, InHeader, IoctlIn, MAX_NR_SECCTX, Rename2In,
+    RenameIn, Secctx, SetxattrIn, WriteIn,
 };
 
-/// Most security contexts that are taken with one request; Linux sends one for each security module.
-pub const MOST_CONTEXTS: usize = 8;
 /// Bytes of the short form of [`SetxattrIn`], without `FUSE_SETXATTR_EXT`.
 const SHORT_SETXATTR: usize = 8;
-
-/// A request that was found to be whole.
-#[derive(Clone, Copy, Debug)]
-pub struct Request<'a> {
-    /// Who asks, of which node.
-    pub header: InHeader,
-    /// What.
-    pub operation: Operation<'a>,
-}
-
-/// What is asked. Names hold no NUL and no slash, and are not empty; but for [`Operation::Lookup`] they are not `.` or
-/// `..` either.
-#[derive(Clone, Copy, Debug)]
-#[allow(missing_docs, reason = "the names are the field's own")]
-pub enum Operation<'a> {
-    Lookup {
-        name: &'a [u8],
-    },
-    Forget(ForgetIn),
-    BatchForget(Forgets<'a>),
-    Getattr,
-    Statx(StatxIn),
-    Setattr(SetattrIn),
-    Readlink,
-    Symlink {
-        name: &'a [u8],
-        target: &'a [u8],
-        context: Context<'a>,
-    },
-    Mknod {
-        arg: MknodIn,
-        name: &'a [u8],
-        context: Context<'a>,
-    },
-    Mkdir {
-        arg: MkdirIn,
-        name: &'a [u8],
-        context: Context<'a>,
-    },
-    Unlink {
-        name: &'a [u8],
-    },
-    Rmdir {
-        name: &'a [u8],
-    },
-    /// RENAME and RENAME2.
-    Rename {
-        newdir: u64,
-        flags: u32,
-        name: &'a [u8],
-        newname: &'a [u8],
-    },
-    Link {
-        arg: LinkIn,
-        name: &'a [u8],
-    },
-    Open(OpenIn),
-    Create {
-        arg: CreateIn,
-        name: &'a [u8],
-        context: Context<'a>,
-    },
-    Tmpfile {
-        arg: CreateIn,
-        context: Context<'a>,
-    },
-    Release(ReleaseIn),
-    Read(ReadIn),
-    Write {
-        arg: WriteIn,
-        data: &'a [u8],
-    },
-    Flush,
-    Fsync(FsyncIn),
-    Opendir(OpenIn),
-    Readdir(ReadIn),
-    Readdirplus(ReadIn),
-    Releasedir(ReleaseIn),
-    Fsyncdir(FsyncIn),
-    Statfs,
-    Syncfs,
-    Setxattr {
-        arg: SetxattrIn,
-        name: &'a [u8],
-        value: &'a [u8],
-    },
-    Getxattr {
-        size: u32,
-        name: &'a [u8],
-    },
-    Listxattr {
-        size: u32,
-    },
-    Removexattr {
-        name: &'a [u8],
-    },
-    Access(AccessIn),
-    Interrupt(InterruptIn),
-    Ioctl {
-        arg: IoctlIn,
-        data: &'a [u8],
-    },
-    Fallocate(FallocateIn),
-    Lseek(LseekIn),
-    CopyFileRange {
-        arg: CopyFileRangeIn,
-        wide: bool,
-    },
-    Destroy,
-    /// What a union does not serve: remote locks, block maps, polling, DAX, and what is not for a daemon.
-    Other(Opcode),
-}
-
-/// The nodes of a BATCH_FORGET.
-#[derive(Clone, Copy, Debug)]
-pub struct Forgets<'a>(&'a [u8]);
-
-impl Forgets<'_> {
-    /// Each node, and how many lookups it loses.
-    pub fn iter(&self) -> impl Iterator<Item = ForgetOne> {
-        self.0
-            .chunks_exact(size_of::<ForgetOne>())
-            .filter_map(|chunk| ForgetOne::read_from_bytes(chunk).ok())
-    }
-}
-
-/// Security contexts that a new object is to be born with: xattr names and values.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Context<'a> {
-    pairs: [(&'a [u8], &'a [u8]); MOST_CONTEXTS],
-    count: usize,
-}
-
-impl<'a> Context<'a> {
-    /// The xattrs.
-    #[must_use]
-    pub fn xattrs(&self) -> &[(&'a [u8], &'a [u8])] {
-        &self.pairs[..self.count]
-    }
-
-    fn push(&mut self, pair: (&'a [u8], &'a [u8])) -> Result<(), Errno> {
-        *self.pairs.get_mut(self.count).ok_or(Errno::TOOBIG)? = pair;
-        self.count += 1;
-        Ok(())
-    }
-}
 
 /// Reads what lies behind the fixed structure.
 struct Rest<'a>(&'a [u8]);
@@ -258,6 +109,15 @@ pub fn split(bytes: &[u8], long_setxattr: bool) -> Result<(InHeader, &[u8], &[u8
     Ok((header, fixed, rest))
 }
 
+/// The parts of a request while it is read.
+struct Parser<'a> {
+    opcode: Opcode,
+    /// The fixed structure, maybe with bytes behind it.
+    arg: &'a [u8],
+    body: Rest<'a>,
+    extensions: &'a [u8],
+}
+
 impl<'a> Request<'a> {
     /// Reads a request from its parts; `arg` may be longer than the structure. Errors: ENOSYS for an unknown opcode,
     /// EINVAL for lengths, counts or names that cannot be, E2BIG for too many security contexts.
@@ -266,134 +126,166 @@ impl<'a> Request<'a> {
         let extensions = usize::from(header.total_extlen) * 8;
         let body = rest.len().checked_sub(extensions).ok_or(Errno::INVAL)?;
         let (body, extensions) = rest.split_at(body);
-        let mut body = Rest(body);
-        let operation = match opcode {
-            Opcode::Lookup => Operation::Lookup {
-                name: body.component()?,
-            },
-            Opcode::Forget => Operation::Forget(fixed(arg)?),
+        let parser = Parser {
+            opcode,
+            arg,
+            body: Rest(body),
+            extensions,
+        };
+        let operation = parser.on_node()?;
+        Ok(Self { header, operation })
+    }
+}
+
+impl<'a> Parser<'a> {
+    fn arg<T: FromBytes>(&self) -> Result<T, Errno> {
+        fixed(self.arg)
+    }
+
+    fn context(&self) -> Result<Context<'a>, Errno> {
+        contexts(self.extensions)
+    }
+
+    /// Requests about the node itself, without names.
+    #[inline]
+    fn on_node(mut self) -> Result<Operation<'a>, Errno> {
+        Ok(match self.opcode {
+            Opcode::Forget => Operation::Forget(self.arg()?),
             Opcode::BatchForget => {
-                let count = fixed::<BatchForgetIn>(arg)?.count;
+                let count = self.arg::<BatchForgetIn>()?.count;
                 let size = count.checked_mul(16).ok_or(Errno::INVAL)?;
-                Operation::BatchForget(Forgets(body.bytes(size)?))
+                Operation::BatchForget(Forgets(self.body.bytes(size)?))
             }
             Opcode::Getattr => Operation::Getattr,
-            Opcode::Statx => Operation::Statx(fixed(arg)?),
-            Opcode::Setattr => Operation::Setattr(fixed(arg)?),
+            Opcode::Statx => Operation::Statx(self.arg()?),
+            Opcode::Setattr => Operation::Setattr(self.arg()?),
             Opcode::Readlink => Operation::Readlink,
-            Opcode::Symlink => Operation::Symlink {
-                name: body.name()?,
-                target: body.string()?,
-                context: contexts(extensions)?,
-            },
-            Opcode::Mknod => Operation::Mknod {
-                arg: fixed(arg)?,
-                name: body.name()?,
-                context: contexts(extensions)?,
-            },
-            Opcode::Mkdir => Operation::Mkdir {
-                arg: fixed(arg)?,
-                name: body.name()?,
-                context: contexts(extensions)?,
-            },
-            Opcode::Unlink => Operation::Unlink { name: body.name()? },
-            Opcode::Rmdir => Operation::Rmdir { name: body.name()? },
-            Opcode::Rename => Operation::Rename {
-                newdir: fixed::<RenameIn>(arg)?.newdir,
-                flags: 0,
-                name: body.name()?,
-                newname: body.name()?,
-            },
-            Opcode::Rename2 => {
-                let arg: Rename2In = fixed(arg)?;
-                Operation::Rename {
-                    newdir: arg.newdir,
-                    flags: arg.flags,
-                    name: body.name()?,
-                    newname: body.name()?,
-                }
-            }
-            Opcode::Link => Operation::Link {
-                arg: fixed(arg)?,
-                name: body.name()?,
-            },
-            Opcode::Open => Operation::Open(fixed(arg)?),
-            Opcode::Create => Operation::Create {
-                arg: fixed(arg)?,
-                name: body.name()?,
-                context: contexts(extensions)?,
-            },
-            Opcode::Tmpfile => Operation::Tmpfile {
-                arg: fixed(arg)?,
-                context: contexts(extensions)?,
-            },
-            Opcode::Release => Operation::Release(fixed(arg)?),
-            Opcode::Read => Operation::Read(fixed(arg)?),
+            Opcode::Open => Operation::Open(self.arg()?),
+            Opcode::Release => Operation::Release(self.arg()?),
+            Opcode::Read => Operation::Read(self.arg()?),
             Opcode::Write => {
-                let arg: WriteIn = fixed(arg)?;
+                let arg: WriteIn = self.arg()?;
                 Operation::Write {
                     arg,
-                    data: body.bytes(arg.size)?,
+                    data: self.body.bytes(arg.size)?,
                 }
             }
             Opcode::Flush => Operation::Flush,
-            Opcode::Fsync => Operation::Fsync(fixed(arg)?),
-            Opcode::Opendir => Operation::Opendir(fixed(arg)?),
-            Opcode::Readdir => Operation::Readdir(fixed(arg)?),
-            Opcode::Readdirplus => Operation::Readdirplus(fixed(arg)?),
-            Opcode::Releasedir => Operation::Releasedir(fixed(arg)?),
-            Opcode::Fsyncdir => Operation::Fsyncdir(fixed(arg)?),
+            Opcode::Fsync => Operation::Fsync(self.arg()?),
+            Opcode::Opendir => Operation::Opendir(self.arg()?),
+            Opcode::Readdir => Operation::Readdir(self.arg()?),
+            Opcode::Readdirplus => Operation::Readdirplus(self.arg()?),
+            Opcode::Releasedir => Operation::Releasedir(self.arg()?),
+            Opcode::Fsyncdir => Operation::Fsyncdir(self.arg()?),
             Opcode::Statfs => Operation::Statfs,
             Opcode::Syncfs => Operation::Syncfs,
-            Opcode::Setxattr => {
-                let arg = setxattr(arg)?;
-                Operation::Setxattr {
-                    arg,
-                    name: body.xattr()?,
-                    value: body.bytes(arg.size)?,
-                }
-            }
-            Opcode::Getxattr => Operation::Getxattr {
-                size: fixed::<GetxattrIn>(arg)?.size,
-                name: body.xattr()?,
-            },
-            Opcode::Listxattr => Operation::Listxattr {
-                size: fixed::<GetxattrIn>(arg)?.size,
-            },
-            Opcode::Removexattr => Operation::Removexattr {
-                name: body.xattr()?,
-            },
-            Opcode::Access => Operation::Access(fixed(arg)?),
-            Opcode::Interrupt => Operation::Interrupt(fixed(arg)?),
+            Opcode::Access => Operation::Access(self.arg()?),
+            Opcode::Interrupt => Operation::Interrupt(self.arg()?),
             Opcode::Ioctl => {
-                let arg: IoctlIn = fixed(arg)?;
+                let arg: IoctlIn = self.arg()?;
                 Operation::Ioctl {
                     arg,
-                    data: body.bytes(arg.in_size)?,
+                    data: self.body.bytes(arg.in_size)?,
                 }
             }
-            Opcode::Fallocate => Operation::Fallocate(fixed(arg)?),
-            Opcode::Lseek => Operation::Lseek(fixed(arg)?),
+            Opcode::Fallocate => Operation::Fallocate(self.arg()?),
+            Opcode::Lseek => Operation::Lseek(self.arg()?),
             Opcode::CopyFileRange => Operation::CopyFileRange {
-                arg: fixed(arg)?,
+                arg: self.arg()?,
                 wide: false,
             },
             Opcode::CopyFileRange64 => Operation::CopyFileRange {
-                arg: fixed(arg)?,
+                arg: self.arg()?,
                 wide: true,
             },
             Opcode::Destroy => Operation::Destroy,
-            Opcode::Init
-            | Opcode::Getlk
-            | Opcode::Setlk
-            | Opcode::Setlkw
-            | Opcode::Bmap
-            | Opcode::Poll
-            | Opcode::NotifyReply
-            | Opcode::Setupmapping
-            | Opcode::Removemapping => Operation::Other(opcode),
-        };
-        Ok(Self { header, operation })
+            _ => return self.on_entry(),
+        })
+    }
+
+    /// Requests about names in a directory.
+    #[inline]
+    fn on_entry(mut self) -> Result<Operation<'a>, Errno> {
+        Ok(match self.opcode {
+            Opcode::Lookup => Operation::Lookup {
+                name: self.body.component()?,
+            },
+            Opcode::Symlink => Operation::Symlink {
+                name: self.body.name()?,
+                target: self.body.string()?,
+                context: self.context()?,
+            },
+            Opcode::Mknod => Operation::Mknod {
+                arg: self.arg()?,
+                name: self.body.name()?,
+                context: self.context()?,
+            },
+            Opcode::Mkdir => Operation::Mkdir {
+                arg: self.arg()?,
+                name: self.body.name()?,
+                context: self.context()?,
+            },
+            Opcode::Unlink => Operation::Unlink {
+                name: self.body.name()?,
+            },
+            Opcode::Rmdir => Operation::Rmdir {
+                name: self.body.name()?,
+            },
+            Opcode::Rename => Operation::Rename {
+                newdir: self.arg::<RenameIn>()?.newdir,
+                flags: 0,
+                name: self.body.name()?,
+                newname: self.body.name()?,
+            },
+            Opcode::Rename2 => {
+                let arg: Rename2In = self.arg()?;
+                Operation::Rename {
+                    newdir: arg.newdir,
+                    flags: arg.flags,
+                    name: self.body.name()?,
+                    newname: self.body.name()?,
+                }
+            }
+            Opcode::Link => Operation::Link {
+                arg: self.arg()?,
+                name: self.body.name()?,
+            },
+            Opcode::Create => Operation::Create {
+                arg: self.arg()?,
+                name: self.body.name()?,
+                context: self.context()?,
+            },
+            Opcode::Tmpfile => Operation::Tmpfile {
+                arg: self.arg()?,
+                context: self.context()?,
+            },
+            _ => return self.on_xattr_or_other(),
+        })
+    }
+
+    /// Requests about xattrs, and those that the daemon does not serve.
+    fn on_xattr_or_other(mut self) -> Result<Operation<'a>, Errno> {
+        Ok(match self.opcode {
+            Opcode::Setxattr => {
+                let arg = setxattr(self.arg)?;
+                Operation::Setxattr {
+                    arg,
+                    name: self.body.xattr()?,
+                    value: self.body.bytes(arg.size)?,
+                }
+            }
+            Opcode::Getxattr => Operation::Getxattr {
+                size: self.arg::<GetxattrIn>()?.size,
+                name: self.body.xattr()?,
+            },
+            Opcode::Listxattr => Operation::Listxattr {
+                size: self.arg::<GetxattrIn>()?.size,
+            },
+            Opcode::Removexattr => Operation::Removexattr {
+                name: self.body.xattr()?,
+            },
+            opcode => Operation::Other(opcode),
+        })
     }
 }
 
@@ -409,7 +301,7 @@ fn contexts(mut extensions: &[u8]) -> Result<Context<'_>, Errno> {
             .get(size_of::<ExtHeader>()..)
             .ok_or(Errno::INVAL)?;
         match header.r#type {
-            // Nobody needs to ask in which groups the caller is: the kernel decides what setgid does.
+            // The caller's groups are not needed: the kernel decides what setgid does.
             EXT_GROUPS => {}
             count if count <= MAX_NR_SECCTX => security(body, count, &mut found)?,
             _ => return Err(Errno::INVAL),

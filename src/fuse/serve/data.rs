@@ -3,9 +3,8 @@
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use super::{Server, refuse};
-use crate::fuse::notifier;
-use crate::fuse::privilege::{belongs, may_keep_setid};
+use super::server::{Server, fail};
+use super::setid::{Write, WriteKind};
 use crate::fuse::proto::InHeader;
 use crate::fuse::proto::reply::Body;
 use crate::fuse::proto::wire::{
@@ -15,7 +14,7 @@ use crate::fuse::proto::wire::{
 use crate::union::{NodeId, Result};
 
 /// Most bytes of one copy whose reply has 32 bits for the length.
-const NARROW_COPY: u64 = 1 << 30;
+pub(in crate::fuse) const NARROW_COPY: u64 = 1 << 30;
 /// Most bytes of one copy: a copy that cannot share blocks should end some time.
 const WIDE_COPY: u64 = 1 << 40;
 
@@ -33,45 +32,19 @@ impl Server {
         body: &mut Body<'_>,
     ) -> Result<()> {
         let node = NodeId(header.nodeid);
-        if arg.write_flags & write_flags::KILL_SUIDGID != 0 {
-            self.clear_setid(header, node)?;
-        }
-        let from_cache = arg.write_flags & write_flags::CACHE != 0;
-        if from_cache && self.agreed.writeback {
-            self.union.write_back(node, arg.offset, data)?;
-        } else if from_cache {
-            self.union.write_mapped(node, arg.offset, data)?;
-        } else if arg.flags & OFlags::APPEND.bits() != 0 {
-            self.union.append(node, arg.offset, data)?;
-        } else {
-            self.union.write(node, arg.offset, data)?;
-        }
+        let has = |flag: u32| arg.write_flags & flag != 0;
+        let append = arg.flags & OFlags::APPEND.bits() != 0;
+        let write = Write {
+            offset: arg.offset,
+            data,
+            kind: WriteKind::of(has(write_flags::CACHE), self.agreed.writeback, append),
+            kill_setid: has(write_flags::KILL_SUIDGID),
+        };
+        self.setid_rules(header).write(node, &write)?;
         Ok(body.put(&WriteOut {
             size: arg.size,
             padding: 0,
         })?)
-    }
-
-    /// Takes setuid and setgid from a file that is about to be changed, unless its bits may stay. (The file's
-    /// `security.capability` goes whoever writes; the upper's disk sees to that.)
-    fn drop_setid(&self, header: &InHeader, node: NodeId) -> Result<()> {
-        const SETID: u32 = 0o6000;
-        if self.union.getattr(node)?.mode & SETID != 0 && !may_keep_setid(header) {
-            self.clear_setid(header, node)?;
-        }
-        Ok(())
-    }
-
-    /// The kernel leaves the clearing to us and goes on believing the old mode, with which the program that somebody
-    /// just wrote could be executed: it has to ask again.
-    fn clear_setid(&self, header: &InHeader, node: NodeId) -> Result<()> {
-        let cleared = self
-            .union
-            .clear_setid(node, &|group| belongs(header.pid, group))?;
-        if let (true, Some(connection)) = (cleared, &self.connection) {
-            notifier::forget_attributes(connection, node.0);
-        }
-        Ok(())
     }
 
     pub(super) fn fsync(&self, node: NodeId, arg: &FsyncIn) -> Result<()> {
@@ -81,7 +54,7 @@ impl Server {
 
     pub(super) fn fallocate(&self, header: &InHeader, arg: &FallocateIn) -> Result<()> {
         let node = NodeId(header.nodeid);
-        self.drop_setid(header, node)?;
+        self.setid_rules(header).before_content_changes(node)?;
         self.union.fallocate(node, arg.mode, arg.offset, arg.length)
     }
 
@@ -89,10 +62,10 @@ impl Server {
         let hole = match i32::try_from(arg.whence) {
             Ok(libc::SEEK_DATA) => false,
             Ok(libc::SEEK_HOLE) => true,
-            _ => return refuse(Errno::INVAL),
+            _ => return fail(Errno::INVAL),
         };
         if i64::try_from(arg.offset).is_err() {
-            return refuse(Errno::NXIO);
+            return fail(Errno::NXIO);
         }
         let offset = self.union.seek(node, arg.offset, hole)?;
         Ok(body.put(&LseekOut { offset })?)
@@ -107,7 +80,7 @@ impl Server {
         body: &mut Body<'_>,
     ) -> Result<()> {
         let (from, to) = (NodeId(header.nodeid), NodeId(arg.nodeid_out));
-        self.drop_setid(header, to)?;
+        self.setid_rules(header).before_content_changes(to)?;
         let most = if wide { WIDE_COPY } else { NARROW_COPY };
         let len = usize::try_from(arg.len.min(most)).unwrap_or(usize::MAX);
         let copied = self

@@ -13,13 +13,14 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
-use super::{Server, refuse};
-use crate::fuse::notifier;
+use super::notifier;
+use super::server::{Server, fail};
+use crate::fuse::init::Agreed;
 use crate::fuse::proto::reply::Body;
 use crate::fuse::proto::wire::{OpenOut, fopen};
 use crate::sync::lock;
 use crate::sys::device;
-use crate::union::{Belief, Entry, NodeId, Result};
+use crate::union::{Belief, Entry, NodeId, Result, Union};
 
 /// An inode that is open.
 #[derive(Debug)]
@@ -38,6 +39,7 @@ pub(super) struct Opens {
     refused: AtomicBool,
     /// What is passed through may change.
     writable: bool,
+    /// Lock order: no other lock is taken while it is held.
     files: Mutex<HashMap<NodeId, Open>>,
 }
 
@@ -51,7 +53,7 @@ impl Opens {
         }
     }
 
-    /// Counts an open; gives the backing's number if the inode is passed through.
+    /// Counts an open; returns the backing's number if the inode is passed through.
     fn opened(&self, server: &Server, node: NodeId) -> Option<i32> {
         let connection = self.device.as_ref()?;
         // Found out before the lock is taken: opening the real file asks its disk.
@@ -70,7 +72,7 @@ impl Opens {
         }
         let number = backing.and_then(|file| {
             device::open_backing(connection.as_fd(), file.as_fd())
-                .inspect_err(|errno| self.not_passed(*errno))
+                .inspect_err(|errno| self.passthrough_refused(*errno))
                 .ok()
         });
         files.insert(
@@ -82,7 +84,7 @@ impl Opens {
         );
         drop(files);
         if self.writable && number.is_some() {
-            notifier::forget_content(connection, node);
+            notifier::invalidate_content(connection, node);
         }
         number
     }
@@ -97,7 +99,7 @@ impl Opens {
     }
 
     /// Says once why files are not passed through, and does not try again where that is for good.
-    fn not_passed(&self, errno: Errno) {
+    fn passthrough_refused(&self, errno: Errno) {
         let for_good = matches!(
             errno,
             Errno::PERM | Errno::LOOP | Errno::OPNOTSUPP | Errno::NOTTY
@@ -109,7 +111,7 @@ impl Opens {
         }
     }
 
-    /// One open of the inode is over; with the last, its backing is given back.
+    /// One open of the inode is over; with the last, its backing is closed.
     pub(super) fn released(&self, node: NodeId) {
         let Some(connection) = &self.device else {
             return;
@@ -128,13 +130,37 @@ impl Opens {
         if let Some(backing) = backing
             && let Err(errno) = device::close_backing(connection.as_fd(), backing)
         {
-            log::warn!("give a passthrough file back: {errno}");
+            log::warn!("close a passthrough file: {errno}");
         }
     }
 }
 
+/// Opens a file that is read and written through the page cache: returns the flags of the reply. Errors: those of
+/// [`check_open`].
+pub(in crate::fuse) fn open_file(union: &Union, agreed: &Agreed, node: NodeId) -> Result<u32> {
+    check_open(union, node)?;
+    Ok(cached_open(union, agreed, node))
+}
+
+/// Errors: ESTALE for a file that was replaced in its layer: the kernel then looks its name up again.
+fn check_open(union: &Union, node: NodeId) -> Result<()> {
+    if union.may_change_below() {
+        union.getattr(node)?;
+    }
+    Ok(())
+}
+
+/// The flags of an open through the page cache, which stays true where no other mount changes the file.
+fn cached_open(union: &Union, agreed: &Agreed, node: NodeId) -> u32 {
+    if agreed.keeps_cache && !union.is_shared(node) {
+        fopen::KEEP_CACHE | fopen::NOFLUSH
+    } else {
+        0
+    }
+}
+
 impl Server {
-    /// How long the kernel may believe a node's attributes.
+    /// How long the kernel may cache a node's attributes.
     pub(super) fn attr_lifetime(&self, node: NodeId, belief: Belief) -> Duration {
         if self.opens.changes_unseen(node) {
             Duration::ZERO
@@ -145,12 +171,9 @@ impl Server {
 
     pub(super) fn open(&self, node: NodeId, body: &mut Body<'_>) -> Result<()> {
         if self.agreed.zero_message_open {
-            return refuse(Errno::NOSYS);
+            return fail(Errno::NOSYS);
         }
-        if self.union.may_change_below() {
-            // ESTALE for a file that was replaced in its layer: the kernel then looks its name up again.
-            self.union.getattr(node)?;
-        }
+        check_open(&self.union, node)?;
         Ok(body.put(&self.opened(node))?)
     }
 
@@ -161,13 +184,9 @@ impl Server {
         Ok(body.put(&open)?)
     }
 
-    /// Counts an open; gives its reply.
+    /// Counts an open; returns its reply.
     fn opened(&self, node: NodeId) -> OpenOut {
-        let cached = if self.agreed.keeps_cache && !self.union.is_shared(node) {
-            fopen::KEEP_CACHE | fopen::NOFLUSH
-        } else {
-            0
-        };
+        let cached = cached_open(&self.union, &self.agreed, node);
         match self.opens.opened(self, node) {
             Some(backing) => OpenOut {
                 fh: 0,
@@ -184,7 +203,7 @@ impl Server {
 
     pub(super) fn opendir(&self, body: &mut Body<'_>) -> Result<()> {
         if self.agreed.zero_message_opendir {
-            return refuse(Errno::NOSYS);
+            return fail(Errno::NOSYS);
         }
         Ok(body.put(&OpenOut::default())?)
     }

@@ -15,7 +15,7 @@ use crate::layer::upper::UpperObject;
 use crate::layer::xattr::{SIZE_MAX, XattrPath};
 use crate::layer::xattr_name::{Keeping, seen};
 use crate::sync::lock;
-use crate::sys::outsider::outside_of_group;
+use crate::sys::without_group::outside_of_group;
 use crate::union::Union;
 use crate::union::error::{During, Result, refuse};
 use crate::union::file::acl::{ACCESS_ACL, Acl, DEFAULT_ACL};

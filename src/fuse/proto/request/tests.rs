@@ -109,8 +109,8 @@ fn a_structure_may_be_followed_by_rubbish() {
     }
 }
 
-/// What is left of a request that was cut off anywhere: nothing, or something shorter that means less. Nothing of
-/// [`SHAPES`] has a second reading when it is cut, but for a symlink's or an opcode's part that nobody reads.
+/// A request that was cut off anywhere: nothing, or something shorter that means less. Nothing of
+/// [`SHAPES`] has a second reading when it is cut, but for a symlink's or an opcode's part that is not read.
 #[test]
 fn a_request_that_was_cut_off_is_invalid() {
     for opcode in Opcode::ALL {
