@@ -11,11 +11,11 @@ use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use rustix::io::Errno;
 
 use super::convert::{Form, convert_open};
-use super::marks::Marks;
 use super::names::DotNames;
 use super::report::{Finding, Kind, path_of};
 use crate::layer::dir::UPPER;
 use crate::layer::mark::Mark;
+use crate::layer::marks::inventory::Marks;
 use crate::layer::{FdCache, LowerDir, UpperDir};
 use crate::union::audit::{Found, Oddity, mend};
 use crate::union::config::{Config, SetupError, WhiteoutForm};

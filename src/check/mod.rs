@@ -6,7 +6,6 @@
 
 pub mod convert;
 pub mod inspect;
-mod marks;
 mod names;
 pub mod report;
 mod users;

@@ -11,9 +11,9 @@ use rustix::fs::{Mode, OFlags, RawDir, SeekFrom, fcntl_getfl, openat, readlinkat
 use rustix::io::{Errno, Result};
 
 use super::fd_cache::{FdCache, FdSlot};
-use super::mark::{HAS_IMPLIED, IMPLIED, looks, own_xattrs};
-use super::record::Records;
+use super::marks::{HAS_IMPLIED, IMPLIED, looks, own_xattrs};
 use super::stat::{Birth, Kind, Stat};
+use super::stat_override::Records;
 use super::xattr::XattrPath;
 use crate::sync::{read, write};
 

@@ -3,18 +3,21 @@
 //! A lower layer is read-only by type: [`LowerDir`] offers nothing that changes the disk, and every call that
 //! does is a method of [`UpperDir`].
 
+pub mod descent;
 pub mod dir;
 pub mod fd_cache;
-pub mod mark;
+pub mod marks;
 pub mod probe;
-pub mod record;
 pub mod stat;
+pub mod stat_override;
 pub mod upper;
 pub mod watch;
-pub mod way;
 pub mod xattr;
 pub mod xattr_name;
 
+pub use descent as way;
 pub use dir::{Dir, LowerDir};
 pub use fd_cache::{FdCache, FdSlot};
+pub use marks as mark;
+pub use stat_override as record;
 pub use upper::UpperDir;

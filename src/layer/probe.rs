@@ -5,9 +5,9 @@ use std::path::Path;
 use rustix::fs::{RenameFlags, XattrFlags, fstatfs};
 use rustix::io::{Errno, Result};
 
-use super::mark::{TRUSTED_PREFIX, USER_PREFIX};
-use super::record::Record;
+use super::marks::{TRUSTED_PREFIX, USER_PREFIX};
 use super::stat::Kind;
+use super::stat_override::Record;
 use super::upper::UpperDir;
 
 /// What the upper can store.

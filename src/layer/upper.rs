@@ -12,8 +12,8 @@ use rustix::io::{Errno, Result};
 
 use super::dir::{Being, Dir, LayerNo, Name, OPEN_DIR, Place, UPPER, os};
 use super::fd_cache::FdCache;
-use super::record::{Record, Records};
 use super::stat::{Kind, Stat, Time};
+use super::stat_override::{Record, Records};
 use super::xattr::{XattrPath, proc_path};
 use crate::sync::write;
 use crate::sys::outsider::outside_of_group;

@@ -16,7 +16,7 @@
 
 use std::borrow::Cow;
 
-use super::record::RecordForm;
+use super::stat_override::RecordForm;
 
 /// Namespaces in which an overlay keeps its marks.
 const OVERLAY_PREFIXES: [&[u8]; 2] = [b"trusted.overlay.", b"user.overlay."];

@@ -14,13 +14,13 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{RenameFlags, XattrFlags};
 use rustix::io::Errno;
 
-use super::marks::Marks;
 use super::names::DotNames;
 use super::users_of;
 use crate::layer::dir::Name;
 use crate::layer::mark::{
     OPAQUE_FILE, TRUSTED_PREFIX, USER_PREFIX, WH_META_PREFIX, WH_PREFIX, whiteout_name,
 };
+use crate::layer::marks::inventory::Marks;
 use crate::layer::stat::{Kind, Time};
 use crate::layer::upper::SetTime;
 use crate::layer::{FdCache, UpperDir};
