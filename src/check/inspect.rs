@@ -16,10 +16,11 @@ use super::report::{Finding, Kind, path_of};
 use crate::layer::dir::UPPER;
 use crate::layer::mark::Mark;
 use crate::layer::marks::inventory::Marks;
+use crate::layer::marks::root::has_device_marks;
 use crate::layer::{FdCache, LowerDir, UpperDir};
 use crate::union::audit::{Found, Oddity, mend};
 use crate::union::config::{Config, SetupError, WhiteoutForm};
-use crate::union::{Recovery, Union, has_device_marks, open_root};
+use crate::union::{Recovery, Union, open_root};
 
 const CACHED_FDS: usize = 256;
 

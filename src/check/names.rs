@@ -12,8 +12,8 @@ use super::report::path_of;
 use crate::layer::UpperDir;
 use crate::layer::dir::{Dir, Name};
 use crate::layer::mark::{NameMeaning, WH_PREFIX, meaning};
+use crate::layer::marks::root::{has_device_marks, reads_plain_names};
 use crate::layer::stat::{Kind, Stat};
-use crate::union::{has_device_marks, reads_plain_names};
 
 /// Permissions to write.
 const WRITABLE: u32 = 0o222;

@@ -8,6 +8,7 @@ pub mod dir;
 pub mod fd_cache;
 pub mod marks;
 pub mod probe;
+pub(crate) mod remove;
 pub mod stat;
 pub mod stat_override;
 pub mod upper;

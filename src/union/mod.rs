@@ -31,13 +31,12 @@ pub use config::{Config, SetupError};
 pub use copyup::recovery::Recovery;
 pub use error::{Error, Result};
 pub use node::inode::NodeId;
-pub(crate) use open::reads_plain_names;
 pub use types::{Attr, Belief, Caller, Change, DirEntry, Entry, New, RenameMode, SetAttr};
 
 use crate::layer::dir::{LayerNo, UPPER};
 use crate::layer::mark::WH_PREFIX;
+pub(crate) use crate::layer::marks::root::reads_plain_names;
 pub(crate) use merge::lookup::open_root;
-pub(crate) use open::{FORM_XATTR, KERNEL_ROOT_XATTRS, has_device_marks};
 
 use config::CacheMode;
 use error::refuse;

@@ -2,10 +2,8 @@
 
 use rustix::io::Result;
 
-use super::{
-    NameMeaning, OPAQUE_FILE, OPAQUE_XATTRS, REDIRECT_XATTRS, WHITEOUT_XATTRS, meaning,
-    whiteout_name,
-};
+use super::names::{NameMeaning, OPAQUE_FILE, meaning_in, whiteout_name};
+use super::read::{OPAQUE_XATTRS, REDIRECT_XATTRS, has_whiteout_xattr};
 use crate::layer::dir::{Dir, Name};
 use crate::layer::stat::Kind;
 
@@ -64,12 +62,7 @@ impl Marks {
         let mut closer = Vec::new();
         dir.for_each(|name, kind, _| {
             let name = Name::from(name);
-            let meaning = if plain_names {
-                NameMeaning::Plain
-            } else {
-                meaning(&name)
-            };
-            match meaning {
+            match meaning_in(&name, plain_names) {
                 NameMeaning::Whiteout(hidden) => marks.beside.push(Name::from(hidden)),
                 NameMeaning::Opaque => marks.opaque_file = true,
                 NameMeaning::Leftover => marks.leftovers.push(name),
@@ -89,7 +82,7 @@ impl Marks {
             } else if stat.kind() == Kind::File
                 && stat.size == 0
                 && !marks.announcing_xattrs.is_empty()
-                && is_xattr_whiteout(dir, &name)?
+                && has_whiteout_xattr(&dir.xattrs_of(&name)?)?
             {
                 marks.xattr_files.push(name);
             }
@@ -117,14 +110,4 @@ impl Marks {
             None => self.opaque_file.then(|| OPAQUE_FILE.to_vec()),
         }
     }
-}
-
-fn is_xattr_whiteout(dir: &Dir, name: &[u8]) -> Result<bool> {
-    let xattrs = dir.xattrs_of(name)?;
-    for xattr in WHITEOUT_XATTRS {
-        if xattrs.get_opt(xattr.as_bytes())?.is_some() {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }

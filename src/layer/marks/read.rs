@@ -1,13 +1,12 @@
-//! What names and xattrs in a layer say.
+//! What the xattrs of a directory and of an entry of it say.
 
-/// Prefix of a whiteout file.
-pub const WH_PREFIX: &[u8] = b".wh.";
-/// Prefix of AUFS's own files.
-pub const WH_META_PREFIX: &[u8] = b".wh..wh.";
-/// The file that makes its directory opaque.
-pub const OPAQUE_FILE: &[u8] = b".wh..wh..opq";
-/// Longest name a directory entry can have (NAME_MAX of Linux).
-pub const NAME_MAX: usize = 255;
+use rustix::io::Result;
+
+use super::names::OPAQUE_FILE;
+use super::own::{LEAVING, is_own_xattr};
+use crate::layer::dir::Dir;
+use crate::layer::stat::Kind;
+use crate::layer::xattr::XattrPath;
 
 /// The xattrs that mark a directory opaque (`y`), or as one that holds whiteouts by xattr (`x`).
 pub const OPAQUE_XATTRS: [&[u8]; 3] = [
@@ -19,89 +18,8 @@ pub const OPAQUE_XATTRS: [&[u8]; 3] = [
 pub const WHITEOUT_XATTRS: [&str; 2] = ["trusted.overlay.whiteout", "user.overlay.whiteout"];
 /// The xattrs by which a renamed directory names its lower one.
 pub const REDIRECT_XATTRS: [&str; 2] = ["trusted.overlay.redirect", "user.overlay.redirect"];
-
 /// The xattrs of a file of which the layer has the attributes only.
 pub const METACOPY_XATTRS: [&str; 2] = ["trusted.overlay.metacopy", "user.overlay.metacopy"];
-
-/// What a name in a layer means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NameMeaning<'a> {
-    /// An entry.
-    Plain,
-    /// The layers below have no entry of this name.
-    Whiteout(&'a [u8]),
-    /// The directory hides everything below it.
-    Opaque,
-    /// A leftover that is never shown.
-    Leftover,
-}
-
-/// Reads a name as it stands in a layer.
-#[must_use]
-pub fn meaning(name: &[u8]) -> NameMeaning<'_> {
-    if name == OPAQUE_FILE {
-        return NameMeaning::Opaque;
-    }
-    if name.starts_with(WH_META_PREFIX) {
-        return NameMeaning::Leftover;
-    }
-    match name.strip_prefix(WH_PREFIX) {
-        // `.wh.`, `.wh..` and `.wh...` would name nothing, the directory itself or its parent.
-        Some(b"" | b"." | b"..") => NameMeaning::Leftover,
-        Some(hidden) => NameMeaning::Whiteout(hidden),
-        None => NameMeaning::Plain,
-    }
-}
-
-/// How a whiteout that is on the disk hides its name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mark {
-    /// A `.wh.NAME` file beside the name.
-    Beside,
-    /// Something at the name itself: a 0/0 device, or an empty file with the whiteout xattr.
-    InPlace,
-}
-
-/// The whiteout file of a name; `None` when that would be longer than a name may be.
-#[must_use]
-pub fn whiteout_name(name: &[u8]) -> Option<Vec<u8>> {
-    if name.len() + WH_PREFIX.len() > NAME_MAX {
-        return None;
-    }
-    let mut whiteout = Vec::with_capacity(WH_PREFIX.len() + name.len());
-    whiteout.extend_from_slice(WH_PREFIX);
-    whiteout.extend_from_slice(name);
-    Some(whiteout)
-}
-
-/// The prefix of our own xattrs where `trusted.` ones are permitted; kernel overlayfs hides all `trusted.overlay.`.
-pub const TRUSTED_PREFIX: &str = "trusted.overlay.unionmount.";
-/// The prefix of our own xattrs elsewhere; fuse-overlayfs hides all `user.fuseoverlayfs.`, and podman takes it
-/// for the sign of a store that was written through a mount program.
-pub const USER_PREFIX: &str = "user.fuseoverlayfs.unionmount.";
-/// Our xattr that names an entry of its directory which is a device of the merged view, although the disk has a whiteout
-/// device there (`union/leaving.rs`).
-pub const LEAVING: &str = "leaving";
-/// Our xattr that makes an empty file of the upper a character device 0/0 of the merged view: as a device it would
-/// hide what lies below. Another overlay that is stacked on this mount makes such devices for its own whiteouts.
-pub const DEVICE_XATTR: &str = "device";
-/// Our xattr of a directory of a layer that no entry of its archive describes: it was made since something is in it, and looks as
-/// it does in the layers below. The value is what it looked like then ([`looks`]): one that was changed later looks as it does.
-pub const IMPLIED: &str = "implied";
-/// Our xattr of a layer's root: there are such directories in the layer.
-pub const HAS_IMPLIED: &str = "has-implied";
-
-/// The names of one of our xattrs, where `trusted.` ones are permitted and elsewhere.
-#[must_use]
-pub fn own_xattrs(name: &str) -> [String; 2] {
-    [TRUSTED_PREFIX, USER_PREFIX].map(|prefix| format!("{prefix}{name}"))
-}
-
-/// Owner and mode in words, for [`IMPLIED`].
-#[must_use]
-pub fn looks(uid: u32, gid: u32, perm: u32) -> Vec<u8> {
-    format!("{uid}:{gid}:{perm:o}").into_bytes()
-}
 
 /// The xattrs that say: a directory of an upper may hold entries with an origin or a redirect.
 const IMPURE_XATTRS: [&[u8]; 4] = [
@@ -120,11 +38,50 @@ pub struct DirMarks {
     pub xattr_whiteouts: bool,
     /// Entries in it may carry the `st_ino` of what they were copied up from.
     pub impure: bool,
-    /// It says so of an entry (see [`LEAVING`]).
+    /// It says of an entry that the whiteout device there is a device of the merged view (see
+    /// [`LEAVING`]).
     pub leaving: bool,
 }
 
-/// Reads the marks among a directory's xattrs: `names` is what listxattr(2) gave, `value` fetches one.
+impl DirMarks {
+    /// Whether an entry of a type, as getdents(2) tells it, may be a whiteout, so that it has to be
+    /// looked at with [`DirMarks::is_whiteout`].
+    #[must_use]
+    pub(crate) fn may_be_whiteout(self, kind: Option<Kind>) -> bool {
+        match kind {
+            None | Some(Kind::Char) => true,
+            Some(Kind::File) => self.xattr_whiteouts,
+            Some(_) => false,
+        }
+    }
+
+    /// Whether an entry of the directory is a whiteout at the name itself: a 0/0 device, or a file
+    /// with the whiteout xattr where the directory says that there are such. Errors: ENOENT when
+    /// the name is gone, those of getxattr(2).
+    pub(crate) fn is_whiteout(self, dir: &Dir, name: &[u8]) -> Result<bool> {
+        let stat = dir.stat_on_disk(name)?;
+        if stat.is_whiteout_device() {
+            return Ok(true);
+        }
+        if !self.xattr_whiteouts || stat.kind() != Kind::File {
+            return Ok(false);
+        }
+        has_whiteout_xattr(&dir.xattrs_of(name)?)
+    }
+}
+
+/// Whether a file carries the xattr that makes it a whiteout. Errors: those of getxattr(2).
+pub(crate) fn has_whiteout_xattr(entry: &XattrPath) -> Result<bool> {
+    for xattr in WHITEOUT_XATTRS {
+        if entry.get_opt(xattr.as_bytes())?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Returns the marks among a directory's xattrs: `names` is what listxattr(2) returned, `value`
+/// fetches one.
 pub fn dir_marks(names: &[u8], mut value: impl FnMut(&[u8]) -> Vec<u8>) -> DirMarks {
     let mut marks = DirMarks::default();
     for name in names.split(|byte| *byte == 0).filter(|n| !n.is_empty()) {
@@ -136,46 +93,57 @@ pub fn dir_marks(names: &[u8], mut value: impl FnMut(&[u8]) -> Vec<u8>) -> DirMa
             }
         } else if IMPURE_XATTRS.contains(&name) {
             marks.impure = true;
-        } else if [TRUSTED_PREFIX, USER_PREFIX]
-            .iter()
-            .any(|prefix| name.strip_prefix(prefix.as_bytes()) == Some(LEAVING.as_bytes()))
-        {
+        } else if is_own_xattr(name, LEAVING) {
             marks.leaving = true;
         }
     }
     marks
 }
 
+/// Returns the marks of a directory by its xattrs. A value that cannot be read counts as none.
+/// Errors: those of listxattr(2).
+pub(crate) fn marks_by_xattr(xattrs: &XattrPath) -> Result<DirMarks> {
+    let names = xattrs.list()?;
+    Ok(dir_marks(&names, |name| {
+        xattrs.get(name).unwrap_or_default()
+    }))
+}
+
+/// The same, where a value that cannot be read is an error: EACCES of getxattr(2), for example.
+pub(crate) fn marks_by_readable_xattr(xattrs: &XattrPath) -> Result<DirMarks> {
+    let names = xattrs.list()?;
+    let mut failed = None;
+    let marks = dir_marks(&names, |name| {
+        xattrs.get(name).unwrap_or_else(|errno| {
+            failed = Some(errno);
+            Vec::new()
+        })
+    });
+    failed.map_or(Ok(marks), Err)
+}
+
+/// Whether an xattr of a directory says that it hides what lies below it. One that cannot be read
+/// says nothing.
+pub(crate) fn has_opaque_xattr(dir: &Dir) -> bool {
+    let marks = dir.xattrs().and_then(|xattrs| marks_by_xattr(&xattrs));
+    marks.is_ok_and(|marks| marks.opaque)
+}
+
+/// Whether a directory, in which `.wh.` names are marks, hides what lies below it.
+pub(crate) fn is_opaque(dir: &Dir) -> bool {
+    has_opaque_xattr(dir) || dir.stat_entry(OPAQUE_FILE).is_ok()
+}
+
+/// Returns where a renamed directory of a layer continues in the layers below, if it says so.
+pub(crate) fn redirect(xattrs: &XattrPath) -> Option<Vec<u8>> {
+    REDIRECT_XATTRS
+        .iter()
+        .find_map(|xattr| xattrs.get_opt(xattr.as_bytes()).ok().flatten())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_are_read_in_all_forms() {
-        let table: [(&[u8], NameMeaning); 11] = [
-            (b"a", NameMeaning::Plain),
-            (b".wh", NameMeaning::Plain),
-            (b".whx", NameMeaning::Plain),
-            (b"x.wh.a", NameMeaning::Plain),
-            (b".wh.a", NameMeaning::Whiteout(b"a")),
-            (b".wh..a", NameMeaning::Whiteout(b".a")),
-            (b".wh..wh..opq", NameMeaning::Opaque),
-            (b".wh..wh.plnk", NameMeaning::Leftover),
-            (b".wh.", NameMeaning::Leftover),
-            (b".wh..", NameMeaning::Leftover),
-            (b".wh...", NameMeaning::Leftover),
-        ];
-        for (name, want) in table {
-            assert_eq!(meaning(name), want, "{}", name.escape_ascii());
-        }
-    }
-
-    #[test]
-    fn a_whiteout_name_is_never_too_long() {
-        assert_eq!(whiteout_name(b"a").as_deref(), Some(&b".wh.a"[..]));
-        assert_eq!(whiteout_name(&[b'x'; 251]).map(|n| n.len()), Some(255));
-        assert_eq!(whiteout_name(&[b'x'; 252]), None);
-    }
 
     #[test]
     fn directory_marks_are_read_from_xattrs() {
@@ -192,5 +160,24 @@ mod tests {
         assert!(!marks.opaque && marks.xattr_whiteouts);
         let marks = dir_marks(b"user.fuseoverlayfs.opaque\0", |_| b"n".to_vec());
         assert_eq!(marks, DirMarks::default());
+    }
+
+    #[test]
+    fn only_some_types_may_be_whiteouts() {
+        let plain = DirMarks::default();
+        let announcing = DirMarks {
+            xattr_whiteouts: true,
+            ..plain
+        };
+        for (kind, in_plain, in_announcing) in [
+            (None, true, true),
+            (Some(Kind::Char), true, true),
+            (Some(Kind::File), false, true),
+            (Some(Kind::Dir), false, false),
+            (Some(Kind::Symlink), false, false),
+        ] {
+            assert_eq!(plain.may_be_whiteout(kind), in_plain, "{kind:?}");
+            assert_eq!(announcing.may_be_whiteout(kind), in_announcing, "{kind:?}");
+        }
     }
 }
