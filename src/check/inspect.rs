@@ -110,7 +110,8 @@ fn form_of(subject: &Subject, upper: Option<&UpperDir>) -> Result<WhiteoutForm, 
     let (Some(path), Some(root)) = (&subject.upper, upper) else {
         return Ok(WhiteoutForm::Wh);
     };
-    let names = DotNames::of(root).map_err(|(at, errno)| unreadable(&path.join(at), errno))?;
+    let names =
+        DotNames::of(&root.read_only()).map_err(|(at, errno)| unreadable(&path.join(at), errno))?;
     Ok(match names.ordinary {
         Some(_) => WhiteoutForm::Auto,
         None => WhiteoutForm::Wh,

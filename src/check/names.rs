@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 
 use super::report::path_of;
-use crate::layer::UpperDir;
+use crate::layer::LowerDir;
 use crate::layer::dir::{Dir, Name};
 use crate::layer::mark::{NameMeaning, WH_PREFIX, meaning};
 use crate::layer::marks::root::{has_device_marks, reads_plain_names};
@@ -29,7 +29,7 @@ pub(super) struct DotNames {
 
 impl DotNames {
     /// Looks at a whole layer. Errors come with the directory that cannot be read.
-    pub(super) fn of(root: &UpperDir) -> Result<Self, (PathBuf, Errno)> {
+    pub(super) fn of(root: &LowerDir) -> Result<Self, (PathBuf, Errno)> {
         // By what its root says: none of them is a mark, or the kernel wrote there.
         let (all_plain, kernels) = (reads_plain_names(root), has_device_marks(root));
         let mut found = Self::default();

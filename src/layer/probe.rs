@@ -8,7 +8,7 @@ use rustix::io::{Errno, Result};
 use super::marks::{TRUSTED_PREFIX, USER_PREFIX};
 use super::stat::Kind;
 use super::stat_override::Record;
-use super::upper::UpperDir;
+use super::writable::UpperDir;
 
 /// What the upper can store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

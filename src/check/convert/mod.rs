@@ -114,7 +114,7 @@ fn at<T>(call: &'static str, path: &Path, result: rustix::io::Result<T>) -> Step
 
 fn run(root: &UpperDir, to: Form) -> Step<Converted> {
     let top = Path::new("");
-    let names = DotNames::of(root).map_err(|(path, errno)| Trouble {
+    let names = DotNames::of(&root.read_only()).map_err(|(path, errno)| Trouble {
         call: "read",
         path,
         errno,

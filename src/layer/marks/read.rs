@@ -5,7 +5,6 @@ use rustix::io::Result;
 use super::names::OPAQUE_FILE;
 use super::own::{LEAVING, is_own_xattr};
 use crate::layer::dir::Dir;
-use crate::layer::stat::Kind;
 use crate::layer::xattr::XattrPath;
 
 /// The xattrs that mark a directory opaque (`y`), or as one that holds whiteouts by xattr (`x`).
@@ -41,33 +40,6 @@ pub struct DirMarks {
     /// It says of an entry that the whiteout device there is a device of the merged view (see
     /// [`LEAVING`]).
     pub leaving: bool,
-}
-
-impl DirMarks {
-    /// Whether an entry of a type, as getdents(2) tells it, may be a whiteout, so that it has to be
-    /// looked at with [`DirMarks::is_whiteout`].
-    #[must_use]
-    pub(crate) fn may_be_whiteout(self, kind: Option<Kind>) -> bool {
-        match kind {
-            None | Some(Kind::Char) => true,
-            Some(Kind::File) => self.xattr_whiteouts,
-            Some(_) => false,
-        }
-    }
-
-    /// Whether an entry of the directory is a whiteout at the name itself: a 0/0 device, or a file
-    /// with the whiteout xattr where the directory says that there are such. Errors: ENOENT when
-    /// the name is gone, those of getxattr(2).
-    pub(crate) fn is_whiteout(self, dir: &Dir, name: &[u8]) -> Result<bool> {
-        let stat = dir.stat_on_disk(name)?;
-        if stat.is_whiteout_device() {
-            return Ok(true);
-        }
-        if !self.xattr_whiteouts || stat.kind() != Kind::File {
-            return Ok(false);
-        }
-        has_whiteout_xattr(&dir.xattrs_of(name)?)
-    }
 }
 
 /// Whether a file carries the xattr that makes it a whiteout. Errors: those of getxattr(2).
@@ -160,24 +132,5 @@ mod tests {
         assert!(!marks.opaque && marks.xattr_whiteouts);
         let marks = dir_marks(b"user.fuseoverlayfs.opaque\0", |_| b"n".to_vec());
         assert_eq!(marks, DirMarks::default());
-    }
-
-    #[test]
-    fn only_some_types_may_be_whiteouts() {
-        let plain = DirMarks::default();
-        let announcing = DirMarks {
-            xattr_whiteouts: true,
-            ..plain
-        };
-        for (kind, in_plain, in_announcing) in [
-            (None, true, true),
-            (Some(Kind::Char), true, true),
-            (Some(Kind::File), false, true),
-            (Some(Kind::Dir), false, false),
-            (Some(Kind::Symlink), false, false),
-        ] {
-            assert_eq!(plain.may_be_whiteout(kind), in_plain, "{kind:?}");
-            assert_eq!(announcing.may_be_whiteout(kind), in_announcing, "{kind:?}");
-        }
     }
 }

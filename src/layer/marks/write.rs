@@ -13,14 +13,11 @@ use rustix::io::{Errno, Result};
 use super::names::{OPAQUE_FILE, whiteout_name};
 use super::read::REDIRECT_XATTRS;
 use crate::layer::dir::os;
-use crate::layer::upper::UpperObject;
+use crate::layer::object::UpperObject;
 use crate::layer::xattr::XattrPath;
 
 /// The mode of mark files: they have no content, and no reader opens them.
 const MARK_MODE: Mode = Mode::RUSR.union(Mode::RGRP).union(Mode::ROTH);
-
-/// The namespaces in which kernel overlayfs keeps its marks, in the order in which they are tried.
-pub(crate) const NAMESPACES: [&str; 2] = ["trusted.", "user."];
 
 /// What the opaque xattr of a directory says. It has room for one of both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -173,8 +170,10 @@ fn set_overlay_xattr(
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::layer::marks::read::{is_opaque, marks_by_xattr};
+    use crate::layer::marks::read::{has_whiteout_xattr, is_opaque, marks_by_xattr};
     use crate::layer::{FdCache, LowerDir};
+
+    const NAMESPACES: [&str; 2] = ["trusted.", "user."];
 
     fn layer(dir: &tempfile::TempDir) -> (Arc<OwnedFd>, LowerDir) {
         let open = || OwnedFd::from(std::fs::File::open(dir.path()).unwrap());
@@ -208,7 +207,8 @@ mod tests {
         create_xattr_whiteout(&fd, b"gone", &NAMESPACES).unwrap();
         let hides = || {
             let marks = marks_by_xattr(&layer.xattrs().unwrap()).unwrap();
-            marks.is_whiteout(&layer, b"gone").unwrap()
+            let entry = layer.xattrs_of(b"gone").unwrap();
+            marks.xattr_whiteouts && has_whiteout_xattr(&entry).unwrap()
         };
         assert!(!hides());
         assert_eq!(opaque_xattr(&fd, &NAMESPACES), Ok(None));
