@@ -1,8 +1,8 @@
-//! What the `.wh.` names of a layer are: marks, or files that somebody called so.
+//! What the `.wh.` names of a layer are: marks, or files that were given such names.
 //!
-//! Kernel overlayfs takes such names for ordinary ones, and says nowhere that it did. Who rewrites or removes marks must not
-//! take a file for one. A mark is an empty regular file; in a layer that kernel overlayfs wrote to it is one only if nobody
-//! may write to it, as we make them when we go on with such an upper.
+//! Kernel overlayfs takes such names for ordinary ones, and says nowhere that it did. Rewriting and removing marks must not
+//! take a file for one. A mark is an empty regular file; in a layer that kernel overlayfs wrote to it is one only if it
+//! has no write permission, as we make them when we go on with such an upper.
 
 use std::path::{Path, PathBuf};
 
@@ -48,7 +48,7 @@ impl DotNames {
         Ok(found)
     }
 
-    /// One directory; gives those in it.
+    /// Looks at one directory, and returns those in it.
     fn look_at(
         &mut self,
         dir: &Dir,

@@ -24,8 +24,11 @@ pub const UPPER: LayerNo = 0;
 /// A name of a directory entry, as bytes without NUL or slash.
 pub type Name = Arc<[u8]>;
 
-/// Where a directory is. The lock is held while it is opened from there, and while it is moved, so that an
-/// opened descriptor is always the right one.
+/// Where a directory is. The lock is held while it is opened from there, and while it is moved, so
+/// that an opened descriptor is always the right one.
+///
+/// Lock order: the place of a directory before that of its parent; then the lock of a descriptor's
+/// slot, then that of the cache's ring.
 #[derive(Debug)]
 pub(super) enum Place {
     Root(Arc<OwnedFd>),
@@ -115,13 +118,13 @@ impl Dir {
         })
     }
 
-    /// How the layer keeps owners, modes and types, if not on its disk.
+    /// The stat overrides of the layer, where it has owners, modes and types in xattrs.
     #[must_use]
     pub fn records(&self) -> Option<&Arc<Records>> {
         self.records.as_ref()
     }
 
-    /// Whether no entry of the layer's archive says what it looks like. Costs no system call in a layer that describes
+    /// Whether no entry of the layer's archive describes it, so that it has the metadata of the layers below. Costs no system call in a layer that describes
     /// all its directories.
     pub fn is_implied(&self) -> Result<bool> {
         if !self.has_implied {
@@ -143,16 +146,16 @@ impl Dir {
         self.layer
     }
 
-    /// The device of the disk that the directory is on. Whoever enters a directory has asked what it is before: that tells it
-    /// as well.
+    /// The device of the disk that the directory is on. A directory that was entered was asked for its
+    /// metadata before, which has it as well: then this costs no system call.
     pub fn device(&self) -> Result<u64> {
         match self.device.load(Ordering::Relaxed) {
-            UNKNOWN_DEVICE => Ok(self.ask()?.dev),
+            UNKNOWN_DEVICE => Ok(self.stat_and_note_device()?.dev),
             known => Ok(known),
         }
     }
 
-    pub(super) fn ask(&self) -> Result<Stat> {
+    pub(super) fn stat_and_note_device(&self) -> Result<Stat> {
         let stat = Stat::of_fd(self.fd()?)?;
         self.device.store(stat.dev, Ordering::Relaxed);
         Ok(stat)
@@ -166,16 +169,16 @@ impl Dir {
         Ok(found == i128::from(OVERLAYFS_SUPER_MAGIC))
     }
 
-    /// What the directory itself is, by its record where the layer keeps those.
+    /// The metadata of the directory itself, by its stat override where the layer has those.
     pub fn stat(&self) -> Result<Stat> {
-        let stat = self.ask()?;
+        let stat = self.stat_and_note_device()?;
         match &self.records {
             Some(records) => records.apply(stat, &self.xattrs()?),
             None => Ok(stat),
         }
     }
 
-    /// What an entry is, by its record where the layer keeps those; symlinks are not followed.
+    /// The metadata of an entry, by its stat override where the layer has those; symlinks are not followed.
     pub fn stat_entry(&self, name: &[u8]) -> Result<Stat> {
         let stat = self.stat_on_disk(name)?;
         match &self.records {
@@ -184,7 +187,7 @@ impl Dir {
         }
     }
 
-    /// What stat(2) says about an entry, whatever its record says.
+    /// The metadata of an entry on the disk, whatever its stat override says.
     pub fn stat_on_disk(&self, name: &[u8]) -> Result<Stat> {
         Stat::of_entry(self.fd()?, os(name))
     }
@@ -211,7 +214,7 @@ impl Dir {
         openat(self.fd()?, os(name), flags, Mode::empty())
     }
 
-    /// Whether its entries may be listed; else they can be used by who knows their names.
+    /// Whether its entries may be listed; else they are found by name only.
     pub fn may_be_read(&self) -> Result<bool> {
         Ok(!fcntl_getfl(self.fd()?)?.contains(OFlags::PATH))
     }
@@ -246,7 +249,7 @@ impl Dir {
         Some(names)
     }
 
-    /// Lets go of the parent.
+    /// Takes the parent out.
     fn take_parent(&mut self) -> Option<Arc<Self>> {
         let place = self.place.get_mut().unwrap_or_else(PoisonError::into_inner);
         match std::mem::replace(place, Place::Gone) {
@@ -256,7 +259,7 @@ impl Dir {
     }
 }
 
-/// A parent that nobody else holds goes as well, and its parents: one after the other, however deep the tree is.
+/// A parent with no other reference is dropped as well, and its parents: one after the other, without recursion.
 impl Drop for Dir {
     fn drop(&mut self) {
         let mut next = self.take_parent();

@@ -54,7 +54,7 @@ pub(super) fn chmod_fd(fd: &OwnedFd, mode: u32) -> Result<()> {
     }
 }
 
-/// An object of the upper layer behind a descriptor: of any type, with or without a name.
+/// An object that may be changed, behind a descriptor: of any type, with or without a name.
 #[derive(Clone, Debug)]
 pub struct UpperObject {
     fd: Arc<OwnedFd>,
@@ -62,7 +62,7 @@ pub struct UpperObject {
 }
 
 impl UpperObject {
-    /// The object behind `fd`, which belongs to a layer that is being made, and keeps `records`.
+    /// The object behind `fd`, with the stat overrides of its layer, `records`.
     #[must_use]
     pub fn new(fd: Arc<OwnedFd>, records: Option<Arc<Records>>) -> Self {
         Self { fd, records }
@@ -74,7 +74,7 @@ impl UpperObject {
         &self.fd
     }
 
-    /// What it is, by its record where the layer keeps those.
+    /// Its metadata, by its stat override where the layer has those.
     pub fn stat(&self) -> Result<Stat> {
         let stat = Stat::of_fd(&self.fd)?;
         match &self.records {
@@ -83,7 +83,7 @@ impl UpperObject {
         }
     }
 
-    /// Whether its layer keeps records.
+    /// Whether its layer has stat overrides.
     #[must_use]
     pub fn is_recorded(&self) -> bool {
         self.records.is_some()
@@ -105,7 +105,8 @@ impl UpperObject {
         )
     }
 
-    /// Writes a record of the object; `false` where the layer keeps none, or none for such an object.
+    /// Writes the stat override of the object. Returns false where the layer has none, or none for such an
+    /// object.
     pub fn record(&self, record: &Record) -> Result<bool> {
         match &self.records {
             Some(records) if records.can_be_on(Stat::of_fd(&self.fd)?.kind()) => {
@@ -116,7 +117,7 @@ impl UpperObject {
         }
     }
 
-    /// Changes the record of the object; `false` as with [`UpperObject::record`].
+    /// Changes the stat override of the object. Returns false as [`UpperObject::record`].
     fn change_record(&self, change: impl FnOnce(&mut Record)) -> Result<bool> {
         if self.records.is_none() {
             return Ok(false);
@@ -126,15 +127,15 @@ impl UpperObject {
         change(&mut record);
         let recorded = self.record(&record)?;
         if recorded && record == before {
-            // Disks do not take note of an xattr that is set to what it is; chmod(2) and chown(2) change the ctime. So
-            // does chown(2) of nothing, which every type and every owner allows.
+            // An xattr that is set to the value it has changes no ctime, chmod(2) and chown(2) do. So does
+            // chown(2) of nothing, which every type and every owner allows.
             self.chown_on_disk(None, None)?;
         }
         Ok(recorded)
     }
 
-    /// Sets owner and group, by its record where the layer keeps those; `None` leaves one as it is. Of a symlink, which
-    /// may have no record, the disk's owner is set; where that is not permitted it stays, which is no error then.
+    /// Sets owner and group, by its stat override where the layer has those; `None` leaves one as it is. Of a symlink, which
+    /// may have no stat override, the disk's owner is set; where that is not permitted it stays, which is no error then.
     pub fn chown(&self, uid: Option<u32>, gid: Option<u32>) -> Result<()> {
         let recorded = self.change_record(|record| {
             record.uid = uid.unwrap_or(record.uid);
@@ -149,14 +150,14 @@ impl UpperObject {
         }
     }
 
-    /// Has the disk take `security.capability` away as it does when somebody changes the owner (`ATTR_KILL_PRIV` in the
+    /// Has the disk take `security.capability` away as it does when the owner is changed (`ATTR_KILL_PRIV` in the
     /// kernel's `chown_common`), and setuid with it: by chown(2) of nothing, for which no right is needed.
     pub fn drop_privileges(&self) -> Result<()> {
         self.chown_on_disk(None, None)
     }
 
-    /// Has the disk take setuid and setgid away as it does when somebody changes the content who is not in `group`, that of
-    /// the object: under the lock of its inode, whatever others set meanwhile. `false`, and nothing was done, where
+    /// Has the disk take setuid and setgid away as it does when a process changes the content that is not in `group`, that
+    /// of the object: under the lock of its inode, whatever others set meanwhile. Returns false, and did nothing, where
     /// this process cannot act as such a one.
     pub fn drop_privileges_outside(&self, group: u32) -> Result<bool> {
         let dropped = outside_of_group(group, || self.drop_privileges());
@@ -168,7 +169,7 @@ impl UpperObject {
         chownat(&self.fd, "", uid, gid, AtFlags::EMPTY_PATH)
     }
 
-    /// Sets the permission bits, by its record where the layer keeps those; EOPNOTSUPP for a symlink.
+    /// Sets the permission bits, by its stat override where the layer has those; EOPNOTSUPP for a symlink.
     pub fn chmod(&self, mode: u32) -> Result<()> {
         if self.change_record(|record| record.perm = mode & 0o7777)? {
             return Ok(());
@@ -176,7 +177,7 @@ impl UpperObject {
         self.chmod_on_disk(mode)
     }
 
-    /// Sets the permission bits on the disk, whatever the record says; EOPNOTSUPP for a symlink.
+    /// Sets the permission bits on the disk, whatever the stat override says; EOPNOTSUPP for a symlink.
     pub fn chmod_on_disk(&self, mode: u32) -> Result<()> {
         chmod_fd(&self.fd, mode)
     }

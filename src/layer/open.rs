@@ -16,8 +16,8 @@ pub(super) const OPEN_DIR: OFlags = OFlags::RDONLY
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);
 
-/// Opens a directory for reading; without touching its access time, where that may be asked for (by its owner),
-/// and at least to go through, where it may not be read.
+/// Opens a directory for reading; without changing its access time where the daemon may ask for that
+/// (as its owner), and with `O_PATH` where it may not be read.
 pub(super) fn open_dir(parent: &OwnedFd, name: &[u8]) -> Result<OwnedFd> {
     let open = |flags| openat(parent, os(name), OPEN_DIR | flags, Mode::empty());
     match open(OFlags::NOATIME) {
@@ -42,22 +42,22 @@ impl Dir {
         loop {
             let next = closed.last().map_or(self, |dir| &**dir);
             match next.open_beneath(opened.as_ref())? {
-                Way::Open(fd) => match closed.pop() {
+                Step::Open(fd) => match closed.pop() {
                     Some(dir) => opened = Some((dir, fd)),
                     None => return Ok(fd),
                 },
-                Way::First(parent) => closed.push(parent),
+                Step::First(parent) => closed.push(parent),
             }
         }
     }
 
     /// One step of [`Dir::fd`]: opens the directory if its parent is open. `opened` is a directory that is open.
-    fn open_beneath(&self, opened: Option<&(Arc<Self>, Arc<OwnedFd>)>) -> Result<Way> {
+    fn open_beneath(&self, opened: Option<&(Arc<Self>, Arc<OwnedFd>)>) -> Result<Step> {
         if let Some(fd) = self.slot.get() {
-            return Ok(Way::Open(fd));
+            return Ok(Step::Open(fd));
         }
         match &*read(&self.place) {
-            Place::Root(fd) => Ok(Way::Open(Arc::clone(fd))),
+            Place::Root(fd) => Ok(Step::Open(Arc::clone(fd))),
             Place::Gone => Err(Errno::NOENT),
             Place::Child { parent, name } => {
                 let at_hand = match opened {
@@ -65,7 +65,7 @@ impl Dir {
                     _ => parent.at_hand(),
                 };
                 let Some(parent) = at_hand else {
-                    return Ok(Way::First(Arc::clone(parent)));
+                    return Ok(Step::First(Arc::clone(parent)));
                 };
                 let open = || {
                     let fd = open_dir(&parent, name)?;
@@ -74,7 +74,7 @@ impl Dir {
                         _ => Ok(fd),
                     }
                 };
-                self.slot.get_or_open(open).map(Way::Open)
+                self.slot.get_or_open(open).map(Step::Open)
             }
         }
     }
@@ -87,8 +87,7 @@ impl Dir {
         })
     }
 
-    /// Closes its descriptor if another directory has taken the place of the one that it is of, or none. Gives whether it
-    /// did.
+    /// Closes its descriptor if its place has another directory now, or none. Returns whether it did.
     pub fn let_go_if_replaced(&self) -> bool {
         let (Place::Child { parent, name }, Some(fd)) = (&*read(&self.place), self.slot.get())
         else {
@@ -106,8 +105,8 @@ impl Dir {
     }
 }
 
-/// A step on the way to a descriptor.
-enum Way {
+/// A step towards a descriptor.
+enum Step {
     /// It is open.
     Open(Arc<OwnedFd>),
     /// This one must be opened first.

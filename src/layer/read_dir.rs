@@ -11,8 +11,8 @@ use super::open::open_dir;
 use super::stat::{Kind, Stat};
 
 impl Dir {
-    /// Calls `each` with name, type (unless the file system does not tell) and inode number of every entry but
-    /// `.` and `..`. What a listing does not tell of inode numbers is asked for. At most one reader at a time: the
+    /// Calls `each` with name, type (unless the file system does not have it) and inode number of every entry but
+    /// `.` and `..`. An inode number that the listing does not have is asked for with statx(2). At most one reader at a time: the
     /// descriptor's position is shared. Errors: EACCES for a directory that may not be read, and those of getdents(2).
     pub fn for_each(&self, mut each: impl FnMut(&[u8], Option<Kind>, u64)) -> Result<()> {
         let fd = self.fd()?;
@@ -27,7 +27,7 @@ impl Dir {
                 continue;
             }
             let kind = Kind::from_file_type(entry.file_type());
-            match told(entry.ino()) {
+            match known_number(entry.ino()) {
                 Some(ino) => each(name, kind, ino),
                 None => match Stat::of_entry(&fd, os(name)) {
                     Ok(stat) => each(name, kind, stat.ino),
@@ -40,7 +40,7 @@ impl Dir {
         Ok(())
     }
 
-    /// Opens the directory for a reader of its own, from a position on that its disk gave before. 0 is the start.
+    /// Opens the directory for a reader of its own, from a position that its disk returned before; 0 is the start.
     pub fn stream(&self, position: u64) -> Result<DirStream> {
         let fd = open_dir(&*self.fd()?, b".")?;
         if position != 0 {
@@ -50,7 +50,7 @@ impl Dir {
     }
 }
 
-/// What an `O_PATH` descriptor says of being read stands for what openat(2) said.
+/// The error of reading a directory: EBADF of an `O_PATH` descriptor stands for the EACCES of openat(2).
 fn unreadable(errno: Errno) -> Errno {
     match errno {
         Errno::BADF => Errno::ACCESS,
@@ -58,13 +58,12 @@ fn unreadable(errno: Errno) -> Errno {
     }
 }
 
-/// A directory that is being read. Its disk knows since when, and some end the reading by that: what was made later is not
-/// for this reader.
+/// A directory that is being read. Disks know since when: some do not list what was made later.
 #[derive(Debug)]
 pub struct DirStream(OwnedFd);
 
-/// The inode number that a listing tells; `None` for the two that stand for none: libfuse's `FUSE_UNKNOWN_INO`, and 0.
-fn told(ino: u64) -> Option<u64> {
+/// The inode number of a listing; `None` for the two that stand for none: libfuse's `FUSE_UNKNOWN_INO`, and 0.
+fn known_number(ino: u64) -> Option<u64> {
     const UNKNOWN: u64 = 0xffff_ffff;
     (ino != 0 && ino != UNKNOWN).then_some(ino)
 }
@@ -76,7 +75,7 @@ impl DirStream {
     }
 
     /// As [`Dir::for_each`], for about a hundred entries more, `.` and `..` included. `each` is given the position behind
-    /// the entry as well, from which the disk can go on, and no number that the disk does not tell. Gives whether there
+    /// the entry as well, from which the disk can go on, and no number that the disk does not have. Returns whether there
     /// was any.
     pub fn next(
         &self,
@@ -89,7 +88,12 @@ impl DirStream {
             let entry = entry.map_err(unreadable)?;
             let kind = Kind::from_file_type(entry.file_type());
             let name = entry.file_name().to_bytes();
-            each(name, kind, told(entry.ino()), entry.next_entry_cookie());
+            each(
+                name,
+                kind,
+                known_number(entry.ino()),
+                entry.next_entry_cookie(),
+            );
             any = true;
             if entries.is_buffer_empty() {
                 break;

@@ -8,12 +8,12 @@ use super::fd_cache::FdCache;
 use super::stat_override::Records;
 use crate::sync::write;
 
-/// A directory of a read-only layer. It can only be read.
+/// A directory that can only be read: of a lower layer, or of any other.
 #[derive(Clone, Debug)]
 pub struct LowerDir(Arc<Dir>);
 
 impl LowerDir {
-    /// The root of a lower layer. Its xattrs say whether the layer keeps records.
+    /// The root of a lower layer. Its xattrs say whether the layer has stat overrides.
     #[must_use]
     pub fn root(layer: LayerNo, fd: OwnedFd, cache: &Arc<FdCache>) -> Self {
         let fd = Arc::new(fd);
@@ -31,7 +31,8 @@ impl LowerDir {
         Self(Dir::child(&self.0, name, None))
     }
 
-    /// Closes it for good: as a directory that was removed it cannot be opened again, nor can what is only found through it.
+    /// Closes it for good: like a directory that was removed it cannot be opened again, nor can what is
+    /// found through it.
     pub fn let_go(&self) {
         *write(&self.0.place) = Place::Gone;
         self.0.slot.clear();

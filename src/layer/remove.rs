@@ -88,7 +88,7 @@ pub(crate) fn open_on_same_mount(dir: impl AsFd, name: &CStr) -> Result<OwnedFd>
     }
 }
 
-/// The same without openat2(2): a bind mount of the same disk is told by its mount id, where the
+/// The same without openat2(2): a bind mount of the same disk is recognized by its mount id, where the
 /// kernel has those (5.8).
 fn open_and_compare(dir: impl AsFd, name: &CStr) -> Result<OwnedFd> {
     let inner = openat(&dir, name, DIRECTORY, Mode::empty())?;

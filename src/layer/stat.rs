@@ -182,7 +182,7 @@ impl Being {
     }
 }
 
-/// What keeps everybody from changing an object of a disk until it is taken away (ioctl_iflags(2), chattr(1)).
+/// Flags of an object that forbid all changes until they are removed (ioctl_iflags(2), chattr(1)).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Protection {
     /// Nothing of it changes; of a directory, no name in it.

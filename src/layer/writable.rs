@@ -1,4 +1,4 @@
-//! A directory of the writable layer: everything that changes the disk goes through here.
+//! A directory that may be changed: everything that changes entries on a disk goes through here.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -19,7 +19,8 @@ use super::stat_override::Records;
 use super::xattr::proc_path;
 use crate::sync::write;
 
-/// A directory of the upper layer (or of the work directory beside it). It may be read like any layer's.
+/// A directory of the upper layer, of the work directory beside it, of a volume, or of a layer that is
+/// not mounted. It may be read like any other.
 #[derive(Clone, Debug)]
 pub struct UpperDir(Arc<Dir>);
 
@@ -31,7 +32,7 @@ impl std::ops::Deref for UpperDir {
 }
 
 impl UpperDir {
-    /// The root of the upper layer. Its xattrs say whether the layer keeps records.
+    /// The root of the upper layer. Its xattrs say whether the layer has stat overrides.
     #[must_use]
     pub fn root(fd: OwnedFd, cache: &Arc<FdCache>) -> Self {
         let fd = Arc::new(fd);
@@ -39,7 +40,7 @@ impl UpperDir {
         Self::root_with(fd, cache, records)
     }
 
-    /// The root of the upper layer, or of the work directory beside it, which keeps the records that it is told to.
+    /// The root of the upper layer, or of the work directory beside it, with the stat overrides that are given.
     #[must_use]
     pub fn root_with(
         fd: Arc<OwnedFd>,
@@ -50,7 +51,7 @@ impl UpperDir {
         Self(Dir::root(layer, fd, cache, records))
     }
 
-    /// The mode that a new object gets on the disk: the one that is wanted, unless records keep that.
+    /// The mode that a new object gets on the disk: the one that is wanted, unless stat overrides have that.
     #[must_use]
     pub fn disk_mode(&self, wanted: u32) -> u32 {
         self.records().map_or(wanted, |records| records.disk_mode())
@@ -68,8 +69,8 @@ impl UpperDir {
         Self(Dir::child(&self.0, name, Some(being)))
     }
 
-    /// The root of a volume, with a layer number of its own. It keeps no records, whatever its xattrs say: others than the
-    /// daemon may have set them.
+    /// The root of a volume, with a layer number of its own. It has no stat overrides, whatever its xattrs say: others than
+    /// the daemon may have set them.
     #[must_use]
     pub fn volume(layer: LayerNo, fd: Arc<OwnedFd>, cache: &Arc<FdCache>) -> Self {
         Self(Dir::root(layer, fd, cache, None))
@@ -144,7 +145,7 @@ impl UpperDir {
 
     /// Renames an entry into `to`, where the name must be free. EEXIST when it is not. Disks that know no flags of
     /// renameat2(2) (NFS, 9p, many a FUSE file system) answer EINVAL: there it is looked before whether it is free, which is
-    /// as good while nobody else changes the upper.
+    /// as good while no other process changes the upper.
     pub fn rename_to_free(&self, name: &[u8], to: &Self, new: &[u8]) -> Result<()> {
         match self.rename(name, to, new, RenameFlags::NOREPLACE) {
             Err(Errno::INVAL | Errno::NOSYS) => match to.stat_on_disk(new) {
@@ -167,12 +168,12 @@ impl UpperDir {
         linkat(CWD, os(&path), self.fd()?, os(new), AtFlags::SYMLINK_FOLLOW)
     }
 
-    /// Sets the permission bits of an entry that is not a symlink, by its record where the layer keeps those.
+    /// Sets the permission bits of an entry that is not a symlink, by its stat override where the layer has those.
     pub fn chmod(&self, name: &[u8], mode: u32) -> Result<()> {
         self.object(name)?.chmod(mode)
     }
 
-    /// Sets the permission bits of an entry that is not a symlink on the disk, whatever its record says.
+    /// Sets the permission bits of an entry that is not a symlink on the disk, whatever its stat override says.
     pub fn chmod_on_disk(&self, name: &[u8], mode: u32) -> Result<()> {
         chmod_fd(&self.pin_entry(name)?, mode)
     }
@@ -248,8 +249,8 @@ impl UpperDir {
         self.xattrs_of(name)?.remove(xattr)
     }
 
-    /// Runs `rename`, which moves this directory on the disk to `name` in `parent`, and remembers the new
-    /// place when it succeeds. Nobody opens the directory by its place meanwhile.
+    /// Runs `rename`, which moves this directory on the disk to `name` in `parent`, and notes the new
+    /// place when it succeeds. The directory is not opened by its place meanwhile.
     pub fn relocate(
         &self,
         parent: &Self,
@@ -265,7 +266,7 @@ impl UpperDir {
         Ok(())
     }
 
-    /// Remembers that the directory is not there any more, after it was removed.
+    /// Notes that the directory is not there any more, after it was removed.
     pub fn set_gone(&self) {
         *write(&self.0.place) = Place::Gone;
         self.0.slot.clear();

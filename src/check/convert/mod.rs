@@ -4,9 +4,9 @@
 //! In each directory the new marks are made first and brought to the disk, then the old ones are removed. Killed
 //! between any two steps, a name is hidden by a mark of either form or by both, and a directory is opaque by
 //! either or both: a reader of all forms (this program) sees the same tree at every moment. Kernel overlayfs, which
-//! reads one form only, has to wait until the conversion was run again to its end; it finds what is left by itself.
+//! reads one form only, has to wait until the conversion was run again to its end; that run finds the remaining marks by itself.
 //! The root says that `.wh.` names are ordinary ones as the last step towards `char`, and takes it back as the first
-//! step towards `wh`. The times of a directory are remembered in an xattr before anything in it changes, and put back
+//! step towards `wh`. The times of a directory are stored in an xattr before anything in it changes, and put back
 //! when it is done: killed before, its mtime is that of the conversion, until that was run again to its end.
 
 mod rewrite;
@@ -80,7 +80,7 @@ pub fn convert(layer: &Path, to: Form) -> Result<Converted, SetupError> {
     convert_open(&UpperDir::root(fd, &FdCache::new(CACHED_FDS)), layer, to)
 }
 
-/// The same for a layer that is open, and that nobody uses.
+/// The same for a layer that is open and not in use.
 pub(super) fn convert_open(
     root: &UpperDir,
     layer: &Path,
@@ -95,7 +95,7 @@ pub(super) fn convert_open(
                 "convert as root, or as the owner of the layer; what was done so far stays valid"
             }
             Errno::OPNOTSUPP => "the disk cannot store marks of this form; use the other one",
-            _ => "see to it and run the conversion again; what was done so far stays valid",
+            _ => "remove the cause and run the conversion again; what was done so far stays valid",
         };
         SetupError::new(
             format!("{call} {}: {errno}", layer.join(path).display()),
