@@ -24,9 +24,9 @@ use super::marks::say;
 use super::policy::Policy;
 use super::read::TarReader;
 use super::{Ownership, Whiteouts};
-use crate::layer::mark::{HAS_IMPLIED, IMPLIED, NameMeaning, WH_PREFIX, looks, meaning};
+use crate::layer::marks::{HAS_IMPLIED, IMPLIED, NameMeaning, WH_PREFIX, looks, meaning};
 use crate::layer::stat::{Kind, Stat};
-use crate::layer::upper::UpperObject;
+use crate::layer::object::UpperObject;
 use crate::layer::xattr_name::is_internal;
 
 const OPEN_DIR: OFlags = OFlags::RDONLY

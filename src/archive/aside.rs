@@ -15,7 +15,7 @@ use super::Digest;
 use super::beneath::{DIRECTORY, Inside};
 use super::empty::clear;
 use super::error::{During as _, Result};
-use crate::layer::mark::{NameMeaning, WH_META_PREFIX, meaning};
+use crate::layer::marks::{NameMeaning, WH_META_PREFIX, meaning};
 
 /// No entry of an archive gets a name that begins so.
 const NAME: &[u8] = b".wh..wh.unionmount";

@@ -17,9 +17,9 @@ use rustix::io::Errno;
 use super::empty::clear;
 use super::error::{During as _, Error, Result};
 use super::mounts::open_inner;
-use crate::layer::mark::{NAME_MAX, WHITEOUT_XATTRS};
+use crate::layer::marks::{NAME_MAX, WHITEOUT_XATTRS};
 use crate::layer::stat::{Kind, Stat, Time};
-use crate::layer::upper::{SetTime, timestamps};
+use crate::layer::object::{SetTime, timestamps};
 use crate::layer::xattr::XattrPath;
 
 /// Directories that stay open: an archive lists a directory after another, so a few are enough.

@@ -23,8 +23,8 @@ use super::export::{Exporter, FdContent, Links, NodeContent, at_path, open_union
 use super::listing::Listing;
 use super::pack::{Archive, Pack, Packed, check_name, is_kept, packed, sorted};
 use crate::layer::dir::Name;
-use crate::layer::mark::DEVICE_XATTR;
-use crate::layer::mark::{
+use crate::layer::marks::DEVICE_XATTR;
+use crate::layer::marks::{
     DirMarks, METACOPY_XATTRS, NAME_MAX, OPAQUE_FILE, REDIRECT_XATTRS, TRUSTED_PREFIX, USER_PREFIX,
     WH_PREFIX,
 };

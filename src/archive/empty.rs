@@ -10,7 +10,7 @@ use super::beneath::DIRECTORY;
 use super::error::{During as _, Error, Result};
 use super::mounts::open_inner;
 use crate::layer::stat::Stat;
-use crate::layer::upper::{SetTime, UpperObject};
+use crate::layer::object::{SetTime, UpperObject};
 use crate::layer::xattr::XattrPath;
 
 /// Whether there is nothing in a directory.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::error::{During as _, Result};
 use crate::layer::LowerDir;
 use crate::layer::dir::Name;
-use crate::layer::mark::{DirMarks, NameMeaning, WHITEOUT_XATTRS, dir_marks, meaning};
+use crate::layer::marks::{DirMarks, NameMeaning, WHITEOUT_XATTRS, dir_marks, meaning};
 use crate::layer::stat::Kind;
 use crate::layer::xattr::XattrPath;
 

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use super::Whiteouts;
 use super::error::{During as _, Result};
-use crate::layer::mark::{OPAQUE_FILE, own_xattrs, whiteout_name};
+use crate::layer::marks::{OPAQUE_FILE, own_xattrs, whiteout_name};
 use crate::layer::stat::{Kind, Stat};
 use crate::layer::xattr::XattrPath;
 
@@ -57,8 +57,8 @@ impl Marks {
     }
 }
 
-/// Says of a directory that no entry describes it, and what it looks like ([`crate::layer::mark::IMPLIED`]), or of the root that there are such
-/// ([`crate::layer::mark::HAS_IMPLIED`]). Where no xattr can be set it looks as it was made.
+/// Says of a directory that no entry describes it, and what it looks like ([`crate::layer::marks::IMPLIED`]), or of the root that there are such
+/// ([`crate::layer::marks::HAS_IMPLIED`]). Where no xattr can be set it looks as it was made.
 pub(super) fn say(dir: &OwnedFd, name: &str, value: &[u8]) -> Result<()> {
     for name in own_xattrs(name) {
         match fsetxattr(dir, name.as_str(), value, XattrFlags::empty()) {

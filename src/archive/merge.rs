@@ -24,11 +24,11 @@ use super::listing::Listing;
 use super::mounts::open_inner;
 use crate::layer::LowerDir;
 use crate::layer::dir::Name;
-use crate::layer::mark::{HAS_IMPLIED, IMPLIED, own_xattrs};
-use crate::layer::record::{RECORD_XATTRS, Record, Records};
+use crate::layer::marks::{HAS_IMPLIED, IMPLIED, own_xattrs};
+use crate::layer::stat_override::{RECORD_XATTRS, Record, Records};
 use crate::layer::stat::{Kind, Stat};
-use crate::layer::upper::{SetTime, UpperObject, timestamps};
-use crate::layer::way::Way;
+use crate::layer::object::{SetTime, UpperObject, timestamps};
+use crate::layer::descent::Way;
 use crate::layer::xattr::XattrPath;
 use crate::layer::xattr_name::{is_internal, seen};
 
@@ -81,7 +81,7 @@ impl Merger<'_> {
         let root = Arc::new(tree.try_clone().during("dup", b".")?);
         if Records::of_root(&root).is_none() {
             let stat = Stat::of_fd(&root).during("stat", b".")?;
-            let records = Records::new(crate::layer::record::RecordForm::User, stat.perm());
+            let records = Records::new(crate::layer::stat_override::RecordForm::User, stat.perm());
             UpperObject::new(root, Some(records))
                 .record(&Record::of(&stat))
                 .during("setxattr", b".")?;

@@ -12,7 +12,7 @@ use super::digest::{Digest, HashingWriter};
 use super::entry::Xattr;
 use super::error::{Error, Result};
 use super::write::TarWriter;
-use crate::layer::mark::WH_PREFIX;
+use crate::layer::marks::WH_PREFIX;
 use crate::layer::stat::Time;
 
 /// Bytes that are collected before they are hashed and compressed, and how many such buffers there may be.

@@ -12,9 +12,9 @@ use super::entry::{Entry, What};
 use super::error::{During as _, Error, Result};
 use super::marks::Marks;
 use super::{Ownership, Whiteouts};
-use crate::layer::record::{Record, RecordForm, Records};
+use crate::layer::stat_override::{Record, RecordForm, Records};
 use crate::layer::stat::{Kind, Stat, Time};
-use crate::layer::upper::{SetTime, UpperObject};
+use crate::layer::object::{SetTime, UpperObject};
 use crate::layer::xattr::XattrPath;
 use crate::layer::xattr_name::Keeping;
 

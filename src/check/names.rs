@@ -1,19 +1,19 @@
-//! What the `.wh.` names of a layer are: marks, or files that somebody called so.
+//! What the `.wh.` names of a layer are: marks, or files that were given such names.
 //!
-//! Kernel overlayfs takes such names for ordinary ones, and says nowhere that it did. Who rewrites or removes marks must not
-//! take a file for one. A mark is an empty regular file; in a layer that kernel overlayfs wrote to it is one only if nobody
-//! may write to it, as we make them when we go on with such an upper.
+//! Kernel overlayfs takes such names for ordinary ones, and says nowhere that it did. Rewriting and removing marks must not
+//! take a file for one. A mark is an empty regular file; in a layer that kernel overlayfs wrote to it is one only if it
+//! has no write permission, as we make them when we go on with such an upper.
 
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
 use super::report::path_of;
-use crate::layer::UpperDir;
+use crate::layer::LowerDir;
 use crate::layer::dir::{Dir, Name};
-use crate::layer::mark::{NameMeaning, WH_PREFIX, meaning};
+use crate::layer::marks::{NameMeaning, WH_PREFIX, meaning};
+use crate::layer::marks::root::{has_device_marks, reads_plain_names};
 use crate::layer::stat::{Kind, Stat};
-use crate::union::{has_device_marks, reads_plain_names};
 
 /// Permissions to write.
 const WRITABLE: u32 = 0o222;
@@ -29,7 +29,7 @@ pub(super) struct DotNames {
 
 impl DotNames {
     /// Looks at a whole layer. Errors come with the directory that cannot be read.
-    pub(super) fn of(root: &UpperDir) -> Result<Self, (PathBuf, Errno)> {
+    pub(super) fn of(root: &LowerDir) -> Result<Self, (PathBuf, Errno)> {
         // By what its root says: none of them is a mark, or the kernel wrote there.
         let (all_plain, kernels) = (reads_plain_names(root), has_device_marks(root));
         let mut found = Self::default();
@@ -48,7 +48,7 @@ impl DotNames {
         Ok(found)
     }
 
-    /// One directory; gives those in it.
+    /// Looks at one directory, and returns those in it.
     fn look_at(
         &mut self,
         dir: &Dir,

@@ -19,6 +19,7 @@ use crate::sync::lock;
 pub struct FdCache {
     limit: usize,
     open: AtomicUsize,
+    /// Locked after a slot's lock was released, never before one is waited for: closing a slot only tries its lock.
     ring: Mutex<VecDeque<Weak<FdSlot>>>,
 }
 
@@ -68,14 +69,14 @@ impl FdCache {
         }
     }
 
-    /// Gives back what slots took that are gone, for when there is nothing to do.
+    /// Releases the memory of slots that are gone. For an idle process.
     pub fn rest(&self) {
         let mut ring = lock(&self.ring);
         ring.retain(|slot| slot.strong_count() > 0);
         ring.shrink_to_fit();
     }
 
-    /// Closes everything that is open, but what somebody is just opening. For when nothing will be opened any more.
+    /// Closes everything that is open, except what is being opened at the moment. For when nothing will be opened any more.
     pub fn close_all(&self) {
         let slots = std::mem::take(&mut *lock(&self.ring));
         for slot in slots.iter().filter_map(Weak::upgrade) {
@@ -95,6 +96,7 @@ impl FdCache {
 #[derive(Debug)]
 pub struct FdSlot {
     cache: Arc<FdCache>,
+    /// Locked for a statement or two, after the place of a directory.
     fd: Mutex<Option<Arc<OwnedFd>>>,
     recent: AtomicBool,
 }
@@ -152,7 +154,7 @@ impl FdSlot {
         fd
     }
 
-    /// Empties the slot; the descriptor lives on with whoever uses it.
+    /// Empties the slot; the descriptor stays open for those who use it.
     pub fn clear(&self) {
         if lock(&self.fd).take().is_some() {
             self.cache.open.fetch_sub(1, Ordering::Relaxed);

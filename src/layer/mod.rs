@@ -1,21 +1,43 @@
-//! One directory as a layer: how to open beneath it, read and write its marks, and find out what it can do.
+//! Directories as layers: how to open beneath one, read and write its marks, and find out what its
+//! disk can do.
 //!
-//! A lower layer is read-only by type: [`LowerDir`] offers nothing that changes the disk, and every call that
-//! does is a method of [`UpperDir`].
+//! A directory has the type of what may be done with it: [`LowerDir`] offers nothing that changes
+//! the disk, every call that does is a method of [`UpperDir`], and [`UpperDir::read_only`] gives the
+//! right to change away.
+//!
+//! | file | job |
+//! | --- | --- |
+//! | `stat`, `xattr`, `stat_override`, `xattr_name` | what a disk, and xattrs on it, say about one object |
+//! | `object` | changing one object behind a descriptor |
+//! | `dir`, `open`, `read_dir`, `fd_cache` | a directory: its place, opening it, listing it |
+//! | `read_only`, `writable` | the two types of directories |
+//! | [`marks`] | whiteouts, opaque marks, our own xattrs |
+//! | `descent`, `remove` | walking down a tree with few descriptors; removing one |
+//! | `probe`, `watch` | what a disk can do; changes that others make |
 
+pub mod descent;
 pub mod dir;
 pub mod fd_cache;
-pub mod mark;
+pub mod marks;
+pub mod object;
+mod open;
 pub mod probe;
+pub mod read_dir;
+mod read_only;
 pub(crate) mod real_path;
-pub mod record;
+pub(crate) mod remove;
 pub mod stat;
-pub mod upper;
+pub mod stat_override;
 pub mod watch;
-pub mod way;
+mod writable;
 pub mod xattr;
 pub mod xattr_name;
 
-pub use dir::{Dir, LowerDir};
+pub use descent as way;
+pub use dir::Dir;
 pub use fd_cache::{FdCache, FdSlot};
-pub use upper::UpperDir;
+pub use marks as mark;
+pub use object as upper;
+pub use read_only::LowerDir;
+pub use stat_override as record;
+pub use writable::UpperDir;

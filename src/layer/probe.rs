@@ -5,10 +5,10 @@ use std::path::Path;
 use rustix::fs::{RenameFlags, XattrFlags, fstatfs};
 use rustix::io::{Errno, Result};
 
-use super::mark::{TRUSTED_PREFIX, USER_PREFIX};
-use super::record::Record;
+use super::marks::{TRUSTED_PREFIX, USER_PREFIX};
 use super::stat::Kind;
-use super::upper::UpperDir;
+use super::stat_override::Record;
+use super::writable::UpperDir;
 
 /// What the upper can store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -167,7 +167,22 @@ impl Stat {
     }
 }
 
-/// What keeps everybody from changing an object of a disk until it is taken away (ioctl_iflags(2), chattr(1)).
+/// Identifies an object of a disk: its inode number, and when it was made.
+#[derive(Clone, Copy, Debug)]
+pub struct Being {
+    /// The inode number.
+    pub ino: u64,
+    /// When it was made; unknown where what the disk says of that does not count.
+    pub birth: Birth,
+}
+
+impl Being {
+    pub(super) fn is(self, stat: &Stat) -> bool {
+        self.ino == stat.ino && self.birth.agrees(stat.birth())
+    }
+}
+
+/// Flags of an object that forbid all changes until they are removed (ioctl_iflags(2), chattr(1)).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Protection {
     /// Nothing of it changes; of a directory, no name in it.

@@ -1,7 +1,7 @@
-//! Hears what others do to directories of layers, by inotify(7).
+//! Changes that others make to directories of layers, by inotify(7).
 //!
-//! A watch tells of names that come and go in one directory, and of changes of what is in it, whoever makes them on this
-//! machine. So it is believed on file systems that only this machine changes; on a network disk, on another FUSE mount
+//! A watch reports names that come and go in one directory, and changes of what is in it, by any process of this
+//! machine. So it is relied on for file systems that only this machine changes; on a network disk, on another FUSE mount
 //! and on kernel overlayfs (whose layers others may change) a directory has to be looked at again from time to time.
 //!
 //! Writing through a shared mapping is the one change that inotify tells of late: when the file is closed and unmapped.
@@ -115,7 +115,7 @@ impl Watcher {
         }
     }
 
-    /// Gives what has happened since the last call, without waiting. Errors: those of read(2).
+    /// Calls `each` with what has happened since the last call, without waiting. Errors: those of read(2).
     pub fn read(&self, mut each: impl FnMut(Event<'_>)) -> Result<()> {
         let mut buffer = Vec::with_capacity(BUFFER);
         let mut events = inotify::Reader::new(&self.fd, buffer.spare_capacity_mut());

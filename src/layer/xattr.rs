@@ -156,7 +156,7 @@ impl XattrPath {
     }
 }
 
-/// Lets `read` fill a small buffer, or a large one when that is too small (ERANGE), and gives what `take` makes of it.
+/// Lets `read` fill a small buffer, or a large one when that is too small (ERANGE), and returns what `take` makes of it.
 fn read_whole<T>(
     mut take: impl FnMut(&[u8]) -> T,
     read: impl Fn(&mut [u8]) -> Result<usize>,

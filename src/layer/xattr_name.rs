@@ -1,6 +1,6 @@
 //! Names of xattrs as a layer stores them, and as the merged view shows them. Pure.
 //!
-//! What carries an overlay's bookkeeping, ours or another's, is hidden. A name of that kind that somebody sets through
+//! What carries an overlay's bookkeeping, ours or another's, is hidden. A name of that kind that is set through
 //! the mount, another overlay that is stacked on it for instance, is stored under another one, so that it says nothing
 //! about the layer itself, and is shown as it was set:
 //!
@@ -16,7 +16,7 @@
 
 use std::borrow::Cow;
 
-use super::record::RecordForm;
+use super::stat_override::RecordForm;
 
 /// Namespaces in which an overlay keeps its marks.
 const OVERLAY_PREFIXES: [&[u8]; 2] = [b"trusted.overlay.", b"user.overlay."];

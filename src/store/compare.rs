@@ -13,9 +13,9 @@ use rustix::fs::{CWD, Mode, OFlags, openat, readlinkat};
 
 use super::error::{Doing, Result};
 use super::remove::entries;
-use crate::layer::mark::{NameMeaning, OPAQUE_XATTRS, meaning};
+use crate::layer::marks::{NameMeaning, OPAQUE_XATTRS, meaning};
 use crate::layer::stat::{Kind, Stat};
-use crate::layer::way::Way;
+use crate::layer::descent::Way;
 use crate::layer::xattr::XattrPath;
 
 /// Bytes that are compared at a time.

@@ -15,9 +15,9 @@ use super::error::{Result, StoreError};
 use super::mount::record_form;
 use crate::archive::error::is_gone;
 use crate::layer::dir::Name;
-use crate::layer::record::RecordForm;
+use crate::layer::stat_override::RecordForm;
 use crate::layer::stat::Kind;
-use crate::layer::upper::SetTime;
+use crate::layer::object::SetTime;
 use crate::union::{self, Attr, Caller, Config, Entry, New, NodeId, SetAttr, Union};
 
 /// Copies a directory of a union with everything in it, its own attributes included. `into` and `work` exist and are empty.

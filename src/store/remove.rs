@@ -12,7 +12,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::error::{Doing, Result};
-use crate::layer::way::Way;
+use crate::layer::descent::Way;
 
 /// Removes a file or a directory with everything in it. Something that is not there is removed already.
 ///

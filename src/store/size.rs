@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use super::error::{Doing, Result};
 use super::remove::entries;
 use crate::layer::stat::{Kind, Stat};
-use crate::layer::way::Way;
+use crate::layer::descent::Way;
 
 /// What a tree takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

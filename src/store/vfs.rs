@@ -23,7 +23,7 @@ use super::mount::record_form;
 use super::size::measure;
 use crate::archive::error::is_gone;
 use crate::layer::dir::Name;
-use crate::layer::mark::WH_PREFIX;
+use crate::layer::marks::WH_PREFIX;
 use crate::layer::stat::Kind;
 use crate::layer::{FdCache, LowerDir};
 use crate::union::{self, Attr, Config, Entry, NodeId, Union};

@@ -5,14 +5,15 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use rustix::fs::XattrFlags;
-
 use crate::layer::UpperDir;
 use crate::layer::dir::{Dir, LayerNo, Name, UPPER};
-use crate::layer::mark::{
-    Mark, OPAQUE_FILE, REDIRECT_XATTRS, TRUSTED_PREFIX, USER_PREFIX, whiteout_name,
+use crate::layer::marks::{Mark, REDIRECT_XATTRS, USER_PREFIX, whiteout_name};
+use crate::layer::marks::own::is_own_xattr;
+use crate::layer::marks::root::has_device_marks;
+use crate::layer::marks::write::{
+    OpaqueValue, create_opaque_file, remove_redirect, set_opaque_xattr,
 };
-use crate::layer::record::{RECORD_XATTRS, Record};
+use crate::layer::stat_override::{RECORD_XATTRS, Record};
 use crate::layer::stat::Kind;
 use crate::union::Union;
 use crate::union::copyup::copy::restore_times;
@@ -173,7 +174,7 @@ fn audit_xattrs(
     let xattrs = dir.xattrs_of(name).during("open directory", name)?;
     let list = xattrs.list().during("listxattr", name)?;
     for xattr in list.split(|byte| *byte == 0) {
-        if is_own(xattr, b"origin") {
+        if is_own_xattr(xattr, "origin") {
             let value = xattrs.get_opt(xattr).during("getxattr", name)?;
             match decode_origin(&value.unwrap_or_default(), ino) {
                 Some(number) => origins.push((path.to_vec(), xattr.to_vec(), number)),
@@ -210,12 +211,6 @@ fn audit_children(
     Ok(())
 }
 
-fn is_own(xattr: &[u8], name: &[u8]) -> bool {
-    [TRUSTED_PREFIX, USER_PREFIX]
-        .iter()
-        .any(|prefix| xattr.strip_prefix(prefix.as_bytes()) == Some(name))
-}
-
 /// Mends one oddity in the upper whose root is given; `false` for those of lower layers, which nobody writes to.
 ///
 /// Times of directories are put back. Each is one call, or two of which the first leaves what a reader sees as it is: a directory whose redirect leads
@@ -239,13 +234,7 @@ pub fn mend(root: &UpperDir, (path, oddity): &Found) -> rustix::io::Result<bool>
             let before = inner.stat()?;
             make_opaque(root, &inner)?;
             restore_times(&inner, &before);
-            let this = inner.this()?;
-            for xattr in REDIRECT_XATTRS {
-                match this.remove_xattr(xattr.as_bytes()) {
-                    Ok(()) | Err(rustix::io::Errno::NODATA) => {}
-                    Err(errno) => return Err(errno),
-                }
-            }
+            remove_redirect(&inner.this()?)?;
         }
         Oddity::IdleWhiteout(mark) => {
             let before = dir.stat()?;
@@ -264,7 +253,7 @@ pub fn mend(root: &UpperDir, (path, oddity): &Found) -> rustix::io::Result<bool>
             restore_times(&dir, &before);
         }
         // What a directory remembers of its entries stands on itself.
-        Oddity::DanglingOrigin(xattr) if !is_own(xattr, b"origin") => {
+        Oddity::DanglingOrigin(xattr) if !is_own_xattr(xattr, "origin") => {
             dir.child(name).this()?.remove_xattr(xattr)?;
         }
         Oddity::DanglingOrigin(xattr) => dir.remove_xattr(name, xattr)?,
@@ -282,16 +271,13 @@ fn make_opaque(root: &UpperDir, dir: &UpperDir) -> rustix::io::Result<()> {
         matches!(found, Ok(Some(_)))
     };
     let [trusted, user] = REDIRECT_XATTRS.map(|xattr| has(dir, xattr));
-    if crate::union::has_device_marks(root) {
-        let xattr: &[u8] = if user && !trusted {
-            b"user.overlay.opaque"
+    if has_device_marks(root) {
+        let namespace = if user && !trusted {
+            "user."
         } else {
-            b"trusted.overlay.opaque"
+            "trusted."
         };
-        return dir.this()?.set_xattr(xattr, b"y", XattrFlags::empty());
+        return set_opaque_xattr(&dir.fd()?, &[namespace], OpaqueValue::Opaque);
     }
-    match dir.mknod(OPAQUE_FILE, Kind::File, 0o444, 0) {
-        Err(rustix::io::Errno::EXIST) => Ok(()),
-        other => other,
-    }
+    create_opaque_file(dir.fd()?)
 }

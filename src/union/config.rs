@@ -5,7 +5,7 @@
 use rustix::io::Errno;
 use std::path::PathBuf;
 
-pub use crate::layer::record::RecordForm;
+pub use crate::layer::stat_override::RecordForm;
 
 /// How whiteouts and opaque marks are written. All forms are always read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -34,13 +34,12 @@ pub use copyup::recovery::Recovery;
 pub use error::{Error, Result};
 pub use location::{LayerKind, Location, RealLocation};
 pub use node::inode::NodeId;
-pub(crate) use open::reads_plain_names;
 pub use types::{Attr, Belief, Caller, Change, DirEntry, Entry, New, RenameMode, SetAttr};
 
 use crate::layer::dir::{LayerNo, UPPER};
-use crate::layer::mark::WH_PREFIX;
+use crate::layer::marks::WH_PREFIX;
+pub(crate) use crate::layer::marks::root::reads_plain_names;
 pub(crate) use merge::lookup::open_root;
-pub(crate) use open::{FORM_XATTR, KERNEL_ROOT_XATTRS, has_device_marks};
 
 use config::CacheMode;
 use error::refuse;
@@ -52,7 +51,7 @@ use rules::Rules;
 use volume::list::Streams;
 
 /// Longest name (NAME_MAX of every Linux file system a layer may be on).
-pub const NAME_MAX: usize = crate::layer::mark::NAME_MAX;
+pub const NAME_MAX: usize = crate::layer::marks::NAME_MAX;
 
 /// A merged tree.
 #[derive(Debug)]

@@ -10,9 +10,12 @@ use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
 use crate::layer::dir::{Dir, LayerNo};
-use crate::layer::mark::{TRUSTED_PREFIX, USER_PREFIX};
+use crate::layer::marks::TRUSTED_PREFIX;
+use crate::layer::marks::root::{
+    KernelNamespaces, has_kernel_xattr, reads_plain_names, set_devices,
+};
 use crate::layer::probe::{keeps_records, probe};
-use crate::layer::record::{Record, RecordForm, Records};
+use crate::layer::stat_override::{Record, RecordForm, Records};
 use crate::layer::stat::{Birth, Kind, Stat};
 use crate::layer::xattr_name::Keeping;
 use crate::layer::{FdCache, LowerDir, UpperDir};
@@ -47,8 +50,6 @@ const RESERVED_FDS: usize = 64;
 const MOST_CACHED_FDS: usize = 8192;
 /// The `st_ino` of the root, on every mount: no file of any layer has it.
 const ROOT_INO: u64 = 1;
-/// Remembers on the upper's root that its whiteouts are devices and `.wh.` names are ordinary ones.
-pub(crate) const FORM_XATTR: &str = "form";
 
 impl Union {
     /// Opens the layers, locks and empties the work directory, and proves by trying that the upper can store
@@ -95,7 +96,7 @@ impl Union {
                 let auto = config.whiteout == WhiteoutForm::Auto;
                 (
                     None,
-                    reads_plain_names(root) || (auto && has_overlay_xattr(root)),
+                    reads_plain_names(root) || (auto && has_kernel_xattr(root)),
                 )
             }
             _ => (None, false),
@@ -289,7 +290,7 @@ fn open_writable(
     let mut abilities =
         probe(stage.dir()).map_err(|errno| problem("cannot write to work directory", errno))?;
     // What the kernel wrote with `userxattr`, it reads that way again: `trusted.` marks would mean nothing to it.
-    if abilities.overlay_xattrs.is_some() && kernel_namespaces(root) == (false, true) {
+    if abilities.overlay_xattrs.is_some() && KernelNamespaces::of(root).only_user() {
         abilities.overlay_xattrs = Some("user.");
     }
     let char_marks = match config.whiteout {
@@ -304,7 +305,7 @@ fn open_writable(
         WhiteoutForm::Wh => false,
         WhiteoutForm::Char => true,
         WhiteoutForm::Auto => {
-            reads_plain_names(root) || (has_overlay_xattr(root) && abilities.whiteout_devices)
+            reads_plain_names(root) || (has_kernel_xattr(root) && abilities.whiteout_devices)
         }
     };
     let unable = |what: &str, cure: &str| {
@@ -447,7 +448,7 @@ fn begin_records(records: &Records, root: &UpperDir, stage: &UpperDir, path: &Pa
 
 /// Whether `.wh.` names of the upper are ordinary: when devices were its whiteouts from the beginning.
 fn has_plain_names(writable: &Writable, root: &UpperDir, path: &Path) -> Setup<bool> {
-    if reads_plain_names(root) || has_overlay_xattr(root) {
+    if reads_plain_names(root) || has_kernel_xattr(root) {
         return Ok(true);
     }
     let mut empty = true;
@@ -464,45 +465,6 @@ fn has_plain_names(writable: &Writable, root: &UpperDir, path: &Path) -> Setup<b
     let Some(prefix) = writable.abilities.own_xattrs.filter(|_| empty) else {
         return Ok(false);
     };
-    let xattr = format!("{prefix}{FORM_XATTR}");
-    root.this()
-        .and_then(|this| this.set_xattr(xattr.as_bytes(), b"char", rustix::fs::XattrFlags::empty()))
-        .map_err(problem)?;
+    set_devices(root, prefix).map_err(problem)?;
     Ok(true)
-}
-
-/// Whether the root of an upper says that `.wh.` names in it are ordinary ones.
-pub(crate) fn reads_plain_names(root: &Dir) -> bool {
-    let Ok(xattrs) = root.xattrs() else {
-        return false;
-    };
-    [TRUSTED_PREFIX, USER_PREFIX].iter().any(|prefix| {
-        let name = format!("{prefix}{FORM_XATTR}");
-        matches!(xattrs.get_opt(name.as_bytes()), Ok(Some(value)) if value == b"char")
-    })
-}
-
-/// The xattrs that kernel overlayfs leaves on the root of an upper.
-pub(crate) const KERNEL_ROOT_XATTRS: [&[u8]; 3] = [b"origin", b"impure", b"uuid"];
-
-/// Whether an upper says that its whiteouts are devices, so that `.wh.` names in it are ordinary ones.
-pub(crate) fn has_device_marks(root: &UpperDir) -> bool {
-    reads_plain_names(root) || has_overlay_xattr(root)
-}
-
-/// Whether kernel overlayfs wrote to this upper.
-pub(in crate::union) fn has_overlay_xattr(root: &UpperDir) -> bool {
-    kernel_namespaces(root) != (false, false)
-}
-
-/// Whether kernel overlayfs wrote to this upper with `trusted.` xattrs, and whether with `user.` ones.
-fn kernel_namespaces(root: &UpperDir) -> (bool, bool) {
-    let list = root.xattrs().and_then(|xattrs| xattrs.list());
-    let list = list.unwrap_or_default();
-    let has = |prefix: &[u8]| {
-        list.split(|byte| *byte == 0)
-            .filter_map(|name| name.strip_prefix(prefix))
-            .any(|rest| KERNEL_ROOT_XATTRS.contains(&rest))
-    };
-    (has(b"trusted.overlay."), has(b"user.overlay."))
 }

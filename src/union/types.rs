@@ -3,7 +3,7 @@
 use crate::layer::dir::Name;
 use crate::layer::stat::Kind;
 use crate::layer::stat::Time;
-use crate::layer::upper::SetTime;
+use crate::layer::object::SetTime;
 use crate::union::node::inode::NodeId;
 
 /// What stat(2) shows of an inode of the merged tree. Owners are as seen through the mount.

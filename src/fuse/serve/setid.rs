@@ -7,7 +7,7 @@ use rustix::fs::XattrFlags;
 
 use super::privilege::{belongs, may_keep_setid};
 use crate::layer::stat::Kind;
-use crate::layer::upper::SetTime;
+use crate::layer::object::SetTime;
 use crate::union::{Attr, NodeId, Result, SetAttr, Union};
 
 /// Mode bits (inode(7)).

@@ -5,8 +5,8 @@
 //! that says that it has none goes last, when the bytes are on disk (unless the union is volatile): killed before, the
 //! bytes are still looked for below.
 
-use crate::layer::mark::METACOPY_XATTRS;
-use crate::layer::upper::SetTime;
+use crate::layer::marks::METACOPY_XATTRS;
+use crate::layer::object::SetTime;
 use crate::sync::lock;
 use crate::union::Union;
 use crate::union::copyup::copydata::copy_data;

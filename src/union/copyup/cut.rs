@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
-use crate::layer::UpperDir;
 use crate::layer::dir::Name;
-use crate::layer::mark::{Mark, REDIRECT_XATTRS, whiteout_name};
+use crate::layer::marks::Mark;
+use crate::layer::marks::write::{remove_redirect, remove_whiteout_file};
 use crate::layer::stat::Kind;
 use crate::union::Union;
 use crate::union::copyup::copy::restore_times;
@@ -159,7 +159,10 @@ impl Union {
             return Ok(());
         };
         // Before the whiteouts go: an absolute redirect leads below an opaque parent, too.
-        remove_redirect(&upper)?;
+        upper
+            .this()
+            .and_then(|this| remove_redirect(&this))
+            .during("remove redirect", b".")?;
         state.lowers.clear();
         let Some(listing) = &mut state.listing else {
             return Ok(());
@@ -171,7 +174,9 @@ impl Union {
                 slot.merged.lower = None;
                 slot.merged.upper_redirect = None;
                 let gone = match slot.merged.mark.take() {
-                    Some(Mark::Beside) => whiteout_name(&name).map(|mark| upper.unlink(&mark)),
+                    Some(Mark::Beside) => {
+                        Some(upper.fd().and_then(|fd| remove_whiteout_file(fd, &name)))
+                    }
                     Some(Mark::InPlace) => Some(upper.unlink(&name)),
                     None => None,
                 };
@@ -190,17 +195,4 @@ impl Union {
         self.tell_attributes(inode);
         Ok(())
     }
-}
-
-/// Takes the redirect off a directory of the upper, in either namespace.
-fn remove_redirect(dir: &UpperDir) -> Result<()> {
-    let xattrs = dir.xattrs().during("open directory", b".")?;
-    for xattr in REDIRECT_XATTRS.map(str::as_bytes) {
-        if xattrs.get_opt(xattr).during("getxattr", xattr)?.is_some() {
-            dir.this()
-                .and_then(|this| this.remove_xattr(xattr))
-                .during("removexattr", xattr)?;
-        }
-    }
-    Ok(())
 }

@@ -1,7 +1,7 @@
 //! Devices of the merged view that the upper has as files.
 
-use crate::layer::mark::DEVICE_XATTR;
-use crate::layer::upper::UpperObject;
+use crate::layer::marks::DEVICE_XATTR;
+use crate::layer::object::UpperObject;
 use crate::union::error::{During, Result};
 use crate::union::work::writable::Writable;
 use crate::union::{Union, refuse};

@@ -9,8 +9,8 @@
 use crate::layer::UpperDir;
 use crate::layer::dir::Name;
 use crate::layer::dir::UPPER;
-use crate::layer::mark::whiteout_name;
-use crate::layer::upper::UpperObject;
+use crate::layer::marks::whiteout_name;
+use crate::layer::object::UpperObject;
 use crate::union::error::{During, Result};
 use crate::union::node::inode::{Inode, Place};
 use crate::union::work::writable::Writable;

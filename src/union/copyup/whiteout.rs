@@ -1,24 +1,26 @@
-//! Writing whiteouts and opaque marks, in the form of this union.
+//! Whiteouts and opaque marks in the form of this union; [`crate::layer::marks::write`] makes each.
 //!
-//! In every form the order of steps leaves no window: with `.wh.` files the mark is written before the entry
-//! goes, and removed after an entry came, because a mark beside an entry of the same layer never hides it; with
-//! marks in place one rename replaces the entry by its mark and the other way round.
+//! In every form the order of steps leaves no window: with `.wh.` files the mark is written before
+//! the entry goes, and removed after an entry came, because a mark beside an entry of the same layer
+//! never hides it; with marks in place one rename replaces the entry by its mark and the other way
+//! round.
 
-use rustix::fs::{RenameFlags, XattrFlags};
+use rustix::fs::RenameFlags;
 use rustix::io::Errno;
 
 use crate::layer::UpperDir;
 use crate::layer::dir::Name;
-use crate::layer::mark::{Mark, OPAQUE_FILE, WHITEOUT_XATTRS, whiteout_name};
-use crate::layer::stat::Kind;
+use crate::layer::marks::{Mark, OPAQUE_FILE, whiteout_name};
+use crate::layer::marks::read::has_whiteout_xattr;
+use crate::layer::marks::write::{
+    OpaqueValue, create_opaque_file, create_whiteout_device, create_whiteout_file,
+    create_xattr_whiteout, opaque_xattr, remove_whiteout_file, set_opaque_xattr,
+};
 use crate::union::error::{During, Error, Result};
 use crate::union::work::writable::Writable;
 
-/// The mode of mark files: they have no content, and nobody needs to read them.
-const MARK_MODE: u32 = 0o444;
-
 impl Writable {
-    /// The form in which a whiteout of `name` is written.
+    /// Returns the form in which a whiteout of `name` is written.
     pub(in crate::union) fn mark_for(&self, name: &[u8]) -> Mark {
         if self.char_marks || whiteout_name(name).is_none() {
             Mark::InPlace
@@ -29,62 +31,46 @@ impl Writable {
 
     /// Writes a `.wh.` file. That it is there already is fine.
     pub(in crate::union) fn mark_beside(&self, dir: &UpperDir, name: &[u8]) -> Result<()> {
-        let Some(mark) = whiteout_name(name) else {
-            return Err(Error::rule(Errno::NAMETOOLONG));
-        };
-        match dir.mknod(&mark, Kind::File, MARK_MODE, 0) {
-            Ok(()) | Err(Errno::EXIST) => Ok(()),
-            Err(errno) => Err(errno).during("create whiteout", &mark),
-        }
+        dir.fd()
+            .and_then(|fd| create_whiteout_file(fd, name))
+            .during("create whiteout", name)
     }
 
-    /// Removes a `.wh.` file, after an entry of the name came. It hides nothing any more, so a failure does
-    /// not fail the operation.
+    /// Removes a `.wh.` file, after an entry of the name came. It hides nothing any more, so a
+    /// failure does not fail the operation.
     pub(in crate::union) fn clear_beside(&self, dir: &UpperDir, name: &[u8]) {
-        if let Some(mark) = whiteout_name(name)
-            && let Err(errno) = dir.unlink(&mark)
-        {
-            log::warn!("unlink whiteout {}: {errno}", mark.escape_ascii());
+        if let Err(errno) = dir.fd().and_then(|fd| remove_whiteout_file(fd, name)) {
+            log::warn!("unlink whiteout of {}: {errno}", name.escape_ascii());
         }
     }
 
-    /// Builds a mark in the stage that hides a name when it is moved to it: a 0/0 device, or, where none can
-    /// be made, an empty file with an xattr, which counts only in a directory that says so.
+    /// Builds a mark in the stage that hides a name when it is moved to it: a 0/0 device, or, where
+    /// none can be made, an empty file with an xattr, which counts only in a directory that says so.
+    /// The directory says so first: a crash leaves it saying that, and no such file.
     pub(in crate::union) fn stage_mark(&self, dir: &UpperDir) -> Result<Name> {
         let staged = self.stage.fresh_name();
+        let stage = self.stage.dir().fd().during("open work directory", b".")?;
         if self.abilities.whiteout_devices {
-            let made = self.stage.dir().mknod(&staged, Kind::Char, 0, 0);
-            made.during("mknod whiteout", &staged)?;
+            create_whiteout_device(stage, &staged).during("mknod whiteout", &staged)?;
             return Ok(staged);
         }
         let Some(namespace) = self.abilities.overlay_xattrs else {
             return Err(Error::rule(Errno::NAMETOOLONG));
         };
-        let opaque = format!("{namespace}overlay.opaque");
-        let xattrs = dir.xattrs().during("open directory", b".")?;
-        if xattrs
-            .get_opt(opaque.as_bytes())
+        let this = dir.fd().during("open directory", b".")?;
+        if opaque_xattr(&this, &[namespace])
             .during("getxattr", b".")?
             .is_none()
         {
-            let this = dir.this().during("open directory", b".")?;
-            this.set_xattr(opaque.as_bytes(), b"x", XattrFlags::empty())
+            set_opaque_xattr(&this, &[namespace], OpaqueValue::HoldsXattrWhiteouts)
                 .during("setxattr", b".")?;
         }
-        let stage = self.stage.dir();
-        stage
-            .mknod(&staged, Kind::File, MARK_MODE, 0)
-            .during("create whiteout", &staged)?;
-        let whiteout = format!("{namespace}overlay.whiteout");
-        let set = stage.set_xattr(&staged, whiteout.as_bytes(), b"y", XattrFlags::empty());
-        if set.is_err() {
-            self.stage.discard(&staged);
-        }
-        set.during("setxattr", &staged)?;
+        create_xattr_whiteout(&stage, &staged, &[namespace]).during("create whiteout", &staged)?;
         Ok(staged)
     }
 
-    /// Puts a mark at the name itself, replacing an entry that is not a directory.
+    /// Puts a mark at the name itself, replacing an entry that is not a directory. One rename: a
+    /// crash leaves the entry or its mark.
     pub(in crate::union) fn mark_in_place(&self, dir: &UpperDir, name: &[u8]) -> Result<()> {
         let staged = self.stage_mark(dir)?;
         let moved = self
@@ -97,16 +83,12 @@ impl Writable {
         moved.during("rename whiteout", name)
     }
 
-    /// One xattr says either that a directory is opaque or that whiteouts in it may be xattrs. Before it says the
-    /// first, whiteouts of that kind become devices, each by one rename.
-    fn devices_for_xattr_marks(&self, dir: &UpperDir, opaque: &[u8]) -> Result<()> {
-        let xattrs = dir.xattrs().during("open directory", b".")?;
-        if xattrs
-            .get_opt(opaque)
-            .during("getxattr", opaque)?
-            .as_deref()
-            != Some(b"x")
-        {
+    /// One xattr says either that a directory is opaque or that whiteouts in it may be xattrs. Before
+    /// it says the first, whiteouts of that kind become devices, each by one rename.
+    fn devices_for_xattr_marks(&self, dir: &UpperDir, namespace: &str) -> Result<()> {
+        let this = dir.fd().during("open directory", b".")?;
+        let says = opaque_xattr(&this, &[namespace]).during("getxattr", b".")?;
+        if says != Some(OpaqueValue::HoldsXattrWhiteouts) {
             return Ok(());
         }
         let mut names = Vec::new();
@@ -114,10 +96,7 @@ impl Writable {
             .during("getdents", b".")?;
         for name in names {
             let xattrs = dir.xattrs_of(&name).during("open directory", b".")?;
-            let is_mark = WHITEOUT_XATTRS
-                .iter()
-                .any(|xattr| matches!(xattrs.get_opt(xattr.as_bytes()), Ok(Some(_))));
-            if is_mark {
+            if has_whiteout_xattr(&xattrs).unwrap_or(false) {
                 self.mark_in_place(dir, &name)?;
             }
         }
@@ -129,16 +108,14 @@ impl Writable {
         if self.char_marks
             && let Some(namespace) = self.abilities.overlay_xattrs
         {
-            let xattr = format!("{namespace}overlay.opaque");
-            self.devices_for_xattr_marks(dir, xattr.as_bytes())?;
+            self.devices_for_xattr_marks(dir, namespace)?;
             return dir
-                .this()
-                .and_then(|this| this.set_xattr(xattr.as_bytes(), b"y", XattrFlags::empty()))
-                .during("setxattr", xattr.as_bytes());
+                .fd()
+                .and_then(|this| set_opaque_xattr(&this, &[namespace], OpaqueValue::Opaque))
+                .during("setxattr opaque", b".");
         }
-        match dir.mknod(OPAQUE_FILE, Kind::File, MARK_MODE, 0) {
-            Ok(()) | Err(Errno::EXIST) => Ok(()),
-            Err(errno) => Err(errno).during("create opaque mark", OPAQUE_FILE),
-        }
+        dir.fd()
+            .and_then(create_opaque_file)
+            .during("create opaque mark", OPAQUE_FILE)
     }
 }

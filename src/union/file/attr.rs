@@ -9,7 +9,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::layer::stat::{Kind, Protection, Stat};
-use crate::layer::upper::{SetTime, UpperObject};
+use crate::layer::object::{SetTime, UpperObject};
 use crate::sync::lock;
 use crate::union::Union;
 use crate::union::error::{During, Result, refuse};

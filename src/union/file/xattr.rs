@@ -11,7 +11,7 @@ use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 
 use crate::layer::stat::{Kind, Protection};
-use crate::layer::upper::UpperObject;
+use crate::layer::object::UpperObject;
 use crate::layer::xattr::{SIZE_MAX, XattrPath};
 use crate::layer::xattr_name::{Keeping, seen};
 use crate::sync::lock;

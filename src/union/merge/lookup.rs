@@ -9,8 +9,8 @@ use std::sync::{Mutex, Weak};
 use dashmap::mapref::entry::Entry as MapEntry;
 use rustix::io::Errno;
 
-use crate::layer::dir::{Being, Name};
-use crate::layer::stat::{Birth, Kind, Stat};
+use crate::layer::dir::Name;
+use crate::layer::stat::{Being, Birth, Kind, Stat};
 use crate::layer::{FdSlot, LowerDir, UpperDir};
 use crate::union::error::{During, Result, refuse};
 use crate::union::node::inode::{

@@ -16,7 +16,8 @@ use rustix::io::Errno;
 
 use crate::layer::LowerDir;
 use crate::layer::dir::{Dir, LayerNo, Name};
-use crate::layer::mark::{METACOPY_XATTRS, REDIRECT_XATTRS};
+use crate::layer::marks::METACOPY_XATTRS;
+use crate::layer::marks;
 use crate::layer::stat::{Kind, Stat};
 use crate::layer::xattr::XattrPath;
 use crate::union::Union;
@@ -29,10 +30,7 @@ fn is_metacopy(xattrs: &XattrPath) -> rustix::io::Result<bool> {
 }
 
 fn redirect_of(xattrs: &XattrPath) -> Option<Name> {
-    REDIRECT_XATTRS
-        .iter()
-        .find_map(|xattr| xattrs.get_opt(xattr.as_bytes()).ok().flatten())
-        .map(Name::from)
+    marks::read::redirect(xattrs).map(Name::from)
 }
 
 /// A file of the layers below that goes by a name.

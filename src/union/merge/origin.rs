@@ -6,14 +6,13 @@
 
 use crate::layer::dir::Dir;
 use crate::layer::dir::Name;
-use crate::layer::mark::LEAVING;
 use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 
 use crate::layer::UpperDir;
-use crate::layer::mark::{TRUSTED_PREFIX, USER_PREFIX};
+use crate::layer::marks::{LEAVING, USER_PREFIX, own_xattr};
 use crate::layer::stat::Kind;
-use crate::layer::upper::UpperObject;
+use crate::layer::object::UpperObject;
 use crate::layer::xattr::XattrPath;
 use crate::union::Union;
 use crate::union::error::{During, Result};
@@ -27,14 +26,6 @@ fn carries_its_own(kind: Kind, prefix: &str) -> bool {
 
 fn child_xattr(ino: u64) -> String {
     format!("{USER_PREFIX}child.{ino:x}")
-}
-
-/// One of our own xattrs, under either prefix.
-pub(in crate::union) fn own_xattr(xattrs: &XattrPath, name: &str) -> Option<Vec<u8>> {
-    [TRUSTED_PREFIX, USER_PREFIX].iter().find_map(|prefix| {
-        let name = format!("{prefix}{name}");
-        xattrs.get_opt(name.as_bytes()).ok().flatten()
-    })
 }
 
 /// The origin of an entry of the upper, if it has one. `dir` leads to the directory's xattrs.

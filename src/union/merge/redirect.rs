@@ -2,11 +2,12 @@
 //!
 //! They are always followed, in any layer; they are written only with `redirect_dir=on`.
 
-use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 
-use crate::layer::dir::{Dir, LayerNo, Name, UPPER};
-use crate::layer::mark::{OPAQUE_FILE, REDIRECT_XATTRS, dir_marks, whiteout_name};
+use crate::layer::dir::{LayerNo, Name, UPPER};
+use crate::layer::marks::whiteout_name;
+use crate::layer::marks::read::{has_opaque_xattr, is_opaque, redirect};
+use crate::layer::marks::write::set_redirect;
 use crate::layer::stat::Kind;
 use crate::layer::{LowerDir, UpperDir};
 use crate::union::Union;
@@ -17,20 +18,6 @@ use crate::union::work::writable::Writable;
 
 /// Redirects that lead to redirects that lead to ..: more than this is a loop.
 pub(super) const DEPTH: usize = 40;
-
-/// Whether a directory hides what lies below it, by an xattr.
-fn has_opaque_xattr(dir: &Dir) -> bool {
-    let by_xattr = dir.xattrs().and_then(|xattrs| {
-        let list = xattrs.list()?;
-        Ok(dir_marks(&list, |xattr| xattrs.get(xattr).unwrap_or_default()).opaque)
-    });
-    by_xattr.unwrap_or(false)
-}
-
-/// Whether a directory, in which `.wh.` names are marks, hides what lies below it.
-fn is_opaque(dir: &Dir) -> bool {
-    has_opaque_xattr(dir) || dir.stat_entry(OPAQUE_FILE).is_ok()
-}
 
 /// The roots from which absolute redirects start: those of the lower layers that show at the merged root.
 /// `plain_wh_names` says that `.wh.` names of the upper are ordinary ones.
@@ -99,9 +86,7 @@ impl Union {
                 Ok(stat) if stat.kind() == Kind::Dir => {
                     let child = dir.child(name);
                     let xattrs = child.xattrs().during("open directory", name)?;
-                    let redirect = REDIRECT_XATTRS
-                        .iter()
-                        .find_map(|xattr| xattrs.get_opt(xattr.as_bytes()).ok().flatten());
+                    let redirect = redirect(&xattrs);
                     let opaque = is_opaque(&child);
                     found.push(child);
                     if let Some(target) = redirect {
@@ -141,10 +126,9 @@ impl Union {
             target.push(b'/');
             target.extend_from_slice(&name);
         }
-        let xattr = format!("{namespace}overlay.redirect");
         dir.this()
-            .and_then(|this| this.set_xattr(xattr.as_bytes(), &target, XattrFlags::empty()))
-            .during("setxattr", xattr.as_bytes())?;
+            .and_then(|this| set_redirect(&this, namespace, &target))
+            .during("setxattr redirect", b".")?;
         Ok(Redirect {
             layer: UPPER,
             target: Name::from(target),

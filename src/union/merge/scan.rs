@@ -5,15 +5,14 @@ use std::collections::HashMap;
 use rustix::io::Errno;
 
 use crate::layer::dir::{Dir, LayerNo, Name, UPPER};
-use crate::layer::mark::DEVICE_XATTR;
-use crate::layer::mark::{
-    DirMarks, Mark, NameMeaning, REDIRECT_XATTRS, WHITEOUT_XATTRS, dir_marks, meaning,
-};
+use crate::layer::marks::{DEVICE_XATTR, DirMarks, Mark, NameMeaning, own_xattr};
+use crate::layer::marks::names::meaning_in;
+use crate::layer::marks::read::{has_whiteout_xattr, marks_by_xattr, redirect};
 use crate::layer::stat::Kind;
 use crate::union::Union;
 use crate::union::config::CacheMode;
 use crate::union::error::{During, Result};
-use crate::union::merge::origin::{announced, own_xattr, read_origin};
+use crate::union::merge::origin::{announced, read_origin};
 use crate::union::node::identity::Numbering;
 use crate::union::node::inode::DirState;
 use crate::union::node::listing::{Listing, Slot};
@@ -136,8 +135,7 @@ impl Union {
     ) -> Result<DirMarks> {
         let xattrs = dir.xattrs().during("open directory", b".")?;
         // Marks count also where xattrs are not offered: they say what is deleted.
-        let list = xattrs.list().during("listxattr", b".")?;
-        let marks = dir_marks(&list, |name| xattrs.get(name).unwrap_or_default());
+        let marks = marks_by_xattr(&xattrs).during("listxattr", b".")?;
         merger.begin(dir.layer());
         let mut layer = self.layer_of(dir, marks, merger, numbers)?;
         if marks.leaving && dir.layer() == UPPER {
@@ -188,12 +186,7 @@ impl Union {
         ino: u64,
     ) -> Result<()> {
         let Layer { dir, merger, .. } = layer;
-        let meaning = if self.reads_wh_names(dir.layer()) {
-            meaning(name)
-        } else {
-            NameMeaning::Plain
-        };
-        match meaning {
+        match meaning_in(name, !self.reads_wh_names(dir.layer())) {
             NameMeaning::Whiteout(hidden) => {
                 merger.whiteout(hidden, Mark::Beside);
                 return Ok(());
@@ -252,13 +245,10 @@ impl Union {
             },
         };
         let mut origin = None;
-        let mut redirect = None;
+        let mut target = None;
         if marks.xattr_whiteouts && kind == Kind::File {
             let xattrs = dir.xattrs_of(name).during("open directory", b".")?;
-            if WHITEOUT_XATTRS
-                .iter()
-                .any(|xattr| matches!(xattrs.get_opt(xattr.as_bytes()), Ok(Some(_))))
-            {
+            if has_whiteout_xattr(&xattrs).unwrap_or(false) {
                 return Ok(Closer::Whiteout);
             }
         }
@@ -281,16 +271,13 @@ impl Union {
                 kind = Kind::Char;
             }
             if kind == Kind::Dir {
-                redirect = REDIRECT_XATTRS
-                    .iter()
-                    .find_map(|xattr| xattrs.get_opt(xattr.as_bytes()).ok().flatten())
-                    .map(Name::from);
+                target = redirect(&xattrs).map(Name::from);
             }
         }
         Ok(Closer::Entry {
             kind,
             origin,
-            redirect,
+            redirect: target,
         })
     }
 }

@@ -11,9 +11,8 @@ use std::sync::Weak;
 use rustix::io::Errno;
 
 use crate::layer::dir::{Dir, Name};
-use crate::layer::mark::{
-    DirMarks, Mark, NameMeaning, OPAQUE_FILE, dir_marks, meaning, whiteout_name,
-};
+use crate::layer::marks::{DirMarks, Mark, NameMeaning, OPAQUE_FILE, meaning, whiteout_name};
+use crate::layer::marks::read::marks_by_readable_xattr;
 use crate::union::Union;
 use crate::union::config::CacheMode;
 use crate::union::error::{During, Result, refuse};
@@ -92,17 +91,7 @@ impl Union {
     /// The marks of a directory, found by their names. Errors: EACCES also where one is there whose value may not be read.
     pub(in crate::union) fn marks_of(&self, dir: &Dir) -> Result<DirMarks> {
         let xattrs = dir.xattrs().during("open directory", b".")?;
-        let list = xattrs.list().during("listxattr", b".")?;
-        let mut failed = None;
-        let mut marks = dir_marks(&list, |name| {
-            xattrs.get(name).unwrap_or_else(|errno| {
-                failed = Some(errno);
-                Vec::new()
-            })
-        });
-        if let Some(errno) = failed {
-            return Err(errno).during("getxattr", b".");
-        }
+        let mut marks = marks_by_readable_xattr(&xattrs).during("read marks", b".")?;
         marks.opaque |= self.reads_wh_names(dir.layer()) && exists(dir, OPAQUE_FILE)?;
         Ok(marks)
     }

@@ -16,10 +16,10 @@ use rustix::io::Errno;
 
 use crate::layer::UpperDir;
 use crate::layer::dir::{Name, UPPER};
-use crate::layer::mark::Mark;
-use crate::layer::record::Record;
+use crate::layer::marks::Mark;
+use crate::layer::stat_override::Record;
 use crate::layer::stat::{Kind, Stat};
-use crate::layer::upper::UpperObject;
+use crate::layer::object::UpperObject;
 use crate::layer::xattr_name::Keeping;
 use crate::union::Union;
 use crate::union::error::{During, Result, refuse};

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 
 use crate::layer::UpperDir;
 use crate::layer::dir::{Name, UPPER};
-use crate::layer::mark::Mark;
+use crate::layer::marks::Mark;
 use crate::layer::stat::Kind;
 use crate::union::error::{During, Result, refuse};
 use crate::union::merge::lookup::Child;

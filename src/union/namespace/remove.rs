@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use crate::layer::UpperDir;
 use crate::layer::dir::Name;
-use crate::layer::mark::Mark;
+use crate::layer::marks::Mark;
 use crate::layer::stat::Kind;
 use crate::sync::lock;
 use crate::union::Union;

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::layer::dir::{LayerNo, Name};
 use crate::layer::stat::{Birth, Kind, Protection};
-use crate::layer::upper::UpperObject;
+use crate::layer::object::UpperObject;
 use crate::layer::{FdSlot, LowerDir, UpperDir};
 use crate::sync::lock;
 use crate::union::node::followers::LiveDir;

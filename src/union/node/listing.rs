@@ -270,7 +270,7 @@ impl Listing {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::layer::mark::Mark;
+    use crate::layer::marks::Mark;
     use crate::union::node::stack::Found;
 
     fn name(text: &str) -> Name {

@@ -3,7 +3,7 @@
 use crate::layer::UpperDir;
 use crate::layer::dir::Name;
 use crate::layer::stat::Stat;
-use crate::layer::upper::UpperObject;
+use crate::layer::object::UpperObject;
 use crate::union::error::{During, Result};
 use crate::union::node::inode::{DirState, FileState, Inode, Real};
 use crate::union::node::stack::Found;

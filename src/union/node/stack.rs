@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use crate::layer::dir::{LayerNo, Name, UPPER};
-use crate::layer::mark::Mark;
+use crate::layer::marks::Mark;
 use crate::layer::stat::Kind;
 
 /// An entry as a layer has it.

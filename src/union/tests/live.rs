@@ -9,7 +9,7 @@ use std::sync::mpsc::Receiver;
 use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 
-use crate::layer::mark::{HAS_IMPLIED, IMPLIED, USER_PREFIX, looks};
+use crate::layer::marks::{HAS_IMPLIED, IMPLIED, USER_PREFIX, looks};
 use crate::union::config::CacheMode;
 use crate::union::tests::testing::{Stack, content, errno, find};
 use crate::union::{Belief, Change, Config, NodeId, Union};

@@ -9,7 +9,7 @@ use std::path::Path;
 use rustix::fs::{Mode, XattrFlags, makedev, mknodat};
 use rustix::io::Errno;
 
-use crate::layer::record::Record;
+use crate::layer::stat_override::Record;
 use crate::layer::stat::Kind;
 use crate::union::config::RecordForm;
 use crate::union::tests::testing::{Stack, content, errno, file, find, mkdir};

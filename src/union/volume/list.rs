@@ -11,7 +11,8 @@ use std::sync::{Arc, Mutex};
 
 use rustix::io::Errno;
 
-use crate::layer::dir::{DirStream, Name};
+use crate::layer::dir::Name;
+use crate::layer::read_dir::DirStream;
 use crate::layer::stat::Kind;
 use crate::sync::lock;
 use crate::union::Union;

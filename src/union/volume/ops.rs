@@ -15,7 +15,7 @@ use rustix::io::Errno;
 
 use crate::layer::dir::Name;
 use crate::layer::stat::Kind;
-use crate::layer::upper::UpperObject;
+use crate::layer::object::UpperObject;
 use crate::layer::{FdSlot, UpperDir};
 use crate::sync::lock;
 use crate::union::error::{During, Result, refuse};

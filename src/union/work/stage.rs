@@ -15,8 +15,8 @@ use rustix::fs::{FlockOperation, Mode, OFlags, flock, mkdirat, openat};
 use rustix::io::Errno;
 
 use crate::layer::dir::Name;
-use crate::layer::record::Records;
-use crate::layer::stat::Kind;
+use crate::layer::stat_override::Records;
+use crate::layer::remove::{clear, remove};
 use crate::layer::{FdCache, UpperDir};
 use crate::union::config::{SetupError, cure_for_work};
 
@@ -93,19 +93,23 @@ impl Stage {
 
     /// Removes everything in the stage.
     pub(in crate::union) fn empty(&self) -> rustix::io::Result<()> {
-        for name in names(&self.dir)? {
-            remove_tree(&self.dir, &name)?;
-        }
-        Ok(())
+        clear(self.dir.fd()?).map_err(|failure| {
+            log::warn!("work directory: {failure}");
+            failure.errno
+        })
     }
 
-    /// Removes one thing from the stage, whatever it is; a failure is logged, since the next mount empties
-    /// the stage anyway.
+    /// Removes one thing from the stage, whatever it is; a failure is logged, since the next mount
+    /// empties the stage anyway.
     pub(in crate::union) fn discard(&self, name: &Name) {
-        match remove_tree(&self.dir, name) {
-            Ok(()) | Err(Errno::NOENT) => {}
+        let removed = self.dir.fd().map(|dir| remove(dir, name));
+        match removed {
+            Ok(Ok(_)) => {}
+            Ok(Err(failure)) => {
+                log::warn!("work directory: {failure}; the next mount removes it");
+            }
             Err(errno) => log::warn!(
-                "work directory: cannot remove {}: {errno}; the next mount will",
+                "work directory: open: {errno}; the next mount removes \"{}\"",
                 name.escape_ascii()
             ),
         }
@@ -141,55 +145,4 @@ fn wait_for_lock(
             }
         }
     }
-}
-
-fn names(dir: &UpperDir) -> rustix::io::Result<Vec<Name>> {
-    let mut names = Vec::new();
-    dir.for_each(|name, _, _| names.push(Name::from(name)))?;
-    Ok(names)
-}
-
-/// Removes an entry with everything in it. Directories that nobody may enter are opened up first: they are
-/// ours, and as an ordinary user we could not look inside otherwise.
-fn remove_tree(dir: &UpperDir, name: &Name) -> rustix::io::Result<()> {
-    // Directories that are being emptied, each in the one before it, and what each has left.
-    let mut path: Vec<(UpperDir, Name, Vec<Name>)> = Vec::new();
-    let mut next = Name::clone(name);
-    loop {
-        let within = path.last().map_or(dir, |(inner, _, _)| inner);
-        if let Some(inner) = unlink_or_enter(within, &next)? {
-            let names = names(&inner)?;
-            path.push((inner, next, names));
-        }
-        loop {
-            let Some((_, _, names)) = path.last_mut() else {
-                return Ok(());
-            };
-            if let Some(name) = names.pop() {
-                next = name;
-                break;
-            }
-            if let Some((_, empty, _)) = path.pop() {
-                let within = path.last().map_or(dir, |(inner, _, _)| inner);
-                within.rmdir(&empty)?;
-            }
-        }
-    }
-}
-
-/// Removes an entry that is no directory; gives a directory, made to be entered.
-fn unlink_or_enter(dir: &UpperDir, name: &Name) -> rustix::io::Result<Option<UpperDir>> {
-    match dir.unlink(name) {
-        // unlink(2) of a directory: EISDIR on Linux, EPERM by POSIX.
-        Err(Errno::ISDIR | Errno::PERM) => {}
-        other => return other.map(|()| None),
-    }
-    let stat = dir.stat_on_disk(name)?;
-    if stat.kind() != Kind::Dir {
-        return Err(Errno::PERM);
-    }
-    if stat.perm() & 0o700 != 0o700 {
-        dir.chmod_on_disk(name, 0o700)?;
-    }
-    Ok(Some(dir.child(name)))
 }

@@ -6,7 +6,7 @@ use fuser::{Errno, FileAttr, FileType, INodeNo, TimeOrNow};
 
 use crate::fuse::proto::reply::kernel_device;
 use crate::layer::stat::{Kind, Time};
-use crate::layer::upper::SetTime;
+use crate::layer::object::SetTime;
 use crate::union::{Attr, Error};
 
 /// The errno of an error, for a reply.

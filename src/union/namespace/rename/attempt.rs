@@ -9,7 +9,7 @@ use super::check_loops_locked;
 use super::exchange::Exchange;
 use super::replace::Replace;
 use super::steps::Ends;
-use crate::layer::mark::Mark;
+use crate::layer::marks::Mark;
 use crate::layer::stat::Kind;
 use crate::sync::lock;
 use crate::union::Union;

@@ -6,7 +6,7 @@ use super::attempt::{Attempt, Before, Outcome};
 use super::steps::{
     End, Ends, Entered, dir_of, lift_upper, move_link, put_upper, settle, swap_entries,
 };
-use crate::layer::mark::Mark;
+use crate::layer::marks::Mark;
 use crate::union::error::{During, Result};
 use crate::union::node::guards::{Parents, lock_files};
 use crate::union::node::inode::Inode;

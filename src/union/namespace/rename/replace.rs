@@ -10,7 +10,7 @@ use super::steps::{
     End, Ends, Entered, move_entry, move_link, note_mark, put_upper, settle, take_upper,
 };
 use crate::layer::dir::Name;
-use crate::layer::mark::Mark;
+use crate::layer::marks::Mark;
 use crate::layer::stat::Kind;
 use crate::union::Union;
 use crate::union::error::{During, Result, refuse};

@@ -7,7 +7,7 @@ use rustix::io::Errno;
 
 use crate::layer::UpperDir;
 use crate::layer::dir::Name;
-use crate::layer::mark::Mark;
+use crate::layer::marks::Mark;
 use crate::sync::lock;
 use crate::union::error::{During, Result};
 use crate::union::node::inode::{DirState, FileState, Inode, Place, Real};

@@ -17,7 +17,7 @@ use rustix::io::Errno;
 
 use crate::layer::UpperDir;
 use crate::layer::dir::{Name, UPPER};
-use crate::layer::mark::{LEAVING, TRUSTED_PREFIX, USER_PREFIX};
+use crate::layer::marks::{LEAVING, USER_PREFIX, own_xattrs};
 use crate::layer::stat::Kind;
 use crate::union::error::{During, Result};
 use crate::union::namespace::rename::steps::End;
@@ -99,8 +99,7 @@ impl Union {
 
     /// Takes the announcement back.
     pub(super) fn end_leaving(&self, dir: &UpperDir) {
-        for prefix in [TRUSTED_PREFIX, USER_PREFIX] {
-            let xattr = format!("{prefix}{LEAVING}");
+        for xattr in own_xattrs(LEAVING) {
             let this = dir.this();
             let removed =
                 this.and_then(|this| dir.despite_mode(|| this.remove_xattr(xattr.as_bytes())));

@@ -1,8 +1,8 @@
-//! Going down through directories, however deep they are, on a stack of our own and with few descriptors.
+//! Walking down through directories, however deep they are, on an explicit stack and with few descriptors.
 //!
 //! The directories that lead to the one that is worked on are kept with what is to be done in each. Only the deepest have a
 //! descriptor; the others are opened again by `..` on the way back, and are then the ones that they were, or ESTALE is
-//! answered: somebody moved the tree meanwhile.
+//! returned: the tree was moved meanwhile.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;

@@ -1,54 +1,26 @@
-//! A directory of the writable layer: everything that changes the disk goes through here.
+//! A directory that may be changed: everything that changes entries on a disk goes through here.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use rustix::fs::{
-    AtFlags, CWD, Gid, Mode, OFlags, RenameFlags, Timespec, Timestamps, Uid, XattrFlags, chmod,
-    chownat, fchmod, fsetxattr, linkat, mkdirat, mknodat, openat, renameat_with, symlinkat,
-    unlinkat, utimensat,
+    AtFlags, CWD, Mode, OFlags, RenameFlags, XattrFlags, linkat, mkdirat, mknodat, openat,
+    renameat_with, symlinkat, unlinkat, utimensat,
 };
 use rustix::io::{Errno, Result};
 
-use super::dir::{Being, Dir, LayerNo, Name, OPEN_DIR, Place, UPPER, os};
+use super::dir::{Dir, LayerNo, Name, Place, UPPER, os};
 use super::fd_cache::FdCache;
-use super::record::{Record, Records};
-use super::stat::{Kind, Stat, Time};
-use super::xattr::{XattrPath, proc_path};
+use super::object::{SetTime, UpperObject, chmod_fd, timestamps};
+use super::open::OPEN_DIR;
+use super::read_only::LowerDir;
+use super::stat::{Being, Kind, Stat};
+use super::stat_override::Records;
+use super::xattr::proc_path;
 use crate::sync::write;
-use crate::sys::without_group::outside_of_group;
 
-/// A time to set: leave it, now, or a given one (utimensat(2)).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SetTime {
-    /// As it is.
-    Keep,
-    /// The present.
-    Now,
-    /// This.
-    At(Time),
-}
-
-impl SetTime {
-    fn timespec(self) -> Timespec {
-        let (tv_sec, tv_nsec) = match self {
-            Self::Keep => (0, rustix::fs::UTIME_OMIT),
-            Self::Now => (0, rustix::fs::UTIME_NOW),
-            Self::At(time) => (time.secs, time.nanos.into()),
-        };
-        Timespec { tv_sec, tv_nsec }
-    }
-}
-
-/// Both times in the form of utimensat(2).
-pub(crate) fn timestamps(atime: SetTime, mtime: SetTime) -> Timestamps {
-    Timestamps {
-        last_access: atime.timespec(),
-        last_modification: mtime.timespec(),
-    }
-}
-
-/// A directory of the upper layer (or of the work directory beside it). It may be read like any layer's.
+/// A directory of the upper layer, of the work directory beside it, of a volume, or of a layer that is
+/// not mounted. It may be read like any other.
 #[derive(Clone, Debug)]
 pub struct UpperDir(Arc<Dir>);
 
@@ -60,7 +32,7 @@ impl std::ops::Deref for UpperDir {
 }
 
 impl UpperDir {
-    /// The root of the upper layer. Its xattrs say whether the layer keeps records.
+    /// The root of the upper layer. Its xattrs say whether the layer has stat overrides.
     #[must_use]
     pub fn root(fd: OwnedFd, cache: &Arc<FdCache>) -> Self {
         let fd = Arc::new(fd);
@@ -68,7 +40,7 @@ impl UpperDir {
         Self::root_with(fd, cache, records)
     }
 
-    /// The root of the upper layer, or of the work directory beside it, which keeps the records that it is told to.
+    /// The root of the upper layer, or of the work directory beside it, with the stat overrides that are given.
     #[must_use]
     pub fn root_with(
         fd: Arc<OwnedFd>,
@@ -79,7 +51,7 @@ impl UpperDir {
         Self(Dir::root(layer, fd, cache, records))
     }
 
-    /// The mode that a new object gets on the disk: the one that is wanted, unless records keep that.
+    /// The mode that a new object gets on the disk: the one that is wanted, unless stat overrides have that.
     #[must_use]
     pub fn disk_mode(&self, wanted: u32) -> u32 {
         self.records().map_or(wanted, |records| records.disk_mode())
@@ -97,11 +69,17 @@ impl UpperDir {
         Self(Dir::child(&self.0, name, Some(being)))
     }
 
-    /// The root of a volume, with a layer number of its own. It keeps no records, whatever its xattrs say: others than the
-    /// daemon may have set them.
+    /// The root of a volume, with a layer number of its own. It has no stat overrides, whatever its xattrs say: others than
+    /// the daemon may have set them.
     #[must_use]
     pub fn volume(layer: LayerNo, fd: Arc<OwnedFd>, cache: &Arc<FdCache>) -> Self {
         Self(Dir::root(layer, fd, cache, None))
+    }
+
+    /// The same directory, to be read alone.
+    #[must_use]
+    pub fn read_only(&self) -> LowerDir {
+        LowerDir::of(Arc::clone(&self.0))
     }
 
     /// Whether both are one directory object.
@@ -167,7 +145,7 @@ impl UpperDir {
 
     /// Renames an entry into `to`, where the name must be free. EEXIST when it is not. Disks that know no flags of
     /// renameat2(2) (NFS, 9p, many a FUSE file system) answer EINVAL: there it is looked before whether it is free, which is
-    /// as good while nobody else changes the upper.
+    /// as good while no other process changes the upper.
     pub fn rename_to_free(&self, name: &[u8], to: &Self, new: &[u8]) -> Result<()> {
         match self.rename(name, to, new, RenameFlags::NOREPLACE) {
             Err(Errno::INVAL | Errno::NOSYS) => match to.stat_on_disk(new) {
@@ -190,12 +168,12 @@ impl UpperDir {
         linkat(CWD, os(&path), self.fd()?, os(new), AtFlags::SYMLINK_FOLLOW)
     }
 
-    /// Sets the permission bits of an entry that is not a symlink, by its record where the layer keeps those.
+    /// Sets the permission bits of an entry that is not a symlink, by its stat override where the layer has those.
     pub fn chmod(&self, name: &[u8], mode: u32) -> Result<()> {
         self.object(name)?.chmod(mode)
     }
 
-    /// Sets the permission bits of an entry that is not a symlink on the disk, whatever its record says.
+    /// Sets the permission bits of an entry that is not a symlink on the disk, whatever its stat override says.
     pub fn chmod_on_disk(&self, name: &[u8], mode: u32) -> Result<()> {
         chmod_fd(&self.pin_entry(name)?, mode)
     }
@@ -252,10 +230,7 @@ impl UpperDir {
     /// The object behind `fd`, which must belong to this directory's layer (or to the work directory beside it).
     #[must_use]
     pub fn wrap(&self, fd: Arc<OwnedFd>) -> UpperObject {
-        UpperObject {
-            fd,
-            records: self.records().cloned(),
-        }
+        UpperObject::new(fd, self.records().cloned())
     }
 
     /// Sets an xattr of an entry.
@@ -274,8 +249,8 @@ impl UpperDir {
         self.xattrs_of(name)?.remove(xattr)
     }
 
-    /// Runs `rename`, which moves this directory on the disk to `name` in `parent`, and remembers the new
-    /// place when it succeeds. Nobody opens the directory by its place meanwhile.
+    /// Runs `rename`, which moves this directory on the disk to `name` in `parent`, and notes the new
+    /// place when it succeeds. The directory is not opened by its place meanwhile.
     pub fn relocate(
         &self,
         parent: &Self,
@@ -291,171 +266,9 @@ impl UpperDir {
         Ok(())
     }
 
-    /// Remembers that the directory is not there any more, after it was removed.
+    /// Notes that the directory is not there any more, after it was removed.
     pub fn set_gone(&self) {
         *write(&self.0.place) = Place::Gone;
         self.0.slot.clear();
-    }
-}
-
-/// Sets the permission bits behind a descriptor that may be `O_PATH`.
-fn chmod_fd(fd: &OwnedFd, mode: u32) -> Result<()> {
-    let mode = Mode::from_raw_mode(mode);
-    match fchmod(fd, mode) {
-        Err(Errno::BADF) => chmod(os(&proc_path(fd)), mode),
-        other => other,
-    }
-}
-
-/// An object of the upper layer behind a descriptor: of any type, with or without a name.
-#[derive(Clone, Debug)]
-pub struct UpperObject {
-    fd: Arc<OwnedFd>,
-    records: Option<Arc<Records>>,
-}
-
-impl UpperObject {
-    /// The object behind `fd`, which belongs to a layer that is being made, and keeps `records`.
-    #[must_use]
-    pub fn new(fd: Arc<OwnedFd>, records: Option<Arc<Records>>) -> Self {
-        Self { fd, records }
-    }
-
-    /// The descriptor.
-    #[must_use]
-    pub fn fd(&self) -> &Arc<OwnedFd> {
-        &self.fd
-    }
-
-    /// What it is, by its record where the layer keeps those.
-    pub fn stat(&self) -> Result<Stat> {
-        let stat = Stat::of_fd(&self.fd)?;
-        match &self.records {
-            Some(records) => records.apply(stat, &self.xattrs()),
-            None => Ok(stat),
-        }
-    }
-
-    /// Whether its layer keeps records.
-    #[must_use]
-    pub fn is_recorded(&self) -> bool {
-        self.records.is_some()
-    }
-
-    /// The way to its xattrs.
-    #[must_use]
-    pub fn xattrs(&self) -> XattrPath {
-        XattrPath::of_fd(Arc::clone(&self.fd))
-    }
-
-    /// Opens a regular file with `flags`.
-    pub fn open(&self, flags: OFlags) -> Result<OwnedFd> {
-        let path = proc_path(&self.fd);
-        rustix::fs::open(
-            os(&path),
-            flags | OFlags::CLOEXEC | OFlags::NONBLOCK,
-            Mode::empty(),
-        )
-    }
-
-    /// Writes a record of the object; `false` where the layer keeps none, or none for such an object.
-    pub fn record(&self, record: &Record) -> Result<bool> {
-        match &self.records {
-            Some(records) if records.can_be_on(Stat::of_fd(&self.fd)?.kind()) => {
-                self.set_xattr(records.xattr(), &record.value(), XattrFlags::empty())?;
-                Ok(true)
-            }
-            _ => Ok(false),
-        }
-    }
-
-    /// Changes the record of the object; `false` as with [`UpperObject::record`].
-    fn change_record(&self, change: impl FnOnce(&mut Record)) -> Result<bool> {
-        if self.records.is_none() {
-            return Ok(false);
-        }
-        let before = Record::of(&self.stat()?);
-        let mut record = before;
-        change(&mut record);
-        let recorded = self.record(&record)?;
-        if recorded && record == before {
-            // Disks do not take note of an xattr that is set to what it is; chmod(2) and chown(2) change the ctime. So
-            // does chown(2) of nothing, which every type and every owner allows.
-            self.chown_on_disk(None, None)?;
-        }
-        Ok(recorded)
-    }
-
-    /// Sets owner and group, by its record where the layer keeps those; `None` leaves one as it is. Of a symlink, which
-    /// may have no record, the disk's owner is set; where that is not permitted it stays, which is no error then.
-    pub fn chown(&self, uid: Option<u32>, gid: Option<u32>) -> Result<()> {
-        let recorded = self.change_record(|record| {
-            record.uid = uid.unwrap_or(record.uid);
-            record.gid = gid.unwrap_or(record.gid);
-        })?;
-        if recorded {
-            return Ok(());
-        }
-        match self.chown_on_disk(uid, gid) {
-            Err(Errno::PERM | Errno::INVAL) if self.records.is_some() => Ok(()),
-            other => other,
-        }
-    }
-
-    /// Has the disk take `security.capability` away as it does when somebody changes the owner (`ATTR_KILL_PRIV` in the
-    /// kernel's `chown_common`), and setuid with it: by chown(2) of nothing, for which no right is needed.
-    pub fn drop_privileges(&self) -> Result<()> {
-        self.chown_on_disk(None, None)
-    }
-
-    /// Has the disk take setuid and setgid away as it does when somebody changes the content who is not in `group`, that of
-    /// the object: under the lock of its inode, whatever others set meanwhile. `false`, and nothing was done, where
-    /// this process cannot act as such a one.
-    pub fn drop_privileges_outside(&self, group: u32) -> Result<bool> {
-        let dropped = outside_of_group(group, || self.drop_privileges());
-        dropped.map_or(Ok(false), |dropped| dropped.map(|()| true))
-    }
-
-    fn chown_on_disk(&self, uid: Option<u32>, gid: Option<u32>) -> Result<()> {
-        let (uid, gid) = (uid.map(Uid::from_raw), gid.map(Gid::from_raw));
-        chownat(&self.fd, "", uid, gid, AtFlags::EMPTY_PATH)
-    }
-
-    /// Sets the permission bits, by its record where the layer keeps those; EOPNOTSUPP for a symlink.
-    pub fn chmod(&self, mode: u32) -> Result<()> {
-        if self.change_record(|record| record.perm = mode & 0o7777)? {
-            return Ok(());
-        }
-        self.chmod_on_disk(mode)
-    }
-
-    /// Sets the permission bits on the disk, whatever the record says; EOPNOTSUPP for a symlink.
-    pub fn chmod_on_disk(&self, mode: u32) -> Result<()> {
-        chmod_fd(&self.fd, mode)
-    }
-
-    /// Sets the times.
-    pub fn utimens(&self, atime: SetTime, mtime: SetTime) -> Result<()> {
-        let times = timestamps(atime, mtime);
-        match utimensat(&self.fd, "", &times, AtFlags::EMPTY_PATH) {
-            // Kernels before 5.8 do not take AT_EMPTY_PATH here.
-            Err(Errno::INVAL | Errno::NOENT) => {
-                utimensat(CWD, os(&proc_path(&self.fd)), &times, AtFlags::empty())
-            }
-            other => other,
-        }
-    }
-
-    /// Sets an xattr.
-    pub fn set_xattr(&self, xattr: &[u8], value: &[u8], flags: XattrFlags) -> Result<()> {
-        match fsetxattr(&self.fd, xattr, value, flags) {
-            Err(Errno::BADF) => self.xattrs().set(xattr, value, flags),
-            other => other,
-        }
-    }
-
-    /// Removes an xattr. ENODATA when there is none.
-    pub fn remove_xattr(&self, xattr: &[u8]) -> Result<()> {
-        self.xattrs().remove(xattr)
     }
 }

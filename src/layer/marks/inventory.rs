@@ -2,39 +2,37 @@
 
 use rustix::io::Result;
 
+use super::names::{NameMeaning, OPAQUE_FILE, meaning_in, whiteout_name};
+use super::read::{OPAQUE_XATTRS, REDIRECT_XATTRS, has_whiteout_xattr};
 use crate::layer::dir::{Dir, Name};
-use crate::layer::mark::{
-    NameMeaning, OPAQUE_FILE, OPAQUE_XATTRS, REDIRECT_XATTRS, WHITEOUT_XATTRS, meaning,
-    whiteout_name,
-};
 use crate::layer::stat::Kind;
 
 /// What a directory holds, sorted by what it means.
 #[derive(Debug, Default)]
-pub(super) struct Marks {
+pub(crate) struct Marks {
     /// Names hidden by a `.wh.` file.
-    pub(super) beside: Vec<Name>,
+    pub(crate) beside: Vec<Name>,
     /// Names hidden by a 0/0 device.
-    pub(super) devices: Vec<Name>,
+    pub(crate) devices: Vec<Name>,
     /// Names hidden by an empty file with an xattr.
-    pub(super) xattr_files: Vec<Name>,
+    pub(crate) xattr_files: Vec<Name>,
     /// `.wh..wh..opq` is there.
-    pub(super) opaque_file: bool,
+    pub(crate) opaque_file: bool,
     /// The xattrs that make the directory opaque.
-    pub(super) opaque_xattrs: Vec<&'static [u8]>,
+    pub(crate) opaque_xattrs: Vec<&'static [u8]>,
     /// The xattrs that say that empty files in it may be whiteouts.
-    pub(super) announcing_xattrs: Vec<&'static [u8]>,
+    pub(crate) announcing_xattrs: Vec<&'static [u8]>,
     /// Other `.wh..wh.` names: leftovers without meaning.
-    pub(super) leftovers: Vec<Name>,
+    pub(crate) leftovers: Vec<Name>,
     /// It was renamed, and continues below under another name.
-    pub(super) redirected: bool,
+    pub(crate) redirected: bool,
     /// Entries that are directories.
-    pub(super) directories: Vec<Name>,
+    pub(crate) directories: Vec<Name>,
 }
 
 impl Marks {
     /// Whether there is a mark of any form, or a leftover.
-    pub(super) fn any(&self) -> bool {
+    pub(crate) fn any(&self) -> bool {
         let names = [
             &self.beside,
             &self.devices,
@@ -48,7 +46,7 @@ impl Marks {
     }
 
     /// Reads a directory. Where `plain_names` holds, `.wh.` names are ordinary entries.
-    pub(super) fn read(dir: &Dir, plain_names: bool) -> Result<Self> {
+    pub(crate) fn read(dir: &Dir, plain_names: bool) -> Result<Self> {
         let mut marks = Self::default();
         let xattrs = dir.xattrs()?;
         for xattr in OPAQUE_XATTRS {
@@ -64,12 +62,7 @@ impl Marks {
         let mut closer = Vec::new();
         dir.for_each(|name, kind, _| {
             let name = Name::from(name);
-            let meaning = if plain_names {
-                NameMeaning::Plain
-            } else {
-                meaning(&name)
-            };
-            match meaning {
+            match meaning_in(&name, plain_names) {
                 NameMeaning::Whiteout(hidden) => marks.beside.push(Name::from(hidden)),
                 NameMeaning::Opaque => marks.opaque_file = true,
                 NameMeaning::Leftover => marks.leftovers.push(name),
@@ -89,7 +82,7 @@ impl Marks {
             } else if stat.kind() == Kind::File
                 && stat.size == 0
                 && !marks.announcing_xattrs.is_empty()
-                && is_xattr_whiteout(dir, &name)?
+                && has_whiteout_xattr(&dir.xattrs_of(&name)?)?
             {
                 marks.xattr_files.push(name);
             }
@@ -99,7 +92,7 @@ impl Marks {
 
     /// How many marks have the form of `.wh.` files, and how many are devices or xattrs. A name that is too long for a
     /// `.wh.` file counts for neither: there is one form for it.
-    pub(super) fn by_form(&self) -> (usize, usize) {
+    pub(crate) fn by_form(&self) -> (usize, usize) {
         let short = |names: &[Name]| {
             let fit = names.iter().filter(|name| whiteout_name(name).is_some());
             fit.count()
@@ -111,20 +104,10 @@ impl Marks {
     }
 
     /// The file of a mark of the form `wh`, for messages.
-    pub(super) fn example_beside(&self) -> Option<Vec<u8>> {
+    pub(crate) fn example_beside(&self) -> Option<Vec<u8>> {
         match self.beside.first() {
             Some(name) => whiteout_name(name),
             None => self.opaque_file.then(|| OPAQUE_FILE.to_vec()),
         }
     }
-}
-
-fn is_xattr_whiteout(dir: &Dir, name: &[u8]) -> Result<bool> {
-    let xattrs = dir.xattrs_of(name)?;
-    for xattr in WHITEOUT_XATTRS {
-        if xattrs.get_opt(xattr.as_bytes())?.is_some() {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }

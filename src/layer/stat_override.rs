@@ -1,4 +1,4 @@
-//! Owner, mode and type of an object, kept in an xattr instead of on the disk.
+//! Stat overrides: owner, mode and type of an object, kept in an xattr instead of on the disk.
 //!
 //! For layers on disks where owners cannot be given away nor devices be made (an ordinary user's home on NFS): every
 //! object is a plain file or directory of the daemon's there, and an xattr says what it is. containers/storage and
@@ -6,7 +6,7 @@
 //!
 //! | xattr | who can write it |
 //! | --- | --- |
-//! | `user.containers.override_stat` | everybody, on files and directories |
+//! | `user.containers.override_stat` | all users, on files and directories |
 //! | `security.fuseoverlayfs.override` | privileged programs, on everything |
 //! | `user.fuseoverlayfs.override_stat` | older fuse-overlayfs; read only |
 //!
@@ -32,13 +32,13 @@ const OLD_USER: &[u8] = b"user.fuseoverlayfs.override_stat";
 /// All xattrs that may keep a record.
 pub const RECORD_XATTRS: [&[u8]; 3] = [USER, PRIVILEGED, OLD_USER];
 
-/// About so many odd values of a layer are told to its administrator.
+/// About so many odd values of a layer are logged.
 const MOST_COMPLAINTS: usize = 100;
 
 /// Which xattr keeps the records that are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecordForm {
-    /// `security.fuseoverlayfs.override`: nobody but privileged programs can change it on the disk.
+    /// `security.fuseoverlayfs.override`: only privileged programs can change it on the disk.
     Privileged,
     /// `user.containers.override_stat`: an ordinary user can write it.
     User,
@@ -72,7 +72,7 @@ impl Record {
         }
     }
 
-    /// Reads a value; `None` for one that nobody could have written. What follows a known type's fields is ignored.
+    /// Reads a value; `None` for one that no program writes. What follows a known type's fields is ignored.
     #[must_use]
     pub fn parse(value: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(value).ok()?.trim_end_matches('\0');
@@ -171,8 +171,8 @@ pub struct Records {
     reads_old: bool,
     /// The mode of everything on the disk.
     disk_mode: u32,
-    /// Inodes whose odd record was told.
-    told: Mutex<HashSet<u64>>,
+    /// Inodes whose odd value was logged. Locked for a statement; no other lock is taken meanwhile.
+    logged: Mutex<HashSet<u64>>,
 }
 
 impl Records {
@@ -188,7 +188,7 @@ impl Records {
             form,
             reads_old,
             disk_mode: root_perm & 0o777 | 0o700,
-            told: Mutex::new(HashSet::new()),
+            logged: Mutex::new(HashSet::new()),
         })
     }
 
@@ -239,7 +239,7 @@ impl Records {
         self.form == RecordForm::Privileged || matches!(on_disk, Kind::File | Kind::Dir)
     }
 
-    /// The record of an object; `None` where there is none, or one that cannot be true (which is told once).
+    /// The record of an object; `None` where there is none, or one that cannot be true (which is logged once).
     /// Errors: those of getxattr(2), but for a disk without xattrs.
     pub(super) fn read(&self, on_disk: &Stat, xattrs: &XattrPath) -> Result<Option<Record>> {
         if !self.can_be_on(on_disk.kind()) || on_disk.is_whiteout_device() {
@@ -247,7 +247,7 @@ impl Records {
         }
         let value = match xattrs.get_opt(self.xattr()) {
             Ok(None) if self.reads_old => xattrs.get_opt(OLD_USER)?,
-            // Nobody may look inside: then only the disk says what it is.
+            // It may not be read: then the metadata of the disk counts.
             Err(Errno::ACCESS | Errno::PERM) => None,
             other => other?,
         };
@@ -272,8 +272,8 @@ impl Records {
     }
 
     fn complain(&self, stat: &Stat, value: &[u8]) {
-        let mut told = lock(&self.told);
-        if told.len() < MOST_COMPLAINTS && told.insert(stat.ino) {
+        let mut logged = lock(&self.logged);
+        if logged.len() < MOST_COMPLAINTS && logged.insert(stat.ino) {
             log::warn!(
                 "inode {} of a layer has an odd {} \"{}\": owner, mode and type are those of the disk",
                 stat.ino,

@@ -1,0 +1,136 @@
+//! What the xattrs of a directory and of an entry of it say.
+
+use rustix::io::Result;
+
+use super::names::OPAQUE_FILE;
+use super::own::{LEAVING, is_own_xattr};
+use crate::layer::dir::Dir;
+use crate::layer::xattr::XattrPath;
+
+/// The xattrs that mark a directory opaque (`y`), or as one that holds whiteouts by xattr (`x`).
+pub const OPAQUE_XATTRS: [&[u8]; 3] = [
+    b"trusted.overlay.opaque",
+    b"user.overlay.opaque",
+    b"user.fuseoverlayfs.opaque",
+];
+/// The xattrs that make an empty file a whiteout, where the directory says that there are such files.
+pub const WHITEOUT_XATTRS: [&str; 2] = ["trusted.overlay.whiteout", "user.overlay.whiteout"];
+/// The xattrs by which a renamed directory names its lower one.
+pub const REDIRECT_XATTRS: [&str; 2] = ["trusted.overlay.redirect", "user.overlay.redirect"];
+/// The xattrs of a file of which the layer has the attributes only.
+pub const METACOPY_XATTRS: [&str; 2] = ["trusted.overlay.metacopy", "user.overlay.metacopy"];
+
+/// The xattrs that say: a directory of an upper may hold entries with an origin or a redirect.
+const IMPURE_XATTRS: [&[u8]; 4] = [
+    b"trusted.overlay.unionmount.impure",
+    b"user.fuseoverlayfs.unionmount.impure",
+    b"trusted.overlay.impure",
+    b"user.overlay.impure",
+];
+
+/// What the xattrs of a directory in a layer say about it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DirMarks {
+    /// Hides everything in the layers below.
+    pub opaque: bool,
+    /// Empty files in it may be whiteouts by xattr.
+    pub xattr_whiteouts: bool,
+    /// Entries in it may carry the `st_ino` of what they were copied up from.
+    pub impure: bool,
+    /// It says of an entry that the whiteout device there is a device of the merged view (see
+    /// [`LEAVING`]).
+    pub leaving: bool,
+}
+
+/// Whether a file carries the xattr that makes it a whiteout. Errors: those of getxattr(2).
+pub(crate) fn has_whiteout_xattr(entry: &XattrPath) -> Result<bool> {
+    for xattr in WHITEOUT_XATTRS {
+        if entry.get_opt(xattr.as_bytes())?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Returns the marks among a directory's xattrs: `names` is what listxattr(2) returned, `value`
+/// fetches one.
+pub fn dir_marks(names: &[u8], mut value: impl FnMut(&[u8]) -> Vec<u8>) -> DirMarks {
+    let mut marks = DirMarks::default();
+    for name in names.split(|byte| *byte == 0).filter(|n| !n.is_empty()) {
+        if OPAQUE_XATTRS.contains(&name) {
+            match value(name).as_slice() {
+                b"y" => marks.opaque = true,
+                b"x" => marks.xattr_whiteouts = true,
+                _ => {}
+            }
+        } else if IMPURE_XATTRS.contains(&name) {
+            marks.impure = true;
+        } else if is_own_xattr(name, LEAVING) {
+            marks.leaving = true;
+        }
+    }
+    marks
+}
+
+/// Returns the marks of a directory by its xattrs. A value that cannot be read counts as none.
+/// Errors: those of listxattr(2).
+pub(crate) fn marks_by_xattr(xattrs: &XattrPath) -> Result<DirMarks> {
+    let names = xattrs.list()?;
+    Ok(dir_marks(&names, |name| {
+        xattrs.get(name).unwrap_or_default()
+    }))
+}
+
+/// The same, where a value that cannot be read is an error: EACCES of getxattr(2), for example.
+pub(crate) fn marks_by_readable_xattr(xattrs: &XattrPath) -> Result<DirMarks> {
+    let names = xattrs.list()?;
+    let mut failed = None;
+    let marks = dir_marks(&names, |name| {
+        xattrs.get(name).unwrap_or_else(|errno| {
+            failed = Some(errno);
+            Vec::new()
+        })
+    });
+    failed.map_or(Ok(marks), Err)
+}
+
+/// Whether an xattr of a directory says that it hides what lies below it. One that cannot be read
+/// says nothing.
+pub(crate) fn has_opaque_xattr(dir: &Dir) -> bool {
+    let marks = dir.xattrs().and_then(|xattrs| marks_by_xattr(&xattrs));
+    marks.is_ok_and(|marks| marks.opaque)
+}
+
+/// Whether a directory, in which `.wh.` names are marks, hides what lies below it.
+pub(crate) fn is_opaque(dir: &Dir) -> bool {
+    has_opaque_xattr(dir) || dir.stat_entry(OPAQUE_FILE).is_ok()
+}
+
+/// Returns where a renamed directory of a layer continues in the layers below, if it says so.
+pub(crate) fn redirect(xattrs: &XattrPath) -> Option<Vec<u8>> {
+    REDIRECT_XATTRS
+        .iter()
+        .find_map(|xattr| xattrs.get_opt(xattr.as_bytes()).ok().flatten())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directory_marks_are_read_from_xattrs() {
+        let list = b"user.a\0user.overlay.opaque\0trusted.overlay.impure\0";
+        let marks = dir_marks(list, |_| b"y".to_vec());
+        let want = DirMarks {
+            opaque: true,
+            impure: true,
+            xattr_whiteouts: false,
+            leaving: false,
+        };
+        assert_eq!(marks, want);
+        let marks = dir_marks(b"trusted.overlay.opaque\0", |_| b"x".to_vec());
+        assert!(!marks.opaque && marks.xattr_whiteouts);
+        let marks = dir_marks(b"user.fuseoverlayfs.opaque\0", |_| b"n".to_vec());
+        assert_eq!(marks, DirMarks::default());
+    }
+}

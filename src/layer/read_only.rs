@@ -1,0 +1,47 @@
+//! A directory that can only be read: everything that changes a disk is missing here.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use super::dir::{Dir, LayerNo, Name, Place};
+use super::fd_cache::FdCache;
+use super::stat_override::Records;
+use crate::sync::write;
+
+/// A directory that can only be read: of a lower layer, or of any other.
+#[derive(Clone, Debug)]
+pub struct LowerDir(Arc<Dir>);
+
+impl LowerDir {
+    /// The root of a lower layer. Its xattrs say whether the layer has stat overrides.
+    #[must_use]
+    pub fn root(layer: LayerNo, fd: OwnedFd, cache: &Arc<FdCache>) -> Self {
+        let fd = Arc::new(fd);
+        let records = Records::of_root(&fd);
+        Self(Dir::root(layer, fd, cache, records))
+    }
+
+    pub(super) fn of(dir: Arc<Dir>) -> Self {
+        Self(dir)
+    }
+
+    /// A directory in this one. Nothing is opened or checked yet.
+    #[must_use]
+    pub fn child(&self, name: &Name) -> Self {
+        Self(Dir::child(&self.0, name, None))
+    }
+
+    /// Closes it for good: like a directory that was removed it cannot be opened again, nor can what is
+    /// found through it.
+    pub fn let_go(&self) {
+        *write(&self.0.place) = Place::Gone;
+        self.0.slot.clear();
+    }
+}
+
+impl std::ops::Deref for LowerDir {
+    type Target = Dir;
+    fn deref(&self) -> &Dir {
+        &self.0
+    }
+}
