@@ -142,7 +142,7 @@ fn set_overlay_xattr(fd: &OwnedFd, name: &str, value: &[u8]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::super::beneath::is_mark;
+    use super::super::extract::is_mark;
     use super::super::listing::Listing;
     use super::*;
     use crate::layer::{FdCache, LowerDir};

@@ -11,41 +11,22 @@
 //! checked before they are used, and every path is resolved beneath the descriptor of the directory that the archive goes
 //! into (`beneath.rs`), so that nothing outside can be reached, whatever links the archive plants.
 
-pub mod apply;
-mod aside;
-mod below;
-mod beneath;
-pub mod compression;
-pub mod diff;
-pub mod digest;
-pub mod durable;
-mod empty;
-pub mod entry;
+pub mod codec;
+pub mod disk;
 pub mod error;
-pub mod export;
-pub mod layer;
-pub mod limits;
+pub mod extract;
+mod limits;
 pub(crate) mod listing;
 mod marks;
-mod merge;
-mod mounts;
+mod merged;
 pub mod pack;
-mod pipe;
-mod policy;
-pub mod read;
-pub mod staged;
-pub mod target;
-pub mod write;
+pub mod tar;
 
-pub use below::describe_implied;
-pub use compression::Compression;
-pub use diff::diff;
-pub use digest::{Digest, chain_id};
+pub use codec::{Compression, Digest, chain_id};
 pub use error::{Error, ErrorKind, Result};
-pub use export::export;
-pub use layer::{Expect, Unpack, Unpacked, unpack};
+pub use extract::{Expect, Unpack, Unpacked, describe_implied, unpack};
 pub use limits::Limits;
-pub use pack::{Pack, Packed, Times};
+pub use pack::{Pack, Packed, Times, diff, export};
 
 /// Whose the files of a layer are on the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

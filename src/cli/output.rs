@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::exit::Failure;
 use super::shown;
-use crate::archive::staged::StagedFile;
+use crate::archive::disk::StagedFile;
 
 /// Where an archive goes.
 #[derive(Clone, Copy, Debug)]

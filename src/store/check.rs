@@ -23,8 +23,8 @@ use super::gc::take;
 use super::paths::PRIVATE;
 use super::size::measure;
 use super::{compare, time};
-use crate::archive::digest::HashingWriter;
-use crate::archive::durable::{sync_disk_of, sync_file, sync_names_in};
+use crate::archive::codec::HashingWriter;
+use crate::archive::disk::{sync_disk_of, sync_file, sync_names_in};
 use crate::archive::{Compression, Digest, Expect, Limits, Unpack, Unpacked, unpack};
 
 /// Something that is not as it should be.

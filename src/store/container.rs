@@ -26,7 +26,7 @@ use super::size::measure;
 use super::time;
 use super::vfs;
 use super::volume::{self, check_name};
-use crate::archive::durable::{sync_disk_of, sync_names_in};
+use crate::archive::disk::{sync_disk_of, sync_names_in};
 use crate::fuse::mountinfo::Mount;
 use crate::union::{Config, NodeId, Union};
 

@@ -16,7 +16,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::error::{Doing, Result, StoreError};
-use crate::archive::durable::sync_names_in;
+use crate::archive::disk::sync_names_in;
 
 /// The environment variable that names the root.
 pub const ROOT_VARIABLE: &str = "UNIONMOUNT_ROOT";

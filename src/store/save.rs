@@ -20,8 +20,8 @@ use super::documents::{OCI_INDEX, blob_path, docker, manifest, write};
 use super::error::{Doing, Result, StoreError};
 use super::load::manifest_document;
 use super::reference::Reference;
-use crate::archive::compression::{Decoder, Encoder};
-use crate::archive::digest::HashingWriter;
+use crate::archive::codec::HashingWriter;
+use crate::archive::codec::{Decoder, Encoder};
 use crate::archive::{Compression, Digest, Progress};
 
 /// Which sort of archive.
@@ -335,7 +335,7 @@ impl<W: Write> Tar<'_, W> {
         };
         let mut header = Self::header(EntryType::Regular, 0o644, size);
         let mut hashed = Watched {
-            inner: crate::archive::digest::HashingReader::new(content),
+            inner: crate::archive::codec::HashingReader::new(content),
             progress: self.progress,
         };
         let added = self
@@ -357,7 +357,7 @@ impl<W: Write> Tar<'_, W> {
 }
 
 struct Watched<'a> {
-    inner: crate::archive::digest::HashingReader<Box<dyn Read>>,
+    inner: crate::archive::codec::HashingReader<Box<dyn Read>>,
     progress: &'a dyn Progress,
 }
 

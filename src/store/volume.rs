@@ -22,7 +22,7 @@ use super::lock;
 use super::paths::{PRIVATE, Paths};
 use super::size::measure;
 use super::time;
-use crate::archive::durable::{sync_disk_of, sync_names_in};
+use crate::archive::disk::{sync_disk_of, sync_names_in};
 use crate::union::{Config, Union};
 
 /// The mode of a new volume's content, as docker makes it.

@@ -4,8 +4,8 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 
-use unionmount::archive::entry::{Entry, What};
-use unionmount::archive::read::TarReader;
+use unionmount::archive::tar::TarReader;
+use unionmount::archive::tar::{Entry, What};
 use unionmount::archive::{Digest, Limits, Pack, Times, diff, export};
 use unionmount::layer::stat::Time;
 use unionmount::union::{Caller, Config, New, NodeId, RenameMode, Union};

@@ -3,10 +3,10 @@
 use std::io::{self, BufReader, Read as _};
 
 use unionmount::archive::Limits;
-use unionmount::archive::compression::Decoder;
-use unionmount::archive::entry::{Entry, What};
-use unionmount::archive::read::TarReader;
-use unionmount::archive::write::{Content, TarWriter};
+use unionmount::archive::codec::Decoder;
+use unionmount::archive::tar::TarReader;
+use unionmount::archive::tar::{Content, TarWriter};
+use unionmount::archive::tar::{Entry, What};
 
 /// Bytes of a file that are looked at.
 const MOST: u64 = 1 << 20;

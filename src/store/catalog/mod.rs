@@ -30,7 +30,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
 
 use super::error::{Doing, Result, StoreError};
 use super::paths::Paths;
-use crate::archive::durable::sync_names_in;
+use crate::archive::disk::sync_names_in;
 
 /// How long a command waits for another one's transaction.
 const PATIENCE: Duration = Duration::from_secs(30);

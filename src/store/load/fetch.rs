@@ -16,8 +16,8 @@ use super::super::source::Source;
 use super::Watch;
 use super::plan::{Plan, PlannedLayer};
 use super::ready::{Making, Ready};
-use crate::archive::compression::{Decoder, Encoder};
-use crate::archive::digest::{HashingReader, HashingWriter};
+use crate::archive::codec::{Decoder, Encoder};
+use crate::archive::codec::{HashingReader, HashingWriter};
 use crate::archive::{Compression, Digest, Expect, Limits, Progress, Unpack, Unpacked, unpack};
 use crate::sync::lock;
 

@@ -19,7 +19,7 @@ use super::super::time;
 use super::plan::OWN_MANIFEST;
 use super::ready::Ready;
 use crate::archive::Digest;
-use crate::archive::durable::{sync_disk_of, sync_names_in};
+use crate::archive::disk::{sync_disk_of, sync_names_in};
 
 /// An image whose layers are stored or ready.
 #[derive(Clone, Debug)]

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use super::area::Area;
 use super::documents;
 use super::error::{Doing, Result, StoreError};
-use crate::archive::compression::Decoder;
+use crate::archive::codec::Decoder;
 use crate::archive::{Compression, Limits};
 use layout::Layout;
 use tarball::Tarball;

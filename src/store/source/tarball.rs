@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use super::Member;
 use crate::archive::Limits;
-use crate::archive::entry::What;
-use crate::archive::read::{TarReader, padding};
+use crate::archive::tar::What;
+use crate::archive::tar::{TarReader, padding};
 use crate::store::error::{Doing, Result, StoreError};
 
 /// Members that an archive of images may have: one for each layer and document, and their directories.

@@ -1,87 +1,18 @@
-//! Mount points below a directory: what is mounted there is not part of it, and is never changed through it.
-//!
-//! They are looked for before anything is changed. What is mounted later, or cannot be seen (no `/proc`), is met when a
-//! directory is opened, which never leads from one mount into another.
+//! Opening a directory in another one without going from one mount into another.
 
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
 
 use rustix::fs::{AtFlags, Mode, ResolveFlags, StatxFlags, openat, openat2, statx};
 use rustix::io::Errno;
 
-use super::beneath::DIRECTORY;
-use super::error::{AtEntry as _, During as _, Error, Result};
-use super::listing::Listing;
-use crate::fuse::mountinfo;
-use crate::layer::LowerDir;
-use crate::layer::dir::Name;
-use crate::layer::stat::Kind;
-
-/// The mount points below a directory that is named by its real path, as paths from it.
-pub(super) fn below(dir: &Path) -> Vec<Vec<u8>> {
-    let mounts = mountinfo::read().unwrap_or_else(|err| {
-        log::debug!("mounts below '{}' are not known: {err}", dir.display());
-        Vec::new()
-    });
-    let inside = mounts
-        .iter()
-        .filter_map(|mount| mount.mountpoint.strip_prefix(dir).ok());
-    inside
-        .map(|path| path.as_os_str().as_bytes().to_vec())
-        .filter(|path| !path.is_empty())
-        .collect()
-}
-
-/// Refuses a layer that would change, remove or replace one of the mount points of a tree, or what one is in.
-///
-/// # Errors
-/// The mount point, or the entry that would remove it, is named.
-pub(super) fn refuse_changes(layer: &LowerDir, mounts: &[Vec<u8>]) -> Result<()> {
-    for mount in mounts {
-        if let Some(entry) = touched(layer, mount)? {
-            let shown = String::from_utf8_lossy(mount);
-            return Err(Error::refused(format!(
-                "it would change the mount point '{shown}'; unmount that first"
-            ))
-            .at(&entry));
-        }
-    }
-    Ok(())
-}
-
-/// The path by which a layer changes a mount point of a tree.
-fn touched(layer: &LowerDir, mount: &[u8]) -> Result<Option<Vec<u8>>> {
-    let mut dir = layer.clone();
-    let mut path = Vec::new();
-    for name in mount.split(|byte| *byte == b'/').map(Name::from) {
-        let listing = Listing::read(&dir, false).at_entry(&path)?;
-        if listing.opaque {
-            return Ok(Some(path));
-        }
-        if !path.is_empty() {
-            path.push(b'/');
-        }
-        path.extend_from_slice(&name);
-        if listing.whiteouts.contains(&name) {
-            return Ok(Some(path));
-        }
-        if !listing.entries.contains(&name) {
-            return Ok(None);
-        }
-        if dir.stat_on_disk(&name).during("stat", &path)?.kind() != Kind::Dir {
-            return Ok(Some(path));
-        }
-        dir = dir.child(&name);
-    }
-    Ok(Some(path))
-}
+use super::DIRECTORY;
+use crate::archive::error::{During as _, Error, Result};
 
 /// Opens a directory in another one, on the same mount.
 ///
 /// # Errors
 /// A mount point is refused; what the disk answers.
-pub(super) fn open_inner(dir: &OwnedFd, name: &[u8]) -> Result<OwnedFd> {
+pub(in crate::archive) fn open_inner(dir: &OwnedFd, name: &[u8]) -> Result<OwnedFd> {
     let resolve = ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     let opened = match openat2(dir, name, DIRECTORY, Mode::empty(), resolve) {
         // Older kernels, and sandboxes that do not know the call.
@@ -158,8 +89,7 @@ mod tests {
             "{err}"
         );
         assert_eq!(open_and_compare(&top, b"bound").unwrap_err(), Errno::XDEV);
-        assert!(super::super::empty::clear(&top).is_err());
+        assert!(super::super::clear(&top).is_err());
         assert!(dir.path().join("home/x").exists());
-        assert_eq!(below(&inside.canonicalize().unwrap()), [b"bound".to_vec()]);
     }
 }

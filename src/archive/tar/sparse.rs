@@ -2,10 +2,10 @@
 
 use tar::GnuHeader;
 
-use super::super::entry::Extent;
-use super::super::error::{Error, Result};
+use super::entry::Extent;
 use super::fields::{BLOCK, unsigned_field};
 use super::pax::{SparseRecords, decimal, too_many_extents};
+use crate::archive::error::{Error, Result};
 
 /// Bytes of an offset and of a length in GNU's old form, and of the pair.
 const FIELD: usize = 12;

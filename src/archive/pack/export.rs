@@ -2,16 +2,14 @@
 //! be in use: what goes while it is read is left out.
 
 use std::collections::HashMap;
-use std::io::{self, Write};
-use std::os::fd::OwnedFd;
+use std::io::Write;
 
-use rustix::fs::SeekFrom;
-use rustix::io::Errno;
-
-use super::entry::{Entry, What, Xattr};
-use super::error::{AtEntry as _, Error, Result, unless_gone};
-use super::pack::{Archive, Pack, Packed, check_name, is_kept, packed, sorted};
-use super::write::Content;
+use super::content::NodeContent;
+use super::stream::{Archive, packed};
+use super::{Pack, Packed, check_name};
+use crate::archive::error::{AtEntry as _, Result, unless_gone};
+use crate::archive::merged::{at_path, description, failed, open_union};
+use crate::archive::tar::{Entry, What};
 use crate::layer::dir::Name;
 use crate::layer::stat::Kind;
 use crate::union::{self, Attr, Config, NodeId, Union};
@@ -33,36 +31,6 @@ pub fn export(union: &Config, out: impl Write, options: &Pack<'_>) -> Result<Pac
         archive.entries = archive.entries.saturating_sub(1);
         Ok(())
     })
-}
-
-pub(super) fn open_union(config: &Config) -> Result<Union> {
-    Union::open(config).map_err(|err| Error::refused(err.to_string()))
-}
-
-/// Does something with the object at a path of a union.
-pub(super) fn at_path<T>(
-    union: &Union,
-    path: &[u8],
-    use_it: impl FnOnce(NodeId) -> Result<T>,
-) -> Result<T> {
-    let mut counted = Vec::new();
-    let mut node = NodeId::ROOT;
-    for name in path
-        .split(|byte| *byte == b'/')
-        .filter(|name| !name.is_empty())
-    {
-        let found = union.lookup(node, name).map_err(failed).at_entry(path)?;
-        let Some(entry) = found else {
-            return Err(Error::io("lookup", Errno::NOENT).at(path));
-        };
-        node = entry.node;
-        counted.push(node);
-    }
-    let done = use_it(node);
-    for node in counted {
-        union.forget(node, 1);
-    }
-    done
 }
 
 /// The objects that have several names, by `st_ino`.
@@ -362,120 +330,4 @@ struct Above {
     level: Level,
     attr: Attr,
     written: bool,
-}
-
-/// What a union shows of an object, but for its data.
-pub(super) fn description(
-    union: &Union,
-    node: NodeId,
-    path: &[u8],
-    what: What,
-    attr: &Attr,
-) -> Result<Entry> {
-    Ok(Entry {
-        path: path.to_vec(),
-        what,
-        mode: attr.mode & 0o7777,
-        uid: attr.uid,
-        gid: attr.gid,
-        mtime: attr.mtime,
-        xattrs: xattrs(union, node).map_err(failed).at_entry(path)?,
-    })
-}
-
-fn xattrs(union: &Union, node: NodeId) -> crate::union::Result<Vec<Xattr>> {
-    let mut xattrs = Vec::new();
-    let list = union.listxattr(node)?;
-    for name in list
-        .split(|byte| *byte == 0)
-        .filter(|name| !name.is_empty())
-    {
-        if is_kept(name) {
-            match union.getxattr(node, name) {
-                Err(error) if error.errno() == Errno::NODATA => {}
-                value => xattrs.push((name.to_vec(), value?)),
-            }
-        }
-    }
-    Ok(sorted(xattrs))
-}
-
-pub(super) fn failed(err: crate::union::Error) -> Error {
-    Error::io(
-        "the merged tree cannot be read",
-        io::Error::from(err.errno()),
-    )
-}
-
-/// Only the end is no data: for disks that cannot say where holes are.
-fn all_data(offset: u64, size: u64) -> Option<(u64, u64)> {
-    (offset < size).then_some((offset, size))
-}
-
-/// The next data, by two calls that say where data and where a hole begins.
-fn next_data(
-    offset: u64,
-    size: u64,
-    seek: impl Fn(u64, bool) -> rustix::io::Result<u64>,
-) -> io::Result<Option<(u64, u64)>> {
-    match seek(offset, false) {
-        Ok(begin) if begin >= size => Ok(None),
-        Ok(begin) => match seek(begin, true) {
-            Ok(end) => Ok(Some((begin, end.min(size)))),
-            Err(Errno::NXIO) => Ok(Some((begin, size))),
-            Err(errno) => Err(errno.into()),
-        },
-        Err(Errno::NXIO) => Ok(None),
-        Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(all_data(offset, size)),
-        Err(errno) => Err(errno.into()),
-    }
-}
-
-/// The bytes of an open file.
-pub(super) struct FdContent<'a>(pub(super) &'a OwnedFd);
-
-impl Content for FdContent<'_> {
-    fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut done = 0;
-        while done < buffer.len() {
-            match rustix::io::pread(self.0, &mut buffer[done..], offset + done as u64) {
-                Ok(0) => break,
-                Ok(len) => done += len,
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(errno.into()),
-            }
-        }
-        Ok(done)
-    }
-
-    fn next_data(&mut self, offset: u64, size: u64) -> io::Result<Option<(u64, u64)>> {
-        next_data(offset, size, |at, hole| {
-            let position = match hole {
-                true => SeekFrom::Hole(at),
-                false => SeekFrom::Data(at),
-            };
-            rustix::fs::seek(self.0, position)
-        })
-    }
-}
-
-/// The bytes of a file of a union.
-pub(super) struct NodeContent<'a> {
-    pub(super) union: &'a Union,
-    pub(super) node: NodeId,
-}
-
-impl Content for NodeContent<'_> {
-    fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.union.read(self.node, offset, buffer);
-        read.map_err(|err| err.errno().into())
-    }
-
-    fn next_data(&mut self, offset: u64, size: u64) -> io::Result<Option<(u64, u64)>> {
-        next_data(offset, size, |at, hole| {
-            self.union
-                .seek(self.node, at, hole)
-                .map_err(|err| err.errno())
-        })
-    }
 }

@@ -14,9 +14,9 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, mkdirat, openat, openat2, unlinkat};
 use rustix::io::Errno;
 
-use super::empty::clear;
-use super::error::{During as _, Error, Result};
-use super::mounts::open_inner;
+use super::inside::Inside;
+use crate::archive::disk::{DIRECTORY, clear, open_inner};
+use crate::archive::error::{During as _, Error, Result};
 use crate::layer::mark::{NAME_MAX, WHITEOUT_XATTRS};
 use crate::layer::stat::{Kind, Stat, Time};
 use crate::layer::upper::{SetTime, timestamps};
@@ -28,106 +28,11 @@ const OPEN: usize = 24;
 /// image-spec does not say, containerd and docker do so.
 const PARENT_MODE: u32 = 0o755;
 
-pub(super) const DIRECTORY: OFlags = OFlags::RDONLY
-    .union(OFlags::DIRECTORY)
-    .union(OFlags::NOFOLLOW)
-    .union(OFlags::CLOEXEC);
 /// The kernel takes no path of so many bytes at once (limits.h).
 const PATH_MAX: usize = 4096;
 const RESOLVE: ResolveFlags = ResolveFlags::BENEATH
     .union(ResolveFlags::NO_SYMLINKS)
     .union(ResolveFlags::NO_MAGICLINKS);
-
-/// A name of an archive, made safe: the components below the root, joined by single slashes; empty for the root.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Inside(Vec<u8>);
-
-impl Inside {
-    /// Reads a name as it stands in an archive.
-    ///
-    /// # Errors
-    /// `..`, a component that no disk can store, and an absolute name unless `absolute` allows it: it is then taken from
-    /// the root of the layer.
-    pub(super) fn new(name: &[u8], absolute: bool) -> Result<Self> {
-        if name.is_empty() {
-            return Err(Error::malformed("it has no name"));
-        }
-        if name.starts_with(b"/") && !absolute && name.iter().any(|byte| *byte != b'/') {
-            return Err(Error::refused(
-                "its name is absolute, and may be meant for another place; take such names from the layer's root with --absolute-names",
-            ));
-        }
-        let mut path = Vec::with_capacity(name.len());
-        for component in name.split(|byte| *byte == b'/') {
-            match component {
-                b"" | b"." => {}
-                b".." => return Err(Error::refused("its name leads upwards by '..'")),
-                _ if component.contains(&0) => {
-                    return Err(Error::malformed("its name has a NUL byte"));
-                }
-                _ => {
-                    if !path.is_empty() {
-                        path.push(b'/');
-                    }
-                    path.extend_from_slice(component);
-                }
-            }
-        }
-        Ok(Self(path))
-    }
-
-    /// The root.
-    #[must_use]
-    pub(super) fn root() -> Self {
-        Self(Vec::new())
-    }
-
-    /// One that was made by [`Inside::new`] before.
-    #[must_use]
-    pub(super) fn known(path: &[u8]) -> Self {
-        Self(path.to_vec())
-    }
-
-    /// The directory it is in, and its name there; `None` for the root.
-    #[must_use]
-    pub(super) fn split(&self) -> Option<(Self, &[u8])> {
-        if self.0.is_empty() {
-            return None;
-        }
-        Some(match self.0.iter().rposition(|byte| *byte == b'/') {
-            Some(slash) => (Self(self.0[..slash].to_vec()), &self.0[slash + 1..]),
-            None => (Self(Vec::new()), &self.0),
-        })
-    }
-
-    /// A name in this directory.
-    #[must_use]
-    pub(super) fn child(&self, name: &[u8]) -> Self {
-        if self.0.is_empty() {
-            return Self(name.to_vec());
-        }
-        Self([&self.0, &b"/"[..], name].concat())
-    }
-
-    /// All of it.
-    pub(super) fn bytes(&self) -> &[u8] {
-        &self.0
-    }
-
-    /// Its components.
-    pub(super) fn components(&self) -> impl Iterator<Item = &[u8]> {
-        self.0
-            .split(|byte| *byte == b'/')
-            .filter(|name| !name.is_empty())
-    }
-
-    fn is_at_or_below(&self, other: &Self) -> bool {
-        match self.0.strip_prefix(&other.0[..]) {
-            Some(rest) => rest.is_empty() || rest.starts_with(b"/") || other.0.is_empty(),
-            None => false,
-        }
-    }
-}
 
 /// An open directory of the tree.
 struct Open {
@@ -273,7 +178,7 @@ impl Tree {
         let fd = Arc::new(openat(above, name, DIRECTORY, Mode::empty()).during("open", name)?);
         // The umask had its say.
         rustix::fs::fchmod(&fd, mode).during("chmod", name)?;
-        parents.made(&fd, &path.0, hides)?;
+        parents.made(&fd, path.bytes(), hides)?;
         Ok(fd)
     }
 
@@ -286,11 +191,11 @@ impl Tree {
     }
 
     fn resolve(&mut self, path: &Inside) -> rustix::io::Result<OwnedFd> {
-        if path.0.is_empty() {
+        if path.is_root() {
             return self.root.try_clone().map_err(|_| Errno::MFILE);
         }
-        if self.has_openat2 && path.0.len() < PATH_MAX {
-            match openat2(&self.root, &path.0[..], DIRECTORY, Mode::empty(), RESOLVE) {
+        if self.has_openat2 && path.bytes().len() < PATH_MAX {
+            match openat2(&self.root, path.bytes(), DIRECTORY, Mode::empty(), RESOLVE) {
                 // Older kernels, and sandboxes that do not know the call.
                 Err(Errno::NOSYS | Errno::PERM) => self.has_openat2 = false,
                 // Somebody renames elsewhere on this disk: the kernel cannot tell, and asks to try again.
@@ -319,7 +224,7 @@ impl Tree {
         if self.open.len() >= OPEN {
             close(&self.open.remove(0))?;
         }
-        let mtime = Stat::of_fd(&fd).during("stat", &path.0)?.mtime;
+        let mtime = Stat::of_fd(&fd).during("stat", path.bytes())?.mtime;
         self.open.push(Open {
             path: path.clone(),
             fd: Arc::clone(&fd),
@@ -373,7 +278,7 @@ impl Tree {
 
 fn close(open: &Open) -> Result<()> {
     let times = timestamps(SetTime::Keep, SetTime::At(open.mtime));
-    rustix::fs::futimens(&open.fd, &times).during("utimensat", &open.path.0)
+    rustix::fs::futimens(&open.fd, &times).during("utimensat", open.path.bytes())
 }
 
 fn is_symlink(dir: &OwnedFd, name: &[u8]) -> bool {
@@ -381,7 +286,7 @@ fn is_symlink(dir: &OwnedFd, name: &[u8]) -> bool {
 }
 
 fn on_the_way(path: &Inside, errno: Errno) -> Error {
-    let shown = String::from_utf8_lossy(&path.0);
+    let shown = String::from_utf8_lossy(path.bytes());
     match errno {
         Errno::LOOP => Error::refused(format!("it goes through a symbolic link in '{shown}'")),
         Errno::XDEV => Error::refused(format!("'{shown}' leads outside")),
@@ -394,7 +299,7 @@ fn on_the_way(path: &Inside, errno: Errno) -> Error {
 }
 
 /// Whether what is there only says that layers below have nothing of this name.
-pub(super) fn is_mark(dir: &OwnedFd, name: &[u8]) -> Result<bool> {
+pub(in crate::archive) fn is_mark(dir: &OwnedFd, name: &[u8]) -> Result<bool> {
     let stat = match Stat::of_entry(dir, name) {
         Err(Errno::NOENT) => return Ok(false),
         other => other.during("stat", name)?,
@@ -429,27 +334,6 @@ mod tests {
         Inside::new(name.as_bytes(), false).unwrap()
     }
 
-    #[test]
-    fn names_are_made_safe() {
-        for (name, want) in [
-            ("a", "a"),
-            ("./a//b/./c/", "a/b/c"),
-            (".", ""),
-            ("./", ""),
-            ("/", ""),
-            ("..a/...", "..a/..."),
-        ] {
-            assert_eq!(inside(name).0, want.as_bytes().to_vec(), "{name}");
-        }
-        for name in ["", "/a", "//a", "..", "a/..", "a/../b", "../a", "./../a"] {
-            assert!(Inside::new(name.as_bytes(), false).is_err(), "{name}");
-        }
-        assert_eq!(Inside::new(b"/a", true).unwrap().0, b"a".to_vec());
-        assert!(Inside::new(b"/a/../b", true).is_err());
-        assert!(!inside("ab/c").is_at_or_below(&inside("a")));
-        assert!(inside("a/c").is_at_or_below(&inside("a")));
-    }
-
     /// Both ways to find a directory give the same, and neither goes through a link.
     #[test]
     fn no_way_leads_through_a_link() {
@@ -467,7 +351,7 @@ mod tests {
             }
             let mut made = Counting(0);
             for name in ["d", "d/e", "d/new/newer", "other", ""] {
-                let path = Inside(name.as_bytes().to_vec());
+                let path = Inside::known(name.as_bytes());
                 tree.directory(&path, &mut made).unwrap();
                 assert!(root.join(name).is_dir());
             }

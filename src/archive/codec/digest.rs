@@ -117,33 +117,27 @@ pub fn chain_id(diff_ids: &[Digest]) -> Vec<Digest> {
 
 /// Digest and length of bytes that come in pieces.
 #[derive(Clone, Default)]
-pub struct Hasher {
+pub(super) struct Hasher {
     hash: Sha256,
     len: u64,
 }
 
 impl Hasher {
     /// Takes the next bytes.
-    pub fn update(&mut self, bytes: &[u8]) {
+    pub(super) fn update(&mut self, bytes: &[u8]) {
         self.hash.update(bytes);
         self.len += bytes.len() as u64;
     }
 
     /// How many bytes it has taken.
     #[must_use]
-    pub fn len(&self) -> u64 {
+    pub(super) fn len(&self) -> u64 {
         self.len
-    }
-
-    /// Whether it has taken none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
     }
 
     /// The digest of all bytes, and how many they were.
     #[must_use]
-    pub fn finish(self) -> (Digest, u64) {
+    pub(super) fn finish(self) -> (Digest, u64) {
         (Digest(self.hash.finalize().into()), self.len)
     }
 }

@@ -86,7 +86,7 @@ pub(super) fn foreign(start: &[u8]) -> Option<&'static str> {
 
 /// A reader that shows at least the bytes by which a compression is known, where it has so many more.
 #[derive(Debug)]
-pub struct Peeking<R> {
+pub(super) struct Peeking<R> {
     inner: R,
     buffer: Box<[u8]>,
     at: usize,
@@ -95,7 +95,7 @@ pub struct Peeking<R> {
 
 impl<R: Read> Peeking<R> {
     /// Nothing is read yet.
-    pub fn new(inner: R) -> Self {
+    pub(super) fn new(inner: R) -> Self {
         Self {
             inner,
             buffer: vec![0; BUFFER].into_boxed_slice(),
@@ -105,7 +105,7 @@ impl<R: Read> Peeking<R> {
     }
 
     /// What it reads from; what was read and not taken is lost.
-    pub fn into_inner(self) -> R {
+    pub(super) fn into_inner(self) -> R {
         self.inner
     }
 

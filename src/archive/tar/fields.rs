@@ -3,11 +3,17 @@
 
 use tar::Header;
 
-use super::super::entry::What;
-use super::super::error::{Error, Result};
+use super::entry::What;
+use crate::archive::error::{Error, Result};
 
 /// Bytes of a header, and the unit in which data is stored.
-pub const BLOCK: usize = 512;
+pub(super) const BLOCK: usize = 512;
+
+/// Bytes that fill up the last block of `size` bytes.
+#[must_use]
+pub fn padding(size: u64) -> u64 {
+    size.wrapping_neg() % BLOCK as u64
+}
 
 /// What a header says it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

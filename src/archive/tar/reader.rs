@@ -8,24 +8,17 @@
 //!
 //! Memory is bounded by [`Limits`]; nothing is read twice.
 
-mod fields;
-mod pax;
-mod sparse;
-
 use std::io::BufRead;
 
 use tar::Header;
 
-use super::Limits;
 use super::entry::{Entry, Extent, What};
-use super::error::{AtEntry as _, Error, Result};
+use super::fields::{self, BLOCK, Type, field, id, padding, type_of, unsigned_field};
+use super::pax::Records;
+use super::sparse::{Map, Preface};
+use crate::archive::Limits;
+use crate::archive::error::{AtEntry as _, Error, Result};
 use crate::layer::stat::{Kind, Time};
-use fields::{Type, field, id, type_of, unsigned_field};
-use pax::Records;
-use sparse::{Map, Preface};
-
-pub use fields::BLOCK;
-pub use pax::{FILETYPE, XATTR_PREFIX};
 
 /// How an archive ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -516,10 +509,4 @@ fn fill<R: BufRead>(input: &mut R) -> Result<&[u8]> {
 
 fn reading(err: std::io::Error) -> Error {
     Error::io("cannot read the archive", err)
-}
-
-/// Bytes that fill up the last block of `size` bytes.
-#[must_use]
-pub fn padding(size: u64) -> u64 {
-    size.wrapping_neg() % BLOCK as u64
 }

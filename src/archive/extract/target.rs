@@ -19,11 +19,13 @@ use std::io::Read;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 
-use super::durable::{sync_disk_of, sync_names_in};
-use super::error::{Error, Result};
-use super::layer::{Unpack, Unpacked, unpack};
-use super::staged::{Staged, sweep};
-use super::{beneath, empty, merge, mounts};
+use super::beneath::Tree;
+use super::root::{RootMetadata, is_empty};
+use super::unpack::{Unpack, Unpacked, unpack};
+use super::{merge, mounts};
+use crate::archive::Whiteouts;
+use crate::archive::disk::{Staged, clear, sweep, sync_disk_of, sync_names_in};
+use crate::archive::error::{Error, Result};
 use crate::layer::{FdCache, LowerDir};
 use crate::undo::{self, Undo};
 
@@ -63,7 +65,7 @@ pub fn apply(
         None => dir.to_owned(),
     };
     sweep(&real);
-    let filled = exists.is_some() && !empty::is_empty(beneath::Tree::open(&real)?.root())?;
+    let filled = exists.is_some() && !is_empty(Tree::open(&real)?.root())?;
     match onto {
         Onto::Layer if filled => Err(Error::refused(format!(
             "'{}' is not empty, so it cannot become a layer; name a new directory, or carry the layer out on it with --whiteout apply",
@@ -111,10 +113,10 @@ fn as_layer(
 
 /// The directory is the layer, and stays where it is.
 fn in_place(blob: impl Read + Send, dir: &Path, options: &Unpack<'_>) -> Result<Unpacked> {
-    let root = beneath::Tree::open(dir)?.root().clone();
-    let before = empty::Looks::of(&root)?;
+    let root = Tree::open(dir)?.root().clone();
+    let before = RootMetadata::of(&root)?;
     let interrupted = Undo::new(move || {
-        empty::clear(&root)
+        clear(&root)
             .and_then(|()| before.restore(&root))
             .map_err(|err| err.to_string())
     });
@@ -170,13 +172,13 @@ fn staged_onto_tree(blob: impl Read + Send, dir: &Path, options: &Unpack<'_>) ->
     mode.and_then(|mode| fs::set_permissions(staged.path(), fs::Permissions::from_mode(mode)))
         .map_err(|err| Error::io(format!("chmod '{}'", staged.path().display()), err))?;
     let options = Unpack {
-        whiteouts: super::Whiteouts::Wh,
+        whiteouts: Whiteouts::Wh,
         ..*options
     };
     let unpacked = unpack(blob, staged.path(), &options)?;
     // A file must have its data before it takes the place of another.
     sync_disk(staged.path())?;
-    let layer = beneath::Tree::open(staged.path())?;
+    let layer = Tree::open(staged.path())?;
     let root = layer.root().try_clone();
     let root = root.map_err(|err| Error::io("dup", err))?;
     let layer = LowerDir::root(1, root, &FdCache::new(DESCRIPTORS));
@@ -186,7 +188,7 @@ fn staged_onto_tree(blob: impl Read + Send, dir: &Path, options: &Unpack<'_>) ->
         spared: spared.as_ref().map(|name| name.as_encoded_bytes()),
     };
     mounts::refuse_changes(&layer, &mounts::below(dir))?;
-    let tree = beneath::Tree::open(dir)?;
+    let tree = Tree::open(dir)?;
     undo::hold().to_the_end();
     merger.merge(&layer, tree.root(), unpacked.has_root)?;
     sync_disk(dir)?;

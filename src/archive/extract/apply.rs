@@ -17,13 +17,13 @@ use rustix::io::Errno;
 
 use super::aside::{Aside, is_leftover};
 use super::below::Below;
-use super::beneath::{Inside, Tree, is_mark};
-use super::entry::{Entry, What};
-use super::error::{AtEntry as _, During as _, Error, ErrorKind, Result};
-use super::marks::say;
+use super::beneath::{Tree, is_mark};
+use super::inside::Inside;
 use super::policy::Policy;
-use super::read::TarReader;
-use super::{Ownership, Whiteouts};
+use crate::archive::error::{AtEntry as _, During as _, Error, ErrorKind, Result};
+use crate::archive::marks::say;
+use crate::archive::tar::{Entry, TarReader, What};
+use crate::archive::{Ownership, Whiteouts};
 use crate::layer::mark::{HAS_IMPLIED, IMPLIED, NameMeaning, WH_PREFIX, looks, meaning};
 use crate::layer::stat::{Kind, Stat};
 use crate::layer::upper::UpperObject;
@@ -40,16 +40,16 @@ const CREATE: OFlags = OFlags::WRONLY
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);
 /// Puts entries into a directory.
-pub struct Applier {
+pub(super) struct Applier {
     tree: Tree,
     policy: Policy,
     aside: Aside,
     /// Entries so far.
-    pub entries: u64,
+    pub(super) entries: u64,
     /// Bytes of the files among them.
-    pub content: u64,
+    pub(super) content: u64,
     /// The root was described.
-    pub has_root: bool,
+    pub(super) has_root: bool,
     /// Names may begin with a slash.
     absolute: bool,
     below: Vec<PathBuf>,
@@ -60,7 +60,7 @@ impl Applier {
     ///
     /// # Errors
     /// A directory that cannot be opened, or a disk that cannot record owners although it is to.
-    pub fn new(into: &Path, ownership: Ownership, whiteouts: Whiteouts) -> Result<Self> {
+    pub(super) fn new(into: &Path, ownership: Ownership, whiteouts: Whiteouts) -> Result<Self> {
         let mut tree = Tree::open(into)?;
         let root = Arc::clone(tree.root());
         let policy = Policy::new(root, ownership, whiteouts)?;
@@ -72,7 +72,7 @@ impl Applier {
 
     /// Names that begin with a slash are taken from the root (those of directories always are).
     #[must_use]
-    pub fn with_absolute_names(mut self, absolute: bool) -> Self {
+    pub(super) fn with_absolute_names(mut self, absolute: bool) -> Self {
         self.absolute = absolute;
         self
     }
@@ -103,7 +103,7 @@ impl Applier {
 
     /// The layers that lie below, newest first.
     #[must_use]
-    pub fn above(mut self, below: &[PathBuf]) -> Self {
+    pub(super) fn above(mut self, below: &[PathBuf]) -> Self {
         self.below = below.to_vec();
         self
     }
@@ -112,7 +112,11 @@ impl Applier {
     ///
     /// # Errors
     /// A name that leads outside or cannot be represented, and what the disk answers; always with the entry's name.
-    pub fn apply<R: BufRead>(&mut self, entry: &Entry, reader: &mut TarReader<R>) -> Result<()> {
+    pub(super) fn apply<R: BufRead>(
+        &mut self,
+        entry: &Entry,
+        reader: &mut TarReader<R>,
+    ) -> Result<()> {
         self.entries += 1;
         self.place(entry, reader).at_entry(&entry.path)
     }
@@ -120,7 +124,7 @@ impl Applier {
     /// The directories that were made because something is in them, and that no entry describes. They belong to root
     /// and have mode 0755; in a merged tree they should look as they do in the layers below.
     #[must_use]
-    pub fn implied(&mut self) -> Vec<Vec<u8>> {
+    pub(super) fn implied(&mut self) -> Vec<Vec<u8>> {
         std::mem::take(&mut self.policy.implied)
             .into_iter()
             .collect()
@@ -130,7 +134,7 @@ impl Applier {
     ///
     /// # Errors
     /// What the disk answers.
-    pub fn finish(&mut self) -> Result<()> {
+    pub(super) fn finish(&mut self) -> Result<()> {
         if self.aside.dir().is_some() {
             let root = self.tree.existing(&Inside::root())?;
             self.aside.remove(&root)?;

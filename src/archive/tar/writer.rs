@@ -10,8 +10,9 @@ use rustix::io::Errno;
 use tar::{EntryType, Header};
 
 use super::entry::{Entry, Extent, What};
-use super::error::{AtEntry as _, Error, Result, is_gone};
-use super::read::{BLOCK, FILETYPE, XATTR_PREFIX, padding};
+use super::fields::{BLOCK, padding};
+use super::pax::{FILETYPE, XATTR_PREFIX};
+use crate::archive::error::{AtEntry as _, Error, Result, is_gone};
 use crate::layer::stat::Time;
 
 /// Zeros are looked for in units of this many bytes.

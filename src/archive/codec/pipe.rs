@@ -4,14 +4,13 @@
 //! files; it reads from the buffers of the first without copying. A few buffers go round between them, so that memory is
 //! bounded and neither waits for the other for long.
 
-use std::fs::File;
-use std::io::{self, BufRead, Read, Write};
+use std::io::{self, BufRead, Read};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
-use super::compression::{Compression, Decoder, Encoder, PEEK};
+use super::blob::{BlobOptions, BlobReader};
+use super::compression::{Compression, Decoder};
 use super::digest::{Digest, Hasher};
-use super::error::{Error, Result};
-use super::layer::Unpack;
+use crate::archive::error::{Error, Result};
 
 /// Bytes of a buffer, and how many go round.
 const BUFFER: usize = 256 * 1024;
@@ -27,13 +26,13 @@ enum Piece {
 }
 
 /// Where the first thread puts the tar.
-pub(super) struct PipeWriter {
+pub(in crate::archive) struct PipeWriter {
     full: SyncSender<(Piece, bool)>,
     empty: Receiver<Box<[u8]>>,
 }
 
 /// Where the second thread finds it.
-pub(super) struct PipeReader {
+pub(in crate::archive) struct PipeReader {
     full: Receiver<(Piece, bool)>,
     empty: Sender<Box<[u8]>>,
     buffer: Box<[u8]>,
@@ -45,7 +44,7 @@ pub(super) struct PipeReader {
 }
 
 /// Both ends.
-pub(super) fn pipe() -> (PipeWriter, PipeReader) {
+pub(in crate::archive) fn pipe() -> (PipeWriter, PipeReader) {
     let (full, filled) = sync_channel(BUFFERS);
     let (empty, emptied) = channel();
     for _ in 0..BUFFERS {
@@ -72,7 +71,7 @@ pub(super) fn pipe() -> (PipeWriter, PipeReader) {
 
 impl PipeReader {
     /// Reads what is left, and gives digest and size of all that was read, unless it is the blob itself.
-    pub(super) fn drain(mut self, most: u64) -> Result<Option<(Digest, u64)>> {
+    pub(in crate::archive) fn drain(mut self, most: u64) -> Result<Option<(Digest, u64)>> {
         let mut left = 0u64;
         loop {
             let len = match self.fill_buf() {
@@ -140,14 +139,14 @@ impl BufRead for PipeReader {
 }
 
 /// What the first thread found.
-pub(super) struct Sourced {
-    pub(super) digest: Digest,
-    pub(super) size: u64,
-    pub(super) compression: Compression,
+pub(in crate::archive) struct Sourced {
+    pub(in crate::archive) digest: Digest,
+    pub(in crate::archive) size: u64,
+    pub(in crate::archive) compression: Compression,
 }
 
 /// Why the first thread stopped early.
-pub(super) enum SourceError {
+pub(in crate::archive) enum SourceError {
     /// The blob cannot be read, decompressed or kept.
     Failed(Error),
     /// The second thread has given up; it knows why.
@@ -161,10 +160,10 @@ impl From<Error> for SourceError {
 }
 
 /// Reads a blob to its end.
-pub(super) fn source(
+pub(in crate::archive) fn source(
     blob: impl Read,
     out: PipeWriter,
-    options: &Unpack<'_>,
+    options: BlobOptions<'_>,
 ) -> std::result::Result<Sourced, SourceError> {
     let sourced = read_blob(blob, &out, options);
     let end = match &sourced {
@@ -181,16 +180,10 @@ pub(super) fn source(
 fn read_blob(
     blob: impl Read,
     out: &PipeWriter,
-    options: &Unpack<'_>,
+    options: BlobOptions<'_>,
 ) -> std::result::Result<Sourced, SourceError> {
-    let stored = Stored {
-        blob,
-        hasher: Hasher::default(),
-        kept: options.keep.map(|file| Kept::Undecided(file, Vec::new())),
-        most: options.expect.compressed_size,
-        options,
-    };
-    let (mut decoder, compression) = Decoder::new(stored).map_err(unreadable)?;
+    let (mut decoder, compression) =
+        Decoder::new(BlobReader::new(blob, options)).map_err(unreadable)?;
     let hash = compression != Compression::None;
     loop {
         let Ok(mut buffer) = out.empty.recv() else {
@@ -212,12 +205,7 @@ fn read_blob(
             return Err(SourceError::NobodyListens);
         }
     }
-    let stored = decoder.finish().map_err(unreadable)?;
-    if let Some(kept) = stored.kept {
-        kept.finish()
-            .map_err(|err| Error::io("cannot keep the blob", err))?;
-    }
-    let (digest, size) = stored.hasher.finish();
+    let (digest, size) = decoder.finish().map_err(unreadable)?.finish()?;
     Ok(Sourced {
         digest,
         size,
@@ -232,77 +220,5 @@ fn unreadable(err: io::Error) -> Error {
         }
         io::ErrorKind::Unsupported => Error::malformed(err.to_string()),
         _ => Error::io("cannot read the blob", err),
-    }
-}
-
-/// The blob as it is stored: hashed, kept and counted while it is read.
-struct Stored<'a, R> {
-    blob: R,
-    hasher: Hasher,
-    kept: Option<Kept<'a>>,
-    /// Its size, where that is known: more is not read.
-    most: Option<u64>,
-    options: &'a Unpack<'a>,
-}
-
-/// The copy of a blob.
-enum Kept<'a> {
-    /// As long as its first bytes do not say what it is.
-    Undecided(&'a File, Vec<u8>),
-    /// As it is.
-    AsItIs(&'a File),
-    /// Compressed.
-    Packed(Box<Encoder<&'a File>>),
-}
-
-impl Kept<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        match self {
-            Self::Packed(encoder) => encoder.write_all(bytes),
-            Self::AsItIs(file) => file.write_all(bytes),
-            Self::Undecided(_, start) => {
-                start.extend_from_slice(bytes);
-                match start.len() {
-                    0..PEEK => Ok(()),
-                    _ => self.decide(),
-                }
-            }
-        }
-    }
-
-    fn decide(&mut self) -> io::Result<()> {
-        if let Self::Undecided(file, start) = self {
-            let file: &File = file;
-            let start = std::mem::take(start);
-            *self = match Compression::of(&start) {
-                Compression::None => Self::Packed(Box::new(Encoder::new(file, Compression::Zstd)?)),
-                Compression::Gzip | Compression::Zstd => Self::AsItIs(file),
-            };
-            self.write(&start)?;
-        }
-        Ok(())
-    }
-
-    fn finish(mut self) -> io::Result<()> {
-        self.decide()?;
-        match self {
-            Self::Packed(encoder) => encoder.finish().map(drop),
-            Self::AsItIs(_) | Self::Undecided(..) => Ok(()),
-        }
-    }
-}
-
-impl<R: Read> Read for Stored<'_, R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let len = self.blob.read(buffer)?;
-        self.hasher.update(&buffer[..len]);
-        if self.most.is_some_and(|most| self.hasher.len() > most) {
-            return Err(io::Error::other("it is longer than expected"));
-        }
-        if let Some(kept) = &mut self.kept {
-            kept.write(&buffer[..len])?;
-        }
-        self.options.progress.bytes(len as u64);
-        Ok(len)
     }
 }

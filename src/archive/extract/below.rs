@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use super::apply::Applier;
-use super::entry::{Entry, What};
-use super::error::Result;
-use super::export::{at_path, description, failed, open_union};
+use crate::archive::error::Result;
+use crate::archive::merged::{at_path, description, failed, open_union};
+use crate::archive::tar::{Entry, What};
 use crate::layer::stat::Kind;
 use crate::union::{Config, Union};
 

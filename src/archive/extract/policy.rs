@@ -8,10 +8,10 @@ use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 
 use super::beneath::Parents;
-use super::entry::{Entry, What};
-use super::error::{During as _, Error, Result};
-use super::marks::Marks;
-use super::{Ownership, Whiteouts};
+use crate::archive::error::{During as _, Error, Result};
+use crate::archive::marks::Marks;
+use crate::archive::tar::{Entry, What};
+use crate::archive::{Ownership, Whiteouts};
 use crate::layer::record::{Record, RecordForm, Records};
 use crate::layer::stat::{Kind, Stat, Time};
 use crate::layer::upper::{SetTime, UpperObject};

@@ -12,11 +12,12 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 
+use super::DIRECTORY;
 use super::durable::sync_names_in;
-use super::error::{Error, Result};
-use super::{beneath, empty};
+use super::remove::clear;
+use crate::archive::error::{During as _, Error, Result};
 use crate::sys::write_behind::WriteBehind;
 use crate::undo::{self, Undo};
 
@@ -83,7 +84,7 @@ fn is_at(file: &File, path: &Path) -> io::Result<bool> {
 }
 
 /// Removes what commands left, beside `path` and in it, that were killed while they made something for it.
-pub fn sweep(path: &Path) {
+pub(in crate::archive) fn sweep(path: &Path) {
     let prefix = prefix(path);
     for dir in [above(path), path] {
         // What cannot be listed has nothing that could be removed.
@@ -143,8 +144,9 @@ fn remove_dir(path: &Path) -> std::result::Result<(), String> {
     if fs::symlink_metadata(path).is_err_and(|error| error.kind() == ErrorKind::NotFound) {
         return Ok(());
     }
-    beneath::Tree::open(path)
-        .and_then(|tree| empty::clear(tree.root()))
+    rustix::fs::open(path, DIRECTORY, Mode::empty())
+        .during("open", path.as_os_str().as_bytes())
+        .and_then(|dir| clear(&dir))
         .map_err(|error| format!("'{}': {error}", path.display()))?;
     gone(fs::remove_dir(path))
 }
@@ -160,7 +162,7 @@ fn remove_file(path: &Path) -> std::result::Result<(), String> {
 
 /// A directory of our own that goes away again, unless it becomes something else.
 #[derive(Debug)]
-pub(super) struct Staged {
+pub(in crate::archive) struct Staged {
     path: PathBuf,
     undo: Option<Undo>,
     _lock: File,
@@ -168,7 +170,7 @@ pub(super) struct Staged {
 
 impl Staged {
     /// Beside another one, on the same disk.
-    pub(super) fn beside(dir: &Path) -> Result<Self> {
+    pub(in crate::archive) fn beside(dir: &Path) -> Result<Self> {
         let device = |path: &Path| fs::metadata(path).map(|meta| meta.dev()).ok();
         if dir.parent().is_none() {
             return Err(Error::refused("there is nothing beside the root"));
@@ -181,7 +183,7 @@ impl Staged {
     }
 
     /// In another one.
-    pub(super) fn within(dir: &Path) -> Result<Self> {
+    pub(in crate::archive) fn within(dir: &Path) -> Result<Self> {
         Self::make(dir, dir)
     }
 
@@ -206,12 +208,12 @@ impl Staged {
     }
 
     /// Where it is.
-    pub(super) fn path(&self) -> &Path {
+    pub(in crate::archive) fn path(&self) -> &Path {
         &self.path
     }
 
     /// It was renamed.
-    pub(super) fn became_something_else(mut self) {
+    pub(in crate::archive) fn became_something_else(mut self) {
         self.undo = None;
     }
 }

@@ -13,15 +13,14 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use rustix::fs::{
-    AtFlags, Gid, Mode, OFlags, Uid, XattrFlags, fchmod, fchown, fsetxattr, futimens, mkdirat,
-    openat, renameat, unlinkat,
+    AtFlags, Gid, Mode, Uid, XattrFlags, fchmod, fchown, fsetxattr, futimens, mkdirat, openat,
+    renameat, unlinkat,
 };
 use rustix::io::Errno;
 
-use super::empty::clear;
-use super::error::{AtEntry as _, During as _, Result};
-use super::listing::Listing;
-use super::mounts::open_inner;
+use crate::archive::disk::{DIRECTORY, clear, open_inner};
+use crate::archive::error::{AtEntry as _, During as _, Result};
+use crate::archive::listing::Listing;
 use crate::layer::LowerDir;
 use crate::layer::dir::Name;
 use crate::layer::mark::{HAS_IMPLIED, IMPLIED, own_xattrs};
@@ -32,10 +31,6 @@ use crate::layer::way::Way;
 use crate::layer::xattr::XattrPath;
 use crate::layer::xattr_name::{is_internal, seen};
 
-const DIRECTORY: OFlags = OFlags::RDONLY
-    .union(OFlags::DIRECTORY)
-    .union(OFlags::NOFOLLOW)
-    .union(OFlags::CLOEXEC);
 /// What says something about the layer, not about the directory.
 const MARKS: [&[u8]; 2] = [b"trusted.overlay.", b"user.overlay."];
 

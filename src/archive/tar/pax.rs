@@ -3,15 +3,15 @@
 //! Crate `tar` splits records at line feeds, which the values of xattrs may contain; so they are read here, by their
 //! lengths.
 
-use super::super::entry::Xattr;
-use super::super::error::{Error, Result};
+use super::entry::Xattr;
 use super::fields;
+use crate::archive::error::{Error, Result};
 use crate::layer::stat::Time;
 
 /// Prefix of the keys of xattrs (star(1); what Docker and containerd write).
-pub const XATTR_PREFIX: &[u8] = b"SCHILY.xattr.";
+pub(super) const XATTR_PREFIX: &[u8] = b"SCHILY.xattr.";
 /// The key by which star(1) says what an entry is that tar has no type for.
-pub const FILETYPE: &str = "SCHILY.filetype";
+pub(super) const FILETYPE: &str = "SCHILY.filetype";
 
 /// The records of one entry.
 #[derive(Debug, Default)]

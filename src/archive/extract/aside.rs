@@ -11,10 +11,10 @@ use std::sync::Arc;
 
 use rustix::fs::{AtFlags, Mode, mkdirat, openat, unlinkat};
 
-use super::Digest;
-use super::beneath::{DIRECTORY, Inside};
-use super::empty::clear;
-use super::error::{During as _, Result};
+use super::inside::Inside;
+use crate::archive::codec::Digest;
+use crate::archive::disk::{DIRECTORY, clear};
+use crate::archive::error::{During as _, Result};
 use crate::layer::mark::{NameMeaning, WH_META_PREFIX, meaning};
 
 /// No entry of an archive gets a name that begins so.

@@ -6,76 +6,15 @@
 use std::io::{self, Write};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
-use super::Progress;
-use super::compression::{Compression, Encoder};
-use super::digest::{Digest, HashingWriter};
-use super::entry::Xattr;
-use super::error::{Error, Result};
-use super::write::TarWriter;
-use crate::layer::mark::WH_PREFIX;
-use crate::layer::stat::Time;
+use super::{Pack, Packed};
+use crate::archive::Progress;
+use crate::archive::codec::{Compression, Encoder, HashingWriter};
+use crate::archive::error::{Error, Result};
+use crate::archive::tar::TarWriter;
 
 /// Bytes that are collected before they are hashed and compressed, and how many such buffers there may be.
 const BUFFER: usize = 256 * 1024;
 const BUFFERS: usize = 4;
-
-/// Which times the entries of an archive get.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Times {
-    /// Those that they have.
-    #[default]
-    AsTheyAre,
-    /// Those that they have, but none later than this (`SOURCE_DATE_EPOCH`).
-    NoLaterThan(Time),
-    /// All the same.
-    All(Time),
-}
-
-impl Times {
-    pub(super) fn of(self, mtime: Time) -> Time {
-        match self {
-            Self::AsTheyAre => mtime,
-            Self::NoLaterThan(latest) => mtime.min(latest),
-            Self::All(time) => time,
-        }
-    }
-}
-
-/// How an archive is written.
-#[derive(Clone, Copy)]
-pub struct Pack<'a> {
-    /// How it is compressed.
-    pub compression: Compression,
-    /// Which times the entries get.
-    pub times: Times,
-    /// Who hears of the progress, in bytes of the tar.
-    pub progress: &'a dyn Progress,
-}
-
-impl Default for Pack<'_> {
-    fn default() -> Self {
-        Self {
-            compression: Compression::None,
-            times: Times::default(),
-            progress: &(),
-        }
-    }
-}
-
-/// What was written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Packed {
-    /// Digest of what was written.
-    pub digest: Digest,
-    /// Digest of the tar before it was compressed.
-    pub diff_id: Digest,
-    /// Bytes written.
-    pub compressed_size: u64,
-    /// Bytes of the tar.
-    pub size: u64,
-    /// Entries, whiteouts and opaque marks included, the root not.
-    pub entries: u64,
-}
 
 /// An archive that is being written.
 pub(super) struct Archive {
@@ -234,28 +173,4 @@ impl<W: Write> Write for Stream<'_, W> {
             Inner::Packed(out) => out.flush(),
         }
     }
-}
-
-/// Whether an xattr of the merged view belongs into an archive: not what describes this machine rather than the file.
-pub(super) fn is_kept(name: &[u8]) -> bool {
-    const OF_THIS_MACHINE: [&[u8]; 2] = [b"security.selinux", b"security.evm"];
-    const ACLS: &[u8] = b"system.posix_acl_";
-    !OF_THIS_MACHINE.contains(&name) && (!name.starts_with(b"system.") || name.starts_with(ACLS))
-}
-
-/// Refuses a name that would be taken for a mark.
-pub(super) fn check_name(path: &[u8], name: &[u8]) -> Result<()> {
-    if name.starts_with(WH_PREFIX) {
-        return Err(Error::refused(
-            "names that begin with '.wh.' are whiteouts in a layer; rename it, no layer can hold it",
-        )
-        .at(path));
-    }
-    Ok(())
-}
-
-/// Xattrs in the one order that they are written in.
-pub(super) fn sorted(mut xattrs: Vec<Xattr>) -> Vec<Xattr> {
-    xattrs.sort();
-    xattrs
 }

@@ -5,11 +5,14 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::apply::Applier;
-use super::pipe::{PipeReader, SourceError, Sourced, pipe, source};
-use super::read::{End, TarReader};
-use super::{
-    Compression, Digest, Error, Limits, Ownership, Progress, Result, Whiteouts, beneath, empty,
+use super::beneath::Tree;
+use super::root::{RootMetadata, is_empty};
+use crate::archive::codec::{
+    BlobOptions, Compression, Digest, PipeReader, SourceError, Sourced, pipe, source,
 };
+use crate::archive::disk::clear;
+use crate::archive::tar::{End, TarReader};
+use crate::archive::{Error, Limits, Ownership, Progress, Result, Whiteouts};
 
 /// What is known of a blob beforehand. What is known is verified.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -95,18 +98,18 @@ pub struct Unpacked {
 /// Killed meanwhile, the directory holds a part of the layer: it becomes a layer when the caller gives it its name.
 /// Nothing is synced: that is for the caller, once for all layers.
 pub fn unpack(blob: impl Read + Send, into: &Path, options: &Unpack<'_>) -> Result<Unpacked> {
-    let dir = beneath::Tree::open(into)?;
-    if !empty::is_empty(dir.root())? {
+    let dir = Tree::open(into)?;
+    if !is_empty(dir.root())? {
         return Err(Error::refused(format!(
             "'{}' is not empty; a layer is unpacked into a directory of its own",
             into.display()
         )));
     }
-    let before = empty::Looks::of(dir.root())?;
+    let before = RootMetadata::of(dir.root())?;
     let unpacked = verified(blob, into, options);
     if unpacked.is_err() {
         let _whole = crate::undo::hold();
-        let cleared = empty::clear(dir.root()).and_then(|()| before.restore(dir.root()));
+        let cleared = clear(dir.root()).and_then(|()| before.restore(dir.root()));
         if let Err(err) = cleared {
             log::warn!("what was unpacked into '{}' stays: {err}", into.display());
         }
@@ -122,7 +125,12 @@ fn verified(blob: impl Read + Send, into: &Path, options: &Unpack<'_>) -> Result
     }
     let (decoded, tar) = pipe();
     std::thread::scope(|scope| {
-        let source = scope.spawn(move || source(blob, decoded, options));
+        let blob_options = BlobOptions {
+            size: options.expect.compressed_size,
+            keep: options.keep,
+            progress: options.progress,
+        };
+        let source = scope.spawn(move || source(blob, decoded, blob_options));
         let extracted = extract(tar, into, options, limits);
         // The pipe is closed by now: a source that still has something gives up.
         let sourced = match source.join() {

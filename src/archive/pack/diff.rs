@@ -17,11 +17,14 @@ use std::sync::Arc;
 use rustix::fs::{Mode, OFlags, flistxattr};
 use rustix::io::Errno;
 
-use super::entry::{Entry, What, Xattr};
-use super::error::{AtEntry as _, During as _, Error, Result, unless_gone};
-use super::export::{Exporter, FdContent, Links, NodeContent, at_path, open_union};
-use super::listing::Listing;
-use super::pack::{Archive, Pack, Packed, check_name, is_kept, packed, sorted};
+use super::content::{FdContent, NodeContent};
+use super::export::{Exporter, Links};
+use super::stream::{Archive, packed};
+use super::{Pack, Packed, check_name};
+use crate::archive::error::{AtEntry as _, During as _, Error, Result, unless_gone};
+use crate::archive::listing::Listing;
+use crate::archive::merged::{at_path, is_kept, open_union, sorted};
+use crate::archive::tar::{Entry, What, Xattr};
 use crate::layer::dir::Name;
 use crate::layer::mark::{
     DirMarks, METACOPY_XATTRS, NAME_MAX, OPAQUE_FILE, REDIRECT_XATTRS, TRUSTED_PREFIX, USER_PREFIX,

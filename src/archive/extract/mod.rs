@@ -1,0 +1,20 @@
+//! Archives into directories: confined beneath one directory ([`unpack()`]), and from there in place of another directory or onto
+//! a tree ([`apply()`]).
+
+mod apply;
+mod aside;
+mod below;
+mod beneath;
+mod inside;
+mod merge;
+mod mounts;
+mod policy;
+mod root;
+mod target;
+mod unpack;
+
+pub use below::describe_implied;
+#[cfg(test)]
+pub(super) use beneath::is_mark;
+pub use target::{Onto, apply};
+pub use unpack::{Expect, Unpack, Unpacked, unpack};

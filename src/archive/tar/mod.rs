@@ -1,0 +1,13 @@
+//! The tar format: entries, read from a stream ([`TarReader`]) and written to one ([`TarWriter`]).
+
+mod entry;
+mod fields;
+mod pax;
+mod reader;
+mod sparse;
+mod writer;
+
+pub use entry::{Entry, Extent, What, Xattr};
+pub use fields::padding;
+pub use reader::{End, TarReader};
+pub use writer::{Content, TarWriter};
