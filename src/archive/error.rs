@@ -4,6 +4,8 @@ use std::io;
 
 use rustix::io::Errno;
 
+use crate::cancel::Cancelled;
+
 /// The result of working on an archive.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -20,6 +22,8 @@ pub enum ErrorKind {
     Mismatch,
     /// A system call failed.
     Io,
+    /// The command is to end early.
+    Cancelled,
 }
 
 /// Why an archive could not be read, applied or written.
@@ -123,6 +127,12 @@ impl std::fmt::Display for Error {
             write!(f, ": {cause}")?;
         }
         Ok(())
+    }
+}
+
+impl From<Cancelled> for Error {
+    fn from(cancelled: Cancelled) -> Self {
+        Self::new(ErrorKind::Cancelled, cancelled.to_string())
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! Things are built in an area and renamed to their place. A crash leaves the area, unlocked; the next command that
 //! collects garbage, or `system prune`, takes it away. Whoever makes an area locks it and then looks whether it is still
-//! there: a collector that came between the two is waited for, and another area is made. A command that is interrupted takes its
-//! areas away (see [`undo`]).
+//! there: a collector that came between the two is waited for, and another area is made. A command that is interrupted removes its
+//! areas (see [`cancel`]).
 
 use std::fs::{self, File};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
@@ -17,14 +17,15 @@ use super::ids::random_id;
 use super::lock::{self, Lock};
 use super::paths::{PRIVATE, Paths};
 use super::remove::remove_tree;
-use crate::undo::{self, Undo};
+use crate::cancel::{self, Cleanup, Removing};
 
 /// A locked directory of our own, removed when dropped.
 #[derive(Debug)]
 pub struct Area {
     dir: PathBuf,
     _lock: Option<File>,
-    undo: Option<Undo>,
+    /// `None` for one that another command has left.
+    cleanup: Option<Cleanup>,
 }
 
 impl Area {
@@ -34,6 +35,7 @@ impl Area {
     /// Those of mkdir(2) and flock(2).
     pub fn new(paths: &Paths) -> Result<Self> {
         loop {
+            let cleanup = Cleanup::begin()?;
             let dir = paths.tmp().join(random_id()?);
             fs::DirBuilder::new()
                 .mode(PRIVATE)
@@ -48,7 +50,7 @@ impl Area {
             };
             let locked = lock.metadata().doing("fstat", &dir)?;
             if fs::metadata(&dir).is_ok_and(|there| same(&there, &locked)) {
-                return Ok(Self::taken(dir, Some(lock)));
+                return Ok(Self::taken(dir, Some(lock), cleanup));
             }
         }
     }
@@ -82,18 +84,16 @@ impl Area {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             renamed => {
                 renamed.doing("rename", place)?;
-                Ok(Some(Self::taken(dir, lock)))
+                Ok(Some(Self::taken(dir, lock, Cleanup::of_existing())))
             }
         }
     }
 
-    fn taken(dir: PathBuf, lock: Option<File>) -> Self {
-        let place = dir.clone();
-        let undo = Undo::new(move || remove_tree(&place).map_err(|error| error.to_string()));
+    fn taken(dir: PathBuf, lock: Option<File>, cleanup: Cleanup) -> Self {
         Self {
             dir,
             _lock: lock,
-            undo: Some(undo),
+            cleanup: Some(cleanup),
         }
     }
 
@@ -105,7 +105,7 @@ impl Area {
 
     /// Gives the lock back and leaves everything as it is.
     pub fn leave(mut self) {
-        self.undo = None;
+        self.cleanup = None;
         self.dir = PathBuf::new();
     }
 
@@ -121,10 +121,13 @@ impl Drop for Area {
         if self.dir.as_os_str().is_empty() {
             return;
         }
-        let _whole = undo::hold();
+        let removing = Removing::begin();
         if let Err(error) = remove_tree(&self.dir) {
-            log::warn!("{error}; 'unionmount system prune' removes the rest");
+            cancel::remains(format!(
+                "{error}; 'unionmount system prune' removes the rest"
+            ));
         }
+        drop(removing);
     }
 }
 
@@ -146,7 +149,7 @@ pub fn abandoned(paths: &Paths) -> Result<Vec<Area>> {
             Ok(()) => found.push(Area {
                 dir,
                 _lock: Some(lock),
-                undo: None,
+                cleanup: None,
             }),
             Err(Errno::WOULDBLOCK) => {}
             Err(errno) => return Err(errno).doing("flock", &dir),

@@ -14,6 +14,7 @@ use rustix::io::Errno;
 use super::error::{Result, StoreError};
 use super::mount::record_form;
 use crate::archive::error::is_gone;
+use crate::cancel;
 use crate::layer::dir::Name;
 use crate::layer::record::RecordForm;
 use crate::layer::stat::Kind;
@@ -199,6 +200,7 @@ impl<'a> Copy<'a> {
     fn walk(&mut self, first: Level) -> union::Result<()> {
         let mut levels = vec![first];
         while let Some(level) = levels.last_mut() {
+            cancel::check().map_err(|_| Errno::INTR)?;
             if let Some(name) = level.names.next() {
                 let (from, to) = (level.from, level.to);
                 levels.extend(self.begin(from, &name, to)?.flatten());

@@ -6,6 +6,8 @@ use std::path::Path;
 
 use rusqlite::ErrorCode;
 
+use crate::cancel::Cancelled;
+
 /// The result of an operation on the store.
 pub type Result<T> = std::result::Result<T, StoreError>;
 
@@ -98,6 +100,12 @@ impl From<rusqlite::Error> for StoreError {
             _ => "run 'unionmount system check'",
         };
         Self::new(format!("the catalog of the store: {error}"), cure)
+    }
+}
+
+impl From<Cancelled> for StoreError {
+    fn from(cancelled: Cancelled) -> Self {
+        Self::new(cancelled.to_string(), "give the command again")
     }
 }
 

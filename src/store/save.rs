@@ -23,6 +23,7 @@ use super::reference::Reference;
 use crate::archive::codec::HashingWriter;
 use crate::archive::codec::{Decoder, Encoder};
 use crate::archive::{Compression, Digest, Progress};
+use crate::cancel::{self, Cancellable};
 
 /// Which sort of archive.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -126,12 +127,12 @@ impl Store {
     /// Compresses a layer another way, into the area.
     fn repack(&self, blob: &Blob, wanted: Compression, area: &Area) -> Result<Packed> {
         let path = area.join(&format!("{}-{}", blob.file_name(), wanted.name()));
-        let mut plain = self.open_plain(blob)?;
+        let plain = self.open_plain(blob)?;
         let file = File::create(&path).doing("create", &path)?;
         let packed = (|| -> io::Result<_> {
             let hashed = HashingWriter::new(file);
             let mut encoder = Encoder::new(hashed, wanted)?;
-            io::copy(&mut plain, &mut encoder)?;
+            io::copy(&mut Cancellable(plain), &mut encoder)?;
             Ok(encoder.finish()?.finish())
         })();
         let (_, digest, size) = packed.doing("compress into", &path)?;
@@ -363,6 +364,7 @@ struct Watched<'a> {
 
 impl Read for Watched<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        cancel::check()?;
         let len = self.inner.read(buffer)?;
         self.progress.bytes(u64::try_from(len).unwrap_or(0));
         Ok(len)

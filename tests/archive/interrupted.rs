@@ -142,6 +142,27 @@ fn an_interrupted_apply_leaves_everything_as_it_was() {
     }
 }
 
+/// Before anything was begun, nothing has to notice.
+#[test]
+fn a_command_that_waits_for_its_archive_ends_at_once() {
+    let place = Place::new();
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        place.at("fifo"),
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RWXU,
+        0,
+    )
+    .unwrap();
+    let apply = Begun::new(&place, &["layer", "apply", "fifo", "new"]);
+    std::thread::sleep(Duration::from_millis(300));
+    apply.send(Signal::INT);
+    let (end, said) = apply.end();
+    assert_eq!(end, Ok(Signal::INT.as_raw()), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(!place.at("new").exists());
+}
+
 #[test]
 fn who_ignores_a_signal_is_not_interrupted() {
     let place = Place::new();

@@ -7,6 +7,7 @@ use super::compression::{Compression, Encoder, PEEK};
 use super::digest::{Digest, Hasher};
 use crate::archive::Progress;
 use crate::archive::error::{Error, Result};
+use crate::cancel;
 
 /// What happens to a blob while it is read.
 #[derive(Clone, Copy)]
@@ -97,6 +98,7 @@ impl Kept<'_> {
 
 impl<R: Read> Read for BlobReader<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        cancel::check()?;
         let len = self.blob.read(buffer)?;
         self.hasher.update(&buffer[..len]);
         if self

@@ -2,7 +2,7 @@
 //!
 //! # Crash
 //! Killed before that, they stay under that name. Each is locked by its owner, so that [`sweep`] knows the ones whose owners have
-//! ended, in whatever container they ran, and removes them. Interrupted (see [`undo`]), nothing stays. After a power
+//! ended, in whatever container they ran, and removes them. Cancelled (see [`cancel`]), nothing stays. After a power
 //! failure the name of a [`StagedFile`] leads to the old file or to the whole new one.
 
 use std::ffi::{OsStr, OsString};
@@ -18,8 +18,8 @@ use super::DIRECTORY;
 use super::durable::sync_names_in;
 use super::remove::clear;
 use crate::archive::error::{During as _, Error, Result};
+use crate::cancel::{self, Cleanup, Removing};
 use crate::sys::write_behind::WriteBehind;
-use crate::undo::{self, Undo};
 
 /// How many names something under way may find taken, by commands at work or by somebody who means harm.
 const ATTEMPTS: u32 = 100;
@@ -164,7 +164,8 @@ fn remove_file(path: &Path) -> std::result::Result<(), String> {
 #[derive(Debug)]
 pub(in crate::archive) struct Staged {
     path: PathBuf,
-    undo: Option<Undo>,
+    /// `None` once it has become something else.
+    cleanup: Option<Cleanup>,
     _lock: File,
 }
 
@@ -188,21 +189,16 @@ impl Staged {
     }
 
     fn make(above: &Path, dir: &Path) -> Result<Self> {
+        let cleanup = Cleanup::begin()?;
         let made = make(above, &prefix(dir), |path| {
-            let place = path.to_owned();
-            let undo = {
-                // An interruption in between would not know of it, and before it would remove what is another's.
-                let _whole = undo::hold();
-                DirBuilder::new().mode(0o700).create(path)?;
-                Undo::new(move || remove_dir(&place))
-            };
-            Ok(locked(File::open(path)?, path)?.map(|lock| (undo, lock)))
+            DirBuilder::new().mode(0o700).create(path)?;
+            locked(File::open(path)?, path)
         });
-        let ((undo, lock), path) =
+        let (lock, path) =
             made.map_err(|err| Error::io(format!("mkdir in '{}'", above.display()), err))?;
         Ok(Self {
             path,
-            undo: Some(undo),
+            cleanup: Some(cleanup),
             _lock: lock,
         })
     }
@@ -214,20 +210,20 @@ impl Staged {
 
     /// It was renamed.
     pub(in crate::archive) fn became_something_else(mut self) {
-        self.undo = None;
+        self.cleanup = None;
     }
 }
 
 impl Drop for Staged {
     fn drop(&mut self) {
-        if self.undo.is_none() {
+        let Some(cleanup) = self.cleanup.take() else {
             return;
-        }
-        let _whole = undo::hold();
+        };
+        let removing = Removing::begin();
         if let Err(why) = remove_dir(&self.path) {
-            log::warn!("this stays, remove it: {why}");
+            cancel::remains(why);
         }
-        self.undo = None;
+        drop((removing, cleanup));
     }
 }
 
@@ -237,7 +233,7 @@ impl Drop for Staged {
 pub struct StagedFile {
     file: File,
     /// Where it is until then, for an ordinary file.
-    staged: Option<(PathBuf, Undo)>,
+    staged: Option<(PathBuf, Cleanup)>,
     path: PathBuf,
 }
 
@@ -253,10 +249,8 @@ impl StagedFile {
         } else {
             sweep(path);
             // Whatever others have put there under its name is neither followed nor written.
-            let ((file, undo), staged) = make(above(path), &prefix(path), |staged| {
-                let place = staged.to_owned();
-                // As for a directory.
-                let whole = undo::hold();
+            let cleanup = Cleanup::begin()?;
+            let (file, staged) = make(above(path), &prefix(path), |staged| {
                 let file = File::options()
                     .read(true)
                     .write(true)
@@ -264,11 +258,9 @@ impl StagedFile {
                     .mode(0o666)
                     .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
                     .open(staged)?;
-                let undo = Undo::new(move || remove_file(&place));
-                drop(whole);
-                Ok(locked(file, staged)?.map(|file| (file, undo)))
+                locked(file, staged)
             })?;
-            (file, Some((staged, undo)))
+            (file, Some((staged, cleanup)))
         };
         Ok(Self {
             file,
@@ -285,7 +277,7 @@ impl StagedFile {
         }
     }
 
-    /// Gives it its name. From here on the command is not interrupted any more.
+    /// Gives it its name. From there on the command is not cancelled any more.
     ///
     /// # Errors
     /// Those of fsync(2) and rename(2).
@@ -295,24 +287,23 @@ impl StagedFile {
             return Ok(());
         };
         self.file.sync_all()?;
-        let whole = undo::hold();
+        cancel::commit()?;
         fs::rename(staged, &self.path)?;
         self.staged = None;
-        whole.to_the_end();
         sync_names_in(above(&self.path))
     }
 }
 
 impl Drop for StagedFile {
     fn drop(&mut self) {
-        let Some((staged, undo)) = self.staged.take() else {
+        let Some((staged, cleanup)) = self.staged.take() else {
             return;
         };
-        let _whole = undo::hold();
+        let removing = Removing::begin();
         if let Err(why) = remove_file(&staged) {
-            log::warn!("this stays, remove it: {why}");
+            cancel::remains(why);
         }
-        drop(undo);
+        drop((removing, cleanup));
     }
 }
 

@@ -11,7 +11,7 @@
 //! one removes that applies a layer there; killed while the layer is moved onto a tree, a part of it is there. A power failure
 //! leaves the same: the directory as it was or the whole layer, and of a tree, every file as it was or whole.
 //!
-//! Interrupted (see [`undo`]), nothing stays; moving onto a tree is not interrupted.
+//! Cancelled (see [`cancel`]), nothing stays; moving onto a tree is not cancelled.
 
 use std::collections::HashSet;
 use std::fs;
@@ -26,8 +26,8 @@ use super::{merge, mounts};
 use crate::archive::Whiteouts;
 use crate::archive::disk::{Staged, clear, sweep, sync_disk_of, sync_names_in};
 use crate::archive::error::{Error, Result};
+use crate::cancel::{self, Cleanup, Removing};
 use crate::layer::{FdCache, LowerDir};
-use crate::undo::{self, Undo};
 
 /// Descriptors that stay open while a layer is moved.
 const DESCRIPTORS: usize = 64;
@@ -100,11 +100,10 @@ fn as_layer(
     shape().map_err(|err| Error::io(format!("chmod '{}'", staged.path().display()), err))?;
     let unpacked = unpack(blob, staged.path(), options)?;
     sync_disk(staged.path())?;
-    let whole = undo::hold();
+    cancel::commit()?;
     fs::rename(staged.path(), dir)
         .map_err(|err| Error::io(format!("rename to '{}'", dir.display()), err))?;
     staged.became_something_else();
-    whole.to_the_end();
     let above = dir.parent().unwrap_or(Path::new(""));
     sync_names_in(above)
         .map_err(|err| Error::io(format!("it is there, but fsync '{}'", above.display()), err))?;
@@ -113,16 +112,18 @@ fn as_layer(
 
 /// The directory is the layer, and stays where it is.
 fn in_place(blob: impl Read + Send, dir: &Path, options: &Unpack<'_>) -> Result<Unpacked> {
+    let cleanup = Cleanup::begin()?;
     let root = Tree::open(dir)?.root().clone();
     let before = RootMetadata::of(&root)?;
-    let interrupted = Undo::new(move || {
-        clear(&root)
-            .and_then(|()| before.restore(&root))
-            .map_err(|err| err.to_string())
-    });
     let unpacked = unpack(blob, dir, options)?;
-    undo::hold().to_the_end();
-    drop(interrupted);
+    if let Err(cancelled) = cancel::commit() {
+        let removing = Removing::begin();
+        if let Err(err) = clear(&root).and_then(|()| before.restore(&root)) {
+            cancel::remains(format!("'{}': {err}", dir.display()));
+        }
+        drop((removing, cleanup));
+        return Err(cancelled.into());
+    }
     sync_disk(dir)?;
     Ok(unpacked)
 }
@@ -138,23 +139,18 @@ fn onto_tree(
     exists: bool,
     options: &Unpack<'_>,
 ) -> Result<Unpacked> {
-    let mut interrupted = None;
+    let cleanup = Cleanup::begin()?;
     if !exists {
         fs::create_dir(dir).map_err(|err| Error::io(format!("mkdir '{}'", dir.display()), err))?;
-        let dir = dir.to_owned();
-        interrupted = Some(Undo::new(move || {
-            fs::remove_dir(&dir).map_err(|err| format!("'{}': {err}", dir.display()))
-        }));
     }
     let done = staged_onto_tree(blob, dir, options);
-    let _whole = undo::hold();
-    drop(interrupted);
     if done.is_err()
         && !exists
         && let Err(err) = fs::remove_dir(dir)
     {
-        log::warn!("'{}' stays: {err}", dir.display());
+        cancel::remains(format!("'{}': {err}", dir.display()));
     }
+    drop(cleanup);
     done
 }
 
@@ -189,7 +185,7 @@ fn staged_onto_tree(blob: impl Read + Send, dir: &Path, options: &Unpack<'_>) ->
     };
     mounts::refuse_changes(&layer, &mounts::below(dir))?;
     let tree = Tree::open(dir)?;
-    undo::hold().to_the_end();
+    cancel::commit()?;
     merger.merge(&layer, tree.root(), unpacked.has_root)?;
     sync_disk(dir)?;
     Ok(unpacked)

@@ -13,6 +13,7 @@ use crate::archive::codec::{
 use crate::archive::disk::clear;
 use crate::archive::tar::{End, TarReader};
 use crate::archive::{Error, Limits, Ownership, Progress, Result, Whiteouts};
+use crate::cancel::{self, Removing};
 
 /// What is known of a blob beforehand. What is known is verified.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -108,10 +109,10 @@ pub fn unpack(blob: impl Read + Send, into: &Path, options: &Unpack<'_>) -> Resu
     let before = RootMetadata::of(dir.root())?;
     let unpacked = verified(blob, into, options);
     if unpacked.is_err() {
-        let _whole = crate::undo::hold();
+        let _removing = Removing::begin();
         let cleared = clear(dir.root()).and_then(|()| before.restore(dir.root()));
         if let Err(err) = cleared {
-            log::warn!("what was unpacked into '{}' stays: {err}", into.display());
+            cancel::remains(format!("'{}': {err}", into.display()));
         }
     }
     unpacked
@@ -231,6 +232,7 @@ fn extract(
         .above(options.below);
     let mut reader = TarReader::new(tar, limits);
     while let Some(entry) = reader.next_entry()? {
+        cancel::check()?;
         applier.apply(&entry, &mut reader)?;
     }
     applier.finish()?;

@@ -25,6 +25,7 @@ use crate::archive::error::{AtEntry as _, During as _, Error, Result, unless_gon
 use crate::archive::listing::Listing;
 use crate::archive::merged::{at_path, is_kept, open_union, sorted};
 use crate::archive::tar::{Entry, What, Xattr};
+use crate::cancel;
 use crate::layer::dir::Name;
 use crate::layer::mark::{
     DirMarks, METACOPY_XATTRS, NAME_MAX, OPAQUE_FILE, REDIRECT_XATTRS, TRUSTED_PREFIX, USER_PREFIX,
@@ -138,6 +139,7 @@ impl Differ<'_> {
         levels.extend(self.directory(root, &path, &stat, false)?);
         path.clear();
         while let Some(level) = levels.last_mut() {
+            cancel::check()?;
             path.truncate(level.end);
             let Some(name) = level.names.next() else {
                 levels.pop();

@@ -10,6 +10,7 @@ use super::{Pack, Packed, check_name};
 use crate::archive::error::{AtEntry as _, Result, unless_gone};
 use crate::archive::merged::{at_path, description, failed, open_union};
 use crate::archive::tar::{Entry, What};
+use crate::cancel;
 use crate::layer::dir::Name;
 use crate::layer::stat::Kind;
 use crate::union::{self, Attr, Config, NodeId, Union};
@@ -102,6 +103,7 @@ impl<'a> Exporter<'a> {
     fn other_names_in(&mut self, above: &mut Vec<Above>, written: &[Vec<u8>]) -> Result<()> {
         let mut path = Vec::new();
         while let Some(dir) = above.last_mut() {
+            cancel::check()?;
             path.truncate(dir.level.end);
             let (parent, Some(name)) = (dir.level.node, dir.level.names.next()) else {
                 let node = dir.level.node;
@@ -165,6 +167,7 @@ impl<'a> Exporter<'a> {
 
     fn walk(&mut self, levels: &mut Vec<Level>, mut path: Vec<u8>) -> Result<()> {
         while let Some(level) = levels.last_mut() {
+            cancel::check()?;
             path.truncate(level.end);
             let (dir, Some(name)) = (level.node, level.names.next()) else {
                 let left = levels.pop();

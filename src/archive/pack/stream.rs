@@ -11,6 +11,7 @@ use crate::archive::Progress;
 use crate::archive::codec::{Compression, Encoder, HashingWriter};
 use crate::archive::error::{Error, Result};
 use crate::archive::tar::TarWriter;
+use crate::cancel;
 
 /// Bytes that are collected before they are hashed and compressed, and how many such buffers there may be.
 const BUFFER: usize = 256 * 1024;
@@ -49,7 +50,7 @@ pub(super) fn packed(
             let entries = archive.entries;
             let mut last = archive.tar.finish()?;
             last.flush().map_err(unwritten)?;
-            Ok(entries)
+            Ok::<u64, Error>(entries)
         });
         let written = write_all(filled, &used, &mut stream);
         // Nobody takes buffers any more: a maker that still has something gives up.
@@ -159,6 +160,7 @@ impl<'a, W: Write> Stream<'a, W> {
 
 impl<W: Write> Write for Stream<'_, W> {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        cancel::check()?;
         let len = match &mut self.inner {
             Inner::Plain(out) => out.write(bytes)?,
             Inner::Packed(out) => out.write(bytes)?,

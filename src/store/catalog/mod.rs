@@ -31,6 +31,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
 use super::error::{Doing, Result, StoreError};
 use super::paths::Paths;
 use crate::archive::disk::sync_names_in;
+use crate::cancel::WholeStep;
 
 /// How long a command waits for another one's transaction.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -216,8 +217,8 @@ impl Catalog {
         let transaction = self
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
-        // A command that is interrupted takes back what was not published.
-        let _whole = crate::undo::hold();
+        // A command that is interrupted publishes nothing any more.
+        let _whole = WholeStep::begin()?;
         let result = change(&transaction)?;
         transaction.commit()?;
         Ok(result)

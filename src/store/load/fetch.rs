@@ -19,6 +19,7 @@ use super::ready::{Making, Ready};
 use crate::archive::codec::{Decoder, Encoder};
 use crate::archive::codec::{HashingReader, HashingWriter};
 use crate::archive::{Compression, Digest, Expect, Limits, Progress, Unpack, Unpacked, unpack};
+use crate::cancel::{self, Cancellable};
 use crate::sync::lock;
 
 /// Layers that are unpacked at a time, at most: more would not make a disk faster, and each takes memory.
@@ -321,7 +322,7 @@ fn pack(file: &File, path: &Path) -> Result<()> {
         let mut plain = file;
         io::Seek::seek(&mut plain, io::SeekFrom::Start(0))?;
         let mut encoder = Encoder::new(&out, Compression::Zstd)?;
-        io::copy(&mut plain, &mut encoder)?;
+        io::copy(&mut Cancellable(plain), &mut encoder)?;
         encoder.finish()?;
         fs::rename(&packed, path)
     })();
@@ -337,6 +338,7 @@ struct Watched<'a> {
 
 impl Read for Watched<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        cancel::check()?;
         let len = self.inner.read(buffer)?;
         let mut copy = self.copy;
         copy.write_all(buffer.get(..len).unwrap_or_default())?;

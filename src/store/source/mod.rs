@@ -13,6 +13,7 @@ use super::documents;
 use super::error::{Doing, Result, StoreError};
 use crate::archive::codec::Decoder;
 use crate::archive::{Compression, Limits};
+use crate::cancel::Cancellable;
 use layout::Layout;
 use tarball::Tarball;
 
@@ -153,7 +154,7 @@ fn spool(from: impl Read, area: &Area, limits: &Limits, given: &Path) -> Result<
             "fetch it again, or make it again",
         )
     };
-    let (decoder, _) = Decoder::new(from).map_err(unreadable)?;
+    let (decoder, _) = Decoder::new(Cancellable(from)).map_err(unreadable)?;
     let path = area.join("spool");
     let mut file = File::options()
         .read(true)
