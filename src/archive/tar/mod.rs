@@ -2,6 +2,9 @@
 
 mod entry;
 mod fields;
+mod headers;
+mod holes;
+mod input;
 mod pax;
 mod reader;
 mod sparse;

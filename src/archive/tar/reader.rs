@@ -13,7 +13,8 @@ use std::io::BufRead;
 use tar::Header;
 
 use super::entry::{Entry, Extent, What};
-use super::fields::{self, BLOCK, Type, field, id, padding, type_of, unsigned_field};
+use super::fields::{self, BLOCK, Type, field, id, type_of, unsigned_field};
+use super::input::Input;
 use super::pax::Records;
 use super::sparse::{Map, Preface};
 use crate::archive::Limits;
@@ -31,15 +32,10 @@ pub enum End {
 
 /// Reads entries. Their data is read by [`TarReader::data`] before the next one is asked for, or skipped.
 pub struct TarReader<R> {
-    input: R,
+    input: Input<R>,
     limits: Limits,
-    /// Bytes taken from the stream.
-    taken: u64,
     headers: u64,
-    /// Bytes of the current entry that are still in the stream, without the padding.
-    stored: u64,
-    padding: u64,
-    /// Where they belong in the file; `None` for all of it.
+    /// Where the data of the current entry belong in the file; `None` for all of it.
     extents: Option<Vec<Extent>>,
     end: Option<End>,
 }
@@ -56,12 +52,9 @@ impl<R: BufRead> TarReader<R> {
     /// Nothing is read yet.
     pub fn new(input: R, limits: Limits) -> Self {
         Self {
-            input,
+            input: Input::new(input, &limits),
             limits,
-            taken: 0,
             headers: 0,
-            stored: 0,
-            padding: 0,
             extents: None,
             end: None,
         }
@@ -77,12 +70,12 @@ impl<R: BufRead> TarReader<R> {
     /// archive without the padding: for whoever reads them at another time.
     #[must_use]
     pub fn data_place(&self) -> (u64, u64) {
-        (self.taken, self.stored)
+        (self.input.taken(), self.input.stored())
     }
 
     /// What it reads from, behind the last block it took.
     pub fn into_inner(self) -> R {
-        self.input
+        self.input.into_inner()
     }
 
     /// The next entry; `None` behind the last one. An iterator cannot fail and go on: after an error there is nothing
@@ -102,7 +95,7 @@ impl<R: BufRead> TarReader<R> {
     }
 
     fn read_entry(&mut self) -> Result<Option<Entry>> {
-        self.skip_data()?;
+        self.input.skip_data()?;
         let mut before = Before::default();
         loop {
             let Some(block) = self.header_block()? else {
@@ -121,7 +114,7 @@ impl<R: BufRead> TarReader<R> {
                 } else {
                     format!(
                         "the archive is damaged: the checksum of the header at byte {} is wrong",
-                        self.taken - BLOCK as u64
+                        self.input.taken() - BLOCK as u64
                     )
                 }));
             }
@@ -210,26 +203,7 @@ impl<R: BufRead> TarReader<R> {
             Some(size) => size,
             None => unsigned_field(&old.size, "size")?,
         };
-        self.extents = None;
-        let what = match kind {
-            Type::Other(flag) => {
-                if size > 0 && !matches!(flag, '1' | '2') {
-                    return Err(Error::malformed(format!(
-                        "it claims {size} bytes of data, but is no file"
-                    )));
-                }
-                fields::without_data(flag, header, link)?
-            }
-            _ => {
-                self.expect_data(size)?;
-                let size = self.sparse_size(header, kind, &records)?.unwrap_or(size);
-                if records.socket && size == 0 {
-                    What::Socket
-                } else {
-                    What::File(size)
-                }
-            }
-        };
+        let what = self.what(header, kind, &records, size, link)?;
         if what.kind() == Some(Kind::File) && path.ends_with(b"/") {
             return Err(Error::malformed(
                 "it is a file, but its name ends as that of a directory",
@@ -259,13 +233,35 @@ impl<R: BufRead> TarReader<R> {
         })
     }
 
-    fn expect_data(&mut self, size: u64) -> Result<()> {
-        if size > self.limits.bytes.saturating_sub(self.taken) {
-            return Err(self.too_large());
+    /// What an entry is, with `size` bytes of data that follow.
+    fn what(
+        &mut self,
+        header: &Header,
+        kind: Type,
+        records: &Records,
+        size: u64,
+        link: Vec<u8>,
+    ) -> Result<What> {
+        self.extents = None;
+        match kind {
+            Type::Other(flag) => {
+                if size > 0 && !matches!(flag, '1' | '2') {
+                    return Err(Error::malformed(format!(
+                        "it claims {size} bytes of data, but is no file"
+                    )));
+                }
+                fields::without_data(flag, header, link)
+            }
+            _ => {
+                self.input.expect_data(size)?;
+                let size = self.sparse_size(header, kind, records)?.unwrap_or(size);
+                if records.socket && size == 0 {
+                    Ok(What::Socket)
+                } else {
+                    Ok(What::File(size))
+                }
+            }
         }
-        self.stored = size;
-        self.padding = padding(size);
-        Ok(())
     }
 
     /// Reads the map of a sparse file, in whatever form, and gives the file's real size; `None` for an ordinary one.
@@ -286,23 +282,22 @@ impl<R: BufRead> TarReader<R> {
             let mut more = map.push_header(gnu)?;
             while more {
                 // These blocks belong to the header, not to the data.
-                more = map.push_block(&self.whole_block()?)?;
+                more = map.push_block(&self.input.whole_block()?)?;
             }
             (map, unsigned_field(&gnu.realsize, "size")?)
         } else if records.sparse.major == Some(1) {
             let mut preface = Preface::new(most);
             loop {
-                if self.stored < BLOCK as u64 {
-                    return Err(Error::malformed("the map of its data ends early"));
-                }
-                self.stored -= BLOCK as u64;
-                if preface.push_block(&self.whole_block()?)? {
+                let block = self.input.data_block()?;
+                let block =
+                    block.ok_or_else(|| Error::malformed("the map of its data ends early"))?;
+                if preface.push_block(&block)? {
                     break;
                 }
             }
             (
                 preface.map(),
-                records.sparse.real_size.unwrap_or(self.stored),
+                records.sparse.real_size.unwrap_or(self.input.stored()),
             )
         } else if records.sparse.major.is_some_and(|major| major != 0) {
             return Err(Error::malformed(
@@ -313,7 +308,7 @@ impl<R: BufRead> TarReader<R> {
         } else {
             return Ok(None);
         };
-        self.extents = Some(map.finish(real_size, self.stored)?);
+        self.extents = Some(map.finish(real_size, self.input.stored())?);
         Ok(Some(real_size))
     }
 
@@ -322,66 +317,13 @@ impl<R: BufRead> TarReader<R> {
     ///
     /// # Errors
     /// A stream that ends early, what reading gives, and what `sink` gives.
-    pub fn data(&mut self, mut sink: impl FnMut(u64, &[u8]) -> Result<()>) -> Result<()> {
-        let extents = self.extents.take().unwrap_or_else(|| {
-            vec![Extent {
-                offset: 0,
-                len: self.stored,
-            }]
-        });
-        for Extent {
-            mut offset,
-            mut len,
-        } in extents
-        {
-            while len > 0 {
-                let bytes = fill(&mut self.input)?;
-                let step = bytes.len().min(usize::try_from(len).unwrap_or(usize::MAX));
-                if step == 0 {
-                    return Err(ends_early());
-                }
-                sink(offset, &bytes[..step])?;
-                self.input.consume(step);
-                self.stored -= step as u64;
-                self.count(step)?;
-                offset += step as u64;
-                len -= step as u64;
-            }
-        }
-        Ok(())
-    }
-
-    fn skip_data(&mut self) -> Result<()> {
-        let mut left = std::mem::take(&mut self.stored) + std::mem::take(&mut self.padding);
-        while left > 0 {
-            let len = fill(&mut self.input)?.len();
-            let step = len.min(usize::try_from(left).unwrap_or(usize::MAX));
-            if step == 0 {
-                return Err(ends_early());
-            }
-            self.input.consume(step);
-            self.count(step)?;
-            left -= step as u64;
-        }
-        Ok(())
-    }
-
-    fn count(&mut self, step: usize) -> Result<()> {
-        self.taken += step as u64;
-        if self.taken > self.limits.bytes {
-            return Err(self.too_large());
-        }
-        Ok(())
-    }
-
-    fn too_large(&self) -> Error {
-        let what = format!("the archive has more than {} bytes", self.limits.bytes);
-        Error::limit(what, "--max-size")
+    pub fn data(&mut self, sink: impl FnMut(u64, &[u8]) -> Result<()>) -> Result<()> {
+        self.input.data(self.extents.take(), sink)
     }
 
     /// The next header; `None` at the end of the archive.
     fn header_block(&mut self) -> Result<Option<[u8; BLOCK]>> {
-        let Some(block) = self.block()? else {
+        let Some(block) = self.input.block()? else {
             self.end = Some(End::Unmarked);
             return Ok(None);
         };
@@ -390,7 +332,7 @@ impl<R: BufRead> TarReader<R> {
         }
         // The mark is two blocks. Some leave the second one away; one in the middle would end the archive for some readers
         // and not for others.
-        match self.block()? {
+        match self.input.block()? {
             Some(second) if second.iter().any(|byte| *byte != 0) => Err(Error::malformed(
                 "the archive is damaged: entries follow a block of zeros",
             )),
@@ -399,32 +341,6 @@ impl<R: BufRead> TarReader<R> {
                 Ok(None)
             }
         }
-    }
-
-    fn whole_block(&mut self) -> Result<[u8; BLOCK]> {
-        self.block()?.ok_or_else(ends_early)
-    }
-
-    /// The next block; `None` when the stream ends before it.
-    fn block(&mut self) -> Result<Option<[u8; BLOCK]>> {
-        let mut block = [0; BLOCK];
-        let mut done = 0;
-        while done < BLOCK {
-            let bytes = fill(&mut self.input)?;
-            let step = bytes.len().min(BLOCK - done);
-            if step == 0 {
-                return if done == 0 {
-                    Ok(None)
-                } else {
-                    Err(ends_early())
-                };
-            }
-            block[done..done + step].copy_from_slice(&bytes[..step]);
-            self.input.consume(step);
-            done += step;
-        }
-        self.count(BLOCK)?;
-        Ok(Some(block))
     }
 
     /// The data of a header that says something about another one.
@@ -436,12 +352,12 @@ impl<R: BufRead> TarReader<R> {
             return Err(Error::limit(what, "--max-pax"));
         };
         let mut bytes = Vec::with_capacity(len);
-        self.expect_data(size)?;
-        self.data(|_, piece| {
+        self.input.expect_data(size)?;
+        self.input.data(None, |_, piece| {
             bytes.extend_from_slice(piece);
             Ok(())
         })?;
-        self.skip_data()?;
+        self.input.skip_data()?;
         Ok(bytes)
     }
 
@@ -489,24 +405,4 @@ fn path_too_long(most: usize) -> Error {
         format_args!("its name or its link's has more than {most} bytes"),
         "--max-path",
     )
-}
-
-fn ends_early() -> Error {
-    Error::malformed("the archive is cut off here; fetch it again")
-}
-
-fn fill<R: BufRead>(input: &mut R) -> Result<&[u8]> {
-    // Twice because the borrow of a loop's last round would last for ever.
-    loop {
-        match input.fill_buf() {
-            Ok(_) => break,
-            Err(err) if err.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(err) => return Err(reading(err)),
-        }
-    }
-    input.fill_buf().map_err(reading)
-}
-
-fn reading(err: std::io::Error) -> Error {
-    Error::io("cannot read the archive", err)
 }
