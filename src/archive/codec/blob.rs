@@ -3,8 +3,10 @@
 use std::fs::File;
 use std::io::{self, Read, Write as _};
 
-use super::compression::{Compression, Encoder, PEEK};
-use super::digest::{Digest, Hasher};
+use super::compression::{Compression, PEEK};
+use super::digest::Digest;
+use super::encode::Encoder;
+use super::hashing::Hasher;
 use crate::archive::Progress;
 use crate::archive::error::{Error, Result};
 use crate::cancel;

@@ -2,10 +2,17 @@
 
 mod blob;
 mod compression;
+mod decode;
 mod digest;
+mod encode;
+mod hashing;
+mod peek;
 mod pipe;
 
 pub(super) use blob::BlobOptions;
-pub use compression::{Compression, Decoder, Encoder};
-pub use digest::{Digest, HashingReader, HashingWriter, InvalidDigest, chain_id};
+pub use compression::Compression;
+pub use decode::Decoder;
+pub use digest::{Digest, InvalidDigest, chain_id};
+pub use encode::Encoder;
+pub use hashing::{HashingReader, HashingWriter};
 pub(super) use pipe::{PipeReader, SourceError, Sourced, pipe, source};

@@ -8,8 +8,10 @@ use std::io::{self, BufRead, Read};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
 use super::blob::{BlobOptions, BlobReader};
-use super::compression::{Compression, Decoder};
-use super::digest::{Digest, Hasher};
+use super::compression::Compression;
+use super::decode::Decoder;
+use super::digest::Digest;
+use super::hashing::Hasher;
 use crate::archive::error::{Error, Result};
 
 /// Bytes of a buffer, and how many go round.

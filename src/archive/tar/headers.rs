@@ -18,14 +18,14 @@ const MOST_NUMBER: u64 = 0o77_777_777_777;
 const NAME: usize = 100;
 
 /// Pax records by key, which are written in this order.
-pub(super) type Records = BTreeMap<Vec<u8>, Vec<u8>>;
+pub(super) type NewRecords = BTreeMap<Vec<u8>, Vec<u8>>;
 
 /// The headers of an entry.
 pub(super) struct Headers<'a> {
     /// What the header says; the entry's path may be another one.
     name: &'a [u8],
     header: Header,
-    records: Records,
+    records: NewRecords,
 }
 
 impl<'a> Headers<'a> {
@@ -35,7 +35,7 @@ impl<'a> Headers<'a> {
         entry: &Entry,
         name: &'a [u8],
         stored: u64,
-        records: Records,
+        records: NewRecords,
     ) -> Result<Self> {
         let mut headers = Self {
             name,

@@ -15,7 +15,7 @@ pub(super) const FILETYPE: &str = "SCHILY.filetype";
 
 /// The records of one entry.
 #[derive(Debug, Default)]
-pub(super) struct Records {
+pub(super) struct PaxRecords {
     pub(super) path: Option<Vec<u8>>,
     pub(super) link: Option<Vec<u8>>,
     pub(super) size: Option<u64>,
@@ -40,7 +40,7 @@ pub(super) struct SparseRecords {
     pub(super) numbers: Vec<u64>,
 }
 
-impl Records {
+impl PaxRecords {
     /// Reads all records. `extents` is how many pieces of data a sparse file may have.
     pub(super) fn parse(mut bytes: &[u8], extents: usize) -> Result<Self> {
         let mut records = Self::default();
@@ -258,7 +258,7 @@ mod tests {
             record("SCHILY.xattr.user.a=b", b"x"),
         ]
         .concat();
-        let records = Records::parse(&bytes, 1).unwrap();
+        let records = PaxRecords::parse(&bytes, 1).unwrap();
         assert_eq!(records.path.unwrap(), b"a\nb");
         let want = [
             (b"user.a=b%".to_vec(), value),
@@ -308,7 +308,7 @@ mod tests {
             b"99999999999999999999999 a=b\n",
         ] {
             assert!(
-                Records::parse(bytes, 1).is_err(),
+                PaxRecords::parse(bytes, 1).is_err(),
                 "{}",
                 bytes.escape_ascii()
             );
@@ -327,9 +327,9 @@ mod tests {
             ("GNU.sparse.map", b"0,1,"),
             ("GNU.sparse.map", b"0,1,2,1,4,1"),
         ] {
-            assert!(Records::parse(&record(key, value), 1).is_err(), "{key}");
+            assert!(PaxRecords::parse(&record(key, value), 1).is_err(), "{key}");
         }
         let large = record("SCHILY.xattr.user.large", &[b'x'; 65537]);
-        assert!(Records::parse(&large, 1).is_err());
+        assert!(PaxRecords::parse(&large, 1).is_err());
     }
 }

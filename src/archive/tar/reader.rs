@@ -15,7 +15,7 @@ use tar::Header;
 use super::entry::{Entry, Extent, What};
 use super::fields::{self, BLOCK, Type, field, id, type_of, unsigned_field};
 use super::input::Input;
-use super::pax::Records;
+use super::pax::PaxRecords;
 use super::sparse::{Map, Preface};
 use crate::archive::Limits;
 use crate::archive::error::{AtEntry as _, Error, Result};
@@ -43,7 +43,7 @@ pub struct TarReader<R> {
 /// What headers before it said of the next entry.
 #[derive(Default)]
 struct Before {
-    records: Option<Records>,
+    records: Option<PaxRecords>,
     name: Option<Vec<u8>>,
     link: Option<Vec<u8>>,
 }
@@ -145,7 +145,7 @@ impl<R: BufRead> TarReader<R> {
         match kind {
             Type::Extended => {
                 let bytes = self.extension(size()?)?;
-                before.records = Some(Records::parse(&bytes, self.limits.extents)?);
+                before.records = Some(PaxRecords::parse(&bytes, self.limits.extents)?);
                 Ok(None)
             }
             Type::Global => {
@@ -187,7 +187,7 @@ impl<R: BufRead> TarReader<R> {
         header: &Header,
         kind: Type,
         path: &[u8],
-        mut records: Records,
+        mut records: PaxRecords,
         long_link: Option<Vec<u8>>,
     ) -> Result<Entry> {
         let old = header.as_old();
@@ -238,7 +238,7 @@ impl<R: BufRead> TarReader<R> {
         &mut self,
         header: &Header,
         kind: Type,
-        records: &Records,
+        records: &PaxRecords,
         size: u64,
         link: Vec<u8>,
     ) -> Result<What> {
@@ -269,7 +269,7 @@ impl<R: BufRead> TarReader<R> {
         &mut self,
         header: &Header,
         kind: Type,
-        records: &Records,
+        records: &PaxRecords,
     ) -> Result<Option<u64>> {
         let most = self.limits.extents;
         let (map, real_size) = if kind == Type::GnuSparse {

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use super::entry::{Entry, Extent};
 use super::fields::BLOCK;
-use super::headers::{Headers, Records, beside, pad, writing};
+use super::headers::{Headers, NewRecords, beside, pad, writing};
 use super::holes::{DataFinder, HOLE, sparse_map};
 use crate::archive::error::{AtEntry as _, Error, Result, is_gone};
 
@@ -55,7 +55,7 @@ impl<W: Write> TarWriter<W> {
     /// # Errors
     /// A device number that no header holds, and what writing gives.
     pub fn entry(&mut self, entry: &Entry) -> Result<()> {
-        self.headers(entry, &entry.path, 0, Records::new())
+        self.headers(entry, &entry.path, 0, NewRecords::new())
             .at_entry(&entry.path)
     }
 
@@ -89,7 +89,7 @@ impl<W: Write> TarWriter<W> {
     }
 
     fn whole_stream(&mut self, entry: &Entry, size: u64, content: &mut dyn Read) -> Result<()> {
-        self.headers(entry, &entry.path, size, Records::new())?;
+        self.headers(entry, &entry.path, size, NewRecords::new())?;
         let mut left = size;
         while left > 0 {
             let want = usize::try_from(left).unwrap_or(BUFFER).min(BUFFER);
@@ -112,12 +112,12 @@ impl<W: Write> TarWriter<W> {
         {
             let read = content.read_at(0, &mut self.buffer[..len]);
             self.fill_up(read.map_err(reading)?, len);
-            self.headers(entry, &entry.path, size, Records::new())?;
+            self.headers(entry, &entry.path, size, NewRecords::new())?;
             self.out.write_all(&self.buffer[..len]).map_err(writing)?;
             return pad(&mut self.out, size);
         }
         let Some(extents) = self.find_data(size, content)? else {
-            self.headers(entry, &entry.path, size, Records::new())?;
+            self.headers(entry, &entry.path, size, NewRecords::new())?;
             self.copy(
                 Extent {
                     offset: 0,
@@ -130,7 +130,7 @@ impl<W: Write> TarWriter<W> {
         let map = sparse_map(&extents, size);
         let data: u64 = extents.iter().map(|extent| extent.len).sum();
         let stored = map.len() as u64 + data;
-        let records = Records::from([
+        let records = NewRecords::from([
             (b"GNU.sparse.major".to_vec(), b"1".to_vec()),
             (b"GNU.sparse.minor".to_vec(), b"0".to_vec()),
             (b"GNU.sparse.name".to_vec(), entry.path.clone()),
@@ -219,7 +219,13 @@ impl<W: Write> TarWriter<W> {
     }
 
     /// Writes the headers of an entry. `name` is what they say, `records` those that it needs in any case.
-    fn headers(&mut self, entry: &Entry, name: &[u8], stored: u64, records: Records) -> Result<()> {
+    fn headers(
+        &mut self,
+        entry: &Entry,
+        name: &[u8],
+        stored: u64,
+        records: NewRecords,
+    ) -> Result<()> {
         Headers::new(entry, name, stored, records)?.write_to(&mut self.out)
     }
 }
