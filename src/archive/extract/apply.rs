@@ -16,29 +16,27 @@ use rustix::fs::{AtFlags, Mode, OFlags, linkat, mkdirat, mknodat, openat, symlin
 use rustix::io::Errno;
 
 use super::aside::{Aside, is_leftover};
-use super::below::Below;
 use super::beneath::{Tree, is_mark};
+use super::implied::Implied;
 use super::inside::Inside;
+use super::links::Links;
 use super::policy::Policy;
+use crate::archive::disk::DIRECTORY;
 use crate::archive::error::{AtEntry as _, During as _, Error, ErrorKind, Result};
-use crate::archive::marks::say;
 use crate::archive::tar::{Entry, TarReader, What};
 use crate::archive::{Ownership, Whiteouts};
-use crate::layer::mark::{HAS_IMPLIED, IMPLIED, NameMeaning, WH_PREFIX, looks, meaning};
+use crate::layer::mark::{NameMeaning, WH_PREFIX, meaning};
 use crate::layer::stat::{Kind, Stat};
 use crate::layer::upper::UpperObject;
 use crate::layer::xattr_name::is_internal;
 
-const OPEN_DIR: OFlags = OFlags::RDONLY
-    .union(OFlags::DIRECTORY)
-    .union(OFlags::NOFOLLOW)
-    .union(OFlags::CLOEXEC);
 const OPEN_PATH: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 const CREATE: OFlags = OFlags::WRONLY
     .union(OFlags::CREATE)
     .union(OFlags::EXCL)
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);
+
 /// Puts entries into a directory.
 pub(super) struct Applier {
     tree: Tree,
@@ -67,29 +65,7 @@ impl Applier {
         if ownership == Ownership::Recorded {
             tree.set_parent_mode(policy.disk_mode());
         }
-        Ok(Self::with(tree, policy))
-    }
-
-    /// Names that begin with a slash are taken from the root (those of directories always are).
-    #[must_use]
-    pub(super) fn with_absolute_names(mut self, absolute: bool) -> Self {
-        self.absolute = absolute;
-        self
-    }
-
-    /// Into a layer that is unpacked already, to go on with its directories that no entry describes.
-    pub(super) fn again(layer: &Path, implied: &[Vec<u8>]) -> Result<Self> {
-        let mut tree = Tree::open(layer)?;
-        let mut policy = Policy::again(Arc::clone(tree.root()), Ownership::possible())?;
-        if policy.ownership == Ownership::Recorded {
-            tree.set_parent_mode(policy.disk_mode());
-        }
-        policy.implied = implied.iter().cloned().collect();
-        Ok(Self::with(tree, policy))
-    }
-
-    fn with(tree: Tree, policy: Policy) -> Self {
-        Self {
+        Ok(Self {
             tree,
             policy,
             aside: Aside::default(),
@@ -98,7 +74,14 @@ impl Applier {
             has_root: false,
             absolute: false,
             below: Vec::new(),
-        }
+        })
+    }
+
+    /// Names that begin with a slash are taken from the root (those of directories always are).
+    #[must_use]
+    pub(super) fn with_absolute_names(mut self, absolute: bool) -> Self {
+        self.absolute = absolute;
+        self
     }
 
     /// The layers that lie below, newest first.
@@ -139,57 +122,17 @@ impl Applier {
             let root = self.tree.existing(&Inside::root())?;
             self.aside.remove(&root)?;
         }
-        self.mark_implied()?;
+        Implied {
+            tree: &mut self.tree,
+            policy: &mut self.policy,
+        }
+        .mark(&self.below)?;
         self.tree.finish()?;
         if self.policy.ownership == Ownership::Real && self.policy.records.is_some() {
             // What the root is may have been said after it began to keep records.
             self.policy.record_root()?;
         }
         Ok(())
-    }
-
-    /// What no entry describes looks as it does in the layers below, for a union that reads the layer, whatever they are: other
-    /// images may have it over other layers. For others who read it, it is given the looks that it has in those that are known.
-    pub(super) fn mark_implied(&mut self) -> Result<()> {
-        if !self.policy.implied.is_empty() {
-            let root = self.tree.existing(&Inside::root())?;
-            say(&root, HAS_IMPLIED, b"y")?;
-        }
-        let implied: Vec<Inside> = self
-            .policy
-            .implied
-            .iter()
-            .map(|path| Inside::known(path))
-            .collect();
-        let below = match implied.is_empty() {
-            true => None,
-            false => Below::open(&self.below)?,
-        };
-        for path in implied {
-            let dir = match self.tree.existing(&path) {
-                // A later entry took its place.
-                Err(error) if error.kind() == ErrorKind::Refused || error.is_gone() => continue,
-                dir => dir?,
-            };
-            let known = match &below {
-                Some(below) => below.directory(path.bytes())?,
-                None => None,
-            };
-            if let Some(entry) = known {
-                self.policy
-                    .describe(Arc::clone(&dir), &entry, Kind::Dir, 0)?;
-                self.tree.set_mtime(&path, entry.mtime);
-            }
-            let seen = UpperObject::new(Arc::clone(&dir), self.policy.records.clone());
-            let stat = seen.stat().during("stat", path.bytes())?;
-            say(&dir, IMPLIED, &looks(stat.uid, stat.gid, stat.perm()))?;
-        }
-        Ok(())
-    }
-
-    /// Sets the times of directories, after [`Self::mark_implied`] of a layer that was unpacked before.
-    pub(super) fn set_times(&mut self) -> Result<()> {
-        self.tree.finish()
     }
 
     fn place<R: BufRead>(&mut self, entry: &Entry, reader: &mut TarReader<R>) -> Result<()> {
@@ -283,7 +226,18 @@ impl Applier {
                 self.content += written;
                 self.policy.describe(file, entry, Kind::File, 0)
             }
-            What::HardLink(target) => self.link(inside, place, target),
+            What::HardLink(target) => {
+                let links = Links {
+                    absolute: self.absolute,
+                    aside: self.aside.dir(),
+                };
+                match links.find(&mut self.tree, inside, target)? {
+                    None => Ok(()),
+                    Some((from, name)) => self.create(place, |dir, new| {
+                        linkat(&from, &name[..], dir, new, AtFlags::empty())
+                    }),
+                }
+            }
             What::Symlink(target) => {
                 self.create(place, |dir, name| symlinkat(&target[..], dir, name))?;
                 let link = place.open(OPEN_PATH)?;
@@ -322,7 +276,7 @@ impl Applier {
                     self.tree.remove(dir, parent, name)?;
                     mkdirat(dir, name, mode).during("mkdir", name)?;
                     if hides {
-                        self.policy.marks.opaque(&place.open(OPEN_DIR)?)?;
+                        self.policy.marks.opaque(&place.open(DIRECTORY)?)?;
                     }
                 }
             }
@@ -348,58 +302,6 @@ impl Applier {
         self.policy.describe(dir, entry, Kind::Dir, 0)?;
         self.tree.set_mtime(inside, entry.mtime);
         Ok(())
-    }
-
-    fn link(&mut self, inside: &Inside, place: &Place<'_>, target: &[u8]) -> Result<()> {
-        let shown = String::from_utf8_lossy(target).into_owned();
-        let bad =
-            |why: &str| Error::refused(format!("it is a hard link to '{shown}', which {why}"));
-        let to = Inside::new(target, self.absolute)
-            .map_err(|_| bad("leads out of the layer; targets are names from the layer's root"))?;
-        let Some((parent, name)) = to.split() else {
-            return Err(bad("is the root of the layer"));
-        };
-        if to == *inside {
-            return Ok(());
-        }
-        if is_leftover(&to) {
-            let from = self.aside.dir().cloned();
-            let from = from.ok_or_else(|| bad("is not in the layer before it"))?;
-            return self.link_to(place, &from, &Aside::name(&to), bad);
-        }
-        if to.components().any(|name| name.starts_with(WH_PREFIX)) {
-            return Err(bad("is a mark for other layers"));
-        }
-        let missing = || bad("is not in the layer before it");
-        let from = self
-            .tree
-            .existing(&parent)
-            .map_err(|err| match err.kind() {
-                ErrorKind::Refused => bad("is reached through a symbolic link or a file"),
-                _ => missing(),
-            })?;
-        self.link_to(place, &from, name, bad)
-    }
-
-    /// Makes a hard link to what has a name in an open directory.
-    fn link_to(
-        &mut self,
-        place: &Place<'_>,
-        from: &Arc<OwnedFd>,
-        name: &[u8],
-        bad: impl Fn(&str) -> Error,
-    ) -> Result<()> {
-        match Stat::of_entry(from, name) {
-            Ok(stat) if stat.kind() == Kind::Dir => return Err(bad("is a directory")),
-            Ok(_) => {}
-            Err(_) => return Err(bad("is not in the layer before it")),
-        }
-        if is_mark(from, name)? {
-            return Err(bad("is not in the layer before it"));
-        }
-        self.create(place, |dir, new| {
-            linkat(from, name, dir, new, AtFlags::empty())
-        })
     }
 
     /// A special file; one that cannot be made on this disk, or would be a mark there, is recorded.

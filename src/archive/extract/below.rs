@@ -1,32 +1,12 @@
 //! What directories look like in the layers below the one that is unpacked.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use super::apply::Applier;
 use crate::archive::error::Result;
 use crate::archive::merged::{at_path, description, failed, open_union};
 use crate::archive::tar::{Entry, What};
 use crate::layer::stat::Kind;
 use crate::union::{Config, Union};
-
-/// Gives directories of an unpacked layer that no entry of its archive describes ([`super::Unpacked::implied`]) owner, mode, times
-/// and xattrs that they have in the layers below, newest first: for layers that are unpacked side by side, once all are there.
-/// Those that no layer below has stay as they are. May be repeated.
-///
-/// # Errors
-/// A layer that cannot be read or written.
-///
-/// # Crash
-/// Killed meanwhile, some directories look as they were made; a union shows what lies below for all of them. Nothing is
-/// synced.
-pub fn describe_implied(layer: &Path, implied: &[Vec<u8>], below: &[PathBuf]) -> Result<()> {
-    if implied.is_empty() || below.is_empty() {
-        return Ok(());
-    }
-    let mut applier = Applier::again(layer, implied)?.above(below);
-    applier.mark_implied()?;
-    applier.set_times()
-}
 
 /// The layers below, merged.
 pub(super) struct Below(Union);

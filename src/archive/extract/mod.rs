@@ -5,7 +5,9 @@ mod apply;
 mod aside;
 mod below;
 mod beneath;
+mod implied;
 mod inside;
+mod links;
 mod merge;
 mod mounts;
 mod policy;
@@ -13,8 +15,8 @@ mod root;
 mod target;
 mod unpack;
 
-pub use below::describe_implied;
 #[cfg(test)]
 pub(super) use beneath::is_mark;
+pub use implied::describe_implied;
 pub use target::{Onto, apply};
 pub use unpack::{Expect, Unpack, Unpacked, unpack};

@@ -12,35 +12,28 @@ use std::collections::{BTreeSet, HashMap};
 use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use rustix::fs::{Mode, OFlags, flistxattr};
-use rustix::io::Errno;
+use rustix::fs::{Mode, OFlags};
 
+use super::attributes::{has_one, is_metacopy, names_of, own_device, shown_xattrs};
 use super::content::{FdContent, NodeContent};
 use super::export::{Exporter, Links};
 use super::stream::{Archive, packed};
 use super::{Pack, Packed, check_name};
 use crate::archive::error::{AtEntry as _, During as _, Error, Result, unless_gone};
 use crate::archive::listing::Listing;
-use crate::archive::merged::{at_path, is_kept, open_union, sorted};
-use crate::archive::tar::{Entry, What, Xattr};
+use crate::archive::merged::{at_path, open_union};
+use crate::archive::tar::{Entry, What};
 use crate::cancel;
 use crate::layer::dir::Name;
-use crate::layer::mark::{
-    DirMarks, METACOPY_XATTRS, NAME_MAX, OPAQUE_FILE, REDIRECT_XATTRS, TRUSTED_PREFIX, USER_PREFIX,
-    WH_PREFIX,
-};
+use crate::layer::mark::{DirMarks, NAME_MAX, OPAQUE_FILE, REDIRECT_XATTRS, WH_PREFIX};
 use crate::layer::stat::{Kind, Stat, Time};
 use crate::layer::xattr::XattrPath;
-use crate::layer::xattr_name::seen;
 use crate::layer::{FdCache, LowerDir};
-use crate::union::{Config, DEVICE_XATTR, Union, reads_plain_names};
+use crate::union::{Config, Union, reads_plain_names};
 
 /// Descriptors that stay open while a tree is walked.
 const DESCRIPTORS: usize = 64;
-/// So many bytes of names of xattrs are read without asking how many there are.
-const USUAL_NAMES: usize = 256;
 
 /// Writes the changes in `upper` as a layer. `lowers`, newest first, are only needed (and only read) where a renamed
 /// directory, or a file without its bytes, refers to them.
@@ -261,17 +254,7 @@ impl Differ<'_> {
         }
         match (&entry.what, file) {
             (&What::File(size), Some(_)) if is_metacopy(&stat, marks, &names) => {
-                if self.lowers.is_empty() {
-                    return Err(Error::refused(
-                        "it has its attributes only (metacopy), and its bytes are in a lower layer; name the lower layers with --lower",
-                    ));
-                }
-                let expanded = Expanded::of(&mut self.expanded, self.upper, self.lowers)?;
-                let (union, tar) = (&expanded.union, &mut self.archive.tar);
-                at_path(union, path, |node| {
-                    tar.file(&entry, size, &mut NodeContent { union, node })
-                })?;
-                self.archive.entries += 1;
+                self.metacopy(&entry, size, path)?;
             }
             (&What::File(size), Some(file)) => {
                 self.archive.tar.file(&entry, size, &mut FdContent(&file))?;
@@ -283,6 +266,22 @@ impl Differ<'_> {
         if stat.nlink > 1 {
             self.links.insert((stat.dev, stat.ino), path.to_vec());
         }
+        Ok(())
+    }
+
+    /// A file of which the upper has the attributes only.
+    fn metacopy(&mut self, entry: &Entry, size: u64, path: &[u8]) -> Result<()> {
+        if self.lowers.is_empty() {
+            return Err(Error::refused(
+                "it has its attributes only (metacopy), and its bytes are in a lower layer; name the lower layers with --lower",
+            ));
+        }
+        let expanded = Expanded::of(&mut self.expanded, self.upper, self.lowers)?;
+        let (union, tar) = (&expanded.union, &mut self.archive.tar);
+        at_path(union, path, |node| {
+            tar.file(entry, size, &mut NodeContent { union, node })
+        })?;
+        self.archive.entries += 1;
         Ok(())
     }
 
@@ -357,61 +356,4 @@ impl Differ<'_> {
         let (union, links) = (&expanded.union, &mut expanded.links);
         Exporter::new(union, self.archive, self.options, links).other_names(&expanded.paths)
     }
-}
-
-/// Whether a file has its attributes only, as the union finds out: one that has as many blocks as it needs is not looked
-/// at, unless its directory holds copies.
-fn is_metacopy(stat: &Stat, marks: &DirMarks, names: &[u8]) -> bool {
-    (stat.blocks * 512 < stat.size || marks.impure) && has_one(names, &METACOPY_XATTRS)
-}
-
-/// The names of the xattrs of an open file, as [`XattrPath::list`] gives them.
-fn names_of(file: &OwnedFd) -> rustix::io::Result<Vec<u8>> {
-    let mut names = [0; USUAL_NAMES];
-    match flistxattr(file, &mut names) {
-        Ok(len) => Ok(names[..len].to_vec()),
-        Err(Errno::OPNOTSUPP) => Ok(Vec::new()),
-        Err(Errno::RANGE) => {
-            XattrPath::of_fd(Arc::new(file.try_clone().map_err(|_| Errno::MFILE)?)).list()
-        }
-        Err(errno) => Err(errno),
-    }
-}
-
-/// Whether one of the names, each of which ends by a NUL, is one of those.
-fn has_one(names: &[u8], wanted: &[&str]) -> bool {
-    names
-        .split(|byte| *byte == 0)
-        .any(|name| wanted.iter().any(|wanted| wanted.as_bytes() == name))
-}
-
-fn own_device(names: &[u8]) -> bool {
-    names.split(|byte| *byte == 0).any(|name| {
-        [TRUSTED_PREFIX, USER_PREFIX]
-            .iter()
-            .any(|prefix| name.strip_prefix(prefix.as_bytes()) == Some(DEVICE_XATTR.as_bytes()))
-    })
-}
-
-/// The xattrs of an object of a layer as the merged view shows them, without bookkeeping.
-fn shown_xattrs(path: &XattrPath, names: &[u8]) -> Result<Vec<Xattr>> {
-    let mut shown: Vec<Xattr> = Vec::new();
-    for stored in names
-        .split(|byte| *byte == 0)
-        .filter(|name| !name.is_empty())
-    {
-        let Some(name) = seen(stored).filter(|seen| is_kept(&seen.name)) else {
-            continue;
-        };
-        let Some(value) = path.get_opt(stored).during("getxattr", stored)? else {
-            continue;
-        };
-        match shown.iter_mut().find(|(known, _)| *known == *name.name) {
-            // One that is kept under another name stands for what the disk says.
-            Some((_, known)) if name.kept => *known = value,
-            Some(_) => {}
-            None => shown.push((name.name.into_owned(), value)),
-        }
-    }
-    Ok(sorted(shown))
 }

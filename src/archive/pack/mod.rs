@@ -1,5 +1,6 @@
 //! Directories as archives: the changes of an upper ([`diff()`]), and all that a union shows ([`export()`]).
 
+mod attributes;
 mod content;
 mod diff;
 mod export;
