@@ -5,7 +5,7 @@ use std::io;
 use rustix::io::Errno;
 
 use super::error::{AtEntry as _, Error, Result};
-use super::tar::{Entry, What, Xattr};
+use super::tar::{EntryKind, TarEntry, Xattr};
 use crate::union::{Attr, Config, NodeId, Union};
 
 pub(super) fn open_union(config: &Config) -> Result<Union> {
@@ -43,10 +43,10 @@ pub(super) fn description(
     union: &Union,
     node: NodeId,
     path: &[u8],
-    what: What,
+    what: EntryKind,
     attr: &Attr,
-) -> Result<Entry> {
-    Ok(Entry {
+) -> Result<TarEntry> {
+    Ok(TarEntry {
         path: path.to_vec(),
         what,
         mode: attr.mode & 0o7777,

@@ -12,7 +12,7 @@ use super::compression::Compression;
 use super::decode::Decoder;
 use super::digest::Digest;
 use super::hashing::Hasher;
-use crate::archive::error::{Error, Result};
+use crate::archive::error::{DOWNLOAD, Error, Result};
 
 /// Bytes of a buffer, and how many go round.
 const BUFFER: usize = 256 * 1024;
@@ -218,7 +218,7 @@ fn read_blob(
 fn unreadable(err: io::Error) -> Error {
     match err.kind() {
         io::ErrorKind::UnexpectedEof => {
-            Error::malformed("the compressed blob is cut off; fetch it again")
+            Error::malformed("the compressed blob is cut off").hint(DOWNLOAD)
         }
         io::ErrorKind::Unsupported => Error::malformed(err.to_string()),
         _ => Error::io("cannot read the blob", err),

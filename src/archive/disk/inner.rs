@@ -21,9 +21,10 @@ pub(in crate::archive) fn open_inner(dir: &OwnedFd, name: &[u8]) -> Result<Owned
     };
     match opened {
         Err(Errno::XDEV) => Err(Error::refused(format!(
-            "'{}' is a mount point; unmount it first",
+            "'{}' is a mount point",
             String::from_utf8_lossy(name)
-        ))),
+        ))
+        .hint("unmount it first")),
         other => other.during("open", name),
     }
 }

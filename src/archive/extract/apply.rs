@@ -15,15 +15,15 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, Mode, OFlags, linkat, mkdirat, mknodat, openat, symlinkat};
 use rustix::io::Errno;
 
-use super::aside::{Aside, is_leftover};
+use super::aside::{AufsLeftovers, is_leftover};
 use super::beneath::{Tree, is_mark};
 use super::implied::Implied;
-use super::inside::Inside;
+use super::inside::LayerPath;
 use super::links::Links;
 use super::policy::Policy;
 use crate::archive::disk::DIRECTORY;
 use crate::archive::error::{AtEntry as _, During as _, Error, ErrorKind, Result};
-use crate::archive::tar::{Entry, TarReader, What};
+use crate::archive::tar::{EntryKind, TarEntry, TarReader};
 use crate::archive::{Ownership, Whiteouts};
 use crate::layer::mark::{NameMeaning, WH_PREFIX, meaning};
 use crate::layer::stat::{Kind, Stat};
@@ -41,7 +41,7 @@ const CREATE: OFlags = OFlags::WRONLY
 pub(super) struct Applier {
     tree: Tree,
     policy: Policy,
-    aside: Aside,
+    aside: AufsLeftovers,
     /// Entries so far.
     pub(super) entries: u64,
     /// Bytes of the files among them.
@@ -68,7 +68,7 @@ impl Applier {
         Ok(Self {
             tree,
             policy,
-            aside: Aside::default(),
+            aside: AufsLeftovers::default(),
             entries: 0,
             content: 0,
             has_root: false,
@@ -97,7 +97,7 @@ impl Applier {
     /// A name that leads outside or cannot be represented, and what the disk answers; always with the entry's name.
     pub(super) fn apply<R: BufRead>(
         &mut self,
-        entry: &Entry,
+        entry: &TarEntry,
         reader: &mut TarReader<R>,
     ) -> Result<()> {
         self.entries += 1;
@@ -119,7 +119,7 @@ impl Applier {
     /// What the disk answers.
     pub(super) fn finish(&mut self) -> Result<()> {
         if self.aside.dir().is_some() {
-            let root = self.tree.existing(&Inside::root())?;
+            let root = self.tree.existing(&LayerPath::root())?;
             self.aside.remove(&root)?;
         }
         Implied {
@@ -135,10 +135,10 @@ impl Applier {
         Ok(())
     }
 
-    fn place<R: BufRead>(&mut self, entry: &Entry, reader: &mut TarReader<R>) -> Result<()> {
-        let inside = Inside::new(&entry.path, self.absolute || entry.what == What::Dir)?;
+    fn place<R: BufRead>(&mut self, entry: &TarEntry, reader: &mut TarReader<R>) -> Result<()> {
+        let inside = LayerPath::new(&entry.path, self.absolute || entry.what == EntryKind::Dir)?;
         let Some((parent, name)) = inside.split() else {
-            return self.describe_root(entry, &inside);
+            return self.apply_root_metadata(entry, &inside);
         };
         if is_leftover(&inside) {
             return self.set_aside(entry, &inside, reader);
@@ -150,7 +150,9 @@ impl Applier {
         if meant == NameMeaning::Leftover {
             return Err(no_mark());
         }
-        if meant != NameMeaning::Plain && !matches!(entry.what, What::File(_) | What::HardLink(_)) {
+        if meant != NameMeaning::Plain
+            && !matches!(entry.what, EntryKind::File(_) | EntryKind::HardLink(_))
+        {
             return Err(Error::refused(
                 "it is named as a whiteout, but is no file; a layer cannot have such an entry",
             ));
@@ -160,7 +162,7 @@ impl Applier {
             NameMeaning::Whiteout(hidden) => self.policy.marks.whiteout(&dir, hidden),
             NameMeaning::Opaque => self.policy.marks.opaque(&dir),
             NameMeaning::Plain | NameMeaning::Leftover => {
-                let place = Place {
+                let place = NewName {
                     dir: &dir,
                     parent: &parent,
                     name,
@@ -171,33 +173,33 @@ impl Applier {
     }
 
     /// The root has attributes, but is there already.
-    fn describe_root(&mut self, entry: &Entry, inside: &Inside) -> Result<()> {
-        if entry.what != What::Dir {
+    fn apply_root_metadata(&mut self, entry: &TarEntry, inside: &LayerPath) -> Result<()> {
+        if entry.what != EntryKind::Dir {
             return Err(Error::refused(
                 "the root of a layer is a directory, and cannot be replaced by anything else",
             ));
         }
         let root = self.tree.existing(inside)?;
         self.has_root = true;
-        self.describe_dir(entry, inside, root)
+        self.apply_dir_metadata(entry, inside, root)
     }
 
     /// What is no part of the layer may still be what another entry is a hard link to.
     fn set_aside<R: BufRead>(
         &mut self,
-        entry: &Entry,
-        inside: &Inside,
+        entry: &TarEntry,
+        inside: &LayerPath,
         reader: &mut TarReader<R>,
     ) -> Result<()> {
         log::debug!("{}: not shown", entry.path.escape_ascii());
-        if entry.what == What::Dir {
+        if entry.what == EntryKind::Dir {
             return Ok(());
         }
-        let root = self.tree.existing(&Inside::root())?;
-        let place = Place {
+        let root = self.tree.existing(&LayerPath::root())?;
+        let place = NewName {
             dir: &self.aside.make(&root)?,
-            parent: &Aside::place(),
-            name: &Aside::name(inside),
+            parent: &AufsLeftovers::place(),
+            name: &AufsLeftovers::name(inside),
         };
         match self.make(entry, inside, &place, reader) {
             Err(err) if err.kind() == ErrorKind::Refused && entry.what.kind().is_none() => {
@@ -210,23 +212,23 @@ impl Applier {
 
     fn make<R: BufRead>(
         &mut self,
-        entry: &Entry,
-        inside: &Inside,
-        place: &Place<'_>,
+        entry: &TarEntry,
+        inside: &LayerPath,
+        place: &NewName<'_>,
         reader: &mut TarReader<R>,
     ) -> Result<()> {
         match &entry.what {
-            What::Dir => self.make_dir(entry, inside, place),
-            What::File(size) => {
+            EntryKind::Dir => self.make_dir(entry, inside, place),
+            EntryKind::File(size) => {
                 let file = self.create(place, |dir, name| {
                     openat(dir, name, CREATE, Mode::from_raw_mode(0o600))
                 })?;
                 let file = Arc::new(file);
                 let written = write_data(&file, *size, reader)?;
                 self.content += written;
-                self.policy.describe(file, entry, Kind::File, 0)
+                self.policy.apply_metadata(file, entry, Kind::File, 0)
             }
-            What::HardLink(target) => {
+            EntryKind::HardLink(target) => {
                 let links = Links {
                     absolute: self.absolute,
                     aside: self.aside.dir(),
@@ -238,22 +240,22 @@ impl Applier {
                     }),
                 }
             }
-            What::Symlink(target) => {
+            EntryKind::Symlink(target) => {
                 self.create(place, |dir, name| symlinkat(&target[..], dir, name))?;
                 let link = place.open(OPEN_PATH)?;
-                self.policy.describe(link, entry, Kind::Symlink, 0)
+                self.policy.apply_metadata(link, entry, Kind::Symlink, 0)
             }
-            What::Fifo => self.node(entry, place, Kind::Fifo, 0),
-            What::Socket => self.node(entry, place, Kind::Socket, 0),
-            What::Char(rdev) => self.node(entry, place, Kind::Char, *rdev),
-            What::Block(rdev) => self.node(entry, place, Kind::Block, *rdev),
+            EntryKind::Fifo => self.node(entry, place, Kind::Fifo, 0),
+            EntryKind::Socket => self.node(entry, place, Kind::Socket, 0),
+            EntryKind::Char(rdev) => self.node(entry, place, Kind::Char, *rdev),
+            EntryKind::Block(rdev) => self.node(entry, place, Kind::Block, *rdev),
         }
     }
 
     /// Makes something that is no directory, in place of whatever is there.
     fn create<T>(
         &mut self,
-        place: &Place<'_>,
+        place: &NewName<'_>,
         make: impl Fn(&OwnedFd, &[u8]) -> rustix::io::Result<T>,
     ) -> Result<T> {
         match make(place.dir, place.name) {
@@ -265,8 +267,13 @@ impl Applier {
         }
     }
 
-    fn make_dir(&mut self, entry: &Entry, inside: &Inside, place: &Place<'_>) -> Result<()> {
-        let Place { dir, parent, name } = *place;
+    fn make_dir(
+        &mut self,
+        entry: &TarEntry,
+        inside: &LayerPath,
+        place: &NewName<'_>,
+    ) -> Result<()> {
+        let NewName { dir, parent, name } = *place;
         let mode = Mode::from_raw_mode(0o700);
         match mkdirat(dir, name, mode) {
             Err(Errno::EXIST) => {
@@ -283,11 +290,16 @@ impl Applier {
             other => other.during("mkdir", name)?,
         }
         let fd = self.tree.existing_in(dir, inside, name)?;
-        self.describe_dir(entry, inside, fd)
+        self.apply_dir_metadata(entry, inside, fd)
     }
 
     /// Attributes of a directory that may have had others.
-    fn describe_dir(&mut self, entry: &Entry, inside: &Inside, dir: Arc<OwnedFd>) -> Result<()> {
+    fn apply_dir_metadata(
+        &mut self,
+        entry: &TarEntry,
+        inside: &LayerPath,
+        dir: Arc<OwnedFd>,
+    ) -> Result<()> {
         let object = UpperObject::new(Arc::clone(&dir), None);
         let old = object.xattrs().list().during("listxattr", b".")?;
         for name in old.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
@@ -299,13 +311,13 @@ impl Applier {
             }
         }
         self.policy.implied.remove(inside.bytes());
-        self.policy.describe(dir, entry, Kind::Dir, 0)?;
+        self.policy.apply_metadata(dir, entry, Kind::Dir, 0)?;
         self.tree.set_mtime(inside, entry.mtime);
         Ok(())
     }
 
     /// A special file; one that cannot be made on this disk, or would be a mark there, is recorded.
-    fn node(&mut self, entry: &Entry, place: &Place<'_>, kind: Kind, rdev: u64) -> Result<()> {
+    fn node(&mut self, entry: &TarEntry, place: &NewName<'_>, kind: Kind, rdev: u64) -> Result<()> {
         let is_whiteout = kind == Kind::Char && rdev == 0;
         if self.policy.ownership == Ownership::Real && !is_whiteout {
             let made = self.create(place, |dir, name| {
@@ -323,26 +335,27 @@ impl Applier {
             if made {
                 return self
                     .policy
-                    .describe(place.open(OPEN_PATH)?, entry, kind, rdev);
+                    .apply_metadata(place.open(OPEN_PATH)?, entry, kind, rdev);
             }
         }
         self.policy.begin_records()?;
         let file = self.create(place, |dir, name| {
             openat(dir, name, CREATE, Mode::from_raw_mode(0o600))
         })?;
-        self.policy.describe(Arc::new(file), entry, kind, rdev)
+        self.policy
+            .apply_metadata(Arc::new(file), entry, kind, rdev)
     }
 }
 
 /// Where an entry is made.
 #[derive(Clone, Copy)]
-struct Place<'a> {
+struct NewName<'a> {
     dir: &'a Arc<OwnedFd>,
-    parent: &'a Inside,
+    parent: &'a LayerPath,
     name: &'a [u8],
 }
 
-impl Place<'_> {
+impl NewName<'_> {
     fn open(&self, flags: OFlags) -> Result<Arc<OwnedFd>> {
         let fd = openat(self.dir, self.name, flags, Mode::empty());
         fd.map(Arc::new).during("open", self.name)

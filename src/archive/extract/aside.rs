@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use rustix::fs::{AtFlags, Mode, mkdirat, openat, unlinkat};
 
-use super::inside::Inside;
+use super::inside::LayerPath;
 use crate::archive::codec::Digest;
 use crate::archive::disk::{DIRECTORY, clear};
 use crate::archive::error::{During as _, Result};
@@ -21,7 +21,7 @@ use crate::layer::mark::{NameMeaning, WH_META_PREFIX, meaning};
 const NAME: &[u8] = b".wh..wh.unionmount";
 
 /// Whether it is a leftover.
-pub(super) fn is_leftover(inside: &Inside) -> bool {
+pub(super) fn is_leftover(inside: &LayerPath) -> bool {
     inside
         .components()
         .any(|name| name.starts_with(WH_META_PREFIX) && meaning(name) == NameMeaning::Leftover)
@@ -29,11 +29,11 @@ pub(super) fn is_leftover(inside: &Inside) -> bool {
 
 /// The leftovers of one archive.
 #[derive(Default)]
-pub(super) struct Aside {
+pub(super) struct AufsLeftovers {
     dir: Option<Arc<OwnedFd>>,
 }
 
-impl Aside {
+impl AufsLeftovers {
     /// The directory where they are, made with the first of them. The caller keeps the root's time.
     pub(super) fn make(&mut self, root: &OwnedFd) -> Result<Arc<OwnedFd>> {
         if let Some(dir) = &self.dir {
@@ -50,12 +50,12 @@ impl Aside {
     }
 
     /// Where it is.
-    pub(super) fn place() -> Inside {
-        Inside::root().child(NAME)
+    pub(super) fn place() -> LayerPath {
+        LayerPath::root().child(NAME)
     }
 
     /// The name that a leftover has there: any path fits into it.
-    pub(super) fn name(inside: &Inside) -> Vec<u8> {
+    pub(super) fn name(inside: &LayerPath) -> Vec<u8> {
         let digest = Digest::of(inside.bytes()).to_string();
         digest.into_bytes()
     }

@@ -4,14 +4,14 @@ use std::path::PathBuf;
 
 use crate::archive::error::Result;
 use crate::archive::merged::{at_path, description, failed, open_union};
-use crate::archive::tar::{Entry, What};
+use crate::archive::tar::{EntryKind, TarEntry};
 use crate::layer::stat::Kind;
 use crate::union::{Config, Union};
 
 /// The layers below, merged.
-pub(super) struct Below(Union);
+pub(super) struct LowerDirs(Union);
 
-impl Below {
+impl LowerDirs {
     /// Merges them, newest first; `None` of none. Errors: one that cannot be read.
     pub(super) fn open(lowers: &[PathBuf]) -> Result<Option<Self>> {
         if lowers.is_empty() {
@@ -25,11 +25,11 @@ impl Below {
     }
 
     /// What a directory looks like there; `None` when it is not there, or is something else.
-    pub(super) fn directory(&self, path: &[u8]) -> Result<Option<Entry>> {
+    pub(super) fn directory(&self, path: &[u8]) -> Result<Option<TarEntry>> {
         let found = at_path(&self.0, path, |node| {
             let attr = self.0.getattr(node).map_err(failed)?;
             match attr.kind() {
-                Kind::Dir => description(&self.0, node, path, What::Dir, &attr).map(Some),
+                Kind::Dir => description(&self.0, node, path, EntryKind::Dir, &attr).map(Some),
                 _ => Ok(None),
             }
         });

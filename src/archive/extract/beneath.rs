@@ -14,7 +14,7 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, mkdirat, openat, openat2, unlinkat};
 use rustix::io::Errno;
 
-use super::inside::Inside;
+use super::inside::LayerPath;
 use crate::archive::disk::{DIRECTORY, clear, open_inner};
 use crate::archive::error::{During as _, Error, Result};
 use crate::layer::mark::{NAME_MAX, WHITEOUT_XATTRS};
@@ -36,14 +36,14 @@ const RESOLVE: ResolveFlags = ResolveFlags::BENEATH
 
 /// An open directory of the tree.
 struct Open {
-    path: Inside,
+    path: LayerPath,
     fd: Arc<OwnedFd>,
     /// What its modification time is to be once it is closed.
     mtime: Time,
 }
 
 /// Finishes directories that no entry describes.
-pub(super) trait Parents {
+pub(super) trait ImpliedDirs {
     /// `dir` was just made, at a path. `hides` says that a whiteout was at its name: it hides what lies below it.
     fn made(&mut self, dir: &Arc<OwnedFd>, path: &[u8], hides: bool) -> Result<()>;
 }
@@ -99,8 +99,8 @@ impl Tree {
     /// A symlink or something else that is no directory on the way.
     pub(super) fn directory(
         &mut self,
-        path: &Inside,
-        parents: &mut dyn Parents,
+        path: &LayerPath,
+        parents: &mut dyn ImpliedDirs,
     ) -> Result<Arc<OwnedFd>> {
         let mut missing = Vec::new();
         let mut at = path.clone();
@@ -129,7 +129,7 @@ impl Tree {
     ///
     /// # Errors
     /// As [`Tree::directory`], and ENOENT.
-    pub(super) fn existing(&mut self, path: &Inside) -> Result<Arc<OwnedFd>> {
+    pub(super) fn existing(&mut self, path: &LayerPath) -> Result<Arc<OwnedFd>> {
         if let Some(fd) = self.find(path) {
             return Ok(fd);
         }
@@ -146,7 +146,7 @@ impl Tree {
     pub(super) fn existing_in(
         &mut self,
         parent: &OwnedFd,
-        path: &Inside,
+        path: &LayerPath,
         name: &[u8],
     ) -> Result<Arc<OwnedFd>> {
         if let Some(fd) = self.find(path) {
@@ -160,9 +160,9 @@ impl Tree {
     fn make_parent(
         &self,
         above: &OwnedFd,
-        path: &Inside,
+        path: &LayerPath,
         name: &[u8],
-        parents: &mut dyn Parents,
+        parents: &mut dyn ImpliedDirs,
     ) -> Result<Arc<OwnedFd>> {
         let mode = Mode::from_raw_mode(self.parent_mode);
         let mut hides = false;
@@ -182,7 +182,7 @@ impl Tree {
         Ok(fd)
     }
 
-    fn find(&mut self, path: &Inside) -> Option<Arc<OwnedFd>> {
+    fn find(&mut self, path: &LayerPath) -> Option<Arc<OwnedFd>> {
         let at = self.open.iter().rposition(|open| open.path == *path)?;
         let open = self.open.remove(at);
         let fd = Arc::clone(&open.fd);
@@ -190,7 +190,7 @@ impl Tree {
         Some(fd)
     }
 
-    fn resolve(&mut self, path: &Inside) -> rustix::io::Result<OwnedFd> {
+    fn resolve(&mut self, path: &LayerPath) -> rustix::io::Result<OwnedFd> {
         if path.is_root() {
             return self.root.try_clone().map_err(|_| Errno::MFILE);
         }
@@ -206,7 +206,7 @@ impl Tree {
         self.walk(path)
     }
 
-    fn walk(&self, path: &Inside) -> rustix::io::Result<OwnedFd> {
+    fn walk(&self, path: &LayerPath) -> rustix::io::Result<OwnedFd> {
         let mut at: Option<OwnedFd> = None;
         for name in path.components() {
             let dir = at.as_ref().unwrap_or(&self.root);
@@ -220,7 +220,7 @@ impl Tree {
     }
 
     /// Keeps a directory open that was just made or opened.
-    pub(super) fn remember(&mut self, path: &Inside, fd: Arc<OwnedFd>) -> Result<Arc<OwnedFd>> {
+    pub(super) fn remember(&mut self, path: &LayerPath, fd: Arc<OwnedFd>) -> Result<Arc<OwnedFd>> {
         if self.open.len() >= OPEN {
             close(&self.open.remove(0))?;
         }
@@ -234,7 +234,7 @@ impl Tree {
     }
 
     /// What the modification time of a directory is to be, which [`Tree::existing`] or [`Tree::directory`] gave.
-    pub(super) fn set_mtime(&mut self, path: &Inside, mtime: Time) {
+    pub(super) fn set_mtime(&mut self, path: &LayerPath, mtime: Time) {
         if let Some(open) = self.open.iter_mut().find(|open| open.path == *path) {
             open.mtime = mtime;
         }
@@ -247,7 +247,7 @@ impl Tree {
     pub(super) fn remove(
         &mut self,
         dir: &Arc<OwnedFd>,
-        parent: &Inside,
+        parent: &LayerPath,
         name: &[u8],
     ) -> Result<bool> {
         match unlinkat(dir, name, AtFlags::empty()) {
@@ -285,7 +285,7 @@ fn is_symlink(dir: &OwnedFd, name: &[u8]) -> bool {
     Stat::of_entry(dir, name).is_ok_and(|stat| stat.kind() == Kind::Symlink)
 }
 
-fn on_the_way(path: &Inside, errno: Errno) -> Error {
+fn on_the_way(path: &LayerPath, errno: Errno) -> Error {
     let shown = String::from_utf8_lossy(path.bytes());
     match errno {
         Errno::LOOP => Error::refused(format!("it goes through a symbolic link in '{shown}'")),
@@ -323,15 +323,15 @@ mod tests {
 
     struct Counting(usize);
 
-    impl Parents for Counting {
+    impl ImpliedDirs for Counting {
         fn made(&mut self, _dir: &Arc<OwnedFd>, _path: &[u8], _hides: bool) -> Result<()> {
             self.0 += 1;
             Ok(())
         }
     }
 
-    fn inside(name: &str) -> Inside {
-        Inside::new(name.as_bytes(), false).unwrap()
+    fn inside(name: &str) -> LayerPath {
+        LayerPath::new(name.as_bytes(), false).unwrap()
     }
 
     /// Both ways to find a directory give the same, and neither goes through a link.
@@ -351,7 +351,7 @@ mod tests {
             }
             let mut made = Counting(0);
             for name in ["d", "d/e", "d/new/newer", "other", ""] {
-                let path = Inside::known(name.as_bytes());
+                let path = LayerPath::known(name.as_bytes());
                 tree.directory(&path, &mut made).unwrap();
                 assert!(root.join(name).is_dir());
             }

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::below::Below;
+use super::below::LowerDirs;
 use super::beneath::Tree;
-use super::inside::Inside;
+use super::inside::LayerPath;
 use super::policy::Policy;
 use crate::archive::Ownership;
 use crate::archive::error::{During as _, ErrorKind, Result};
@@ -53,18 +53,18 @@ impl Implied<'_> {
     /// images may have it over other layers. For others who read it, it is given the looks that it has in those that are known.
     pub(super) fn mark(self, below: &[PathBuf]) -> Result<()> {
         if !self.policy.implied.is_empty() {
-            let root = self.tree.existing(&Inside::root())?;
+            let root = self.tree.existing(&LayerPath::root())?;
             say(&root, HAS_IMPLIED, b"y")?;
         }
-        let implied: Vec<Inside> = self
+        let implied: Vec<LayerPath> = self
             .policy
             .implied
             .iter()
-            .map(|path| Inside::known(path))
+            .map(|path| LayerPath::known(path))
             .collect();
         let below = match implied.is_empty() {
             true => None,
-            false => Below::open(below)?,
+            false => LowerDirs::open(below)?,
         };
         for path in implied {
             let dir = match self.tree.existing(&path) {
@@ -78,7 +78,7 @@ impl Implied<'_> {
             };
             if let Some(entry) = known {
                 self.policy
-                    .describe(Arc::clone(&dir), &entry, Kind::Dir, 0)?;
+                    .apply_metadata(Arc::clone(&dir), &entry, Kind::Dir, 0)?;
                 self.tree.set_mtime(&path, entry.mtime);
             }
             let seen = UpperObject::new(Arc::clone(&dir), self.policy.records.clone());

@@ -4,9 +4,9 @@ use crate::archive::error::{Error, Result};
 
 /// A name of an archive, made safe: the components below the root, joined by single slashes; empty for the root.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Inside(Vec<u8>);
+pub(super) struct LayerPath(Vec<u8>);
 
-impl Inside {
+impl LayerPath {
     /// Reads a name as it stands in an archive.
     ///
     /// # Errors
@@ -17,9 +17,10 @@ impl Inside {
             return Err(Error::malformed("it has no name"));
         }
         if name.starts_with(b"/") && !absolute && name.iter().any(|byte| *byte != b'/') {
-            return Err(Error::refused(
-                "its name is absolute, and may be meant for another place; take such names from the layer's root with --absolute-names",
-            ));
+            return Err(
+                Error::refused("its name is absolute, and may be meant for another place")
+                    .hint("take such names from the layer's root with --absolute-names"),
+            );
         }
         let mut path = Vec::with_capacity(name.len());
         for component in name.split(|byte| *byte == b'/') {
@@ -46,7 +47,7 @@ impl Inside {
         Self(Vec::new())
     }
 
-    /// One that was made by [`Inside::new`] before.
+    /// One that was made by [`LayerPath::new`] before.
     #[must_use]
     pub(super) fn known(path: &[u8]) -> Self {
         Self(path.to_vec())
@@ -104,8 +105,8 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn inside(name: &str) -> Inside {
-        Inside::new(name.as_bytes(), false).unwrap()
+    fn inside(name: &str) -> LayerPath {
+        LayerPath::new(name.as_bytes(), false).unwrap()
     }
 
     #[test]
@@ -121,10 +122,10 @@ mod tests {
             assert_eq!(inside(name).0, want.as_bytes().to_vec(), "{name}");
         }
         for name in ["", "/a", "//a", "..", "a/..", "a/../b", "../a", "./../a"] {
-            assert!(Inside::new(name.as_bytes(), false).is_err(), "{name}");
+            assert!(LayerPath::new(name.as_bytes(), false).is_err(), "{name}");
         }
-        assert_eq!(Inside::new(b"/a", true).unwrap().0, b"a".to_vec());
-        assert!(Inside::new(b"/a/../b", true).is_err());
+        assert_eq!(LayerPath::new(b"/a", true).unwrap().0, b"a".to_vec());
+        assert!(LayerPath::new(b"/a/../b", true).is_err());
         assert!(!inside("ab/c").is_at_or_below(&inside("a")));
         assert!(inside("a/c").is_at_or_below(&inside("a")));
     }

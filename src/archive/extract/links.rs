@@ -3,9 +3,9 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use super::aside::{Aside, is_leftover};
+use super::aside::{AufsLeftovers, is_leftover};
 use super::beneath::{Tree, is_mark};
-use super::inside::Inside;
+use super::inside::LayerPath;
 use crate::archive::error::{Error, ErrorKind, Result};
 use crate::layer::mark::WH_PREFIX;
 use crate::layer::stat::{Kind, Stat};
@@ -24,7 +24,7 @@ impl Links<'_> {
     pub(super) fn find(
         &self,
         tree: &mut Tree,
-        link: &Inside,
+        link: &LayerPath,
         target: &[u8],
     ) -> Result<Option<(Arc<OwnedFd>, Vec<u8>)>> {
         let refused = |why: &str| {
@@ -32,7 +32,7 @@ impl Links<'_> {
             Error::refused(format!("it is a hard link to '{shown}', which {why}"))
         };
         let missing = || refused("is not in the layer before it");
-        let to = Inside::new(target, self.absolute).map_err(|_| {
+        let to = LayerPath::new(target, self.absolute).map_err(|_| {
             refused("leads out of the layer; targets are names from the layer's root")
         })?;
         let Some((parent, name)) = to.split() else {
@@ -43,7 +43,7 @@ impl Links<'_> {
         }
         let (dir, name) = if is_leftover(&to) {
             let dir = self.aside.cloned().ok_or_else(missing)?;
-            (dir, Aside::name(&to))
+            (dir, AufsLeftovers::name(&to))
         } else if to.components().any(|name| name.starts_with(WH_PREFIX)) {
             return Err(refused("is a mark for other layers"));
         } else {

@@ -46,10 +46,10 @@ impl Merger<'_> {
     /// Moves `layer` onto `tree`.
     pub(super) fn merge(&self, layer: &LowerDir, tree: &OwnedFd, has_root: bool) -> Result<()> {
         let before = Stat::of_fd(tree).during("stat", b".")?;
-        let looks = on_disk(layer)?;
-        self.contents(layer, &looks, tree)?;
+        let metadata = on_disk(layer)?;
+        self.contents(layer, &metadata, tree)?;
         if has_root {
-            return self.describe_root(layer, &looks, tree);
+            return self.apply_root_metadata(layer, &metadata, tree);
         }
         if layer.records().is_some() {
             self.record_root(tree)?;
@@ -59,13 +59,13 @@ impl Merger<'_> {
 
     /// The root's record says that the tree has records, so it is never removed: one that the layer does not bring is made
     /// to say what the layer says.
-    fn describe_root(&self, layer: &LowerDir, looks: &Stat, tree: &OwnedFd) -> Result<()> {
+    fn apply_root_metadata(&self, layer: &LowerDir, metadata: &Stat, tree: &OwnedFd) -> Result<()> {
         let root = Arc::new(tree.try_clone().during("dup", b".")?);
         let records = Records::of_root(&root).filter(|_| layer.records().is_none());
-        describe(layer, looks, tree)?;
+        apply_metadata(layer, metadata, tree)?;
         if records.is_some() {
             UpperObject::new(root, records)
-                .record(&Record::of(looks))
+                .record(&Record::of(metadata))
                 .during("setxattr", b".")?;
         }
         Ok(())
@@ -85,12 +85,12 @@ impl Merger<'_> {
     }
 
     /// What is in the layer's root, and below, however deep.
-    fn contents(&self, layer: &LowerDir, looks: &Stat, tree: &OwnedFd) -> Result<()> {
+    fn contents(&self, layer: &LowerDir, metadata: &Stat, tree: &OwnedFd) -> Result<()> {
         let root = tree.try_clone().during("dup", b".")?;
         let mut path = Vec::new();
-        let first = self.level(layer.clone(), *looks, &root, &path, false)?;
-        let mut way = Way::begin(root, first);
-        while let Some((to, level)) = way.last() {
+        let first = self.level(layer.clone(), *metadata, &root, &path, false)?;
+        let mut descent = Way::begin(root, first);
+        while let Some((to, level)) = descent.last() {
             path.truncate(level.end);
             if let Some(name) = level.names.next() {
                 if !path.is_empty() {
@@ -100,14 +100,14 @@ impl Merger<'_> {
                 let hides = level.whiteouts.contains(&name);
                 let below = self.entry(&level.from, &to, &name, &path, hides);
                 if let Some((inner, level)) = below.at_entry(&path)? {
-                    way.push(inner, level).during("stat", &path)?;
+                    descent.push(inner, level).during("stat", &path)?;
                 }
                 continue;
             }
-            let Some((to, level)) = way.pop().during("open", b"..").at_entry(&path)? else {
+            let Some((to, level)) = descent.pop().during("open", b"..").at_entry(&path)? else {
                 break;
             };
-            if way.last().is_some() {
+            if descent.last().is_some() {
                 level.finish(&to).at_entry(&path)?;
             }
         }
@@ -118,7 +118,7 @@ impl Merger<'_> {
     fn level(
         &self,
         from: LowerDir,
-        looks: Stat,
+        metadata: Stat,
         to: &OwnedFd,
         path: &[u8],
         hides: bool,
@@ -132,7 +132,7 @@ impl Merger<'_> {
         }
         Ok(Level {
             from,
-            looks,
+            metadata,
             kept: None,
             end: path.len(),
             whiteouts: listing.whiteouts,
@@ -191,8 +191,8 @@ impl Merger<'_> {
         let inner = open_inner(to, name)?;
         let child = from.child(name);
         // Its time changes when entries are moved out of it.
-        let looks = on_disk(&child)?;
-        let level = self.level(child, looks, &inner, path, hides)?;
+        let metadata = on_disk(&child)?;
+        let level = self.level(child, metadata, &inner, path, hides)?;
         // What the archive says nothing about stays as it is.
         let kept = there.filter(|_| was_dir && self.implied.contains(path));
         Ok(Some((inner, Level { kept, ..level })))
@@ -203,7 +203,7 @@ impl Merger<'_> {
 struct Level {
     from: LowerDir,
     /// What it looked like before.
-    looks: Stat,
+    metadata: Stat,
     /// What the tree's directory keeps.
     kept: Option<Stat>,
     /// So many bytes of the path are its own.
@@ -214,12 +214,12 @@ struct Level {
 }
 
 impl Level {
-    /// Gives the tree's directory its looks, when nothing is moved into it any more.
+    /// Gives the tree's directory its metadata, when nothing is moved into it any more.
     fn finish(&self, to: &OwnedFd) -> Result<()> {
         if let Some(stat) = &self.kept {
             return keep_mtime(to, stat);
         }
-        describe(&self.from, &self.looks, to)?;
+        apply_metadata(&self.from, &self.metadata, to)?;
         forget_record(&self.from, to)
     }
 }
@@ -242,7 +242,7 @@ fn on_disk(dir: &LowerDir) -> Result<Stat> {
 }
 
 /// Gives a directory the attributes of another, which looked like `stat`.
-fn describe(from: &LowerDir, stat: &Stat, to: &OwnedFd) -> Result<()> {
+fn apply_metadata(from: &LowerDir, stat: &Stat, to: &OwnedFd) -> Result<()> {
     let fd = from.fd().during("open", b".")?;
     let is = Stat::of_fd(to).during("stat", b".")?;
     if (is.uid, is.gid) != (stat.uid, stat.gid) {

@@ -36,10 +36,11 @@ pub(super) fn refuse_changes(layer: &LowerDir, mounts: &[Vec<u8>]) -> Result<()>
     for mount in mounts {
         if let Some(entry) = touched(layer, mount)? {
             let shown = String::from_utf8_lossy(mount);
-            return Err(Error::refused(format!(
-                "it would change the mount point '{shown}'; unmount that first"
-            ))
-            .at(&entry));
+            return Err(
+                Error::refused(format!("it would change the mount point '{shown}'"))
+                    .hint("unmount that first")
+                    .at(&entry),
+            );
         }
     }
     Ok(())

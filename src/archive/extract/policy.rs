@@ -7,10 +7,10 @@ use std::sync::Arc;
 use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 
-use super::beneath::Parents;
+use super::beneath::ImpliedDirs;
 use crate::archive::error::{During as _, Error, Result};
 use crate::archive::marks::Marks;
-use crate::archive::tar::{Entry, What};
+use crate::archive::tar::{EntryKind, TarEntry};
 use crate::archive::{Ownership, Whiteouts};
 use crate::layer::record::{Record, RecordForm, Records};
 use crate::layer::stat::{Kind, Stat, Time};
@@ -52,7 +52,7 @@ impl Policy {
         ownership: Ownership,
         whiteouts: Whiteouts,
     ) -> Result<Self> {
-        let mut policy = Self::keeping_nothing(root, ownership, whiteouts);
+        let mut policy = Self::on_disk(root, ownership, whiteouts);
         policy.passes_acls = policy.root_passes_acls()?;
         if ownership == Ownership::Recorded {
             policy.begin_records()?;
@@ -63,7 +63,7 @@ impl Policy {
 
     /// For a layer that was unpacked with the same ownership before: what its root is stays as it was said.
     pub(super) fn again(root: Arc<OwnedFd>, ownership: Ownership) -> Result<Self> {
-        let mut policy = Self::keeping_nothing(root, ownership, Whiteouts::default());
+        let mut policy = Self::on_disk(root, ownership, Whiteouts::default());
         if ownership == Ownership::Recorded {
             let perm = Stat::of_fd(&policy.root).during("stat", b".")?.perm();
             policy.records = Some(Records::new(RecordForm::User, perm));
@@ -72,7 +72,7 @@ impl Policy {
         Ok(policy)
     }
 
-    fn keeping_nothing(root: Arc<OwnedFd>, ownership: Ownership, whiteouts: Whiteouts) -> Self {
+    fn on_disk(root: Arc<OwnedFd>, ownership: Ownership, whiteouts: Whiteouts) -> Self {
         Self {
             root,
             ownership,
@@ -131,10 +131,10 @@ impl Policy {
     }
 
     /// Gives what was just made its attributes.
-    pub(super) fn describe(
+    pub(super) fn apply_metadata(
         &mut self,
         fd: Arc<OwnedFd>,
-        entry: &Entry,
+        entry: &TarEntry,
         kind: Kind,
         rdev: u64,
     ) -> Result<()> {
@@ -180,14 +180,15 @@ impl Policy {
         Ok(())
     }
 
-    fn chown(&self, object: &UpperObject, entry: &Entry) -> Result<()> {
+    fn chown(&self, object: &UpperObject, entry: &TarEntry) -> Result<()> {
         object
             .chown(Some(entry.uid), Some(entry.gid))
             .map_err(|errno| match errno {
                 Errno::INVAL => Error::refused(format!(
-                    "owner {}:{} is not mapped in this user namespace; map more ids (/etc/subuid, /etc/subgid)",
+                    "owner {}:{} is not mapped in this user namespace",
                     entry.uid, entry.gid
-                )),
+                ))
+                .hint("map more ids (/etc/subuid, /etc/subgid)"),
                 errno => Error::io(format!("chown({}:{})", entry.uid, entry.gid), errno),
             })
     }
@@ -226,7 +227,7 @@ fn disinherit(object: &UpperObject) -> Result<()> {
     Ok(())
 }
 
-impl Parents for Policy {
+impl ImpliedDirs for Policy {
     fn made(&mut self, dir: &Arc<OwnedFd>, path: &[u8], hides: bool) -> Result<()> {
         if self.implied.len() >= MOST_IMPLIED {
             return Err(Error::refused(format!(
@@ -234,9 +235,9 @@ impl Parents for Policy {
             )));
         }
         self.implied.insert(path.to_vec());
-        let entry = Entry {
+        let entry = TarEntry {
             path: Vec::new(),
-            what: What::Dir,
+            what: EntryKind::Dir,
             mode: IMPLIED_MODE,
             uid: 0,
             gid: 0,
@@ -246,6 +247,6 @@ impl Parents for Policy {
         if hides {
             self.marks.opaque(dir)?;
         }
-        self.describe(Arc::clone(dir), &entry, Kind::Dir, 0)
+        self.apply_metadata(Arc::clone(dir), &entry, Kind::Dir, 0)
     }
 }

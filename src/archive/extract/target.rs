@@ -68,9 +68,10 @@ pub fn apply(
     let filled = exists.is_some() && !is_empty(Tree::open(&real)?.root())?;
     match onto {
         Onto::Layer if filled => Err(Error::refused(format!(
-            "'{}' is not empty, so it cannot become a layer; name a new directory, or carry the layer out on it with --whiteout apply",
+            "'{}' is not empty, so it cannot become a layer",
             dir.display()
-        ))),
+        ))
+        .hint("name a new directory, or carry the layer out on it with --whiteout apply")),
         Onto::Tree => onto_tree(blob, &real, exists.is_some(), options),
         Onto::Whichever if filled => onto_tree(blob, &real, true, options),
         Onto::Layer | Onto::Whichever => as_layer(blob, &real, exists.as_ref(), options),

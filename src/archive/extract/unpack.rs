@@ -101,10 +101,8 @@ pub struct Unpacked {
 pub fn unpack(blob: impl Read + Send, into: &Path, options: &Unpack<'_>) -> Result<Unpacked> {
     let dir = Tree::open(into)?;
     if !is_empty(dir.root())? {
-        return Err(Error::refused(format!(
-            "'{}' is not empty; a layer is unpacked into a directory of its own",
-            into.display()
-        )));
+        return Err(Error::refused(format!("'{}' is not empty", into.display()))
+            .hint("a layer is unpacked into a directory of its own"));
     }
     let before = RootMetadata::of(dir.root())?;
     let unpacked = verified(blob, into, options);
@@ -202,9 +200,10 @@ fn finish(sourced: &Sourced, extracted: Extracted, options: &Unpack<'_>) -> Resu
         .iter()
         .any(Option::is_some);
     if extracted.end == End::Unmarked && !is_verified {
-        return Err(Error::malformed(
-            "the archive has no end mark: it may have been cut off; give its digest if it is meant to be so",
-        ));
+        return Err(
+            Error::malformed("the archive has no end mark: it may have been cut off")
+                .hint("give its digest if it is meant to be so"),
+        );
     }
     Ok(unpacked)
 }

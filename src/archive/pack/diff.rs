@@ -23,7 +23,7 @@ use super::{Pack, Packed, check_name};
 use crate::archive::error::{AtEntry as _, During as _, Error, Result, unless_gone};
 use crate::archive::listing::Listing;
 use crate::archive::merged::{at_path, open_union};
-use crate::archive::tar::{Entry, What};
+use crate::archive::tar::{EntryKind, TarEntry};
 use crate::cancel;
 use crate::layer::dir::Name;
 use crate::layer::mark::{DirMarks, NAME_MAX, OPAQUE_FILE, REDIRECT_XATTRS, WH_PREFIX};
@@ -165,7 +165,7 @@ impl Differ<'_> {
     ) -> Result<Option<Level>> {
         let xattrs = dir.xattrs().during("open", path)?;
         let names = xattrs.list().during("listxattr", path)?;
-        let entry = self.described(path, What::Dir, stat, &xattrs, &names)?;
+        let entry = self.described(path, EntryKind::Dir, stat, &xattrs, &names)?;
         if has_one(&names, &REDIRECT_XATTRS) {
             self.write(&entry)?;
             self.expand(path)?;
@@ -236,27 +236,27 @@ impl Differ<'_> {
         let names = names.during("listxattr", name)?;
         let is_device = marks.impure && stat.kind() == Kind::File && own_device(&names);
         let what = match stat.kind() {
-            _ if is_device => What::Char(0),
-            Kind::File | Kind::Dir => What::File(stat.size),
-            Kind::Symlink => What::Symlink(dir.read_link(name).during("readlink", name)?),
-            Kind::Fifo => What::Fifo,
-            Kind::Socket => What::Socket,
-            Kind::Char => What::Char(stat.rdev),
-            Kind::Block => What::Block(stat.rdev),
+            _ if is_device => EntryKind::Char(0),
+            Kind::File | Kind::Dir => EntryKind::File(stat.size),
+            Kind::Symlink => EntryKind::Symlink(dir.read_link(name).during("readlink", name)?),
+            Kind::Fifo => EntryKind::Fifo,
+            Kind::Socket => EntryKind::Socket,
+            Kind::Char => EntryKind::Char(stat.rdev),
+            Kind::Block => EntryKind::Block(stat.rdev),
         };
         let mut entry = self.described(path, what, &stat, &xattrs, &names)?;
         if stat.nlink > 1
             && let Some(first) = self.links.get(&(stat.dev, stat.ino))
         {
-            entry.what = What::HardLink(first.clone());
+            entry.what = EntryKind::HardLink(first.clone());
             entry.xattrs = Vec::new();
             return self.write(&entry);
         }
         match (&entry.what, file) {
-            (&What::File(size), Some(_)) if is_metacopy(&stat, marks, &names) => {
+            (&EntryKind::File(size), Some(_)) if is_metacopy(&stat, marks, &names) => {
                 self.metacopy(&entry, size, path)?;
             }
-            (&What::File(size), Some(file)) => {
+            (&EntryKind::File(size), Some(file)) => {
                 self.archive.tar.file(&entry, size, &mut FdContent(&file))?;
                 self.archive.entries += 1;
             }
@@ -270,11 +270,12 @@ impl Differ<'_> {
     }
 
     /// A file of which the upper has the attributes only.
-    fn metacopy(&mut self, entry: &Entry, size: u64, path: &[u8]) -> Result<()> {
+    fn metacopy(&mut self, entry: &TarEntry, size: u64, path: &[u8]) -> Result<()> {
         if self.lowers.is_empty() {
             return Err(Error::refused(
-                "it has its attributes only (metacopy), and its bytes are in a lower layer; name the lower layers with --lower",
-            ));
+                "it has its attributes only (metacopy), and its bytes are in a lower layer",
+            )
+            .hint("name the lower layers with --lower"));
         }
         let expanded = Expanded::of(&mut self.expanded, self.upper, self.lowers)?;
         let (union, tar) = (&expanded.union, &mut self.archive.tar);
@@ -296,12 +297,12 @@ impl Differ<'_> {
     fn described(
         &self,
         path: &[u8],
-        what: What,
+        what: EntryKind,
         stat: &Stat,
         xattrs: &XattrPath,
         names: &[u8],
-    ) -> Result<Entry> {
-        Ok(Entry {
+    ) -> Result<TarEntry> {
+        Ok(TarEntry {
             path: path.to_vec(),
             what,
             mode: stat.perm(),
@@ -312,7 +313,7 @@ impl Differ<'_> {
         })
     }
 
-    fn write(&mut self, entry: &Entry) -> Result<()> {
+    fn write(&mut self, entry: &TarEntry) -> Result<()> {
         // The root is no change.
         self.archive.entries += u64::from(entry.path != b"./");
         self.archive.tar.entry(entry)
@@ -321,9 +322,9 @@ impl Differ<'_> {
     /// A whiteout or opaque mark. It says nothing of when it was made, so that layers do not differ by that.
     fn mark(&mut self, directory: &[u8], name: &[u8]) -> Result<()> {
         debug_assert!(name.len() <= NAME_MAX + WH_PREFIX.len());
-        self.write(&Entry {
+        self.write(&TarEntry {
             path: [directory, name].concat(),
-            what: What::File(0),
+            what: EntryKind::File(0),
             mode: 0,
             uid: 0,
             gid: 0,
@@ -335,10 +336,9 @@ impl Differ<'_> {
     /// Writes what a renamed directory shows, as an opaque one.
     fn expand(&mut self, path: &[u8]) -> Result<()> {
         if self.lowers.is_empty() {
-            return Err(Error::refused(
-                "it was renamed and refers to a lower layer; name the lower layers with --lower",
-            )
-            .at(path));
+            return Err(Error::refused("it was renamed and refers to a lower layer")
+                .hint("name the lower layers with --lower")
+                .at(path));
         }
         self.mark(path, OPAQUE_FILE)?;
         let expanded = Expanded::of(&mut self.expanded, self.upper, self.lowers)?;

@@ -9,7 +9,7 @@ use super::stream::{Archive, packed};
 use super::{Pack, Packed, check_name};
 use crate::archive::error::{AtEntry as _, Result, unless_gone};
 use crate::archive::merged::{at_path, description, failed, open_union};
-use crate::archive::tar::{Entry, What};
+use crate::archive::tar::{EntryKind, TarEntry};
 use crate::cancel;
 use crate::layer::dir::Name;
 use crate::layer::stat::Kind;
@@ -70,7 +70,7 @@ impl<'a> Exporter<'a> {
     /// The root and everything below it.
     fn all(&mut self) -> Result<()> {
         let attr = self.union.getattr(NodeId::ROOT).map_err(failed)?;
-        let root = self.described(NodeId::ROOT, b"./", What::Dir, &attr)?;
+        let root = self.described(NodeId::ROOT, b"./", EntryKind::Dir, &attr)?;
         self.write(&root)?;
         self.below(NodeId::ROOT, b"")
     }
@@ -147,7 +147,7 @@ impl<'a> Exporter<'a> {
     fn way_to(&mut self, above: &mut [Above], path: &[u8]) -> Result<()> {
         for dir in above.iter_mut().filter(|dir| !dir.written) {
             let path = &path[..dir.level.end];
-            let entry = self.described(dir.level.node, path, What::Dir, &dir.attr)?;
+            let entry = self.described(dir.level.node, path, EntryKind::Dir, &dir.attr)?;
             self.write(&entry)?;
             dir.written = true;
         }
@@ -252,28 +252,28 @@ impl<'a> Exporter<'a> {
         let what = match attr.kind() {
             Kind::Dir => {
                 let path = [path, b"/"].concat();
-                let entry = self.described(node, &path, What::Dir, attr)?;
+                let entry = self.described(node, &path, EntryKind::Dir, attr)?;
                 return self.write(&entry);
             }
-            Kind::File => What::File(attr.size),
-            Kind::Symlink => What::Symlink(self.union.readlink(node).map_err(failed)?),
-            Kind::Fifo => What::Fifo,
-            Kind::Socket => What::Socket,
-            Kind::Char => What::Char(attr.rdev),
-            Kind::Block => What::Block(attr.rdev),
+            Kind::File => EntryKind::File(attr.size),
+            Kind::Symlink => EntryKind::Symlink(self.union.readlink(node).map_err(failed)?),
+            Kind::Fifo => EntryKind::Fifo,
+            Kind::Socket => EntryKind::Socket,
+            Kind::Char => EntryKind::Char(attr.rdev),
+            Kind::Block => EntryKind::Block(attr.rdev),
         };
         if attr.nlink > 1
             && let Some(linked) = self.links.get_mut(&attr.ino)
         {
             linked.written += 1;
-            let first = What::HardLink(linked.first.clone());
+            let first = EntryKind::HardLink(linked.first.clone());
             let mut entry = self.described(node, path, first, attr)?;
             entry.xattrs = Vec::new();
             return self.write(&entry);
         }
         let entry = self.described(node, path, what, attr)?;
         match entry.what {
-            What::File(size) if size > 0 => {
+            EntryKind::File(size) if size > 0 => {
                 let mut content = NodeContent {
                     union: self.union,
                     node,
@@ -295,15 +295,21 @@ impl<'a> Exporter<'a> {
         Ok(())
     }
 
-    fn described(&self, node: NodeId, path: &[u8], what: What, attr: &Attr) -> Result<Entry> {
+    fn described(
+        &self,
+        node: NodeId,
+        path: &[u8],
+        what: EntryKind,
+        attr: &Attr,
+    ) -> Result<TarEntry> {
         let entry = description(self.union, node, path, what, attr)?;
-        Ok(Entry {
+        Ok(TarEntry {
             mtime: self.options.times.of(entry.mtime),
             ..entry
         })
     }
 
-    fn write(&mut self, entry: &Entry) -> Result<()> {
+    fn write(&mut self, entry: &TarEntry) -> Result<()> {
         self.archive.entries += 1;
         self.archive.tar.entry(entry)
     }

@@ -76,10 +76,11 @@ pub struct Packed {
 /// Refuses a name that would be taken for a mark.
 fn check_name(path: &[u8], name: &[u8]) -> Result<()> {
     if name.starts_with(WH_PREFIX) {
-        return Err(Error::refused(
-            "names that begin with '.wh.' are whiteouts in a layer; rename it, no layer can hold it",
-        )
-        .at(path));
+        return Err(
+            Error::refused("names that begin with '.wh.' are whiteouts in a layer")
+                .hint("rename it, no layer can hold it")
+                .at(path),
+        );
     }
     Ok(())
 }

@@ -19,7 +19,7 @@ const BUFFERS: usize = 4;
 
 /// An archive that is being written.
 pub(super) struct Archive {
-    pub(super) tar: TarWriter<Ahead>,
+    pub(super) tar: TarWriter<ReadAhead>,
     pub(super) entries: u64,
 }
 
@@ -39,7 +39,7 @@ pub(super) fn packed(
     std::thread::scope(|scope| {
         let maker = scope.spawn(move || {
             let mut archive = Archive {
-                tar: TarWriter::new(Ahead {
+                tar: TarWriter::new(ReadAhead {
                     buffer: Vec::with_capacity(BUFFER),
                     full,
                     empty,
@@ -80,13 +80,13 @@ fn write_all(
 }
 
 /// Where the tar is written: into buffers, ahead of what is done with them.
-pub(super) struct Ahead {
+pub(super) struct ReadAhead {
     buffer: Vec<u8>,
     full: SyncSender<Vec<u8>>,
     empty: Receiver<Vec<u8>>,
 }
 
-impl Write for Ahead {
+impl Write for ReadAhead {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.buffer.len() >= BUFFER {
             self.flush()?;

@@ -4,7 +4,7 @@ use crate::layer::stat::{Kind, Time};
 
 /// What an entry is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum What {
+pub enum EntryKind {
     /// A regular file of so many bytes, holes included.
     File(u64),
     /// Another name of an entry that came before.
@@ -23,7 +23,7 @@ pub enum What {
     Block(u64),
 }
 
-impl What {
+impl EntryKind {
     /// The type of the object; `None` for a hard link, which has that of its target.
     #[must_use]
     pub fn kind(&self) -> Option<Kind> {
@@ -45,11 +45,11 @@ pub type Xattr = (Vec<u8>, Vec<u8>);
 
 /// An entry of an archive.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct TarEntry {
     /// Its name, as it stands in the archive when read.
     pub path: Vec<u8>,
     /// What it is.
-    pub what: What,
+    pub what: EntryKind,
     /// The twelve permission bits.
     pub mode: u32,
     /// Owner.

@@ -3,7 +3,7 @@
 
 use tar::Header;
 
-use super::entry::What;
+use super::entry::EntryKind;
 use crate::archive::error::{Error, Result};
 
 /// Bytes of a header, and the unit in which data is stored.
@@ -127,7 +127,7 @@ pub(super) fn type_of(header: &Header, name: &[u8]) -> Result<Type> {
 }
 
 /// What an entry without data is. `link` is the name it refers to.
-pub(super) fn without_data(flag: char, header: &Header, link: Vec<u8>) -> Result<What> {
+pub(super) fn without_data(flag: char, header: &Header, link: Vec<u8>) -> Result<EntryKind> {
     let device = || -> Result<u64> {
         let (major, minor) = match (header.as_ustar(), header.as_gnu()) {
             (Some(ustar), _) => (&ustar.dev_major, &ustar.dev_minor),
@@ -144,12 +144,12 @@ pub(super) fn without_data(flag: char, header: &Header, link: Vec<u8>) -> Result
         ))
     };
     Ok(match flag {
-        '1' => What::HardLink(link),
-        '2' => What::Symlink(link),
-        '3' => What::Char(device()?),
-        '4' => What::Block(device()?),
-        '6' => What::Fifo,
-        _ => What::Dir,
+        '1' => EntryKind::HardLink(link),
+        '2' => EntryKind::Symlink(link),
+        '3' => EntryKind::Char(device()?),
+        '4' => EntryKind::Block(device()?),
+        '6' => EntryKind::Fifo,
+        _ => EntryKind::Dir,
     })
 }
 

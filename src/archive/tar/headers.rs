@@ -5,7 +5,7 @@ use std::io::Write;
 
 use tar::{EntryType, Header};
 
-use super::entry::{Entry, What};
+use super::entry::{EntryKind, TarEntry};
 use super::fields::{BLOCK, padding};
 use super::pax::{FILETYPE, XATTR_PREFIX};
 use crate::archive::error::{Error, Result};
@@ -32,7 +32,7 @@ impl<'a> Headers<'a> {
     /// Those of an entry with `stored` bytes of data. `records` are those that it needs in any case. Errors: a device number that no
     /// header holds.
     pub(super) fn new(
-        entry: &Entry,
+        entry: &TarEntry,
         name: &'a [u8],
         stored: u64,
         records: NewRecords,
@@ -60,12 +60,12 @@ impl<'a> Headers<'a> {
         self.records.insert(key.as_bytes().to_vec(), value);
     }
 
-    fn set_names(&mut self, what: &What) {
+    fn set_names(&mut self, what: &EntryKind) {
         if self.name.len() > NAME {
             self.record("path", self.name.to_vec());
         }
         copy_name(&mut self.header.as_old_mut().name, self.name);
-        if let What::HardLink(target) | What::Symlink(target) = what {
+        if let EntryKind::HardLink(target) | EntryKind::Symlink(target) = what {
             if target.len() > NAME {
                 self.record("linkpath", target.clone());
             }
@@ -103,20 +103,20 @@ impl<'a> Headers<'a> {
         self.header.set_mtime(whole.unwrap_or(0));
     }
 
-    fn set_kind(&mut self, what: &What) -> Result<()> {
-        if *what == What::Socket {
+    fn set_kind(&mut self, what: &EntryKind) -> Result<()> {
+        if *what == EntryKind::Socket {
             self.record(FILETYPE, b"socket".to_vec());
         }
         self.header.set_entry_type(match what {
-            What::File(_) | What::Socket => EntryType::Regular,
-            What::HardLink(_) => EntryType::Link,
-            What::Symlink(_) => EntryType::Symlink,
-            What::Dir => EntryType::Directory,
-            What::Fifo => EntryType::Fifo,
-            What::Char(_) => EntryType::Char,
-            What::Block(_) => EntryType::Block,
+            EntryKind::File(_) | EntryKind::Socket => EntryType::Regular,
+            EntryKind::HardLink(_) => EntryType::Link,
+            EntryKind::Symlink(_) => EntryType::Symlink,
+            EntryKind::Dir => EntryType::Directory,
+            EntryKind::Fifo => EntryType::Fifo,
+            EntryKind::Char(_) => EntryType::Char,
+            EntryKind::Block(_) => EntryType::Block,
         });
-        if let What::Char(rdev) | What::Block(rdev) = *what {
+        if let EntryKind::Char(rdev) | EntryKind::Block(rdev) = *what {
             let (major, minor) = (rustix::fs::major(rdev), rustix::fs::minor(rdev));
             if major > MOST_ID || minor > MOST_ID {
                 return Err(Error::refused(format!(

@@ -5,7 +5,7 @@ use std::io::BufRead;
 use super::entry::Extent;
 use super::fields::{BLOCK, padding};
 use crate::archive::Limits;
-use crate::archive::error::{Error, Result};
+use crate::archive::error::{DOWNLOAD, Error, Result};
 
 /// A stream, and where in it the reader is.
 pub(super) struct Input<R> {
@@ -158,7 +158,7 @@ impl<R: BufRead> Input<R> {
 }
 
 fn ends_early() -> Error {
-    Error::malformed("the archive is cut off here; fetch it again")
+    Error::malformed("the archive is cut off here").hint(DOWNLOAD)
 }
 
 fn fill<R: BufRead>(input: &mut R) -> Result<&[u8]> {

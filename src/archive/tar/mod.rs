@@ -10,7 +10,7 @@ mod reader;
 mod sparse;
 mod writer;
 
-pub use entry::{Entry, Extent, What, Xattr};
+pub use entry::{EntryKind, Extent, TarEntry, Xattr};
 pub use fields::padding;
 pub use reader::{End, TarReader};
 pub use writer::{Content, TarWriter};

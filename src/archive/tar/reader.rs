@@ -12,7 +12,7 @@ use std::io::BufRead;
 
 use tar::Header;
 
-use super::entry::{Entry, Extent, What};
+use super::entry::{EntryKind, Extent, TarEntry};
 use super::fields::{self, BLOCK, Type, field, id, type_of, unsigned_field};
 use super::input::Input;
 use super::pax::PaxRecords;
@@ -83,7 +83,7 @@ impl<R: BufRead> TarReader<R> {
     ///
     /// # Errors
     /// Whatever is wrong with the archive, with the entry's name where it is known; what reading gives.
-    pub fn next_entry(&mut self) -> Result<Option<Entry>> {
+    pub fn next_entry(&mut self) -> Result<Option<TarEntry>> {
         if self.end.is_some() {
             return Ok(None);
         }
@@ -94,7 +94,7 @@ impl<R: BufRead> TarReader<R> {
         next
     }
 
-    fn read_entry(&mut self) -> Result<Option<Entry>> {
+    fn read_entry(&mut self) -> Result<Option<TarEntry>> {
         self.input.skip_data()?;
         let mut before = Before::default();
         loop {
@@ -139,7 +139,7 @@ impl<R: BufRead> TarReader<R> {
         header: &Header,
         own_name: &[u8],
         before: &mut Before,
-    ) -> Result<Option<Entry>> {
+    ) -> Result<Option<TarEntry>> {
         let kind = type_of(header, own_name)?;
         let size = || unsigned_field(&header.as_old().size, "size");
         match kind {
@@ -173,7 +173,7 @@ impl<R: BufRead> TarReader<R> {
         kind: Type,
         own_name: &[u8],
         before: Before,
-    ) -> Result<Entry> {
+    ) -> Result<TarEntry> {
         let mut records = before.records.unwrap_or_default();
         let sparse_name = records.sparse.name.take();
         let path = one_name(sparse_name.or(records.path.take()), before.name)?
@@ -189,7 +189,7 @@ impl<R: BufRead> TarReader<R> {
         path: &[u8],
         mut records: PaxRecords,
         long_link: Option<Vec<u8>>,
-    ) -> Result<Entry> {
+    ) -> Result<TarEntry> {
         let old = header.as_old();
         let link = one_name(records.link.take(), long_link)?
             .or_else(|| header.link_name_bytes().map(std::borrow::Cow::into_owned))
@@ -210,7 +210,7 @@ impl<R: BufRead> TarReader<R> {
             ));
         }
         let mode = field(&old.mode, "mode")?;
-        Ok(Entry {
+        Ok(TarEntry {
             path: path.to_vec(),
             what,
             mode: u32::try_from(mode & 0o7777).unwrap_or(0),
@@ -241,7 +241,7 @@ impl<R: BufRead> TarReader<R> {
         records: &PaxRecords,
         size: u64,
         link: Vec<u8>,
-    ) -> Result<What> {
+    ) -> Result<EntryKind> {
         self.extents = None;
         match kind {
             Type::Other(flag) => {
@@ -256,9 +256,9 @@ impl<R: BufRead> TarReader<R> {
                 self.input.expect_data(size)?;
                 let size = self.sparse_size(header, kind, records)?.unwrap_or(size);
                 if records.socket && size == 0 {
-                    Ok(What::Socket)
+                    Ok(EntryKind::Socket)
                 } else {
-                    Ok(What::File(size))
+                    Ok(EntryKind::File(size))
                 }
             }
         }

@@ -7,7 +7,7 @@ use std::io::{self, Read, Write};
 
 use rustix::io::Errno;
 
-use super::entry::{Entry, Extent};
+use super::entry::{Extent, TarEntry};
 use super::fields::BLOCK;
 use super::headers::{Headers, NewRecords, beside, pad, writing};
 use super::holes::{DataFinder, HOLE, sparse_map};
@@ -54,7 +54,7 @@ impl<W: Write> TarWriter<W> {
     ///
     /// # Errors
     /// A device number that no header holds, and what writing gives.
-    pub fn entry(&mut self, entry: &Entry) -> Result<()> {
+    pub fn entry(&mut self, entry: &TarEntry) -> Result<()> {
         self.headers(entry, &entry.path, 0, NewRecords::new())
             .at_entry(&entry.path)
     }
@@ -64,7 +64,7 @@ impl<W: Write> TarWriter<W> {
     ///
     /// # Errors
     /// What reading and writing give; when the file is gone before anything of it was read, nothing was written.
-    pub fn file(&mut self, entry: &Entry, size: u64, content: &mut dyn Content) -> Result<()> {
+    pub fn file(&mut self, entry: &TarEntry, size: u64, content: &mut dyn Content) -> Result<()> {
         self.whole_file(entry, size, content).at_entry(&entry.path)
     }
 
@@ -73,7 +73,7 @@ impl<W: Write> TarWriter<W> {
     /// # Errors
     /// Content that ends before `size` bytes, and what reading and writing give; the archive is not complete then. What follows
     /// `size` bytes is not read.
-    pub fn stream(&mut self, entry: &Entry, size: u64, content: &mut dyn Read) -> Result<()> {
+    pub fn stream(&mut self, entry: &TarEntry, size: u64, content: &mut dyn Read) -> Result<()> {
         self.whole_stream(entry, size, content)
             .at_entry(&entry.path)
     }
@@ -88,7 +88,7 @@ impl<W: Write> TarWriter<W> {
         Ok(self.out)
     }
 
-    fn whole_stream(&mut self, entry: &Entry, size: u64, content: &mut dyn Read) -> Result<()> {
+    fn whole_stream(&mut self, entry: &TarEntry, size: u64, content: &mut dyn Read) -> Result<()> {
         self.headers(entry, &entry.path, size, NewRecords::new())?;
         let mut left = size;
         while left > 0 {
@@ -106,7 +106,7 @@ impl<W: Write> TarWriter<W> {
         pad(&mut self.out, size)
     }
 
-    fn whole_file(&mut self, entry: &Entry, size: u64, content: &mut dyn Content) -> Result<()> {
+    fn whole_file(&mut self, entry: &TarEntry, size: u64, content: &mut dyn Content) -> Result<()> {
         if let Ok(len) = usize::try_from(size)
             && size < HOLE
         {
@@ -221,7 +221,7 @@ impl<W: Write> TarWriter<W> {
     /// Writes the headers of an entry. `name` is what they say, `records` those that it needs in any case.
     fn headers(
         &mut self,
-        entry: &Entry,
+        entry: &TarEntry,
         name: &[u8],
         stored: u64,
         records: NewRecords,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::Member;
 use crate::archive::Limits;
-use crate::archive::tar::What;
+use crate::archive::tar::EntryKind;
 use crate::archive::tar::{TarReader, padding};
 use crate::store::error::{Doing, Result, StoreError};
 
@@ -71,11 +71,11 @@ impl Tarball {
             }
             at = behind + padding(stored);
             let place = match entry.what {
-                What::File(size) if size == stored => Place::Data { offset, size },
-                What::Symlink(ref target) => {
+                EntryKind::File(size) if size == stored => Place::Data { offset, size },
+                EntryKind::Symlink(ref target) => {
                     Place::Link(beside(&name, &String::from_utf8_lossy(target)))
                 }
-                What::HardLink(ref target) => Place::Link(plain_name(target)),
+                EntryKind::HardLink(ref target) => Place::Link(plain_name(target)),
                 _ => continue,
             };
             if members.len() >= MOST_MEMBERS {
