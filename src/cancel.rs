@@ -7,12 +7,12 @@
 //! * at once where nothing has to be removed: no [`Cleanup`] and no [`WholeStep`] lives;
 //! * else when the command has returned ([`conclude`]), or the last of those is dropped.
 //!
-//! What cannot be taken back is done to its end: [`commit`] settles it, and a later signal changes nothing. Where nobody calls
-//! [`request`], as in a library or a daemon, all of this counts and decides nothing.
+//! What cannot be taken back is done to its end: [`commit`] settles it, and a later signal changes nothing. Where
+//! [`request`] is never called, as in a library or a daemon, all of this counts and decides nothing.
 //!
 //! # Locks
 //! One mutex, held for a few assignments; nothing is called under it. When the process ends it is kept, so that nothing begins
-//! any more: whoever asks for it then waits for the end of the process.
+//! any more: a thread that asks for it then waits for the end of the process.
 
 use std::fmt;
 use std::io::{self, Read};
@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::sync::lock;
 
-/// The command is to end early. It is never shown: the last line of the command tells by what it was interrupted.
+/// The command is to end early. It is never shown: the last line of the command names the signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cancelled;
 
@@ -93,7 +93,8 @@ pub(crate) fn conclude() {
     }
 }
 
-/// Something that should have been removed stays: the log tells why, or the last line of the command that is interrupted.
+/// Reports something that stays although it should have been removed: in the log, or in the last line of the command that is
+/// interrupted.
 pub(crate) fn remains(why: String) {
     PROCESS.remains(why);
 }
@@ -108,7 +109,7 @@ pub(crate) fn ending() -> Ending {
 pub(crate) enum Ending {
     /// The process may end; nothing is begun any more. These stay although they should have been removed.
     Now(Vec<String>),
-    /// Work has not noticed yet: what waits for somebody else may be woken.
+    /// Work has not noticed yet: threads that wait may be woken.
     Working,
     /// Something incomplete is being removed.
     Removing,
@@ -116,8 +117,8 @@ pub(crate) enum Ending {
     Whole,
 }
 
-/// While it lives, something exists that is removed when the command ends early: whoever has it removes it on errors and on
-/// `Drop`, and drops this afterwards.
+/// While it lives, something exists that is removed when the command ends early: its owner removes it on errors and on `Drop`,
+/// and drops this afterwards.
 #[derive(Debug)]
 pub(crate) struct Cleanup(());
 

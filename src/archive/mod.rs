@@ -7,9 +7,9 @@
 //! union -> export (all)  ──┴─> write (headers, sparse data) -> compression (encode)
 //! ```
 //!
-//! An archive comes from somebody else. Nothing of it is believed: numbers are compared with [`Limits`], digests are
+//! An archive is not trusted: numbers are compared with [`Limits`], digests are
 //! checked before they are used, and every path is resolved beneath the descriptor of the directory that the archive goes
-//! into (`beneath.rs`), so that nothing outside can be reached, whatever links the archive plants.
+//! into (`extract/beneath.rs`), so that nothing outside can be reached through links of the archive.
 
 pub mod codec;
 pub mod disk;
@@ -28,7 +28,7 @@ pub use extract::{Expect, Unpack, Unpacked, describe_implied, unpack};
 pub use limits::Limits;
 pub use pack::{Pack, Packed, Times, diff, export};
 
-/// Whose the files of a layer are on the disk.
+/// Who owns the files of a layer on the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ownership {
     /// Owners, modes and devices are what the archive says: for root, and for root of a user namespace with many ids.
@@ -62,13 +62,13 @@ pub enum Whiteouts {
     Char,
 }
 
-/// Hears how far a long operation is. Called from several threads.
+/// Is notified of how far a long operation is. Called from several threads.
 pub trait Progress: Sync {
     /// So many bytes more of the archive (as it is stored) were read or written.
     fn bytes(&self, count: u64);
 }
 
-/// Nobody listens.
+/// Ignores it.
 impl Progress for () {
     fn bytes(&self, _count: u64) {}
 }

@@ -1,4 +1,4 @@
-//! Ctrl-C, and whatever else asks a command to end: what it has begun is removed, and it ends by the signal.
+//! Ctrl-C and the other signals that ask a command to end: what it has begun is removed, and it ends by the signal.
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use crate::sys::wake;
 const SAME: Duration = Duration::from_secs(1);
 /// How often a command is looked at that is to end.
 const PAUSE: Duration = Duration::from_millis(10);
-/// After so long the user is told why nothing happens.
+/// After so long a message says why nothing happens.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Clears what a command shows on the terminal.

@@ -18,7 +18,7 @@ pub(in crate::archive) struct BlobOptions<'a> {
     pub(in crate::archive) size: Option<u64>,
     /// Where a copy goes: a compressed blob as it is, a plain tar compressed with zstd.
     pub(in crate::archive) keep: Option<&'a File>,
-    /// Hears of the bytes that were read.
+    /// Is notified of the bytes that were read.
     pub(in crate::archive) progress: &'a dyn Progress,
 }
 

@@ -33,10 +33,10 @@ enum State<R> {
 }
 
 impl<R: Read> Decoder<R> {
-    /// Looks at the first bytes.
+    /// Recognizes the compression by the first bytes.
     ///
     /// # Errors
-    /// What reading gives; `Unsupported` for a compression that no layer has.
+    /// Those of reading; `Unsupported` for a compression that no layer has.
     pub fn new(input: R) -> io::Result<(Self, Compression)> {
         let mut input = Peeking::new(input);
         let start = input.peek()?;
@@ -59,10 +59,10 @@ impl<R: Read> Decoder<R> {
         Ok((Self { state }, compression))
     }
 
-    /// Reads the rest of the blob, so that whoever hashes it has seen all, and gives what it was read from.
+    /// Reads the rest of the blob, so that a reader that hashes has seen all of it. Returns that reader.
     ///
     /// # Errors
-    /// What reading gives.
+    /// Those of reading.
     pub fn finish(self) -> io::Result<R> {
         let mut input = match self.state {
             State::Plain(input) | State::Zstd { input, .. } | State::Trailing(input) => input,
@@ -158,7 +158,7 @@ mod tests {
         encoder.finish().unwrap()
     }
 
-    /// Gives a byte at a time.
+    /// Returns a byte at a time.
     struct Slow<'a>(&'a [u8]);
 
     impl Read for Slow<'_> {

@@ -12,7 +12,7 @@ const GZIP_LEVEL: u32 = 6;
 /// zstd's own default.
 const ZSTD_LEVEL: i32 = 3;
 
-/// Compresses what is written; the same bytes give the same output wherever and whenever that is.
+/// Compresses what is written; equal input makes equal output, on every machine.
 pub enum Encoder<W: Write> {
     /// Passes it on.
     None(W),
@@ -41,10 +41,10 @@ impl<W: Write> Encoder<W> {
         })
     }
 
-    /// Writes the end, and gives what it wrote to.
+    /// Writes the end. Returns the writer.
     ///
     /// # Errors
-    /// What writing gives.
+    /// Those of writing.
     pub fn finish(self) -> io::Result<W> {
         match self {
             Self::None(out) => Ok(out),

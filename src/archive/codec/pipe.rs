@@ -1,4 +1,4 @@
-//! The way of a blob from where it is stored to the tar reader, over two threads.
+//! A blob is read by one thread and handed to the tar reader in another one.
 //!
 //! The first reads, hashes, keeps a copy and decompresses. The second hashes the tar that comes out of it, and makes the
 //! files; it reads from the buffers of the first without copying. A few buffers go round between them, so that memory is
@@ -18,7 +18,7 @@ use crate::archive::error::{DOWNLOAD, Error, Result};
 const BUFFER: usize = 256 * 1024;
 const BUFFERS: usize = 6;
 
-/// What passes: a piece of the tar, or why there is no more.
+/// What is handed over: a piece of the tar, or its end.
 enum Piece {
     /// A buffer, and how many bytes of it count.
     Bytes(Box<[u8]>, usize),
@@ -27,13 +27,13 @@ enum Piece {
     Failed,
 }
 
-/// Where the first thread puts the tar.
+/// The end of the first thread.
 pub(in crate::archive) struct PipeWriter {
     full: SyncSender<(Piece, bool)>,
     empty: Receiver<Box<[u8]>>,
 }
 
-/// Where the second thread finds it.
+/// The end of the second thread.
 pub(in crate::archive) struct PipeReader {
     full: Receiver<(Piece, bool)>,
     empty: Sender<Box<[u8]>>,
@@ -72,7 +72,7 @@ pub(in crate::archive) fn pipe() -> (PipeWriter, PipeReader) {
 }
 
 impl PipeReader {
-    /// Reads what is left, and gives digest and size of all that was read, unless it is the blob itself.
+    /// Reads to the end. Returns digest and size of all that was read, unless it is the blob itself.
     pub(in crate::archive) fn drain(mut self, most: u64) -> Result<Option<(Digest, u64)>> {
         let mut left = 0u64;
         loop {
@@ -140,7 +140,7 @@ impl BufRead for PipeReader {
     }
 }
 
-/// What the first thread found.
+/// What the first thread found out of the blob.
 pub(in crate::archive) struct Sourced {
     pub(in crate::archive) digest: Digest,
     pub(in crate::archive) size: u64,
@@ -151,8 +151,8 @@ pub(in crate::archive) struct Sourced {
 pub(in crate::archive) enum SourceError {
     /// The blob cannot be read, decompressed or kept.
     Failed(Error),
-    /// The second thread has given up; it knows why.
-    NobodyListens,
+    /// The second thread has failed; it has the reason.
+    ReaderGone,
 }
 
 impl From<Error> for SourceError {
@@ -174,7 +174,7 @@ pub(in crate::archive) fn source(
     };
     let hash = matches!(&sourced, Ok(sourced) if sourced.compression != Compression::None);
     if out.full.send((end, hash)).is_err() && sourced.is_ok() {
-        return Err(SourceError::NobodyListens);
+        return Err(SourceError::ReaderGone);
     }
     sourced
 }
@@ -189,7 +189,7 @@ fn read_blob(
     let hash = compression != Compression::None;
     loop {
         let Ok(mut buffer) = out.empty.recv() else {
-            return Err(SourceError::NobodyListens);
+            return Err(SourceError::ReaderGone);
         };
         let mut len = 0;
         while len < buffer.len() {
@@ -204,7 +204,7 @@ fn read_blob(
             break;
         }
         if out.full.send((Piece::Bytes(buffer, len), hash)).is_err() {
-            return Err(SourceError::NobodyListens);
+            return Err(SourceError::ReaderGone);
         }
     }
     let (digest, size) = decoder.finish().map_err(unreadable)?.finish()?;

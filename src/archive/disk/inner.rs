@@ -29,7 +29,7 @@ pub(in crate::archive) fn open_inner(dir: &OwnedFd, name: &[u8]) -> Result<Owned
     }
 }
 
-/// The same without openat2(2): a bind mount of the same disk is told by its mount id, where the kernel tells those (5.8).
+/// The same without openat2(2): a bind mount of the same disk is recognized by its mount id, where the kernel has those (5.8).
 fn open_and_compare(dir: &OwnedFd, name: &[u8]) -> rustix::io::Result<OwnedFd> {
     let inner = openat(dir, name, DIRECTORY, Mode::empty())?;
     match mount_of(dir)? == mount_of(&inner)? {

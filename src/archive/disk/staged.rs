@@ -2,7 +2,7 @@
 //!
 //! # Crash
 //! Killed before that, they stay under that name. Each is locked by its owner, so that [`sweep`] knows the ones whose owners have
-//! ended, in whatever container they ran, and removes them. Cancelled (see [`cancel`]), nothing stays. After a power
+//! ended, in any container, and removes them. Cancelled (see [`cancel`]), nothing stays. After a power
 //! failure the name of a [`StagedFile`] leads to the old file or to the whole new one.
 
 use std::ffi::{OsStr, OsString};
@@ -21,7 +21,7 @@ use crate::archive::error::{During as _, Error, Result};
 use crate::cancel::{self, Cleanup, Removing};
 use crate::sys::write_behind::WriteBehind;
 
-/// How many names something under way may find taken, by commands at work or by somebody who means harm.
+/// How many names are tried that are taken, by other commands or on purpose.
 const ATTEMPTS: u32 = 100;
 /// A name of 255 bytes has no room for more.
 const LONGEST: usize = 200;
@@ -69,7 +69,7 @@ fn make<T>(
     Err(ErrorKind::AlreadyExists.into())
 }
 
-/// Takes the lock of what was just made; `None` when somebody took it for a leftover and removed it. Disks without locks
+/// Takes the lock of what was just made; `None` when another command took it for a leftover and removed it. Disks without locks
 /// are fine: leftovers stay there.
 fn locked(file: File, path: &Path) -> io::Result<Option<File>> {
     if let Err(errno) = flock(&file, FlockOperation::LockExclusive) {
@@ -105,7 +105,7 @@ pub(in crate::archive) fn sweep(path: &Path) {
     }
 }
 
-/// Removes something whose owner has ended. Only what belongs to this user: others may give their things such names.
+/// Removes something whose owner has ended. Only what belongs to this user: other users may have files with such names.
 fn remove_leftover(path: &Path) {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let opened = File::options()
@@ -248,7 +248,7 @@ impl StagedFile {
             (File::options().write(true).open(path)?, None)
         } else {
             sweep(path);
-            // Whatever others have put there under its name is neither followed nor written.
+            // What others have put there under its name is neither followed nor written.
             let cleanup = Cleanup::begin()?;
             let (file, staged) = make(above(path), &prefix(path), |staged| {
                 let file = File::options()
@@ -277,7 +277,7 @@ impl StagedFile {
         }
     }
 
-    /// Gives it its name. From there on the command is not cancelled any more.
+    /// Renames it to its name. From there on the command is not cancelled any more.
     ///
     /// # Errors
     /// Those of fsync(2) and rename(2).

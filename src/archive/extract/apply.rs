@@ -1,8 +1,8 @@
 //! Entries of a layer into a directory.
 //!
-//! The rules of image-spec `layer.md`: of two entries with one name the last counts; a directory over a directory gives it
-//! its attributes, everything else replaces what was there; missing parents are made. Whiteouts and opaque marks are
-//! recorded, since they concern other layers: what the archive itself brings under a hidden name stays, whatever the order.
+//! The rules of image-spec `layer.md`: of two entries with one name the last counts; a directory over a directory replaces
+//! its metadata, everything else replaces what was there; missing parents are made. Whiteouts and opaque marks are
+//! recorded, since they concern other layers: what the archive itself brings under a hidden name stays, in any order.
 //!
 //! Attributes are set through the descriptor of what was just made: owner first, since that clears setuid and
 //! capabilities, then xattrs and mode, times last. Those of directories are set when nothing is made in them any more.
@@ -105,7 +105,7 @@ impl Applier {
     }
 
     /// The directories that were made because something is in them, and that no entry describes. They belong to root
-    /// and have mode 0755; in a merged tree they should look as they do in the layers below.
+    /// and have mode 0755; in a merged tree they are shown with the metadata of the layers below.
     #[must_use]
     pub(super) fn implied(&mut self) -> Vec<Vec<u8>> {
         std::mem::take(&mut self.policy.implied)
@@ -252,7 +252,7 @@ impl Applier {
         }
     }
 
-    /// Makes something that is no directory, in place of whatever is there.
+    /// Makes something that is no directory, in place of what is there.
     fn create<T>(
         &mut self,
         place: &NewName<'_>,

@@ -1,4 +1,4 @@
-//! What directories look like in the layers below the one that is unpacked.
+//! The metadata of directories in the layers below the one that is unpacked.
 
 use std::path::PathBuf;
 
@@ -24,7 +24,7 @@ impl LowerDirs {
         Ok(Some(Self(open_union(&config)?)))
     }
 
-    /// What a directory looks like there; `None` when it is not there, or is something else.
+    /// The metadata of a directory there; `None` when it is not there, or is something else.
     pub(super) fn directory(&self, path: &[u8]) -> Result<Option<TarEntry>> {
         let found = at_path(&self.0, path, |node| {
             let attr = self.0.getattr(node).map_err(failed)?;

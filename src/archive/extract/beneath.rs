@@ -92,7 +92,7 @@ impl Tree {
         &self.root
     }
 
-    /// A directory that something is about to be made or removed in. Missing ones are made, and given to `parents`
+    /// A directory that something is about to be made or removed in. Missing ones are made, and passed to `parents`
     /// before anything is put into them.
     ///
     /// # Errors
@@ -198,7 +198,7 @@ impl Tree {
             match openat2(&self.root, path.bytes(), DIRECTORY, Mode::empty(), RESOLVE) {
                 // Older kernels, and sandboxes that do not know the call.
                 Err(Errno::NOSYS | Errno::PERM) => self.has_openat2 = false,
-                // Somebody renames elsewhere on this disk: the kernel cannot tell, and asks to try again.
+                // Renames are under way elsewhere on this disk: the kernel cannot tell, and asks to try again.
                 Err(Errno::AGAIN) => {}
                 other => return other,
             }
@@ -240,7 +240,7 @@ impl Tree {
         }
     }
 
-    /// Removes whatever has this name, with all that is in it; `false` when there was nothing.
+    /// Removes an entry, and all that is below it; `false` when there was none.
     ///
     /// # Errors
     /// What the disk answers.
@@ -334,7 +334,7 @@ mod tests {
         LayerPath::new(name.as_bytes(), false).unwrap()
     }
 
-    /// Both ways to find a directory give the same, and neither goes through a link.
+    /// Both ways to open a directory lead to the same, and neither goes through a link.
     #[test]
     fn no_way_leads_through_a_link() {
         for has_openat2 in [true, false] {

@@ -14,15 +14,15 @@ use crate::layer::mark::{HAS_IMPLIED, IMPLIED, looks};
 use crate::layer::stat::Kind;
 use crate::layer::upper::UpperObject;
 
-/// Gives directories of an unpacked layer that no entry of its archive describes ([`super::Unpacked::implied`]) owner, mode, times
-/// and xattrs that they have in the layers below, newest first: for layers that are unpacked side by side, once all are there.
+/// Applies to directories of an unpacked layer that no entry of its archive describes ([`super::Unpacked::implied`]) the owner,
+/// mode, times and xattrs that they have in the layers below, newest first: for layers that are unpacked side by side, once all are there.
 /// Those that no layer below has stay as they are. May be repeated.
 ///
 /// # Errors
 /// A layer that cannot be read or written.
 ///
 /// # Crash
-/// Killed meanwhile, some directories look as they were made; a union shows what lies below for all of them. Nothing is
+/// Killed meanwhile, some directories have the metadata that they were made with; a union shows those of the layers below for all of them. Nothing is
 /// synced.
 pub fn describe_implied(layer: &Path, implied: &[Vec<u8>], below: &[PathBuf]) -> Result<()> {
     if implied.is_empty() || below.is_empty() {
@@ -49,8 +49,8 @@ pub(super) struct Implied<'a> {
 }
 
 impl Implied<'_> {
-    /// What no entry describes looks as it does in the layers below, for a union that reads the layer, whatever they are: other
-    /// images may have it over other layers. For others who read it, it is given the looks that it has in those that are known.
+    /// Marks them, so that a union shows them with the metadata of the layers below, whichever these are: other images may have
+    /// this layer over other ones. For other readers, they get the metadata that they have in those that are known.
     pub(super) fn mark(self, below: &[PathBuf]) -> Result<()> {
         if !self.policy.implied.is_empty() {
             let root = self.tree.existing(&LayerPath::root())?;

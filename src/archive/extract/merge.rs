@@ -158,7 +158,7 @@ impl Merger<'_> {
         Ok(())
     }
 
-    /// Moves one entry; gives a directory to go on in.
+    /// Moves one entry. Returns a directory to go on in.
     fn entry(
         &self,
         from: &LowerDir,
@@ -202,7 +202,7 @@ impl Merger<'_> {
 /// A directory of the layer whose entries are being moved.
 struct Level {
     from: LowerDir,
-    /// What it looked like before.
+    /// Its metadata before entries were moved out of it.
     metadata: Stat,
     /// What the tree's directory keeps.
     kept: Option<Stat>,
@@ -214,7 +214,7 @@ struct Level {
 }
 
 impl Level {
-    /// Gives the tree's directory its metadata, when nothing is moved into it any more.
+    /// Applies the metadata to the tree's directory, when nothing is moved into it any more.
     fn finish(&self, to: &OwnedFd) -> Result<()> {
         if let Some(stat) = &self.kept {
             return keep_mtime(to, stat);
@@ -241,7 +241,7 @@ fn on_disk(dir: &LowerDir) -> Result<Stat> {
     Stat::of_fd(&fd).during("stat", b".")
 }
 
-/// Gives a directory the attributes of another, which looked like `stat`.
+/// Applies to a directory the metadata of another one, which had `stat`.
 fn apply_metadata(from: &LowerDir, stat: &Stat, to: &OwnedFd) -> Result<()> {
     let fd = from.fd().during("open", b".")?;
     let is = Stat::of_fd(to).during("stat", b".")?;
@@ -326,7 +326,7 @@ fn bare_xattrs(dir: &LowerDir, name: &Name) -> Result<()> {
     Ok(())
 }
 
-/// Removes whatever has a name; that nothing has it is fine.
+/// Removes an entry; it need not exist.
 fn remove(dir: &OwnedFd, name: &[u8]) -> Result<()> {
     match unlinkat(dir, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => return Ok(()),

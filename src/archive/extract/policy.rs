@@ -1,4 +1,4 @@
-//! How the entries of a layer come to look on the disk: owners, modes and types, real or recorded, xattrs and times.
+//! The metadata of a layer's entries on the disk: owners, modes and types, real or recorded, xattrs and times.
 
 use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
@@ -20,8 +20,8 @@ use crate::layer::xattr_name::Keeping;
 
 const ACCESS_ACL: &[u8] = b"system.posix_acl_access";
 const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
-/// So many different xattrs that cannot be set are told.
-const MOST_TOLD: usize = 32;
+/// So many different xattrs that cannot be set are logged.
+const MOST_LOGGED: usize = 32;
 /// The mode of directories without an entry of their own; they belong to root.
 const IMPLIED_MODE: u32 = 0o755;
 /// Directories without an entry of their own that are remembered.
@@ -35,13 +35,13 @@ pub(super) struct Policy {
     /// How owners and types are recorded, once something is.
     pub(super) records: Option<Arc<Records>>,
     keeping: Keeping,
-    /// Whose whatever is made is at first.
+    /// The owner of new entries, before they get their own.
     pub(super) own: (u32, u32),
     /// Directories that were made because something is in them.
     pub(super) implied: BTreeSet<Vec<u8>>,
     /// There are directories whose ACL is passed on to what is made in them.
     pub(super) passes_acls: bool,
-    /// Xattrs that could not be set, of which was told.
+    /// Xattrs that could not be set and were logged.
     left_out: BTreeSet<Vec<u8>>,
 }
 
@@ -130,7 +130,7 @@ impl Policy {
         }
     }
 
-    /// Gives what was just made its attributes.
+    /// Applies its metadata to what was just made.
     pub(super) fn apply_metadata(
         &mut self,
         fd: Arc<OwnedFd>,
@@ -206,7 +206,8 @@ impl Policy {
             true => Err(refusal),
             false => object.set_xattr(&kept, value, XattrFlags::empty()),
         };
-        if set.is_err() && self.left_out.len() < MOST_TOLD && self.left_out.insert(name.to_vec()) {
+        if set.is_err() && self.left_out.len() < MOST_LOGGED && self.left_out.insert(name.to_vec())
+        {
             log::warn!(
                 "xattr {} cannot be stored here, and is left out: {refusal}",
                 name.escape_ascii()
@@ -216,7 +217,7 @@ impl Policy {
     }
 }
 
-/// Takes away the ACLs that an object was given by the directory it was made in.
+/// Removes the ACLs that an object inherited from the directory it was made in.
 fn disinherit(object: &UpperObject) -> Result<()> {
     for acl in [ACCESS_ACL, DEFAULT_ACL] {
         match object.remove_xattr(acl) {

@@ -1,7 +1,8 @@
 //! A layer into any directory outside a store: a new one, or onto a tree that is there.
 //!
-//! The layer is unpacked and verified beside the directory first, so that whatever is wrong with it, the directory stays
-//! as it was. So it does when it would change something that is mounted in the directory. Then it takes the directory's place by one rename, or is moved onto the tree.
+//! The layer is unpacked and verified beside the directory first, so that the directory stays as it was when anything is
+//! wrong with it, or when it would change something that is mounted in the directory. Then it takes the directory's place by one
+//! rename, or is moved onto the tree.
 //!
 //! # Crash
 //! A layer is on the disk before it takes the directory's place, and so is its name when [`apply`] returns; a layer is on

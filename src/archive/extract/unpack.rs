@@ -39,13 +39,13 @@ pub struct Unpack<'a> {
     pub ownership: Ownership,
     /// How whiteouts are recorded.
     pub whiteouts: Whiteouts,
-    /// The layers below, newest first: directories that no entry describes get the looks that they have there.
+    /// The layers below, newest first: directories that no entry describes get the metadata that they have there.
     pub below: &'a [PathBuf],
     /// A digest that either the blob or the tar in it must have.
     pub either: Option<Digest>,
     /// Where a copy of the blob goes: a compressed one as it is, a plain tar compressed with zstd.
     pub keep: Option<&'a File>,
-    /// Who hears of the progress.
+    /// Is notified of the progress.
     pub progress: &'a dyn Progress,
 }
 
@@ -64,7 +64,7 @@ impl Default for Unpack<'_> {
     }
 }
 
-/// What a layer turned out to be.
+/// What was unpacked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unpacked {
     /// Digest of the blob as it is stored.
@@ -81,18 +81,18 @@ pub struct Unpacked {
     pub entries: u64,
     /// Bytes of content of all files.
     pub content: u64,
-    /// The archive said what the root directory looks like; otherwise its owner, mode and times are the caller's.
+    /// The archive describes the root directory; otherwise its owner, mode and times are the caller's.
     pub has_root: bool,
     /// Directories that no entry describes, made because something is in them, as paths from the root: see
     /// [`Applier::implied`].
     pub implied: Vec<Vec<u8>>,
 }
 
-/// Unpacks a layer into an empty directory that exists. When it fails, the directory is empty again, and looks as
-/// it did.
+/// Unpacks a layer into an empty directory that exists. When it fails, the directory is empty again, with the
+/// metadata that it had.
 ///
 /// # Errors
-/// Whatever is wrong with the archive, the digests and sizes that are not as expected, and failures of the disk; each
+/// Anything wrong with the archive, the digests and sizes that are not as expected, and failures of the disk; each
 /// names the entry.
 ///
 /// # Crash
@@ -116,7 +116,7 @@ pub fn unpack(blob: impl Read + Send, into: &Path, options: &Unpack<'_>) -> Resu
     unpacked
 }
 
-/// One thread reads, hashes and decompresses, this one hashes what comes out of it and makes the files.
+/// One thread reads, hashes and decompresses the blob; this one hashes the tar and makes the files.
 fn verified(blob: impl Read + Send, into: &Path, options: &Unpack<'_>) -> Result<Unpacked> {
     let mut limits = options.limits;
     if let Some(size) = options.expect.size {
@@ -131,7 +131,7 @@ fn verified(blob: impl Read + Send, into: &Path, options: &Unpack<'_>) -> Result
         };
         let source = scope.spawn(move || source(blob, decoded, blob_options));
         let extracted = extract(tar, into, options, limits);
-        // The pipe is closed by now: a source that still has something gives up.
+        // The pipe is closed by now: a source that has more fails.
         let sourced = match source.join() {
             Ok(sourced) => sourced,
             Err(panic) => std::panic::resume_unwind(panic),
@@ -139,7 +139,7 @@ fn verified(blob: impl Read + Send, into: &Path, options: &Unpack<'_>) -> Result
         // A blob that cannot be read is the reason for an archive that ends early.
         let sourced = match sourced {
             Err(SourceError::Failed(err)) => return Err(err),
-            Err(SourceError::NobodyListens) => None,
+            Err(SourceError::ReaderGone) => None,
             Ok(sourced) => Some(sourced),
         };
         let extracted = extracted?;

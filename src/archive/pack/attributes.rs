@@ -24,7 +24,7 @@ pub(super) fn is_metacopy(stat: &Stat, marks: &DirMarks, names: &[u8]) -> bool {
     (stat.blocks * 512 < stat.size || marks.impure) && has_one(names, &METACOPY_XATTRS)
 }
 
-/// The names of the xattrs of an open file, as [`XattrPath::list`] gives them.
+/// The names of the xattrs of an open file, as [`XattrPath::list`] returns them.
 pub(super) fn names_of(file: &OwnedFd) -> rustix::io::Result<Vec<u8>> {
     let mut names = [0; USUAL_NAMES];
     match flistxattr(file, &mut names) {

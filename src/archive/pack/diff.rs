@@ -154,8 +154,8 @@ impl Differ<'_> {
         Ok(())
     }
 
-    /// A directory with its marks; `path` ends with a slash. `hidden` says that its own whiteout lies beside it. Gives what
-    /// is to be written of what is in it. When it is gone it may be in the archive, with nothing in it.
+    /// A directory with its marks; `path` ends with a slash. `hidden` says that its own whiteout lies beside it. Returns what
+    /// is to be written of its entries. When it is gone it may be in the archive, with nothing in it.
     fn directory(
         &mut self,
         dir: &LowerDir,
@@ -173,7 +173,7 @@ impl Differ<'_> {
         }
         let listing = Listing::of(dir, &xattrs, &names, self.plain_names).at_entry(path)?;
         let holds_something = !(listing.entries.is_empty() && listing.whiteouts.is_empty());
-        // What the layer was made of said nothing of it, and what it looks like is not the layer's.
+        // The archive that the layer was made of did not describe it: its metadata is not the layer's.
         let is_implied = holds_something
             && entry.xattrs.is_empty()
             && dir.is_implied().during("getxattr", path)?;
@@ -198,7 +198,7 @@ impl Differ<'_> {
         }))
     }
 
-    /// Anything but a directory, which is given back. When it is gone nothing was written.
+    /// Writes an entry, or returns it when it is a directory. When it is gone nothing was written.
     fn entry(
         &mut self,
         dir: &LowerDir,
@@ -347,7 +347,7 @@ impl Differ<'_> {
         Exporter::new(union, self.archive, self.options, links).below_path(path)
     }
 
-    /// Files in renamed directories may have names elsewhere: those are changes then, too. Looks at the whole tree, but
+    /// Files in renamed directories may have names elsewhere: those are changes then, too. Walks the whole tree, but
     /// only where there are such files.
     fn other_names(&mut self) -> Result<()> {
         let Some(expanded) = &mut self.expanded else {

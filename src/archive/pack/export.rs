@@ -132,7 +132,7 @@ impl<'a> Exporter<'a> {
                 }
             } else if attr.nlink > 1 && self.links.contains_key(&attr.ino) {
                 let done = self
-                    .way_to(above, &path)
+                    .directories_to(above, &path)
                     .and_then(|()| self.entry(node, &path, &attr).at_entry(&path));
                 self.union.forget(node, 1);
                 unless_gone(&path, done)?;
@@ -144,7 +144,7 @@ impl<'a> Exporter<'a> {
     }
 
     /// Writes the directories that lead to an entry at `path`.
-    fn way_to(&mut self, above: &mut [Above], path: &[u8]) -> Result<()> {
+    fn directories_to(&mut self, above: &mut [Above], path: &[u8]) -> Result<()> {
         for dir in above.iter_mut().filter(|dir| !dir.written) {
             let path = &path[..dir.level.end];
             let entry = self.described(dir.level.node, path, EntryKind::Dir, &dir.attr)?;
@@ -178,7 +178,7 @@ impl<'a> Exporter<'a> {
             };
             path.extend_from_slice(&name);
             check_name(&path, &name)?;
-            let Some((node, kind)) = self.patiently(dir, &name, &path)? else {
+            let Some((node, kind)) = self.entry_with_retries(dir, &name, &path)? else {
                 continue;
             };
             if kind != Kind::Dir {
@@ -197,15 +197,15 @@ impl<'a> Exporter<'a> {
         Ok(())
     }
 
-    /// Writes what has a name, and gives its node, which is counted. A file that another one took the place of meanwhile is looked
+    /// Writes the entry of a name. Returns its node, whose lookup is counted. A file that another one took the place of meanwhile is looked
     /// up again: a name that is there all the time is in the archive. `None` when it is gone.
-    fn patiently(
+    fn entry_with_retries(
         &mut self,
         dir: NodeId,
         name: &[u8],
         path: &[u8],
     ) -> Result<Option<(NodeId, Kind)>> {
-        /// So often in a row its like is put in its place before it is read.
+        /// So often in a row it may be replaced before it is read.
         const ATTEMPTS: u32 = 8;
         for attempt in 1..=ATTEMPTS {
             let Some(entry) = self.look_up(dir, name, path)? else {

@@ -44,7 +44,7 @@ pub struct Pack<'a> {
     pub compression: Compression,
     /// Which times the entries get.
     pub times: Times,
-    /// Who hears of the progress, in bytes of the tar.
+    /// Is notified of the progress, in bytes of the tar.
     pub progress: &'a dyn Progress,
 }
 

@@ -53,7 +53,7 @@ pub(super) fn packed(
             Ok::<u64, Error>(entries)
         });
         let written = write_all(filled, &used, &mut stream);
-        // Nobody takes buffers any more: a maker that still has something gives up.
+        // The receiver is dropped by now: a maker that has more fails.
         let made = match maker.join() {
             Ok(made) => made,
             Err(panic) => std::panic::resume_unwind(panic),
@@ -63,7 +63,7 @@ pub(super) fn packed(
     })
 }
 
-/// Writes what comes, to its end, and gives the buffers back.
+/// Writes all buffers, and sends them back empty.
 fn write_all(
     filled: Receiver<Vec<u8>>,
     used: &Sender<Vec<u8>>,

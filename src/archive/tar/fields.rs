@@ -22,7 +22,7 @@ pub(super) enum Type {
     File,
     /// A file in GNU's old sparse form.
     GnuSparse,
-    /// No regular file: it has no data, whatever its size says.
+    /// No regular file: it has no data, also where a size is said.
     Other(char),
     /// Records for the next entry.
     Extended,

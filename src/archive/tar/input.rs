@@ -100,7 +100,7 @@ impl<R: BufRead> Input<R> {
         Ok(())
     }
 
-    /// Skips what is left of the data, and the padding.
+    /// Skips the rest of the data, and the padding.
     pub(super) fn skip_data(&mut self) -> Result<()> {
         let mut left = std::mem::take(&mut self.stored) + std::mem::take(&mut self.padding);
         while left > 0 {

@@ -3,7 +3,7 @@
 //!
 //! * A record `size` overrides the header's, also for where the next header is.
 //! * Global records apply to nothing (engines ignore them).
-//! * Links, directories and special files have no data, whatever their size says; except that one which is a directory
+//! * Links, directories and special files have no data, also where a size is said; except that one which is a directory
 //!   or special file and claims some is refused, because GNU tar would skip it.
 //!
 //! Memory is bounded by [`Limits`]; nothing is read twice.
@@ -67,7 +67,7 @@ impl<R: BufRead> TarReader<R> {
     }
 
     /// Where the data of the current entry begins, from where this reader began, and how many bytes they take in the
-    /// archive without the padding: for whoever reads them at another time.
+    /// archive without the padding: for callers that read them later.
     #[must_use]
     pub fn data_place(&self) -> (u64, u64) {
         (self.input.taken(), self.input.stored())
@@ -82,7 +82,7 @@ impl<R: BufRead> TarReader<R> {
     /// to be read any more.
     ///
     /// # Errors
-    /// Whatever is wrong with the archive, with the entry's name where it is known; what reading gives.
+    /// Anything wrong with the archive, with the entry's name where it is known; those of reading.
     pub fn next_entry(&mut self) -> Result<Option<TarEntry>> {
         if self.end.is_some() {
             return Ok(None);
@@ -264,7 +264,7 @@ impl<R: BufRead> TarReader<R> {
         }
     }
 
-    /// Reads the map of a sparse file, in whatever form, and gives the file's real size; `None` for an ordinary one.
+    /// Reads the map of a sparse file, in any form. Returns the file's real size; `None` for an ordinary file.
     fn sparse_size(
         &mut self,
         header: &Header,
@@ -316,7 +316,7 @@ impl<R: BufRead> TarReader<R> {
     /// is not mentioned is zeros.
     ///
     /// # Errors
-    /// A stream that ends early, what reading gives, and what `sink` gives.
+    /// A stream that ends early, those of reading and those of `sink`.
     pub fn data(&mut self, sink: impl FnMut(u64, &[u8]) -> Result<()>) -> Result<()> {
         self.input.data(self.extents.take(), sink)
     }

@@ -1,4 +1,4 @@
-//! Writes a tar stream: ustar headers, and pax records for what does not fit them. The same entries give the same bytes.
+//! Writes a tar stream: ustar headers, and pax records for what does not fit them. Equal entries make equal bytes.
 //!
 //! Runs of zeros of a file are left out, in GNU's sparse form 1.0, which GNU tar, Python and Go read. Which ones are is
 //! decided by the content alone: where a disk has its holes differs from one copy of a tree to the next.
@@ -53,17 +53,17 @@ impl<W: Write> TarWriter<W> {
     /// Writes an entry that has no data: anything but a file of more than 0 bytes.
     ///
     /// # Errors
-    /// A device number that no header holds, and what writing gives.
+    /// A device number that no header holds, and those of writing.
     pub fn entry(&mut self, entry: &TarEntry) -> Result<()> {
         self.headers(entry, &entry.path, 0, NewRecords::new())
             .at_entry(&entry.path)
     }
 
     /// Writes a file with its data. One that becomes shorter or goes while it is read ends in zeros, one that becomes longer is
-    /// cut, as GNU tar does: an archive is whole whatever happens to the file.
+    /// cut, as GNU tar does: the archive is complete in any case.
     ///
     /// # Errors
-    /// What reading and writing give; when the file is gone before anything of it was read, nothing was written.
+    /// Those of reading and writing; when the file is gone before anything of it was read, nothing was written.
     pub fn file(&mut self, entry: &TarEntry, size: u64, content: &mut dyn Content) -> Result<()> {
         self.whole_file(entry, size, content).at_entry(&entry.path)
     }
@@ -71,17 +71,17 @@ impl<W: Write> TarWriter<W> {
     /// Writes a file whose bytes come in order, as they are: no holes are left out.
     ///
     /// # Errors
-    /// Content that ends before `size` bytes, and what reading and writing give; the archive is not complete then. What follows
+    /// Content that ends before `size` bytes, and those of reading and writing; the archive is not complete then. What follows
     /// `size` bytes is not read.
     pub fn stream(&mut self, entry: &TarEntry, size: u64, content: &mut dyn Read) -> Result<()> {
         self.whole_stream(entry, size, content)
             .at_entry(&entry.path)
     }
 
-    /// Writes the end mark, and gives what it wrote to.
+    /// Writes the end mark. Returns the writer.
     ///
     /// # Errors
-    /// What writing gives.
+    /// Those of writing.
     pub fn finish(mut self) -> Result<W> {
         self.write(&[0; 2 * BLOCK])?;
         self.out.flush().map_err(writing)?;
