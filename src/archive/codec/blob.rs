@@ -7,8 +7,8 @@ use super::compression::{Compression, PEEK};
 use super::digest::Digest;
 use super::encode::Encoder;
 use super::hashing::Hasher;
-use crate::archive::Progress;
 use crate::archive::error::{Error, Result};
+use crate::archive::options::Progress;
 use crate::cancel;
 
 /// What happens to a blob while it is read.

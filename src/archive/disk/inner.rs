@@ -2,11 +2,16 @@
 
 use std::os::fd::OwnedFd;
 
-use rustix::fs::{AtFlags, Mode, ResolveFlags, StatxFlags, openat, openat2, statx};
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, StatxFlags, openat, openat2, statx};
 use rustix::io::Errno;
 
-use super::DIRECTORY;
 use crate::archive::error::{During as _, Error, Result};
+
+/// How a directory is opened whose name may have become that of a symlink.
+pub(in crate::archive) const DIRECTORY: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
 
 /// Opens a directory in another one, on the same mount.
 ///

@@ -5,8 +5,7 @@ use std::os::fd::OwnedFd;
 use rustix::fs::{AtFlags, FileType, Mode, RawDir, openat, unlinkat};
 use rustix::io::Errno;
 
-use super::DIRECTORY;
-use super::inner::open_inner;
+use super::inner::{DIRECTORY, open_inner};
 use crate::archive::error::{During as _, Error, Result};
 
 /// A directory that is being emptied.

@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 
-use super::DIRECTORY;
 use super::durable::sync_names_in;
+use super::inner::DIRECTORY;
 use super::remove::clear;
 use crate::archive::error::{During as _, Error, Result};
 use crate::cancel::{self, Cleanup, Removing};

@@ -24,9 +24,9 @@ use super::beneath::Tree;
 use super::root::{RootMetadata, is_empty};
 use super::unpack::{Unpack, Unpacked, unpack};
 use super::{merge, mounts};
-use crate::archive::Whiteouts;
 use crate::archive::disk::{Staged, clear, sweep, sync_disk_of, sync_names_in};
 use crate::archive::error::{Error, Result};
+use crate::archive::options::Whiteouts;
 use crate::cancel::{self, Cleanup, Removing};
 use crate::layer::{FdCache, LowerDir};
 

@@ -11,8 +11,10 @@ use crate::archive::codec::{
     BlobOptions, Compression, Digest, PipeReader, SourceError, Sourced, pipe, source,
 };
 use crate::archive::disk::clear;
+use crate::archive::error::{Error, Result};
+use crate::archive::limits::Limits;
+use crate::archive::options::{Ownership, Progress, Whiteouts};
 use crate::archive::tar::{End, TarReader};
-use crate::archive::{Error, Limits, Ownership, Progress, Result, Whiteouts};
 use crate::cancel::{self, Removing};
 
 /// What is known of a blob beforehand. What is known is verified.

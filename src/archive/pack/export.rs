@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::io::Write;
 
 use super::content::NodeContent;
+use super::options::{Pack, Packed, check_name};
 use super::stream::{Archive, packed};
-use super::{Pack, Packed, check_name};
 use crate::archive::error::{AtEntry as _, Result, unless_gone};
 use crate::archive::merged::{at_path, description, failed, open_union};
 use crate::archive::tar::{EntryKind, TarEntry};

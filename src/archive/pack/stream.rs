@@ -6,10 +6,10 @@
 use std::io::{self, Write};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
-use super::{Pack, Packed};
-use crate::archive::Progress;
+use super::options::{Pack, Packed};
 use crate::archive::codec::{Compression, Encoder, HashingWriter};
 use crate::archive::error::{Error, Result};
+use crate::archive::options::Progress;
 use crate::archive::tar::TarWriter;
 use crate::cancel;
 

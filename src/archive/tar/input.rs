@@ -4,8 +4,8 @@ use std::io::BufRead;
 
 use super::entry::Extent;
 use super::fields::{BLOCK, padding};
-use crate::archive::Limits;
 use crate::archive::error::{DOWNLOAD, Error, Result};
+use crate::archive::limits::Limits;
 
 /// A stream, and where in it the reader is.
 pub(super) struct Input<R> {

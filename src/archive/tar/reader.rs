@@ -17,8 +17,8 @@ use super::fields::{self, BLOCK, Type, field, id, type_of, unsigned_field};
 use super::input::Input;
 use super::pax::PaxRecords;
 use super::sparse::{Map, Preface};
-use crate::archive::Limits;
 use crate::archive::error::{AtEntry as _, Error, Result};
+use crate::archive::limits::Limits;
 use crate::layer::stat::{Kind, Time};
 
 /// How an archive ended.
