@@ -62,7 +62,7 @@ impl Error {
 
     /// A limit is exceeded; `option` is what raises it on the command line.
     pub fn limit(what: impl std::fmt::Display, option: &str) -> Self {
-        Self::new(ErrorKind::Limit, what.to_string()).hint(format!(
+        Self::new(ErrorKind::Limit, what.to_string()).with_hint(format!(
             "raise the limit with {option} if you trust the archive"
         ))
     }
@@ -75,7 +75,7 @@ impl Error {
     ) -> Self {
         let what = format!("{what} is {found}, not {expected} as expected");
         Self::new(ErrorKind::Mismatch, what)
-            .hint("the file is damaged or not the one expected; download it again")
+            .with_hint("the file is damaged or not the one expected; download it again")
     }
 
     /// A system call failed.
@@ -88,14 +88,14 @@ impl Error {
 
     /// Adds what the user can do about it.
     #[must_use]
-    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
     /// What the user can do about it, where that is known.
     #[must_use]
-    pub fn hint_text(&self) -> Option<&str> {
+    pub fn hint(&self) -> Option<&str> {
         self.hint.as_deref()
     }
 
@@ -116,7 +116,7 @@ impl Error {
 
     /// Whether what was to be read was removed or replaced by something of another kind: the tree is being changed.
     #[must_use]
-    pub fn is_gone(&self) -> bool {
+    pub(crate) fn is_gone(&self) -> bool {
         let errno = self.cause.as_ref().and_then(Errno::from_io_error);
         errno.is_some_and(is_gone)
     }
@@ -165,7 +165,7 @@ impl std::error::Error for Error {
 
 /// Whether a system call failed since what it was about is not there any more, or is of another kind by now.
 #[must_use]
-pub fn is_gone(errno: Errno) -> bool {
+pub(crate) fn is_gone(errno: Errno) -> bool {
     GONE.contains(&errno)
 }
 

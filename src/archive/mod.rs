@@ -23,7 +23,7 @@
 //! into (`extract/beneath.rs`), so that nothing outside can be reached through links of the archive.
 
 pub mod codec;
-pub mod disk;
+pub(crate) mod disk;
 pub mod error;
 pub mod extract;
 mod limits;
@@ -34,9 +34,10 @@ mod options;
 pub mod pack;
 pub mod tar;
 
-pub use codec::{Compression, Digest, chain_id};
+pub use codec::{Compression, Digest};
 pub use error::{Error, ErrorKind, Result};
-pub use extract::{Expect, Unpack, Unpacked, describe_implied, unpack};
+pub(crate) use extract::describe_implied;
+pub use extract::{Expect, Unpack, Unpacked, unpack};
 pub use limits::Limits;
 pub use options::{Ownership, Progress, Whiteouts};
 pub use pack::{Pack, Packed, Times, diff, export};

@@ -1,4 +1,4 @@
-//! Digests: `sha256:` and 64 hexadecimal digits, of bytes, and of chains of layers.
+//! Digests: `sha256:` and 64 hexadecimal digits, of bytes.
 
 use std::fmt;
 use std::str::FromStr;
@@ -105,20 +105,6 @@ impl<'de> serde::Deserialize<'de> for Digest {
     }
 }
 
-/// The ChainIDs of a stack of layers from their diffIDs, oldest first (image-spec `config.md`, "Layer ChainID").
-#[must_use]
-pub fn chain_id(diff_ids: &[Digest]) -> Vec<Digest> {
-    let mut chain: Vec<Digest> = Vec::with_capacity(diff_ids.len());
-    for diff_id in diff_ids {
-        let id = match chain.last() {
-            None => *diff_id,
-            Some(below) => Digest::of(format!("{below} {diff_id}").as_bytes()),
-        };
-        chain.push(id);
-    }
-    chain
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -152,16 +138,5 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Digest>(), Err(InvalidDigest), "{text}");
         }
-    }
-
-    /// Checked with sha256sum: `printf 'sha256:A sha256:B' | sha256sum`.
-    #[test]
-    fn chains_follow_the_specification() {
-        let (a, b) = (Digest::of(b"a"), Digest::of(b"b"));
-        let chain = chain_id(&[a, b, a]);
-        assert_eq!(chain[0], a);
-        assert_eq!(chain[1], Digest::of(format!("{a} {b}").as_bytes()));
-        assert_eq!(chain[2], Digest::of(format!("{} {a}", chain[1]).as_bytes()));
-        assert!(chain_id(&[]).is_empty());
     }
 }

@@ -12,7 +12,7 @@ mod pipe;
 pub(super) use blob::BlobOptions;
 pub use compression::Compression;
 pub use decode::Decoder;
-pub use digest::{Digest, InvalidDigest, chain_id};
+pub use digest::{Digest, InvalidDigest};
 pub use encode::Encoder;
 pub use hashing::{HashingReader, HashingWriter};
 pub(super) use pipe::{PipeReader, SourceError, Sourced, pipe, source};

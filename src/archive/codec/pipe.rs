@@ -218,7 +218,7 @@ fn read_blob(
 fn unreadable(err: io::Error) -> Error {
     match err.kind() {
         io::ErrorKind::UnexpectedEof => {
-            Error::malformed("the compressed blob is cut off").hint(DOWNLOAD)
+            Error::malformed("the compressed blob is cut off").with_hint(DOWNLOAD)
         }
         io::ErrorKind::Unsupported => Error::malformed(err.to_string()),
         _ => Error::io("cannot read the blob", err),

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 ///
 /// # Errors
 /// Those of open(2) and syncfs(2).
-pub fn sync_disk_of(path: &Path) -> io::Result<()> {
+pub(crate) fn sync_disk_of(path: &Path) -> io::Result<()> {
     let fd = File::open(path)?;
     known(rustix::fs::syncfs(&fd))
 }
@@ -19,7 +19,7 @@ pub fn sync_disk_of(path: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// Those of open(2) and fsync(2).
-pub fn sync_file(path: &Path) -> io::Result<()> {
+pub(crate) fn sync_file(path: &Path) -> io::Result<()> {
     let fd = File::open(path)?;
     known(rustix::fs::fsync(&fd))
 }
@@ -28,7 +28,7 @@ pub fn sync_file(path: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// Those of open(2) and fsync(2); a directory that may be written but not read cannot be synced.
-pub fn sync_names_in(dir: &Path) -> io::Result<()> {
+pub(crate) fn sync_names_in(dir: &Path) -> io::Result<()> {
     let dir = match dir.as_os_str().is_empty() {
         true => Path::new("."),
         false => dir,

@@ -29,7 +29,7 @@ pub(in crate::archive) fn open_inner(dir: &OwnedFd, name: &[u8]) -> Result<Owned
             "'{}' is a mount point",
             String::from_utf8_lossy(name)
         ))
-        .hint("unmount it first")),
+        .with_hint("unmount it first")),
         other => other.during("open", name),
     }
 }

@@ -6,8 +6,8 @@ mod inner;
 mod remove;
 mod staged;
 
-pub use durable::{sync_disk_of, sync_file, sync_names_in};
+pub(crate) use durable::{sync_disk_of, sync_file, sync_names_in};
 pub(super) use inner::{DIRECTORY, open_inner};
 pub(super) use remove::clear;
-pub use staged::StagedFile;
+pub(crate) use staged::StagedFile;
 pub(super) use staged::{Staged, sweep};

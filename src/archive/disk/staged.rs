@@ -230,7 +230,7 @@ impl Drop for Staged {
 /// A file that gets its name when it is complete, and is gone when it is dropped before. What is there already and is no ordinary file
 /// (a device, a pipe, a descriptor in /proc) is written to, not replaced.
 #[derive(Debug)]
-pub struct StagedFile {
+pub(crate) struct StagedFile {
     file: File,
     /// Where it is until then, for an ordinary file.
     staged: Option<(PathBuf, Cleanup)>,
@@ -242,7 +242,7 @@ impl StagedFile {
     ///
     /// # Errors
     /// Those of open(2).
-    pub fn new(path: &Path) -> io::Result<Self> {
+    pub(crate) fn new(path: &Path) -> io::Result<Self> {
         let is_special = fs::metadata(path).is_ok_and(|meta| !meta.is_file());
         let (file, staged) = if path.file_name().is_none() || is_special {
             (File::options().write(true).open(path)?, None)
@@ -270,7 +270,7 @@ impl StagedFile {
     }
 
     /// Where the bytes are written to. Of an ordinary file the disk begins with them while more come.
-    pub fn writer(&self) -> Box<dyn Write + '_> {
+    pub(crate) fn writer(&self) -> Box<dyn Write + '_> {
         match self.staged {
             Some(_) => Box::new(WriteBehind::new(&self.file)),
             None => Box::new(&self.file),
@@ -281,7 +281,7 @@ impl StagedFile {
     ///
     /// # Errors
     /// Those of fsync(2) and rename(2).
-    pub fn publish(mut self) -> io::Result<()> {
+    pub(crate) fn publish(mut self) -> io::Result<()> {
         self.file.flush()?;
         let Some((staged, _)) = &self.staged else {
             return Ok(());

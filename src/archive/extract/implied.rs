@@ -24,7 +24,7 @@ use crate::layer::upper::UpperObject;
 /// # Crash
 /// Killed meanwhile, some directories have the metadata that they were made with; a union shows those of the layers below for all of them. Nothing is
 /// synced.
-pub fn describe_implied(layer: &Path, implied: &[Vec<u8>], below: &[PathBuf]) -> Result<()> {
+pub(crate) fn describe_implied(layer: &Path, implied: &[Vec<u8>], below: &[PathBuf]) -> Result<()> {
     if implied.is_empty() || below.is_empty() {
         return Ok(());
     }

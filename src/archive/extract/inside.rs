@@ -19,7 +19,7 @@ impl LayerPath {
         if name.starts_with(b"/") && !absolute && name.iter().any(|byte| *byte != b'/') {
             return Err(
                 Error::refused("its name is absolute, and may be meant for another place")
-                    .hint("take such names from the layer's root with --absolute-names"),
+                    .with_hint("take such names from the layer's root with --absolute-names"),
             );
         }
         let mut path = Vec::with_capacity(name.len());

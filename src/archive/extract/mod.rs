@@ -17,6 +17,6 @@ mod unpack;
 
 #[cfg(test)]
 pub(super) use beneath::is_mark;
-pub use implied::describe_implied;
+pub(crate) use implied::describe_implied;
 pub use target::{Onto, apply};
 pub use unpack::{Expect, Unpack, Unpacked, unpack};

@@ -38,7 +38,7 @@ pub(super) fn refuse_changes(layer: &LowerDir, mounts: &[Vec<u8>]) -> Result<()>
             let shown = String::from_utf8_lossy(mount);
             return Err(
                 Error::refused(format!("it would change the mount point '{shown}'"))
-                    .hint("unmount that first")
+                    .with_hint("unmount that first")
                     .at(&entry),
             );
         }

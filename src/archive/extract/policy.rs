@@ -188,7 +188,7 @@ impl Policy {
                     "owner {}:{} is not mapped in this user namespace",
                     entry.uid, entry.gid
                 ))
-                .hint("map more ids (/etc/subuid, /etc/subgid)"),
+                .with_hint("map more ids (/etc/subuid, /etc/subgid)"),
                 errno => Error::io(format!("chown({}:{})", entry.uid, entry.gid), errno),
             })
     }

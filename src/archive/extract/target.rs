@@ -72,7 +72,7 @@ pub fn apply(
             "'{}' is not empty, so it cannot become a layer",
             dir.display()
         ))
-        .hint("name a new directory, or carry the layer out on it with --whiteout apply")),
+        .with_hint("name a new directory, or carry the layer out on it with --whiteout apply")),
         Onto::Tree => onto_tree(blob, &real, exists.is_some(), options),
         Onto::Whichever if filled => onto_tree(blob, &real, true, options),
         Onto::Layer | Onto::Whichever => as_layer(blob, &real, exists.as_ref(), options),

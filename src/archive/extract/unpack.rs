@@ -104,7 +104,7 @@ pub fn unpack(blob: impl Read + Send, into: &Path, options: &Unpack<'_>) -> Resu
     let dir = Tree::open(into)?;
     if !is_empty(dir.root())? {
         return Err(Error::refused(format!("'{}' is not empty", into.display()))
-            .hint("a layer is unpacked into a directory of its own"));
+            .with_hint("a layer is unpacked into a directory of its own"));
     }
     let before = RootMetadata::of(dir.root())?;
     let unpacked = verified(blob, into, options);
@@ -204,7 +204,7 @@ fn finish(sourced: &Sourced, extracted: Extracted, options: &Unpack<'_>) -> Resu
     if extracted.end == End::Unmarked && !is_verified {
         return Err(
             Error::malformed("the archive has no end mark: it may have been cut off")
-                .hint("give its digest if it is meant to be so"),
+                .with_hint("give its digest if it is meant to be so"),
         );
     }
     Ok(unpacked)

@@ -275,7 +275,7 @@ impl Differ<'_> {
             return Err(Error::refused(
                 "it has its attributes only (metacopy), and its bytes are in a lower layer",
             )
-            .hint("name the lower layers with --lower"));
+            .with_hint("name the lower layers with --lower"));
         }
         let expanded = Expanded::of(&mut self.expanded, self.upper, self.lowers)?;
         let (union, tar) = (&expanded.union, &mut self.archive.tar);
@@ -337,7 +337,7 @@ impl Differ<'_> {
     fn expand(&mut self, path: &[u8]) -> Result<()> {
         if self.lowers.is_empty() {
             return Err(Error::refused("it was renamed and refers to a lower layer")
-                .hint("name the lower layers with --lower")
+                .with_hint("name the lower layers with --lower")
                 .at(path));
         }
         self.mark(path, OPAQUE_FILE)?;

@@ -69,7 +69,7 @@ pub(super) fn check_name(path: &[u8], name: &[u8]) -> Result<()> {
     if name.starts_with(WH_PREFIX) {
         return Err(
             Error::refused("names that begin with '.wh.' are whiteouts in a layer")
-                .hint("rename it, no layer can hold it")
+                .with_hint("rename it, no layer can hold it")
                 .at(path),
         );
     }

@@ -158,7 +158,7 @@ impl<R: BufRead> Input<R> {
 }
 
 fn ends_early() -> Error {
-    Error::malformed("the archive is cut off here").hint(DOWNLOAD)
+    Error::malformed("the archive is cut off here").with_hint(DOWNLOAD)
 }
 
 fn fill<R: BufRead>(input: &mut R) -> Result<&[u8]> {
