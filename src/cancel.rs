@@ -15,7 +15,7 @@
 //! any more: a thread that asks for it then waits for the end of the process.
 
 use std::fmt;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -183,7 +183,8 @@ impl Drop for WholeStep {
     }
 }
 
-/// Reads until the command is cancelled.
+/// Reads and writes until the command is cancelled. What is wrapped must not repeat a call that answers EINTR: each repetition has
+/// to come by here, or a thread that waits would never notice.
 #[derive(Debug)]
 pub(crate) struct Cancellable<R>(pub(crate) R);
 
@@ -191,6 +192,17 @@ impl<R: Read> Read for Cancellable<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         check()?;
         self.0.read(buffer)
+    }
+}
+
+impl<W: Write> Write for Cancellable<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        check()?;
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
     }
 }
 
