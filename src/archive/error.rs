@@ -189,13 +189,13 @@ pub(super) fn unless_gone<T>(path: &[u8], read: Result<T>) -> Result<Option<T>> 
 }
 
 /// Adds to a failed system call what was attempted.
-pub(super) trait During<T> {
+pub(super) trait Context<T> {
     /// `call` was attempted on `name`.
-    fn during(self, call: &str, name: &[u8]) -> Result<T>;
+    fn context(self, call: &str, name: &[u8]) -> Result<T>;
 }
 
-impl<T, E: Into<io::Error>> During<T> for std::result::Result<T, E> {
-    fn during(self, call: &str, name: &[u8]) -> Result<T> {
+impl<T, E: Into<io::Error>> Context<T> for std::result::Result<T, E> {
+    fn context(self, call: &str, name: &[u8]) -> Result<T> {
         self.map_err(|err| Error::io(format!("{call}({})", String::from_utf8_lossy(name)), err))
     }
 }

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, StatxFlags, openat, openat2, statx};
 use rustix::io::Errno;
 
-use crate::archive::error::{During as _, Error, Result};
+use crate::archive::error::{Context as _, Error, Result};
 
 /// How a directory is opened whose name may have become that of a symlink.
 pub(in crate::archive) const DIRECTORY: OFlags = OFlags::RDONLY
@@ -30,7 +30,7 @@ pub(in crate::archive) fn open_inner(dir: &OwnedFd, name: &[u8]) -> Result<Owned
             String::from_utf8_lossy(name)
         ))
         .with_hint("unmount it first")),
-        other => other.during("open", name),
+        other => other.context("open", name),
     }
 }
 

@@ -6,7 +6,7 @@ use rustix::fs::{AtFlags, FileType, Mode, RawDir, openat, unlinkat};
 use rustix::io::Errno;
 
 use super::inner::{DIRECTORY, open_inner};
-use crate::archive::error::{During as _, Error, Result};
+use crate::archive::error::{Context as _, Error, Result};
 
 /// A directory that is being emptied.
 struct Emptying {
@@ -27,7 +27,7 @@ impl Emptying {
         buffer.resize_with(16 * 1024, std::mem::MaybeUninit::uninit);
         let mut entries = RawDir::new(&dir, &mut buffer);
         while let Some(entry) = entries.next() {
-            let entry = entry.during("getdents", &name)?;
+            let entry = entry.context("getdents", &name)?;
             match (entry.file_name().to_bytes(), entry.file_type()) {
                 (b"." | b"..", _) => {}
                 (found, FileType::Directory) => left.push(found.to_vec()),
@@ -39,7 +39,7 @@ impl Emptying {
                 Ok(()) | Err(Errno::NOENT) => {}
                 // The disk did not say that it is a directory.
                 Err(Errno::ISDIR) => left.push(file),
-                Err(errno) => return Err(errno).during("unlink", &file),
+                Err(errno) => return Err(errno).context("unlink", &file),
             }
         }
         Ok(Self {
@@ -58,7 +58,7 @@ impl Emptying {
 pub(in crate::archive) fn clear(dir: &OwnedFd) -> Result<()> {
     /// So many levels stay open.
     const LEVELS: usize = 64;
-    let top = openat(dir, ".", DIRECTORY, Mode::empty()).during("open", b".")?;
+    let top = openat(dir, ".", DIRECTORY, Mode::empty()).context("open", b".")?;
     let mut stack = vec![Emptying::begin(top, b".".to_vec())?];
     while let Some(mut level) = stack.pop() {
         let Some(at) = &level.dir else {
@@ -74,9 +74,9 @@ pub(in crate::archive) fn clear(dir: &OwnedFd) -> Result<()> {
         } else if let Some(above) = stack.last_mut() {
             let dir = match above.dir.take() {
                 Some(dir) => dir,
-                None => openat(at, "..", DIRECTORY, Mode::empty()).during("open", b"..")?,
+                None => openat(at, "..", DIRECTORY, Mode::empty()).context("open", b"..")?,
             };
-            unlinkat(&dir, &level.name[..], AtFlags::REMOVEDIR).during("rmdir", &level.name)?;
+            unlinkat(&dir, &level.name[..], AtFlags::REMOVEDIR).context("rmdir", &level.name)?;
             above.dir = Some(dir);
         }
     }

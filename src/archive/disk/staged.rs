@@ -17,7 +17,7 @@ use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use super::durable::sync_names_in;
 use super::inner::DIRECTORY;
 use super::remove::clear;
-use crate::archive::error::{During as _, Error, Result};
+use crate::archive::error::{Context as _, Error, Result};
 use crate::cancel::{self, Cleanup, Removing};
 use crate::sys::write_behind::WriteBehind;
 
@@ -145,7 +145,7 @@ fn remove_dir(path: &Path) -> std::result::Result<(), String> {
         return Ok(());
     }
     rustix::fs::open(path, DIRECTORY, Mode::empty())
-        .during("open", path.as_os_str().as_bytes())
+        .context("open", path.as_os_str().as_bytes())
         .and_then(|dir| clear(&dir))
         .map_err(|error| format!("'{}': {error}", path.display()))?;
     gone(fs::remove_dir(path))

@@ -22,7 +22,7 @@ use super::inside::LayerPath;
 use super::links::Links;
 use super::policy::Policy;
 use crate::archive::disk::DIRECTORY;
-use crate::archive::error::{AtEntry as _, During as _, Error, ErrorKind, Result};
+use crate::archive::error::{AtEntry as _, Context as _, Error, ErrorKind, Result};
 use crate::archive::options::{Ownership, Whiteouts};
 use crate::archive::tar::{EntryKind, TarEntry, TarReader};
 use crate::layer::mark::{NameMeaning, WH_PREFIX, meaning};
@@ -261,9 +261,9 @@ impl Applier {
         match make(place.dir, place.name) {
             Err(Errno::EXIST) => {
                 self.tree.remove(place.dir, place.parent, place.name)?;
-                make(place.dir, place.name).during("create", place.name)
+                make(place.dir, place.name).context("create", place.name)
             }
-            other => other.during("create", place.name),
+            other => other.context("create", place.name),
         }
     }
 
@@ -277,17 +277,17 @@ impl Applier {
         let mode = Mode::from_raw_mode(0o700);
         match mkdirat(dir, name, mode) {
             Err(Errno::EXIST) => {
-                let is_dir = Stat::of_entry(dir, name).during("stat", name)?.kind() == Kind::Dir;
+                let is_dir = Stat::of_entry(dir, name).context("stat", name)?.kind() == Kind::Dir;
                 if !is_dir {
                     let hides = is_mark(dir, name)?;
                     self.tree.remove(dir, parent, name)?;
-                    mkdirat(dir, name, mode).during("mkdir", name)?;
+                    mkdirat(dir, name, mode).context("mkdir", name)?;
                     if hides {
                         self.policy.marks.opaque(&place.open(DIRECTORY)?)?;
                     }
                 }
             }
-            other => other.during("mkdir", name)?,
+            other => other.context("mkdir", name)?,
         }
         let fd = self.tree.existing_in(dir, inside, name)?;
         self.apply_dir_metadata(entry, inside, fd)
@@ -301,12 +301,12 @@ impl Applier {
         dir: Arc<OwnedFd>,
     ) -> Result<()> {
         let object = UpperObject::new(Arc::clone(&dir), None);
-        let old = object.xattrs().list().during("listxattr", b".")?;
+        let old = object.xattrs().list().context("listxattr", b".")?;
         for name in old.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
             if !is_internal(name) && name != b"security.selinux" {
                 match object.remove_xattr(name) {
                     Ok(()) | Err(Errno::NODATA) => {}
-                    Err(errno) => return Err(errno).during("removexattr", name),
+                    Err(errno) => return Err(errno).context("removexattr", name),
                 }
             }
         }
@@ -358,7 +358,7 @@ struct NewName<'a> {
 impl NewName<'_> {
     fn open(&self, flags: OFlags) -> Result<Arc<OwnedFd>> {
         let fd = openat(self.dir, self.name, flags, Mode::empty());
-        fd.map(Arc::new).during("open", self.name)
+        fd.map(Arc::new).context("open", self.name)
     }
 }
 
@@ -388,7 +388,7 @@ fn write_data<R: BufRead>(file: &OwnedFd, size: u64, reader: &mut TarReader<R>) 
         Ok(())
     })?;
     if end < size {
-        rustix::fs::ftruncate(file, size).during("ftruncate", b".")?;
+        rustix::fs::ftruncate(file, size).context("ftruncate", b".")?;
     }
     Ok(written)
 }

@@ -14,7 +14,7 @@ use rustix::fs::{AtFlags, Mode, mkdirat, openat, unlinkat};
 use super::inside::LayerPath;
 use crate::archive::codec::Digest;
 use crate::archive::disk::{DIRECTORY, clear};
-use crate::archive::error::{During as _, Result};
+use crate::archive::error::{Context as _, Result};
 use crate::layer::mark::{NameMeaning, WH_META_PREFIX, meaning};
 
 /// No entry of an archive gets a name that begins so.
@@ -39,8 +39,8 @@ impl AufsLeftovers {
         if let Some(dir) = &self.dir {
             return Ok(Arc::clone(dir));
         }
-        mkdirat(root, NAME, Mode::RWXU).during("mkdir", NAME)?;
-        let dir = openat(root, NAME, DIRECTORY, Mode::empty()).during("open", NAME)?;
+        mkdirat(root, NAME, Mode::RWXU).context("mkdir", NAME)?;
+        let dir = openat(root, NAME, DIRECTORY, Mode::empty()).context("open", NAME)?;
         Ok(Arc::clone(self.dir.insert(Arc::new(dir))))
     }
 
@@ -66,6 +66,6 @@ impl AufsLeftovers {
             return Ok(());
         };
         clear(&dir)?;
-        unlinkat(root, NAME, AtFlags::REMOVEDIR).during("rmdir", NAME)
+        unlinkat(root, NAME, AtFlags::REMOVEDIR).context("rmdir", NAME)
     }
 }

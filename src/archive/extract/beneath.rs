@@ -16,7 +16,7 @@ use rustix::io::Errno;
 
 use super::inside::LayerPath;
 use crate::archive::disk::{DIRECTORY, clear, open_inner};
-use crate::archive::error::{During as _, Error, Result};
+use crate::archive::error::{Context as _, Error, Result};
 use crate::layer::mark::{NAME_MAX, WHITEOUT_XATTRS};
 use crate::layer::stat::{Kind, Stat, Time};
 use crate::layer::upper::{SetTime, timestamps};
@@ -66,7 +66,7 @@ impl Tree {
     pub(super) fn open(path: &Path) -> Result<Self> {
         use std::os::unix::ffi::OsStrExt as _;
         let root = rustix::fs::open(path, DIRECTORY, Mode::empty())
-            .during("open", path.as_os_str().as_bytes())?;
+            .context("open", path.as_os_str().as_bytes())?;
         Ok(Self {
             root: Arc::new(root),
             open: Vec::with_capacity(OPEN),
@@ -169,15 +169,15 @@ impl Tree {
         match mkdirat(above, name, mode) {
             Err(Errno::EXIST) if is_mark(above, name)? => {
                 hides = true;
-                unlinkat(above, name, AtFlags::empty()).during("unlink", name)?;
-                mkdirat(above, name, mode).during("mkdir", name)?;
+                unlinkat(above, name, AtFlags::empty()).context("unlink", name)?;
+                mkdirat(above, name, mode).context("mkdir", name)?;
             }
             Err(Errno::EXIST) => return Err(on_the_way(path, Errno::NOTDIR)),
-            other => other.during("mkdir", name)?,
+            other => other.context("mkdir", name)?,
         }
-        let fd = Arc::new(openat(above, name, DIRECTORY, Mode::empty()).during("open", name)?);
+        let fd = Arc::new(openat(above, name, DIRECTORY, Mode::empty()).context("open", name)?);
         // The umask had its say.
-        rustix::fs::fchmod(&fd, mode).during("chmod", name)?;
+        rustix::fs::fchmod(&fd, mode).context("chmod", name)?;
         parents.made(&fd, path.bytes(), hides)?;
         Ok(fd)
     }
@@ -224,7 +224,7 @@ impl Tree {
         if self.open.len() >= OPEN {
             close(&self.open.remove(0))?;
         }
-        let mtime = Stat::of_fd(&fd).during("stat", path.bytes())?.mtime;
+        let mtime = Stat::of_fd(&fd).context("stat", path.bytes())?.mtime;
         self.open.push(Open {
             path: path.clone(),
             fd: Arc::clone(&fd),
@@ -255,12 +255,12 @@ impl Tree {
             Err(Errno::NOENT) => return Ok(false),
             // Linux says EISDIR, POSIX EPERM.
             Err(Errno::ISDIR | Errno::PERM) => {}
-            Err(errno) => return Err(errno).during("unlink", name),
+            Err(errno) => return Err(errno).context("unlink", name),
         }
         let gone = parent.child(name);
         self.open.retain(|open| !open.path.is_at_or_below(&gone));
         clear(&open_inner(dir, name)?)?;
-        unlinkat(dir, name, AtFlags::REMOVEDIR).during("rmdir", name)?;
+        unlinkat(dir, name, AtFlags::REMOVEDIR).context("rmdir", name)?;
         Ok(true)
     }
 
@@ -278,7 +278,7 @@ impl Tree {
 
 fn close(open: &Open) -> Result<()> {
     let times = timestamps(SetTime::Keep, SetTime::At(open.mtime));
-    rustix::fs::futimens(&open.fd, &times).during("utimensat", open.path.bytes())
+    rustix::fs::futimens(&open.fd, &times).context("utimensat", open.path.bytes())
 }
 
 fn is_symlink(dir: &OwnedFd, name: &[u8]) -> bool {
@@ -302,13 +302,13 @@ fn on_the_way(path: &LayerPath, errno: Errno) -> Error {
 pub(in crate::archive) fn is_mark(dir: &OwnedFd, name: &[u8]) -> Result<bool> {
     let stat = match Stat::of_entry(dir, name) {
         Err(Errno::NOENT) => return Ok(false),
-        other => other.during("stat", name)?,
+        other => other.context("stat", name)?,
     };
     if stat.kind() != Kind::File || stat.size > 0 {
         return Ok(stat.is_whiteout_device());
     }
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file = openat(dir, name, flags, Mode::empty()).during("open", name)?;
+    let file = openat(dir, name, flags, Mode::empty()).context("open", name)?;
     let xattrs = XattrPath::of_fd(Arc::new(file));
     Ok(WHITEOUT_XATTRS
         .iter()

@@ -7,7 +7,7 @@ use super::below::LowerDirs;
 use super::beneath::Tree;
 use super::inside::LayerPath;
 use super::policy::Policy;
-use crate::archive::error::{During as _, ErrorKind, Result};
+use crate::archive::error::{Context as _, ErrorKind, Result};
 use crate::archive::marks::say;
 use crate::archive::options::Ownership;
 use crate::layer::mark::{HAS_IMPLIED, IMPLIED, looks};
@@ -82,7 +82,7 @@ impl Implied<'_> {
                 self.tree.set_mtime(&path, entry.mtime);
             }
             let seen = UpperObject::new(Arc::clone(&dir), self.policy.records.clone());
-            let stat = seen.stat().during("stat", path.bytes())?;
+            let stat = seen.stat().context("stat", path.bytes())?;
             say(&dir, IMPLIED, &looks(stat.uid, stat.gid, stat.perm()))?;
         }
         Ok(())

@@ -19,7 +19,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use crate::archive::disk::{DIRECTORY, clear, open_inner};
-use crate::archive::error::{AtEntry as _, During as _, Result};
+use crate::archive::error::{AtEntry as _, Context as _, Result};
 use crate::archive::listing::Listing;
 use crate::layer::LowerDir;
 use crate::layer::dir::Name;
@@ -45,7 +45,7 @@ pub(super) struct Merger<'a> {
 impl Merger<'_> {
     /// Moves `layer` onto `tree`.
     pub(super) fn merge(&self, layer: &LowerDir, tree: &OwnedFd, has_root: bool) -> Result<()> {
-        let before = Stat::of_fd(tree).during("stat", b".")?;
+        let before = Stat::of_fd(tree).context("stat", b".")?;
         let metadata = on_disk(layer)?;
         self.contents(layer, &metadata, tree)?;
         if has_root {
@@ -60,33 +60,33 @@ impl Merger<'_> {
     /// The root's record says that the tree has records, so it is never removed: one that the layer does not bring is made
     /// to say what the layer says.
     fn apply_root_metadata(&self, layer: &LowerDir, metadata: &Stat, tree: &OwnedFd) -> Result<()> {
-        let root = Arc::new(tree.try_clone().during("dup", b".")?);
+        let root = Arc::new(tree.try_clone().context("dup", b".")?);
         let records = Records::of_root(&root).filter(|_| layer.records().is_none());
         apply_metadata(layer, metadata, tree)?;
         if records.is_some() {
             UpperObject::new(root, records)
                 .record(&Record::of(metadata))
-                .during("setxattr", b".")?;
+                .context("setxattr", b".")?;
         }
         Ok(())
     }
 
     /// The tree keeps owners in xattrs from now on, as the layer does.
     fn record_root(&self, tree: &OwnedFd) -> Result<()> {
-        let root = Arc::new(tree.try_clone().during("dup", b".")?);
+        let root = Arc::new(tree.try_clone().context("dup", b".")?);
         if Records::of_root(&root).is_none() {
-            let stat = Stat::of_fd(&root).during("stat", b".")?;
+            let stat = Stat::of_fd(&root).context("stat", b".")?;
             let records = Records::new(crate::layer::record::RecordForm::User, stat.perm());
             UpperObject::new(root, Some(records))
                 .record(&Record::of(&stat))
-                .during("setxattr", b".")?;
+                .context("setxattr", b".")?;
         }
         Ok(())
     }
 
     /// What is in the layer's root, and below, however deep.
     fn contents(&self, layer: &LowerDir, metadata: &Stat, tree: &OwnedFd) -> Result<()> {
-        let root = tree.try_clone().during("dup", b".")?;
+        let root = tree.try_clone().context("dup", b".")?;
         let mut path = Vec::new();
         let first = self.level(layer.clone(), *metadata, &root, &path, false)?;
         let mut descent = Way::begin(root, first);
@@ -100,11 +100,11 @@ impl Merger<'_> {
                 let hides = level.whiteouts.contains(&name);
                 let below = self.entry(&level.from, &to, &name, &path, hides);
                 if let Some((inner, level)) = below.at_entry(&path)? {
-                    descent.push(inner, level).during("stat", &path)?;
+                    descent.push(inner, level).context("stat", &path)?;
                 }
                 continue;
             }
-            let Some((to, level)) = descent.pop().during("open", b"..").at_entry(&path)? else {
+            let Some((to, level)) = descent.pop().context("open", b"..").at_entry(&path)? else {
                 break;
             };
             if descent.last().is_some() {
@@ -145,9 +145,9 @@ impl Merger<'_> {
             return clear(to);
         };
         let mut names = Vec::new();
-        let dir = openat(to, ".", DIRECTORY, Mode::empty()).during("open", b".")?;
-        for entry in rustix::fs::Dir::read_from(&dir).during("getdents", b".")? {
-            let entry = entry.during("getdents", b".")?;
+        let dir = openat(to, ".", DIRECTORY, Mode::empty()).context("open", b".")?;
+        for entry in rustix::fs::Dir::read_from(&dir).context("getdents", b".")? {
+            let entry = entry.context("getdents", b".")?;
             names.push(entry.file_name().to_bytes().to_vec());
         }
         for name in names {
@@ -170,23 +170,23 @@ impl Merger<'_> {
         let there = match Stat::of_entry(to, &name[..]) {
             Ok(stat) => Some(stat),
             Err(Errno::NOENT) => None,
-            Err(errno) => return Err(errno).during("stat", name),
+            Err(errno) => return Err(errno).context("stat", name),
         };
         let was_dir = there.is_some_and(|stat| stat.kind() == Kind::Dir);
-        if from.stat_on_disk(name).during("stat", name)?.kind() != Kind::Dir {
+        if from.stat_on_disk(name).context("stat", name)?.kind() != Kind::Dir {
             if was_dir {
                 remove(to, name)?;
             }
             bare_xattrs(from, name)?;
-            let dir = from.fd().during("open", b".")?;
-            renameat(&*dir, &name[..], to, &name[..]).during("rename", name)?;
+            let dir = from.fd().context("open", b".")?;
+            renameat(&*dir, &name[..], to, &name[..]).context("rename", name)?;
             return Ok(None);
         }
         if !was_dir {
             if there.is_some() {
                 remove(to, name)?;
             }
-            mkdirat(to, &name[..], Mode::RWXU).during("mkdir", name)?;
+            mkdirat(to, &name[..], Mode::RWXU).context("mkdir", name)?;
         }
         let inner = open_inner(to, name)?;
         let child = from.child(name);
@@ -233,43 +233,43 @@ fn join(path: &[u8], name: &[u8]) -> Vec<u8> {
 
 fn keep_mtime(dir: &OwnedFd, stat: &Stat) -> Result<()> {
     let times = timestamps(SetTime::Keep, SetTime::At(stat.mtime));
-    futimens(dir, &times).during("utimensat", b".")
+    futimens(dir, &times).context("utimensat", b".")
 }
 
 fn on_disk(dir: &LowerDir) -> Result<Stat> {
-    let fd = dir.fd().during("open", b".")?;
-    Stat::of_fd(&fd).during("stat", b".")
+    let fd = dir.fd().context("open", b".")?;
+    Stat::of_fd(&fd).context("stat", b".")
 }
 
 /// Applies to a directory the metadata of another one, which had `stat`.
 fn apply_metadata(from: &LowerDir, stat: &Stat, to: &OwnedFd) -> Result<()> {
-    let fd = from.fd().during("open", b".")?;
-    let is = Stat::of_fd(to).during("stat", b".")?;
+    let fd = from.fd().context("open", b".")?;
+    let is = Stat::of_fd(to).context("stat", b".")?;
     if (is.uid, is.gid) != (stat.uid, stat.gid) {
         let (uid, gid) = (Uid::from_raw(stat.uid), Gid::from_raw(stat.gid));
-        fchown(to, Some(uid), Some(gid)).during("chown", b".")?;
+        fchown(to, Some(uid), Some(gid)).context("chown", b".")?;
     }
     copy_xattrs(&XattrPath::of_fd(fd), to, from.records().is_some())?;
-    fchmod(to, Mode::from_raw_mode(stat.perm())).during("chmod", b".")?;
+    fchmod(to, Mode::from_raw_mode(stat.perm())).context("chmod", b".")?;
     keep_mtime(to, stat)
 }
 
 /// What the tree recorded of a directory that now has the owner and mode of the layer on the disk.
 fn forget_record(from: &LowerDir, to: &OwnedFd) -> Result<()> {
-    let from = from.xattrs().during("open", b".")?;
-    let object = UpperObject::new(Arc::new(to.try_clone().during("dup", b".")?), None);
+    let from = from.xattrs().context("open", b".")?;
+    let object = UpperObject::new(Arc::new(to.try_clone().context("dup", b".")?), None);
     for name in RECORD_XATTRS {
-        let brought = from.get_opt(name).during("getxattr", name)?.is_some();
-        let is_there = || object.xattrs().get_opt(name).during("getxattr", name);
+        let brought = from.get_opt(name).context("getxattr", name)?.is_some();
+        let is_there = || object.xattrs().get_opt(name).context("getxattr", name);
         if !brought && is_there()?.is_some() {
-            object.remove_xattr(name).during("removexattr", name)?;
+            object.remove_xattr(name).context("removexattr", name)?;
         }
     }
     Ok(())
 }
 
 fn copy_xattrs(from: &XattrPath, to: &OwnedFd, recorded: bool) -> Result<()> {
-    let list = from.list().during("listxattr", b".")?;
+    let list = from.list().context("listxattr", b".")?;
     let mut wanted = Vec::new();
     for stored in list.split(|byte| *byte == 0).filter(|name| counts(name)) {
         let name = match seen(stored) {
@@ -278,17 +278,17 @@ fn copy_xattrs(from: &XattrPath, to: &OwnedFd, recorded: bool) -> Result<()> {
             None if is_mark(stored) => continue,
             None => stored.to_vec(),
         };
-        wanted.push((name, from.get(stored).during("getxattr", stored)?));
+        wanted.push((name, from.get(stored).context("getxattr", stored)?));
     }
-    let object = UpperObject::new(Arc::new(to.try_clone().during("dup", b".")?), None);
-    let old = object.xattrs().list().during("listxattr", b".")?;
+    let object = UpperObject::new(Arc::new(to.try_clone().context("dup", b".")?), None);
+    let old = object.xattrs().list().context("listxattr", b".")?;
     for name in old.split(|byte| *byte == 0).filter(|name| counts(name)) {
         if !is_internal(name) && !wanted.iter().any(|(wanted, _)| wanted == name) {
-            object.remove_xattr(name).during("removexattr", name)?;
+            object.remove_xattr(name).context("removexattr", name)?;
         }
     }
     for (name, value) in wanted {
-        fsetxattr(to, &name[..], &value, XattrFlags::empty()).during("setxattr", &name)?;
+        fsetxattr(to, &name[..], &value, XattrFlags::empty()).context("setxattr", &name)?;
     }
     Ok(())
 }
@@ -310,18 +310,18 @@ fn bare_xattrs(dir: &LowerDir, name: &Name) -> Result<()> {
         return Ok(());
     }
     let list = dir.xattrs_of(name).and_then(|xattrs| xattrs.list());
-    let list = list.during("listxattr", name)?;
+    let list = list.context("listxattr", name)?;
     for stored in list.split(|byte| *byte == 0).filter(|name| counts(name)) {
         let Some(seen) = seen(stored).filter(|seen| *seen.name != *stored) else {
             continue;
         };
-        let fd = Arc::new(dir.pin_entry(name).during("open", name)?);
+        let fd = Arc::new(dir.pin_entry(name).context("open", name)?);
         let object = UpperObject::new(fd, None);
-        let value = object.xattrs().get(stored).during("getxattr", stored)?;
+        let value = object.xattrs().get(stored).context("getxattr", stored)?;
         object
             .set_xattr(&seen.name, &value, XattrFlags::empty())
             .and_then(|()| object.remove_xattr(stored))
-            .during("setxattr", &seen.name)?;
+            .context("setxattr", &seen.name)?;
     }
     Ok(())
 }
@@ -331,8 +331,8 @@ fn remove(dir: &OwnedFd, name: &[u8]) -> Result<()> {
     match unlinkat(dir, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => return Ok(()),
         Err(Errno::ISDIR | Errno::PERM) => {}
-        Err(errno) => return Err(errno).during("unlink", name),
+        Err(errno) => return Err(errno).context("unlink", name),
     }
     clear(&open_inner(dir, name)?)?;
-    unlinkat(dir, name, AtFlags::REMOVEDIR).during("rmdir", name)
+    unlinkat(dir, name, AtFlags::REMOVEDIR).context("rmdir", name)
 }

@@ -6,7 +6,7 @@
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-use crate::archive::error::{AtEntry as _, During as _, Error, Result};
+use crate::archive::error::{AtEntry as _, Context as _, Error, Result};
 use crate::archive::listing::Listing;
 use crate::fuse::mountinfo;
 use crate::layer::LowerDir;
@@ -65,7 +65,7 @@ fn touched(layer: &LowerDir, mount: &[u8]) -> Result<Option<Vec<u8>>> {
         if !listing.entries.contains(&name) {
             return Ok(None);
         }
-        if dir.stat_on_disk(&name).during("stat", &path)?.kind() != Kind::Dir {
+        if dir.stat_on_disk(&name).context("stat", &path)?.kind() != Kind::Dir {
             return Ok(Some(path));
         }
         dir = dir.child(&name);

@@ -8,7 +8,7 @@ use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 
 use super::beneath::ImpliedDirs;
-use crate::archive::error::{During as _, Error, Result};
+use crate::archive::error::{Context as _, Error, Result};
 use crate::archive::marks::Marks;
 use crate::archive::options::{Ownership, Whiteouts};
 use crate::archive::tar::{EntryKind, TarEntry};
@@ -65,7 +65,7 @@ impl Policy {
     pub(super) fn again(root: Arc<OwnedFd>, ownership: Ownership) -> Result<Self> {
         let mut policy = Self::on_disk(root, ownership, Whiteouts::default());
         if ownership == Ownership::Recorded {
-            let perm = Stat::of_fd(&policy.root).during("stat", b".")?.perm();
+            let perm = Stat::of_fd(&policy.root).context("stat", b".")?.perm();
             policy.records = Some(Records::new(RecordForm::User, perm));
             policy.keeping = Keeping::of(Some(RecordForm::User), policy.own.0 == 0);
         }
@@ -98,7 +98,7 @@ impl Policy {
     /// From here on owners and types may be kept in xattrs: the root says so.
     pub(super) fn begin_records(&mut self) -> Result<()> {
         if self.records.is_none() {
-            let perm = Stat::of_fd(&self.root).during("stat", b".")?.perm();
+            let perm = Stat::of_fd(&self.root).context("stat", b".")?.perm();
             self.records = Some(Records::new(RecordForm::User, perm));
             self.record_root()?;
         }
@@ -109,12 +109,12 @@ impl Policy {
         let xattrs = XattrPath::of_fd(Arc::clone(&self.root));
         let found = xattrs
             .get_opt(DEFAULT_ACL)
-            .during("getxattr", DEFAULT_ACL)?;
+            .context("getxattr", DEFAULT_ACL)?;
         Ok(found.is_some())
     }
 
     pub(super) fn record_root(&self) -> Result<()> {
-        let stat = Stat::of_fd(&self.root).during("stat", b".")?;
+        let stat = Stat::of_fd(&self.root).context("stat", b".")?;
         let object = UpperObject::new(Arc::clone(&self.root), self.records.clone());
         let mut record = Record::of(&stat);
         if self.ownership == Ownership::Recorded {
@@ -138,7 +138,7 @@ impl Policy {
         kind: Kind,
         rdev: u64,
     ) -> Result<()> {
-        let on_disk = Stat::of_fd(&fd).during("stat", b".")?;
+        let on_disk = Stat::of_fd(&fd).context("stat", b".")?;
         let recorded = self.ownership == Ownership::Recorded || on_disk.kind() != kind;
         let records = recorded.then(|| self.records.clone()).flatten();
         let object = UpperObject::new(fd, records);
@@ -155,7 +155,7 @@ impl Policy {
         if recorded {
             object
                 .record(&record)
-                .during("setxattr", b"override_stat")?;
+                .context("setxattr", b"override_stat")?;
         }
         if self.passes_acls && kind != Kind::Symlink {
             disinherit(&object)?;
@@ -170,12 +170,12 @@ impl Policy {
             } else {
                 entry.mode
             };
-            object.chmod_on_disk(mode).during("chmod", b".")?;
+            object.chmod_on_disk(mode).context("chmod", b".")?;
         }
         if kind != Kind::Dir {
             object
                 .utimens(SetTime::Keep, SetTime::At(entry.mtime))
-                .during("utimensat", b".")?;
+                .context("utimensat", b".")?;
         }
         Ok(())
     }
@@ -199,7 +199,7 @@ impl Policy {
         let refusal = match object.set_xattr(&stored, value, XattrFlags::empty()) {
             Ok(()) => return Ok(()),
             Err(errno @ (Errno::PERM | Errno::OPNOTSUPP | Errno::ACCESS)) => errno,
-            Err(errno) => return Err(errno).during("setxattr", name),
+            Err(errno) => return Err(errno).context("setxattr", name),
         };
         let kept = Keeping::User { trusted: false }.stored(name);
         let set = match kept == stored {
@@ -222,7 +222,7 @@ fn disinherit(object: &UpperObject) -> Result<()> {
     for acl in [ACCESS_ACL, DEFAULT_ACL] {
         match object.remove_xattr(acl) {
             Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP) => {}
-            Err(errno) => return Err(errno).during("removexattr", acl),
+            Err(errno) => return Err(errno).context("removexattr", acl),
         }
     }
     Ok(())

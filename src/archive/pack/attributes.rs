@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rustix::fs::flistxattr;
 use rustix::io::Errno;
 
-use crate::archive::error::{During as _, Result};
+use crate::archive::error::{Context as _, Result};
 use crate::archive::merged::{is_kept, sorted};
 use crate::archive::tar::Xattr;
 use crate::layer::mark::{DirMarks, METACOPY_XATTRS, TRUSTED_PREFIX, USER_PREFIX};
@@ -62,7 +62,7 @@ pub(super) fn shown_xattrs(path: &XattrPath, names: &[u8]) -> Result<Vec<Xattr>>
         let Some(name) = seen(stored).filter(|seen| is_kept(&seen.name)) else {
             continue;
         };
-        let Some(value) = path.get_opt(stored).during("getxattr", stored)? else {
+        let Some(value) = path.get_opt(stored).context("getxattr", stored)? else {
             continue;
         };
         match shown.iter_mut().find(|(known, _)| *known == *name.name) {

@@ -20,7 +20,7 @@ use super::content::{FdContent, NodeContent};
 use super::export::{Exporter, Links};
 use super::options::{Pack, Packed, check_name};
 use super::stream::{Archive, packed};
-use crate::archive::error::{AtEntry as _, During as _, Error, Result, unless_gone};
+use crate::archive::error::{AtEntry as _, Context as _, Error, Result, unless_gone};
 use crate::archive::listing::Listing;
 use crate::archive::merged::{at_path, open_union};
 use crate::archive::tar::{EntryKind, TarEntry};
@@ -126,7 +126,7 @@ impl Expanded {
 impl Differ<'_> {
     /// The root and all below it, however deep that is.
     fn tree(&mut self, root: &LowerDir) -> Result<()> {
-        let stat = root.stat().during("stat", b".")?;
+        let stat = root.stat().context("stat", b".")?;
         let mut path = b"./".to_vec();
         let mut levels = Vec::new();
         levels.extend(self.directory(root, &path, &stat, false)?);
@@ -163,8 +163,8 @@ impl Differ<'_> {
         stat: &Stat,
         hidden: bool,
     ) -> Result<Option<Level>> {
-        let xattrs = dir.xattrs().during("open", path)?;
-        let names = xattrs.list().during("listxattr", path)?;
+        let xattrs = dir.xattrs().context("open", path)?;
+        let names = xattrs.list().context("listxattr", path)?;
         let entry = self.described(path, EntryKind::Dir, stat, &xattrs, &names)?;
         if has_one(&names, &REDIRECT_XATTRS) {
             self.write(&entry)?;
@@ -176,7 +176,7 @@ impl Differ<'_> {
         // The archive that the layer was made of did not describe it: its metadata is not the layer's.
         let is_implied = holds_something
             && entry.xattrs.is_empty()
-            && dir.is_implied().during("getxattr", path)?;
+            && dir.is_implied().context("getxattr", path)?;
         if !is_implied {
             self.write(&entry)?;
         }
@@ -206,7 +206,7 @@ impl Differ<'_> {
         path: &[u8],
         marks: &DirMarks,
     ) -> Result<Option<(LowerDir, Stat)>> {
-        let stat = dir.stat_entry(name).during("stat", name)?;
+        let stat = dir.stat_entry(name).context("stat", name)?;
         self.refuse_mark_names(path, name)?;
         if stat.kind() == Kind::Dir {
             return Ok(Some((dir.child(name), stat)));
@@ -223,22 +223,22 @@ impl Differ<'_> {
         marks: &DirMarks,
         stat: Stat,
     ) -> Result<()> {
-        let xattrs = dir.xattrs_of(name).during("open", name)?;
+        let xattrs = dir.xattrs_of(name).context("open", name)?;
         // What is read anyway is asked through its descriptor, which costs no way through /proc.
         let file = match stat.kind() {
-            Kind::File if stat.size > 0 => Some(dir.open_entry(name).during("open", name)?),
+            Kind::File if stat.size > 0 => Some(dir.open_entry(name).context("open", name)?),
             _ => None,
         };
         let names = match &file {
             Some(file) => names_of(file),
             None => xattrs.list(),
         };
-        let names = names.during("listxattr", name)?;
+        let names = names.context("listxattr", name)?;
         let is_device = marks.impure && stat.kind() == Kind::File && own_device(&names);
         let what = match stat.kind() {
             _ if is_device => EntryKind::Char(0),
             Kind::File | Kind::Dir => EntryKind::File(stat.size),
-            Kind::Symlink => EntryKind::Symlink(dir.read_link(name).during("readlink", name)?),
+            Kind::Symlink => EntryKind::Symlink(dir.read_link(name).context("readlink", name)?),
             Kind::Fifo => EntryKind::Fifo,
             Kind::Socket => EntryKind::Socket,
             Kind::Char => EntryKind::Char(stat.rdev),
