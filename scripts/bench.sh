@@ -2,7 +2,8 @@
 # Speed beside kernel overlayfs and fuse-overlayfs, in turn within one run.
 #
 #   scripts/bench.sh [--rounds N] [--systems a,b,..] [--only REGEX] [--quick]
-#                    [--dir DIR] [--list] [--tsv FILE] [--transports]
+#                    [--rootless] [--dir DIR] [--list] [--tsv FILE] [--plot FILE]
+#                    [--transports]
 #
 # --rounds N     how often each row is run on each system (default 5); the
 #                table shows medians
@@ -11,8 +12,10 @@
 #                (2.x from crates.io), unionmount; default: all that are there.
 #                unionmount-fuser, -dev, -uring and -passthrough are unionmount
 #                with that transport, or with io=passthrough (which see)
+# --rootless     all of it as an ordinary user in a user namespace (unshare -Urm),
+#                kernel overlayfs with userxattr
 # --transports   systems overlay and unionmount with each of its transports, and
-#                a second table: what one request costs on each
+#                a second table: what one request costs on each, for 1 to 8 clients
 # --store ..     images and containers beside umoci, podman and skopeo instead;
 #                what follows are the arguments of scripts/bench-store.sh
 # --only REGEX   only rows whose name (see --list) matches, as grep -E
@@ -21,13 +24,22 @@
 # --dir DIR      work below DIR (default /var/tmp); must be a disk, not tmpfs
 # --list         print the rows and end
 # --tsv FILE     also keep every single figure
+# --plot FILE    also draw the table as a bar chart (SVG)
 #
 # $UNIONMOUNT_BIN     the unionmount to measure (default target/release/unionmount)
 # $FUSE_OVERLAYFS_2   the 2.x to measure (default ~/.cargo/bin/fuse-overlayfs)
 #
-# Needs root, for kernel overlayfs and for dropping caches. A single time says
+# Needs root, for disks, kernel overlayfs and dropping caches. A single time says
 # little on a shared machine; the ratio to kernel overlayfs in the same run is
 # what counts, and so each round does one row on all systems before the next.
+#
+# Each system has a fresh ext4 of its own for each group of rows: ext4 does not
+# hand out again the inodes that were freed in the last minutes and looks at each
+# of them to find that out, so what one row removes would make the creates of the
+# next up to thirty times slower.
+#
+# Rows whose programs are not here are left out, and that is said: git, gcc,
+# cargo, sqlite3, npm and debootstrap (both with network, beforehand).
 set -euo pipefail
 
 REPO=$(dirname "$(dirname "$(readlink -f "$0")")")
@@ -35,7 +47,7 @@ die() { echo "bench: $*" >&2; exit 1; }
 
 # name, group (rows of one group share one mount), title
 ROWS='
-find-fresh	find	find, fresh mount (45 k entries, 8 layers)
+find-fresh	find	find, fresh mount (57 k entries, 8 layers)
 find-again	find	find, again
 tar-fresh	tar	tar of 15 k small files, fresh mount
 tar-again	tar	tar, again
@@ -53,22 +65,32 @@ unlink	names	5 k unlinks
 create-threads	threads	4 threads creating
 chmod-lower	chmod	chmod -R over lower files (copy-up)
 append-lower	append	append to lower files (copy-up)
+chmod-volatile	chmod_volatile	chmod -R over lower files, volatile
+append-volatile	append_volatile	append to lower files, volatile
 git-add	git	git add of 5 k files
 git-commit	git	git commit
 git-reset	git	git reset --hard, all files missing
-read-seq	read	sequential read
+read-seq	read	sequential read of 1 GiB, fresh
+read-again	read	sequential read, again
 read-random	read	random read
 mmap	read	mmap
-write-random	write	random write + fsync
+write-random	write	50 k random writes + fsync
 write-seq	write	sequential write + fsync
 fsync-4k	write	4 KiB fsyncs
 first-write	first	first 4 KiB write to a 1 GiB lower file
-find-64	deep	find over 64 layers, fresh mount
-missing-64	deep	3 k missing names there
+mount-64	deep	64 layers: mount and first ls
+find-64	deep	64 layers: find
+missing-64	deep	64 layers: 3 k missing names
+gcc-64	deep	64 layers: gcc with 2.5 k headers
+compile-c	c	make of a C project, 150 units
+compile-rust	rust	cargo build, 60 modules
+sqlite	sqlite	SQLite, 10 k transactions on a lower database
+npm-install	npm	npm ci of 10 k files
+apt-install	apt	apt-get install of git and python3 in a chroot
 '
 ROWS=$(sed '/^$/d' <<<"$ROWS")
 
-ROUNDS=5 ONLY=. SYSTEMS='' QUICK='' BASE=/var/tmp TSV='' CROSSINGS=''
+ROUNDS=5 ONLY=. SYSTEMS='' QUICK='' BASE=/var/tmp TSV='' PLOT='' CROSSINGS='' ROOTLESS=''
 while [ $# -gt 0 ]; do
 	case $1 in
 	--rounds) ROUNDS=${2:?--rounds needs a number}; shift ;;
@@ -76,7 +98,9 @@ while [ $# -gt 0 ]; do
 	--systems) SYSTEMS=${2:?--systems needs a list}; shift ;;
 	--dir) BASE=${2:?--dir needs a directory}; shift ;;
 	--tsv) TSV=${2:?--tsv needs a file}; shift ;;
+	--plot) PLOT=${2:?--plot needs a file}; shift ;;
 	--quick) QUICK=1 ;;
+	--rootless) ROOTLESS=1 ;;
 	--transports) CROSSINGS=1 ;;
 	--store) shift; exec "$REPO/scripts/bench-store.sh" "$@" ;;
 	--list) awk -F '\t' '{printf "%-16s %s\n", $1, $3}' <<<"$ROWS"; exit 0 ;;
@@ -87,7 +111,8 @@ while [ $# -gt 0 ]; do
 done
 [[ $ROUNDS =~ ^[1-9][0-9]*$ ]] || die "--rounds needs a positive number, not '$ROUNDS'"
 if [ -n "$TSV" ]; then TSV=$(realpath "$TSV"); fi
-[ "$(id -u)" = 0 ] || die "needs root (kernel overlayfs, dropping caches)"
+if [ -n "$PLOT" ]; then PLOT=$(realpath "$PLOT"); fi
+[ "$(id -u)" = 0 ] || die "needs root (disks, kernel overlayfs, dropping caches)"
 
 # ---------------------------------------------------------------- the systems
 
@@ -125,60 +150,55 @@ else
 	done
 fi
 
-# The rows to run; those that need a tool that is missing are left out. The
-# expression is about the name alone, not the rest of the line.
+# The rows to run; those that need what is missing are left out. The expression is about the name
+# alone, not the rest of the line.
 ROWS=$(awk -F '\t' -v re="$ONLY" '$1 ~ re' <<<"$ROWS")
-if ! command -v git >/dev/null; then
-	echo "bench: no git here, its rows are left out" >&2
-	ROWS=$(grep -v '^git-' <<<"$ROWS" || true)
-fi
-[ -n "$ROWS$CROSSINGS" ] || die "no row matches '$ONLY' (see --list)"
 wanted() { grep -q "^$1	" <<<"$ROWS"; }
+# leave_out REGEX REASON
+leave_out() {
+	if ! awk -F '\t' -v re="^($1)\$" '$1 ~ re {found = 1} END {exit !found}' <<<"$ROWS"; then return 0; fi
+	echo "bench: without $1: $2" >&2
+	ROWS=$(awk -F '\t' -v re="^($1)\$" '$1 !~ re' <<<"$ROWS")
+}
+command -v git >/dev/null || leave_out 'git-.*' "no git here"
+command -v gcc >/dev/null || leave_out 'gcc-64|compile-c' "no gcc here"
+command -v sqlite3 >/dev/null || leave_out sqlite "no sqlite3 here"
+command -v npm >/dev/null || leave_out npm-install "no npm here"
+# An ordinary user need not reach root's own programs.
+TOOLS=$(rustc --print sysroot 2>/dev/null || true)/bin
+USER_ID=47110
+apart=(unshare --mount --propagation private --)
+if [ -n "$ROOTLESS" ]; then
+	apart=(setpriv "--reuid=$USER_ID" "--regid=$USER_ID" --clear-groups unshare --user --map-root-user --mount --)
+fi
+"${apart[@]}" "$TOOLS/cargo" --version >/dev/null 2>&1 || leave_out compile-rust "no cargo that this user can run"
+if [ -n "$ROOTLESS" ]; then
+	leave_out apt-install "dpkg wants more owners than one"
+elif ! command -v debootstrap >/dev/null; then
+	leave_out apt-install "no debootstrap here"
+fi
 
 # ---------------------------------------------------------------- the ground
 
+[ "$(findmnt -n -o FSTYPE -T "$BASE")" != tmpfs ] || die "$BASE is a tmpfs; --dir DIR on a disk"
 TOP=$(mktemp -d "$BASE/um-bench.XXXXXX")
-MOUNTED=
-unmount() {
-	local i
-	if [ -z "$MOUNTED" ]; then return 0; fi
-	for ((i = 0; i < 50; i++)); do
-		if umount "$MOUNTED" 2>/dev/null; then break; fi
-		sleep 0.1
-	done
-	if mountpoint -q "$MOUNTED"; then umount -l "$MOUNTED" || true; fi
-	MOUNTED=
-	# A daemon that is still leaving would take its time from the next row. The
-	# programs were copied below $TOP: no other daemon has such a command line.
-	for ((i = 0; i < 100; i++)); do
-		if ! pgrep -f "^$TOP/bin/" >/dev/null; then return 0; fi
-		sleep 0.05
-	done
-	echo "bench: a daemon does not end: $(pgrep -af "^$TOP/bin/")" >&2
-	pgrep -f "^$TOP/bin/" | xargs -r kill -9 || true
-}
+chmod 755 "$TOP"
 finish() {
 	local rc=$?
 	trap - EXIT
-	unmount || true
+	if [ -n "${COLD:-}" ]; then kill "$COLD" 2>/dev/null || true; fi
+	if mountpoint -q "$TOP/disk"; then umount -l "$TOP/disk" || true; fi
 	rm -rf --one-file-system "$TOP"
 	exit "$rc"
 }
 trap finish EXIT
 trap 'exit 130' INT TERM
 
-fs=$(findmnt -n -o FSTYPE -T "$TOP")
-if [ "$fs" = tmpfs ]; then die "$BASE is a tmpfs; --dir DIR on a disk"; fi
-
-mkdir -p "$TOP/bin" "$TOP/l" "$TOP/native" "$TOP/m" "$TOP/fresh"
-# ext4 does not hand out again the inodes that were freed in the last minute,
-# and looks at each of them to find that out: after an `rm -rf`, creates nearby
-# are up to thirty times slower. With this flag each new directory in here is
-# put in another corner of the disk.
-chattr +T "$TOP/fresh" 2>/dev/null || true
-fresh=0
-rustc -O --edition 2024 -o "$TOP/bin/workload" "$REPO/benches/workload.rs"
-W=$TOP/bin/workload
+mkdir -p "$TOP/bin" "$TOP/l" "$TOP/native" "$TOP/disk"
+rustc -O --edition 2024 -o "$TOP/bin/workload" "$REPO/benches/workload/main.rs"
+export W=$TOP/bin/workload BIN=$TOP/bin LAYERS=$TOP/l NATIVE=$TOP/native DISK=$TOP/disk
+export RESULTS=$TOP/out/results UNTAR=$TOP/untar.tar NPM_CACHE=$TOP/npm ASK=$TOP/ask ANSWER=$TOP/answer
+export ROWS ROOTLESS PATH=$TOOLS:$PATH PACKAGES="git python3 file"
 for s in "${systems[@]}"; do
 	case $s in
 	fuse-overlayfs) cp "$FO1" "$TOP/bin/$s" ;;
@@ -188,277 +208,127 @@ for s in "${systems[@]}"; do
 done
 
 if [ -n "$QUICK" ]; then
-	PERCENT=10 OPENS=5000 LISTS=50 STATS=50000 UNTAR=900 NAMES=500 COPYUPS=300 GIT=500
-	CROSS=5000 READ_MIB=32 RANDOM_READS=1000 WRITE_MIB=16 RANDOM_WRITES=500 FSYNCS=20 BIG_MIB=64 MISSING=300
+	PERCENT=10 COPYUPS=300 GIT=500 FILES=900 READ_MIB=32 BIG_MIB=64 UNITS=15 MODULES=6 TRANSACTIONS=300
+	export OPENS=5000 LISTS=50 STATS=50000 NAMES=500 CROSS=5000 RANDOM_READS=1000 WRITE_MIB=16
+	export RANDOM_WRITES=500 FSYNCS=20 MISSING=300
 else
-	PERCENT=100 OPENS=50000 LISTS=500 STATS=500000 UNTAR=9000 NAMES=5000 COPYUPS=3000 GIT=5000
-	CROSS=50000 READ_MIB=256 RANDOM_READS=20000 WRITE_MIB=256 RANDOM_WRITES=10000 FSYNCS=200 BIG_MIB=1024 MISSING=3000
+	PERCENT=100 COPYUPS=3000 GIT=5000 FILES=9000 READ_MIB=1024 BIG_MIB=1024 UNITS=150 MODULES=60 TRANSACTIONS=10000
+	export OPENS=50000 LISTS=500 STATS=500000 NAMES=5000 CROSS=50000 RANDOM_READS=20000 WRITE_MIB=512
+	export RANDOM_WRITES=50000 FSYNCS=200 MISSING=3000
 fi
 
 echo "bench: making the trees in $TOP" >&2
-# Layer names are short: all 64 must fit in the 4 KiB that mount(2) takes.
 cd "$TOP/l"
 tree=() deep=()
 for i in {1..8}; do tree+=("t$i"); done
 for i in {1..64}; do deep+=("d$i"); done
-mkdir "${tree[@]}" "${deep[@]}" data work
+mkdir "${tree[@]}" "${deep[@]}" data work "$TOP/out"
 "$W" make-tree "$PERCENT" "${tree[@]}"
 "$W" make-deep "${deep[@]}"
 "$W" make-files work/copyup "$COPYUPS"
 "$W" make-files work/git "$GIT"
+"$W" make-c work/c "$UNITS"
+"$W" make-rust work/rust "$MODULES"
+"$W" make-sql work/sql "$TRANSACTIONS"
+mkdir work/sqlite
+if wanted sqlite; then
+	sqlite3 work/sqlite/db 'create table t(n integer, x text);
+		with recursive r(n) as (select 1 union all select n + 1 from r where n < 20000) insert into t select n, hex(randomblob(50)) from r;'
+fi
+if wanted npm-install; then
+	mkdir work/npm
+	packages=(lodash@4 date-fns@3 core-js@3 rxjs@7)
+	if [ -n "$QUICK" ]; then packages=(lodash@4); fi
+	if ! (cd work/npm && npm install --silent --no-audit --no-fund --ignore-scripts --cache "$NPM_CACHE" "${packages[@]}" &&
+		npm ci --silent --no-audit --no-fund --ignore-scripts --cache "$NPM_CACHE") >"$TOP/npm.log" 2>&1; then
+		leave_out npm-install "npm reaches no registry: $(tail -n 1 "$TOP/npm.log")"
+	fi
+	rm -rf work/npm/node_modules
+fi
+if wanted apt-install; then
+	# shellcheck source=scripts/debian.sh
+	. "$REPO/scripts/debian.sh"
+	find_mirror
+	mkdir debian
+	debian_root() {
+		make_debian_root "$TOP/l/debian/root" "$TOP/debootstrap.log"
+		# shellcheck disable=SC2016 # expanded in there
+		chroot debian/root sh -c 'apt-get -q update && apt-get -q install -y --no-install-recommends --download-only $0' "$PACKAGES" >"$TOP/apt.log" 2>&1
+	}
+	if ! debian_root; then leave_out apt-install "no Debian root could be made: $(tail -n 1 "$TOP/debootstrap.log")"; fi
+fi
 "$W" make-data data/read "$READ_MIB"
 if wanted first-write; then "$W" make-data data/big "$BIG_MIB"; fi
-"$W" make-files "$TOP/untar" "$UNTAR"
-tar -C "$TOP/untar" -cf "$TOP/untar.tar" .
+"$W" make-files "$TOP/untar" "$FILES"
+tar -C "$TOP/untar" -cf "$UNTAR" .
 rm -rf "$TOP/untar"
-
-have_native() { [[ " ${systems[*]} " == *" native "* ]]; }
-if have_native; then
+if [[ " ${systems[*]} " == *" native "* ]]; then
 	mkdir "$TOP/native/tree" "$TOP/native/deep"
 	"$W" make-tree "$PERCENT" "$TOP/native/tree"
 	for d in "${deep[@]}"; do cp -a "$d/." "$TOP/native/deep/"; done
 	cp -a data work "$TOP/native/"
+	if [ -d debian ]; then cp -a debian "$TOP/native/"; fi
 fi
+if [ -n "$ROOTLESS" ]; then chown -R "$USER_ID:$USER_ID" "$TOP/l" "$TOP/native" "$TOP/out" "$TOP/npm" 2>/dev/null || true; fi
 
-join() { local IFS=:; echo "$*"; }
-
-# A new empty directory, $FRESH.
-next_fresh() {
-	fresh=$((fresh + 1))
-	FRESH=../fresh/$fresh
-	mkdir "$FRESH"
-}
-
-# mount_stack SYSTEM STACK [OPTIONS]: a fresh upper over the layers of STACK; the tree to
-# work in is $M afterwards. `native` gets the merged tree itself, the groups
-# that change it make a copy of what they change.
-mount_stack() {
-	local system=$1 stack=$2 lower options
-	if [ "$system" = native ]; then
-		M=$TOP/native/$stack
-		return 0
-	fi
-	case $stack in
-	tree) lower=$(join "${tree[@]}") ;;
-	deep) lower=$(join "${deep[@]}") ;;
-	*) lower=$stack:d1 ;;
-	esac
-	next_fresh
-	mkdir "$FRESH/upper" "$FRESH/work"
-	options=lowerdir=$lower,upperdir=$FRESH/upper,workdir=$FRESH/work
-	M=$TOP/m
-	if [ "$system" = overlay ]; then
-		mount -t overlay overlay -o "$options" "$M"
-	else
-		case $system in
-		unionmount-passthrough) options+=,io=passthrough ;;
-		unionmount-*) options+=,transport=${system#unionmount-} ;;
-		esac
-		timeout 30 "$TOP/bin/$system" -o "$options${3:+,$3}" "$M" </dev/null >/dev/null 2>"$TOP/mount.err" ||
-			die "$system does not mount: $(cat "$TOP/mount.err")"
-	fi
-	MOUNTED=$M
-	mountpoint -q "$M" || die "$system reported success, but nothing is mounted"
-}
-
-CAN_DROP=1
-cold() {
+# Drops caches when it is asked to.
+mkfifo -m 666 "$ASK" "$ANSWER"
+while read -r <"$ASK"; do
 	sync
-	if [ -n "$CAN_DROP" ] && ! echo 3 2>/dev/null >/proc/sys/vm/drop_caches; then
-		CAN_DROP=
-		echo "bench: caches cannot be dropped here, 'fresh mount' rows are warm" >&2
-	fi
-}
+	echo 3 2>/dev/null >/proc/sys/vm/drop_caches || echo "bench: caches cannot be dropped here, 'fresh' rows are warm" >&2
+	echo dropped >"$ANSWER"
+done &
+COLD=$!
 
-RESULTS=$TOP/results
-: >"$RESULTS"
-# t ROW WORKLOAD ARGS..: one figure. A row that was not asked for still runs,
-# since later rows of its group may need what it makes, but is not kept.
-t() {
-	local row=$1 seconds
-	shift
-	# What was written before would be written back during the row.
-	sync
-	if ! seconds=$(timeout 600 "$W" "$@" 2>"$TOP/row.err"); then
-		echo "bench: $row on $system failed: $(tail -n 3 "$TOP/row.err")" >&2
-		return 0
-	fi
-	if wanted "$row"; then printf '%s\t%s\t%s\n' "$row" "$system" "$seconds" >>"$RESULTS"; fi
-}
-
-# ---------------------------------------------------------------- the groups
-
-expected_entries=
-g_find() {
-	local entries
-	mount_stack "$system" tree
-	cold
-	t find-fresh time find "$M"
-	t find-again time find "$M"
-	# A system that shows less has less to do.
-	entries=$(find "$M" | wc -l)
-	if [ -z "$expected_entries" ]; then expected_entries=$entries; fi
-	[ "$entries" = "$expected_entries" ] || die "$system shows $entries entries, others $expected_entries"
-}
-g_tar() {
-	mount_stack "$system" tree
-	cold
-	t tar-fresh time tar -C "$M/small" -cf - .
-	t tar-again time tar -C "$M/small" -cf - .
-	t grep-warm time grep -r -l -e f00d "$M/small"
-}
-g_cached() {
-	mount_stack "$system" tree
-	t open-close open-close "$M/one/cached" "$OPENS"
-	t open-read-close open-read-close "$M/one/cached" "$OPENS"
-	t readdir readdir "$M/one" "$LISTS"
-	t stat stat "$M/one/cached" "$STATS"
-}
-# A place to make new entries in; on native a new directory, so that all
-# systems start with an empty one.
-scratch() {
-	if [ "$system" = native ]; then
-		next_fresh
-		M=$FRESH
-	else
-		mount_stack "$system" tree
-	fi
-	M=$M/scratch
-	mkdir "$M"
-}
-g_untar() {
-	scratch
-	t untar time tar -C "$M" -xf "$TOP/untar.tar"
-	t rm-untarred time rm -rf "$M"
-}
-g_rm() {
-	mount_stack "$system" tree
-	if [ "$system" = native ]; then
-		next_fresh
-		cp -a "$M/small" "$FRESH/small"
-		t rm-lower time rm -rf "$FRESH/small"
-	else
-		t rm-lower time rm -rf "$M/small"
-	fi
-}
-g_names() {
-	scratch
-	t create create "$M" "$NAMES"
-	t rename rename "$M" "$NAMES"
-	t unlink unlink "$M" "$NAMES"
-}
-g_threads() {
-	scratch
-	t create-threads create-threads "$M" "$NAMES" 4
-}
-# Copy-up has no counterpart on a plain disk.
-g_chmod() {
-	if [ "$system" = native ]; then return 0; fi
-	mount_stack "$system" work
-	t chmod-lower time chmod -R go-rwx "$M/copyup"
-}
-g_append() {
-	if [ "$system" = native ]; then return 0; fi
-	mount_stack "$system" work
-	t append-lower append "$M/copyup"
-}
-g_git() {
-	mount_stack "$system" work
-	if [ "$system" = native ]; then
-		next_fresh
-		cp -a "$M/git" "$FRESH/git"
-		M=$FRESH/git
-	else
-		M=$M/git
-	fi
-	local git=(git -C "$M" -c user.name=bench -c user.email=bench@localhost -c gc.auto=0
-		-c maintenance.auto=false -c safe.directory='*' -c init.defaultBranch=main)
-	"${git[@]}" init -q
-	t git-add time "${git[@]}" add -A
-	t git-commit time "${git[@]}" commit -q -m all
-	rm -rf "$M"/dir*
-	t git-reset time "${git[@]}" reset -q --hard
-}
-g_read() {
-	mount_stack "$system" data
-	cold
-	t read-seq seqread "$M/read"
-	cold
-	t read-random randread "$M/read" "$RANDOM_READS"
-	cold
-	t mmap mmap "$M/read"
-}
-g_write() {
-	scratch
-	# The file to write into is there, in the upper and on the disk.
-	"$W" make-data "$M/random" "$WRITE_MIB"
-	t write-random randwrite "$M/random" "$RANDOM_WRITES"
-	t write-seq seqwrite "$M/sequential" "$WRITE_MIB"
-	t fsync-4k fsyncs "$M/small-steps" "$FSYNCS"
-}
-g_first() {
-	if [ "$system" = native ]; then return 0; fi
-	mount_stack "$system" data
-	t first-write firstwrite "$M/big"
-}
-g_deep() {
-	mount_stack "$system" deep
-	cold
-	t find-64 time find "$M"
-	t missing-64 missing "$M" "$MISSING"
-}
-
-# What one request costs. `miss`: names of which each is looked up once. `getattr`:
-# with timeout=0 the kernel caches no attributes.
-COSTS=$TOP/costs
-: >"$COSTS"
-crossings() {
-	local request=$1 path=$2 clients cost pid
-	pid=$(pgrep -f "^$TOP/bin/$system " | head -n 1)
-	for clients in 1 2 4; do
-		if cost=$(timeout 600 "$W" crossing "$request" "$path" "$((CROSS / clients))" "$clients" "$pid" 2>"$TOP/row.err"); then
-			echo "$request $clients $system $cost" >>"$COSTS"
-		else
-			echo "bench: $request on $system failed: $(tail -n 3 "$TOP/row.err")" >&2
-		fi
-	done
-}
-g_crossing() {
-	case $system in unionmount*) ;; *) return 0 ;; esac
-	mount_stack "$system" tree
-	crossings miss "$M"
-	unmount
-	mount_stack "$system" tree timeout=0
-	crossings getattr "$M/one/cached"
+# fresh_disk: an ext4 that nothing was ever removed from. All its inodes are written beforehand, so
+# that none is written while a row is timed.
+fresh_disk() {
+	rm -f "$TOP/disk.img"
+	truncate -s 8G "$TOP/disk.img"
+	mkfs.ext4 -q -N 100000 -E lazy_itable_init=0,lazy_journal_init=0,nodiscard "$TOP/disk.img"
+	mount -o loop,noatime "$TOP/disk.img" "$DISK"
+	if [ -n "$ROOTLESS" ]; then chown "$USER_ID:$USER_ID" "$DISK"; fi
+	chmod 755 "$DISK"
 }
 
 # ---------------------------------------------------------------- the rounds
 
 groups=$(cut -f 2 <<<"$ROWS" | uniq)
-if [ -n "$CROSSINGS" ]; then groups="crossing $groups"; fi
+if [ -n "$CROSSINGS" ]; then groups="miss getattr $groups"; fi
+[ -n "$groups" ] || die "no row matches '$ONLY' (see --list)"
 for ((round = 1; round <= ROUNDS; round++)); do
 	for group in $groups; do
 		echo "bench: round $round of $ROUNDS, $group" >&2
-		# Another order in each round: whoever comes first would always find
-		# the disk in the same state.
+		# Another order in each round: the first one would always find the machine in the same state.
 		for ((i = 0; i < ${#systems[@]}; i++)); do
-			system=${systems[(i + round) % ${#systems[@]}]}
-			"g_$group"
-			unmount
-			rm -rf "$TOP/fresh/"*
+			fresh_disk
+			"${apart[@]}" "$REPO/scripts/bench-rows.sh" "$group" "${systems[(i + round) % ${#systems[@]}]}"
+			for ((try = 0; try < 50; try++)); do
+				if umount "$DISK" 2>/dev/null; then break; fi
+				sleep 0.1
+			done
+			if mountpoint -q "$DISK"; then die "the disk of $group is still in use"; fi
 		done
 	done
 done
 
 if [ -n "$TSV" ]; then cp "$RESULTS" "$TSV"; fi
 cut -f 1,3 <<<"$ROWS" >"$TOP/rows"
+touch "$RESULTS"
+what="Linux $(uname -r), $(nproc) processors, ${ROOTLESS:+rootless, }ext4, $ROUNDS rounds${QUICK:+, quick (too little work for figures)}"
 echo
-echo "Linux $(uname -r), $(nproc) processors, $fs, $ROUNDS rounds${QUICK:+, quick (too little work for figures)}; ratio to kernel overlayfs, medians"
+echo "$what; ratio to kernel overlayfs, medians"
 echo
 "$W" report "$TOP/rows" "$RESULTS" "${systems[@]}"
+if [ -n "$PLOT" ]; then "$W" chart "$what" "$TOP/rows" "$RESULTS" "${systems[@]}" >"$PLOT"; fi
+if [ -s "$RESULTS.memory" ]; then
+	echo
+	echo "The daemon's memory for each entry of the tree after find, bytes (median):"
+	sort -k 1,1 -k 2,2n "$RESULTS.memory" | awk -F '\t' '$1 != last {if (last) print "* " last ": " v[int((n + 1) / 2)]; last = $1; n = 0} {v[++n] = $2} END {print "* " last ": " v[int((n + 1) / 2)]}'
+fi
 if [ -n "$CROSSINGS" ]; then
 	echo
 	measured=()
 	for s in "${systems[@]}"; do case $s in unionmount*) measured+=("$s") ;; esac done
-	"$W" crossings "$COSTS" "${measured[@]}"
+	"$W" crossings "$RESULTS.costs" "${measured[@]}"
 fi

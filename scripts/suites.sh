@@ -408,8 +408,9 @@ run_stress() {
 	shift 2
 	for stressor in "$@"; do arguments+=("--$stressor" 1); done
 	if [ $# = 1 ]; then arguments[1]=2; fi
-	# Some put files where they are started.
-	(cd "$dir" && exec timeout $((length * 3 + 60)) stress-ng --temp-path "$dir" --timeout "$length" --verify --oomable --hdd-bytes 64M --fallocate-bytes 64M \
+	# Some put files where they are started. The daemon holds a descriptor for each file that is open without a name, and
+	# may not have more of them than this shell where it lacks CAP_SYS_RESOURCE.
+	(cd "$dir" && ulimit -n $(($(ulimit -Hn) / 20 < 1024 ? 1024 : $(ulimit -Hn) / 20)) && exec timeout $((length * 3 + 60)) stress-ng --temp-path "$dir" --timeout "$length" --verify --oomable --hdd-bytes 64M --fallocate-bytes 64M \
 		--copy-file-bytes 128M --mmap-bytes 16M --mmap-file --iomix-bytes 64M --readahead-bytes 16M --log-brief "${arguments[@]}" 2>&1)
 }
 

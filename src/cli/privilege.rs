@@ -143,25 +143,30 @@ pub fn check(mountpoint: &Path) -> Result<(), SetupError> {
     Ok(())
 }
 
-/// Raises the soft limit of open files to the hard one and checks that it is enough for so many layers.
+/// Raises the limit of open files as far as this process may, and checks that it is enough for so many layers: to what the
+/// kernel allows any process (`fs.nr_open`, proc_sys_fs(5)) with CAP_SYS_RESOURCE, else to the hard limit. Each object that
+/// programs hold open without a name takes one, and they are limited each for itself.
 ///
 /// # Errors
 /// Too few descriptors, with the cure.
 pub fn raise_descriptor_limit(layers: usize) -> Result<(), SetupError> {
     let limit = rustix::process::getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
-    };
-    let available = match rustix::process::setrlimit(Resource::Nofile, raised) {
-        Ok(()) => limit.maximum,
-        Err(err) => {
+    let most = std::fs::read_to_string("/proc/sys/fs/nr_open")
+        .ok()
+        .and_then(|text| text.trim().parse::<u64>().ok())
+        .filter(|most| limit.maximum.is_some_and(|hard| hard < *most));
+    for to in most.into_iter().map(Some).chain([limit.maximum]) {
+        let raised = Rlimit {
+            current: to,
+            maximum: to,
+        };
+        match rustix::process::setrlimit(Resource::Nofile, raised) {
+            Ok(()) => return enough_descriptors(to, layers),
             // Sandboxes forbid the call; what there is may do.
-            log::debug!("setrlimit(NOFILE): {err}");
-            limit.current
+            Err(errno) => log::debug!("setrlimit(NOFILE, {to:?}): {errno}"),
         }
-    };
-    enough_descriptors(available, layers)
+    }
+    enough_descriptors(limit.current, layers)
 }
 
 fn enough_descriptors(available: Option<u64>, layers: usize) -> Result<(), SetupError> {

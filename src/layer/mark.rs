@@ -90,6 +90,9 @@ pub const USER_PREFIX: &str = "user.fuseoverlayfs.unionmount.";
 /// Our xattr that names an entry of its directory which is a device of the merged view, although the disk has a whiteout
 /// device there (`union/leaving.rs`).
 pub const LEAVING: &str = "leaving";
+/// Our xattr that makes an empty file of the upper a character device 0/0 of the merged view: as a device it would
+/// hide what lies below. Another overlay that is stacked on this mount makes such devices for its own whiteouts.
+pub const DEVICE_XATTR: &str = "device";
 /// Our xattr of a directory of a layer that no entry of its archive describes: it was made since something is in it, and looks as
 /// it does in the layers below. The value is what it looked like then ([`looks`]): one that was changed later looks as it does.
 pub const IMPLIED: &str = "implied";

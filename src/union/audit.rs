@@ -7,12 +7,6 @@ use std::sync::Arc;
 
 use rustix::fs::XattrFlags;
 
-use super::Union;
-use super::copyup::restore_times;
-use super::error::{During, Result};
-use super::identity::decode_origin;
-use super::inode::DirState;
-use super::stack::Redirect;
 use crate::layer::UpperDir;
 use crate::layer::dir::{Dir, LayerNo, Name, UPPER};
 use crate::layer::mark::{
@@ -20,6 +14,12 @@ use crate::layer::mark::{
 };
 use crate::layer::record::{RECORD_XATTRS, Record};
 use crate::layer::stat::Kind;
+use crate::union::Union;
+use crate::union::copyup::copy::restore_times;
+use crate::union::error::{During, Result};
+use crate::union::node::identity::decode_origin;
+use crate::union::node::inode::DirState;
+use crate::union::node::stack::Redirect;
 
 /// Something about one entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,7 +43,7 @@ impl Union {
     pub fn audit(&self) -> Result<Vec<Found>> {
         let mut found = Vec::new();
         let mut origins = Vec::new();
-        let mut todo = vec![(Arc::clone(&self.root), Vec::new())];
+        let mut todo = vec![(Arc::clone(&self.nodes.root), Vec::new())];
         while let Some((inode, path)) = todo.pop() {
             let mut directories = Vec::new();
             if let Some(mut state) = inode.lock_dir() {
@@ -132,14 +132,14 @@ impl Union {
     /// The `st_ino` of everything that the lower layers hold, shown or not.
     fn numbers_of_lowers(&self) -> Result<HashSet<u64>> {
         let mut numbers = HashSet::new();
-        for root in &self.lowers {
+        for root in &self.layers.lowers {
             let mut todo = vec![root.clone()];
             while let Some(dir) = todo.pop() {
                 let mut directories = Vec::new();
                 let (layer, device) = (dir.layer(), dir.device().during("stat", b".")?);
                 dir.for_each(|name, kind, ino| {
-                    numbers.insert(self.numbers.of(layer, device, ino));
-                    numbers.insert(self.numbers.of_before(layer, ino));
+                    numbers.insert(self.nodes.numbers.of(layer, device, ino));
+                    numbers.insert(self.nodes.numbers.of_before(layer, ino));
                     if kind.is_none_or(|kind| kind == Kind::Dir) {
                         directories.push(Name::from(name));
                     }
@@ -282,7 +282,7 @@ fn make_opaque(root: &UpperDir, dir: &UpperDir) -> rustix::io::Result<()> {
         matches!(found, Ok(Some(_)))
     };
     let [trusted, user] = REDIRECT_XATTRS.map(|xattr| has(dir, xattr));
-    if super::has_device_marks(root) {
+    if crate::union::has_device_marks(root) {
         let xattr: &[u8] = if user && !trusted {
             b"user.overlay.opaque"
         } else {

@@ -2,6 +2,7 @@
 //!
 //! These are plain values. The command line fills them in, `Union::open` reads them.
 
+use rustix::io::Errno;
 use std::path::PathBuf;
 
 pub use crate::layer::record::RecordForm;
@@ -129,3 +130,16 @@ impl std::fmt::Display for SetupError {
 }
 
 impl std::error::Error for SetupError {}
+
+/// What to do about a work directory that cannot be used.
+pub(in crate::union) fn cure_for_work(errno: Errno) -> &'static str {
+    match errno {
+        Errno::NOSPC | Errno::DQUOT => {
+            "make room on its disk (see df and df -i), or mount without an upper to look"
+        }
+        Errno::IO | Errno::ROFS => {
+            "see whether its disk is healthy (dmesg), and mounted for writing"
+        }
+        _ => "give an empty directory that you may write, on the file system of the upper",
+    }
+}

@@ -1,68 +1,15 @@
 //! Bringing everything to the disks, and letting go of them when the mount has ended.
 
-use std::sync::atomic::Ordering;
-
-use rustix::fs::{Mode, OFlags, syncfs};
-use rustix::io::Errno;
-
-use super::error::{During, Result, refuse};
-use super::volume::Volume;
-use super::{Union, Writable};
-use crate::layer::xattr::proc_path;
-
-impl Writable {
-    /// syncfs(2) of the upper's disk. It tells of each failure to write that there was since the union was opened, once:
-    /// the work directory has been open for that long, and it can always be read.
-    pub(super) fn sync_disk(&self) -> Result<()> {
-        let fd = self.stage.dir().fd().during("open", b".")?;
-        syncfs(&*fd).during("syncfs of the upper's disk", b"/")
-    }
-}
+use crate::union::Union;
 
 impl Union {
-    /// Brings everything on the upper's disk to that disk (syncfs(2)), whoever wrote it, and everything on the disks of
-    /// volumes; nothing when the union is volatile. A read-only union has nothing to bring there. Errors: EIO, ENOSPC and
-    /// EDQUOT, of earlier writes too; after the first one always, since what was lost is not found again.
-    pub fn syncfs(&self) -> Result<()> {
-        if self.volatile {
-            return Ok(());
-        }
-        let lost = self.lost.load(Ordering::Acquire);
-        if lost != 0 {
-            return refuse(Errno::from_raw_os_error(lost));
-        }
-        let synced = self.sync_disks();
-        self.note_loss(&synced);
-        synced
-    }
-
-    /// Remembers that a sync found a write that had failed, of which no other one will be told.
-    pub(super) fn note_loss(&self, synced: &Result<()>) {
-        if let Err(error) = synced
-            && let errno @ (Errno::IO | Errno::NOSPC | Errno::DQUOT) = error.errno()
-        {
-            self.lost.store(errno.raw_os_error(), Ordering::Release);
-        }
-    }
-
-    /// One that fails keeps none of the others from being synced. Errors: the first one's.
-    fn sync_disks(&self) -> Result<()> {
-        let volumes = self.volumes.iter().filter(|volume| !volume.read_only);
-        let upper = self.writable.iter().map(Writable::sync_disk);
-        let mut synced = Ok(());
-        for this in volumes.map(sync_volume).chain(upper) {
-            synced = synced.and(this);
-        }
-        synced
-    }
-
     /// Nothing of the lower layers is asked for any more: what is open there is closed, so that their disks can be
     /// unmounted. Whoever is just at it ends with an error.
     pub fn let_go_of_lowers(&self) {
-        for lower in self.lowers.iter().chain(&self.data_only) {
+        for lower in self.layers.lowers.iter().chain(&self.layers.data_only) {
             lower.let_go();
         }
-        self.fds.close_all();
+        self.layers.fds.close_all();
     }
 
     /// Nothing is changed any more: another union may have the work directory.
@@ -73,29 +20,17 @@ impl Union {
     }
 }
 
-/// syncfs(2) of a volume's disk; sync(2), which says nothing of what failed, where the daemon may not read the volume.
-fn sync_volume(volume: &Volume) -> Result<()> {
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    match rustix::fs::open(proc_path(&volume.fd), flags, Mode::empty()) {
-        Err(Errno::ACCESS) => {
-            rustix::fs::sync();
-            Ok(())
-        }
-        opened => opened
-            .and_then(syncfs)
-            .during("syncfs of a volume's disk", b"."),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use std::os::unix::fs::PermissionsExt;
 
-    use super::super::testing::{Stack, errno, find, mkdir};
-    use super::super::volume_tests::{open, stack, volume};
-    use super::super::{Caller, New, NodeId};
-    use super::*;
+    use rustix::io::Errno;
+
+    use crate::union::error::refuse;
+    use crate::union::tests::testing::{Stack, errno, find, mkdir};
+    use crate::union::tests::volume::{open, stack, volume};
+    use crate::union::{Caller, New, NodeId};
 
     fn open_below(path: &std::path::Path) -> usize {
         let fds = std::fs::read_dir("/proc/self/fd").unwrap();

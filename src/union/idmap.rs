@@ -1,10 +1,10 @@
 //! Owners as stored on disk and as seen through the mount.
 
-use super::config::{Config, IdRange};
+use crate::union::config::{Config, IdRange};
 
 /// What an id without a mapping is seen as, and what the owner is stored as whose id has no place on the disk
 /// (`/proc/sys/kernel/overflowuid`).
-pub const OVERFLOW_ID: u32 = 65534;
+pub(super) const OVERFLOW_ID: u32 = 65534;
 
 /// No user and no group: chown(2) takes it for "leave as it is", so that it must never get there.
 const NO_ID: u32 = u32::MAX;
@@ -61,7 +61,7 @@ fn translate(ranges: &[IdRange], id: u32, ends: impl Fn(&IdRange) -> (u32, u32))
 
 /// The mappings of a union.
 #[derive(Clone, Debug, Default)]
-pub struct IdMaps {
+pub(in crate::union) struct IdMaps {
     users: Map,
     groups: Map,
 }
@@ -69,7 +69,7 @@ pub struct IdMaps {
 impl IdMaps {
     /// The mappings that a configuration asks for.
     #[must_use]
-    pub fn new(config: &Config) -> Self {
+    pub(in crate::union) fn new(config: &Config) -> Self {
         Self {
             users: Map {
                 ranges: config.uid_map.clone(),
@@ -84,7 +84,7 @@ impl IdMaps {
 
     /// What is left of the mappings where ids are what they are: all owners may be made one.
     #[must_use]
-    pub fn squash_only(&self) -> Self {
+    pub(in crate::union) fn squash_only(&self) -> Self {
         let only = |map: &Map| Map {
             ranges: Vec::new(),
             squash: map.squash,
@@ -97,13 +97,13 @@ impl IdMaps {
 
     /// How a user on disk is seen.
     #[must_use]
-    pub fn seen_uid(&self, disk: u32) -> u32 {
+    pub(in crate::union) fn seen_uid(&self, disk: u32) -> u32 {
         self.users.seen(disk)
     }
 
     /// How a group on disk is seen.
     #[must_use]
-    pub fn seen_gid(&self, disk: u32) -> u32 {
+    pub(in crate::union) fn seen_gid(&self, disk: u32) -> u32 {
         self.groups.seen(disk)
     }
 
@@ -111,13 +111,13 @@ impl IdMaps {
     /// tree of a container under the ids of its host, which no mapping of the container is about, and gives what it
     /// made to the container in the next step.
     #[must_use]
-    pub fn disk_uid(&self, seen: u32) -> u32 {
+    pub(in crate::union) fn disk_uid(&self, seen: u32) -> u32 {
         self.users.disk(seen).unwrap_or(OVERFLOW_ID)
     }
 
     /// The same for a group.
     #[must_use]
-    pub fn disk_gid(&self, seen: u32) -> u32 {
+    pub(in crate::union) fn disk_gid(&self, seen: u32) -> u32 {
         self.groups.disk(seen).unwrap_or(OVERFLOW_ID)
     }
 
@@ -126,7 +126,12 @@ impl IdMaps {
     /// overflow id; `None` for an id that has no place on disk (the kernel refuses it with EINVAL, `posix_acl_from_xattr`):
     /// what says who may do something is not about somebody else then, unlike an owner, who must be somebody.
     #[must_use]
-    pub fn translate_xattr(&self, name: &[u8], mut value: Vec<u8>, to: Side) -> Option<Vec<u8>> {
+    pub(super) fn translate_xattr(
+        &self,
+        name: &[u8],
+        mut value: Vec<u8>,
+        to: Side,
+    ) -> Option<Vec<u8>> {
         if self.users.is_identity() && self.groups.is_identity() {
             return Some(value);
         }
@@ -187,7 +192,7 @@ impl IdMaps {
 
 /// Which side ids are translated to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
+pub(super) enum Side {
     /// As seen through the mount.
     Seen,
     /// As stored on disk.

@@ -3,11 +3,11 @@
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use super::Union;
-use super::attr::real_stat;
-use super::copydata::copy_data;
-use super::error::{During, Result, refuse};
-use super::inode::NodeId;
+use crate::union::Union;
+use crate::union::copyup::copydata::copy_data;
+use crate::union::error::{During, Result, refuse};
+use crate::union::node::inode::NodeId;
+use crate::union::node::real::real_stat;
 
 impl Union {
     /// Gives a new, empty regular file of this union the content of a file of another one: shared with the original where the disk
@@ -15,7 +15,7 @@ impl Union {
     /// Errors: EROFS, ESTALE, EISDIR, EINVAL for special files, ENOSPC and what the disks answer.
     pub fn fill_from(&self, node: NodeId, other: &Self, source: NodeId) -> Result<()> {
         self.writable()?;
-        let (to, from) = (self.table.get(node)?, other.table.get(source)?);
+        let (to, from) = (self.nodes.table.get(node)?, other.nodes.table.get(source)?);
         let stat = match from.lock_file() {
             Some(state) => real_stat(&state.real)?,
             None => return refuse(Errno::ISDIR),
@@ -29,8 +29,8 @@ impl Union {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::super::testing::{Stack, content, errno, file, find, mkdir};
-    use super::super::{Caller, NodeId};
+    use crate::union::tests::testing::{Stack, content, errno, file, find, mkdir};
+    use crate::union::{Caller, NodeId};
 
     #[test]
     fn a_file_gets_the_content_of_another_unions_file() {

@@ -1,192 +1,75 @@
 //! The merged tree: lookup, listing, copy-up, whiteouts, rename, identity. It knows no transport and no
 //! command line; every operation is addressed by node id and needs no state per open file.
 
-mod acl;
-mod append;
-mod attach;
-pub mod attr;
 pub mod audit;
-mod backing;
-pub mod changes;
 pub mod config;
-mod copydata;
 mod copyup;
-mod create;
-mod cut;
-mod data;
-#[cfg(test)]
-mod deep_tests;
 mod ending;
 pub mod error;
-mod export;
-mod flags;
-mod guards;
-mod hardlink;
-pub mod identity;
-pub mod idmap;
+mod file;
+mod idmap;
 mod import;
-pub mod inode;
-mod kernel_index;
-mod leaving;
-mod link;
-mod listing;
 mod live;
-#[cfg(test)]
-mod live_tests;
-mod lookup;
-mod metacopy;
-mod moving;
+mod merge;
+mod namespace;
+mod node;
 mod open;
-mod origin;
-mod protection;
-mod readdir;
+mod rules;
 #[cfg(test)]
-mod recorded;
-mod redirect;
-mod remains;
-mod remove;
-mod rename;
-mod renew;
-mod scan;
-mod stack;
-mod stage;
-mod table;
-#[cfg(test)]
-mod testing;
-mod tmpfile;
-mod unlisted;
+mod tests;
+mod types;
 mod volume;
-mod volume_list;
-mod volume_ops;
-#[cfg(test)]
-mod volume_random;
-#[cfg(test)]
-mod volume_shared_tests;
-#[cfg(test)]
-mod volume_tests;
-mod whiteout;
-mod xattr;
+mod work;
 
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, RwLock, Weak};
+use crate::union::work::writable::Writable;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
-use dashmap::DashMap;
 use rustix::io::Errno;
 
-pub use attr::{Attr, SetAttr};
-pub use changes::Change;
 pub use config::{Config, SetupError};
-pub(crate) use create::DEVICE_XATTR;
-pub use create::{Caller, New};
+pub use copyup::recovery::Recovery;
 pub use error::{Error, Result};
-pub use inode::NodeId;
-pub use live::Belief;
-pub use lookup::Entry;
+pub use node::inode::NodeId;
 pub(crate) use open::reads_plain_names;
-pub use readdir::DirEntry;
-pub use rename::RenameMode;
-pub use stage::Recovery;
+pub use types::{Attr, Belief, Caller, Change, DirEntry, Entry, New, RenameMode, SetAttr};
 
 use crate::layer::dir::{LayerNo, UPPER};
 use crate::layer::mark::WH_PREFIX;
-use crate::layer::probe::UpperAbilities;
-use crate::layer::xattr_name::Keeping;
-use crate::layer::{FdCache, LowerDir, UpperDir};
-pub(crate) use lookup::open_root;
+pub(crate) use merge::lookup::open_root;
 pub(crate) use open::{FORM_XATTR, KERNEL_ROOT_XATTRS, has_device_marks};
 
 use config::CacheMode;
 use error::refuse;
-use export::Notes;
-use hardlink::LinkIndex;
-use identity::Numbering;
-use idmap::IdMaps;
-use inode::Inode;
-use live::Live;
-use stage::Stage;
-use table::Table;
-use volume::{MountPoint, Volume};
+use merge::layers::Layers;
+use node::nodes::Nodes;
+use node::others::Others;
+use node::volumes::Volumes;
+use rules::Rules;
+use volume::list::Streams;
 
 /// Longest name (NAME_MAX of every Linux file system a layer may be on).
 pub const NAME_MAX: usize = crate::layer::mark::NAME_MAX;
 
-/// What names one file on the disks: layer, device, inode number.
-type RealKey = (LayerNo, u64, u64);
-
-/// What only a writable union has.
-#[derive(Debug)]
-struct Writable {
-    stage: Stage,
-    abilities: UpperAbilities,
-    /// Whiteouts are 0/0 devices and opaque marks are xattrs, else `.wh.` files.
-    char_marks: bool,
-    /// How the upper keeps xattrs that mean something to disks.
-    keeping: Keeping,
-}
-
 /// A merged tree.
 #[derive(Debug)]
 pub struct Union {
-    lowers: Vec<LowerDir>,
-    /// Layers that are there for the bytes of files only (`metacopy.rs`).
-    data_only: Vec<LowerDir>,
-    /// Where absolute redirects start.
-    redirect_roots: Vec<LowerDir>,
-    upper: Option<UpperDir>,
+    layers: Layers,
+    nodes: Nodes,
+    volumes: Volumes,
+    rules: Rules,
+    others: Others,
+    /// Directories of volumes that are being read.
+    streams: Streams,
     writable: Option<Writable>,
-    /// Names that begin with `.wh.` are ordinary names in the upper.
-    plain_wh_names: bool,
-    ids: IdMaps,
-    volatile: bool,
     /// The errno of a sync that failed; 0 for none.
     lost: AtomicI32,
     kernel_keeps_mtime: AtomicBool,
-    noatime: bool,
-    redirect_dir: bool,
-    no_acl: bool,
-    no_xattrs: bool,
-    static_nlink: bool,
-    cache: CacheMode,
-    /// Layers are edited, and that was said.
-    live: Option<Arc<Live>>,
-    /// Nodes that were forgotten, where they can be asked for again.
-    notes: Option<Notes>,
-    /// Owner and group that the daemon's own creations get on disk.
-    daemon: (u32, u32),
-    numbers: Numbering,
-    table: Table,
-    /// Files that have several names on their disk.
-    shared: DashMap<RealKey, Weak<Inode>>,
-    link_index: Vec<Mutex<Option<Arc<LinkIndex>>>>,
-    /// Counts removals of names of such files and renames of directories, so that a list of names made meanwhile is
-    /// known to be old.
-    name_changes: AtomicU64,
     /// Held by every rename: the shape of the tree does not change under it.
     renames: Mutex<()>,
-    /// Who wants to hear of changes that others made to the layers.
-    changes: OnceLock<std::sync::mpsc::Sender<Change>>,
-    /// Who tells the kernel of attributes that changed beside a request.
-    attributes: changes::Attributes,
-    volumes: Vec<Volume>,
-    /// Directories of volumes that are being read.
-    streams: volume_list::Streams,
-    /// Owners in volumes, which no mapping of the layers is about.
-    volume_ids: IdMaps,
-    /// Where volumes are shown; written while the union is opened only.
-    mounts: RwLock<Vec<MountPoint>>,
-    fds: Arc<FdCache>,
-    root: Arc<Inode>,
 }
 
 impl Union {
-    /// The writable side, or EROFS.
-    fn writable(&self) -> Result<&Writable> {
-        match &self.writable {
-            Some(writable) => Ok(writable),
-            None => refuse(Errno::ROFS),
-        }
-    }
-
     /// Whether nothing can be changed but in volumes.
     #[must_use]
     pub fn is_read_only(&self) -> bool {
@@ -196,46 +79,46 @@ impl Union {
     /// Whether somebody else may change the layers meanwhile, so that caches must be short-lived.
     #[must_use]
     pub fn may_change_below(&self) -> bool {
-        self.cache == CacheMode::Auto
+        self.rules.cache == CacheMode::Auto
     }
 
     /// Whether POSIX ACLs are to be offered.
     #[must_use]
     pub fn offers_acls(&self) -> bool {
-        !self.no_acl && !self.no_xattrs
+        !self.rules.no_acl && !self.rules.no_xattrs
     }
 
     /// Whether extended attributes are to be offered.
     #[must_use]
     pub fn offers_xattrs(&self) -> bool {
-        !self.no_xattrs
+        !self.rules.no_xattrs
     }
 
     /// Open descriptors in the cache, and its bound.
     #[must_use]
     pub fn descriptors(&self) -> (usize, usize) {
-        (self.fds.open(), self.fds.limit())
+        (self.layers.fds.open(), self.layers.fds.limit())
     }
 
     /// Inodes that the transport knows.
     #[must_use]
     pub fn inodes(&self) -> usize {
-        self.table.len()
+        self.nodes.table.len()
     }
 
     /// Gives back memory that was needed for more than there is now. For when there is nothing to do.
     pub fn rest(&self) {
         // A weak reference keeps the memory of what it refers to.
-        self.shared.retain(|_, weak| weak.strong_count() > 0);
-        self.fds.rest();
-        self.table.shrink();
-        table::shrink(&self.shared);
+        self.nodes.shared.retain(|_, weak| weak.strong_count() > 0);
+        self.layers.fds.rest();
+        self.nodes.table.shrink();
+        node::table::shrink(&self.nodes.shared);
     }
 
     /// The `st_ino` of a node that the transport knows.
     #[must_use]
     pub fn st_ino(&self, node: NodeId) -> Option<u64> {
-        self.table.get(node).ok().map(|inode| inode.st_ino)
+        self.nodes.table.get(node).ok().map(|inode| inode.st_ino)
     }
 
     /// Refuses names that cannot be stored. Errors: ENAMETOOLONG, EPERM for a name that would be a mark.
@@ -243,7 +126,7 @@ impl Union {
         if name.len() > NAME_MAX {
             return refuse(Errno::NAMETOOLONG);
         }
-        if name.starts_with(WH_PREFIX) && !self.plain_wh_names {
+        if name.starts_with(WH_PREFIX) && !self.layers.plain_wh_names {
             return refuse(Errno::PERM);
         }
         Ok(())
@@ -251,10 +134,10 @@ impl Union {
 
     /// Whether a name of this layer can be a mark.
     fn reads_wh_names(&self, layer: LayerNo) -> bool {
-        layer != UPPER || !self.plain_wh_names
+        layer != UPPER || !self.layers.plain_wh_names
     }
 
     fn note_name_change(&self) {
-        self.name_changes.fetch_add(1, Ordering::AcqRel);
+        self.nodes.name_changes.fetch_add(1, Ordering::AcqRel);
     }
 }

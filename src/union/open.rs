@@ -1,5 +1,6 @@
 //! Putting a union together from directories, and proving beforehand that everything it will need works.
 
+use crate::union::config::cure_for_work;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64};
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
@@ -8,19 +9,6 @@ use dashmap::DashMap;
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
-use super::attach::open_sources;
-use super::config::{CacheMode, Config, SetupError, WhiteoutForm};
-use super::export::Notes;
-use super::hardlink::finish_publications;
-use super::identity::{Disk, Numbering};
-use super::idmap::IdMaps;
-use super::inode::{DirNode, DirState, Inode, Node, NodeId};
-use super::live::Live;
-use super::lookup::open_root;
-use super::redirect::visible_roots;
-use super::stage::Stage;
-use super::table::Table;
-use super::{Union, Writable};
 use crate::layer::dir::{Dir, LayerNo};
 use crate::layer::mark::{TRUSTED_PREFIX, USER_PREFIX};
 use crate::layer::probe::{keeps_records, probe};
@@ -29,6 +17,27 @@ use crate::layer::stat::{Birth, Kind, Stat};
 use crate::layer::xattr_name::Keeping;
 use crate::layer::{FdCache, LowerDir, UpperDir};
 use crate::sync::lock;
+use crate::union::Union;
+use crate::union::config::{CacheMode, Config, SetupError, WhiteoutForm};
+use crate::union::copyup::publish_names::finish_publications;
+use crate::union::idmap::IdMaps;
+use crate::union::merge::layers::Layers;
+use crate::union::merge::lookup::open_root;
+use crate::union::merge::redirect::visible_roots;
+use crate::union::node::changes::Attributes;
+use crate::union::node::followers::Live;
+use crate::union::node::forgotten::Notes;
+use crate::union::node::identity::{Disk, Numbering};
+use crate::union::node::inode::{DirNode, DirState, Inode, Node, NodeId};
+use crate::union::node::nodes::Nodes;
+use crate::union::node::others::Others;
+use crate::union::node::table::Table;
+use crate::union::node::volumes::Volumes;
+use crate::union::rules::Rules;
+use crate::union::volume::attach::open_sources;
+use crate::union::volume::list::Streams;
+use crate::union::work::stage::Stage;
+use crate::union::work::writable::Writable;
 
 type Setup<T> = std::result::Result<T, SetupError>;
 
@@ -136,43 +145,53 @@ impl Union {
         let ids = IdMaps::new(config);
         let numbers = Numbering::new(config.short_inos, disks_of(upper.as_ref(), &lowers)?);
         let union = Self {
-            redirect_roots: visible_roots(upper.as_ref(), plain_wh_names, &lowers),
-            lowers,
-            data_only,
-            upper,
-            writable,
-            plain_wh_names,
-            volume_ids: ids.squash_only(),
-            ids,
-            volumes,
-            mounts: RwLock::default(),
-            volatile: config.volatile,
-            lost: AtomicI32::new(0),
-            noatime: config.noatime,
-            kernel_keeps_mtime: AtomicBool::new(false),
-            redirect_dir: config.redirect_dir,
-            no_acl: config.no_acl,
-            no_xattrs: config.no_xattrs,
-            static_nlink: config.static_nlink,
-            cache: if shared_upper {
-                CacheMode::Auto
-            } else {
-                config.cache
+            layers: Layers {
+                redirect_roots: visible_roots(upper.as_ref(), plain_wh_names, &lowers),
+                lowers,
+                data_only,
+                upper,
+                plain_wh_names,
+                link_index,
+                fds,
             },
-            live,
-            notes: config.nfs_export.then(Notes::default),
-            daemon,
-            numbers,
-            table,
-            shared: DashMap::new(),
-            link_index,
-            name_changes: AtomicU64::new(0),
+            nodes: Nodes {
+                numbers,
+                table,
+                shared: DashMap::new(),
+                root,
+                notes: config.nfs_export.then(Notes::default),
+                name_changes: AtomicU64::new(0),
+            },
+            volumes: Volumes {
+                list: volumes,
+                ids: ids.squash_only(),
+                mounts: RwLock::default(),
+            },
+            rules: Rules {
+                ids,
+                volatile: config.volatile,
+                noatime: config.noatime,
+                redirect_dir: config.redirect_dir,
+                no_acl: config.no_acl,
+                no_xattrs: config.no_xattrs,
+                static_nlink: config.static_nlink,
+                cache: if shared_upper {
+                    CacheMode::Auto
+                } else {
+                    config.cache
+                },
+                daemon,
+            },
+            others: Others {
+                live,
+                changes: OnceLock::new(),
+                attributes: Attributes::default(),
+            },
+            streams: Streams::default(),
+            writable,
+            lost: AtomicI32::new(0),
+            kernel_keeps_mtime: AtomicBool::new(false),
             renames: Mutex::new(()),
-            changes: OnceLock::new(),
-            attributes: super::changes::Attributes::default(),
-            streams: super::volume_list::Streams::default(),
-            fds,
-            root,
         };
         if let Some(work) = &config.work {
             union.adopt_index(work);
@@ -341,19 +360,6 @@ fn open_writable(
     })
 }
 
-/// What to do about a work directory that cannot be used.
-pub(super) fn cure_for_work(errno: Errno) -> &'static str {
-    match errno {
-        Errno::NOSPC | Errno::DQUOT => {
-            "make room on its disk (see df and df -i), or mount without an upper to look"
-        }
-        Errno::IO | Errno::ROFS => {
-            "see whether its disk is healthy (dmesg), and mounted for writing"
-        }
-        _ => "give an empty directory that you may write, on the file system of the upper",
-    }
-}
-
 /// The root of the upper, which says itself, or is told now, whether owners and modes are kept in xattrs.
 fn upper_root(
     config: &Config,
@@ -485,7 +491,7 @@ pub(crate) fn has_device_marks(root: &UpperDir) -> bool {
 }
 
 /// Whether kernel overlayfs wrote to this upper.
-pub(super) fn has_overlay_xattr(root: &UpperDir) -> bool {
+pub(in crate::union) fn has_overlay_xattr(root: &UpperDir) -> bool {
     kernel_namespaces(root) != (false, false)
 }
 

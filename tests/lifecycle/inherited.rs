@@ -123,3 +123,55 @@ fn signals_that_were_blocked_or_ignored_are_not() {
         super::guard::wait_for_end(&mount);
     });
 }
+
+/// Each object that is open without a name takes a descriptor of the daemon: it may have more than who mounted, if it is
+/// privileged to; else the one that opens too many is told so, and the mount works on.
+#[test]
+fn more_can_be_held_open_than_who_mounted_may() {
+    need_fuse!();
+    const MANY: usize = 600;
+    const CAP_SYS_RESOURCE: u32 = 24;
+    let status = read("/proc/self/status");
+    let capabilities = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let capabilities = u64::from_str_radix(capabilities.unwrap().trim(), 16).unwrap();
+    let is_privileged = capabilities & (1 << CAP_SYS_RESOURCE) != 0;
+    on_each(60, |transport, limit| {
+        let stack = stack(transport, 1);
+        let (mount, said) = mount_after(&stack, transport, &["prlimit", "--nofile=300:300"]);
+        assert_eq!(said, "");
+        limit.watch(&mount);
+        let hold = |number: usize| -> std::io::Result<fs::File> {
+            let name = mount.path(format!("f{number}"));
+            fs::write(&name, number.to_string())?;
+            let file = fs::File::open(&name)?;
+            fs::remove_file(&name)?;
+            Ok(file)
+        };
+        let mut held = Vec::new();
+        for number in 0..MANY {
+            match hold(number) {
+                Ok(file) => held.push(file),
+                Err(error) => {
+                    assert_eq!(error.raw_os_error(), Some(24), "{error}");
+                    assert!(!is_privileged, "only {number}");
+                    break;
+                }
+            }
+        }
+        assert!(held.len() > 100, "{}", held.len());
+        if is_privileged {
+            for (number, file) in held.iter().enumerate() {
+                assert_eq!(std::io::read_to_string(file).unwrap(), number.to_string());
+            }
+        }
+        drop(held);
+        // The kernel forgets them soon, not at once.
+        let file = loop {
+            match hold(MANY) {
+                Ok(file) => break file,
+                Err(error) => assert_eq!(error.raw_os_error(), Some(24), "{error}"),
+            }
+        };
+        assert_eq!(std::io::read_to_string(file).unwrap(), MANY.to_string());
+    });
+}

@@ -9,11 +9,10 @@ use rustix::io::Errno;
 use crate::archive::error::{Context as _, Result};
 use crate::archive::merged::{is_kept, sorted};
 use crate::archive::tar::Xattr;
-use crate::layer::mark::{DirMarks, METACOPY_XATTRS, TRUSTED_PREFIX, USER_PREFIX};
+use crate::layer::mark::{DEVICE_XATTR, DirMarks, METACOPY_XATTRS, TRUSTED_PREFIX, USER_PREFIX};
 use crate::layer::stat::Stat;
 use crate::layer::xattr::XattrPath;
 use crate::layer::xattr_name::seen;
-use crate::union::DEVICE_XATTR;
 
 /// So many bytes of names of xattrs are read without asking how many there are.
 const USUAL_NAMES: usize = 256;

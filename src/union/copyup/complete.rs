@@ -1,0 +1,61 @@
+//! Bytes for a file of the upper that has its attributes only (see `merge/metacopy.rs`).
+//!
+//! # Crash
+//! Before such a file of the upper is changed, it gets its bytes, in place, as its other names share them. The xattr
+//! that says that it has none goes last, when the bytes are on disk (unless the union is volatile): killed before, the
+//! bytes are still looked for below.
+
+use crate::layer::mark::METACOPY_XATTRS;
+use crate::layer::upper::SetTime;
+use crate::sync::lock;
+use crate::union::Union;
+use crate::union::copyup::copydata::copy_data;
+use crate::union::error::{During, Result};
+use crate::union::node::inode::{FileNode, Inode};
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+use std::sync::Arc;
+
+impl Union {
+    /// Gives an upper file the bytes that it has not got, `keep` of them at most. Its copy-up lock is held.
+    pub(in crate::union) fn complete(
+        &self,
+        inode: &Arc<Inode>,
+        file: &FileNode,
+        keep: Option<u64>,
+    ) -> Result<()> {
+        let (object, from) = {
+            let state = lock(&file.state);
+            if state.bytes.is_none() || !state.is_upper() {
+                return Ok(());
+            }
+            let from = Self::open_bytes(&state).during("open bytes", b".");
+            (self.object_of(inode, &state)?, from)
+        };
+        let stat = object.stat().during("fstat", b".")?;
+        let size = keep.unwrap_or(stat.size).min(stat.size);
+        if size > 0 {
+            let from = from?;
+            let to = object.open(OFlags::RDWR).during("open", b".")?;
+            copy_data(&from, &to, size, &stat).during("copy", b".")?;
+            if size < stat.size {
+                rustix::fs::ftruncate(&to, stat.size).during("ftruncate", b".")?;
+            }
+            object
+                .utimens(SetTime::At(stat.atime), SetTime::At(stat.mtime))
+                .during("utimensat", b".")?;
+            if !self.rules.volatile {
+                rustix::fs::fsync(&to).during("fsync", b".")?;
+            }
+        }
+        for xattr in METACOPY_XATTRS {
+            match object.remove_xattr(xattr.as_bytes()) {
+                Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP) => {}
+                Err(errno) => return Err(errno).during("removexattr", xattr.as_bytes()),
+            }
+        }
+        lock(&file.state).bytes = None;
+        file.data.clear();
+        Ok(())
+    }
+}

@@ -1,0 +1,12 @@
+//! Copy-up: bringing objects of lower layers into the upper, through the work directory.
+
+pub(in crate::union) mod complete;
+pub(in crate::union) mod copy;
+pub(in crate::union) mod copydata;
+pub(in crate::union) mod cut;
+pub(in crate::union) mod device;
+pub(in crate::union) mod flags;
+pub(in crate::union) mod kernel_index;
+pub(in crate::union) mod publish_names;
+pub(in crate::union) mod recovery;
+pub(in crate::union) mod whiteout;

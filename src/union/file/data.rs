@@ -1,0 +1,410 @@
+//! The bytes of files: reading, writing, space, sync.
+//!
+//! Everything is addressed by inode. The backing descriptor is opened when it is first needed and stays in the
+//! bounded cache: the kernel does not say when a file is opened or closed.
+
+use crate::union::copyup::copydata::write_all;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use rustix::fs::{OFlags, SeekFrom, StatVfs};
+use rustix::io::Errno;
+
+use crate::layer::stat::{Birth, Kind, Stat};
+use crate::layer::upper::{SetTime, timestamps};
+use crate::sync::lock;
+use crate::union::Union;
+use crate::union::copyup::copy::{READ_WRITE, fallocate_flags};
+use crate::union::error::{During, Result, refuse};
+use crate::union::node::inode::{FileNode, FileState, Inode, NodeId, Real};
+
+/// Runs a change of a file's data and puts its mtime back.
+fn keeping_mtime<T>(
+    fd: &OwnedFd,
+    change: impl FnOnce() -> rustix::io::Result<T>,
+) -> rustix::io::Result<T> {
+    let before = Stat::of_fd(fd)?;
+    let outcome = change()?;
+    let times = timestamps(SetTime::Keep, SetTime::At(before.mtime));
+    rustix::fs::futimens(fd, &times)?;
+    Ok(outcome)
+}
+
+impl Union {
+    /// The backing descriptor of a regular file: for reading, or for reading and writing once it is in the
+    /// upper. `write` demands the latter and fails on a lower file (copy it up first).
+    pub(in crate::union) fn data_fd(&self, inode: &Inode, write: bool) -> Result<Arc<OwnedFd>> {
+        let Some(file) = inode.file() else {
+            return refuse(Errno::ISDIR);
+        };
+        if inode.kind != Kind::File {
+            return refuse(Errno::INVAL);
+        }
+        let state = lock(&file.state);
+        let opened = match &state.real {
+            _ if state.bytes.is_some() => {
+                if write {
+                    return refuse(Errno::BADF);
+                }
+                file.data.get_or_open(|| Self::open_bytes(&state))
+            }
+            Real::Lower { dir, name } => {
+                if write {
+                    return refuse(Errno::BADF);
+                }
+                file.data.get_or_open(|| {
+                    let fd = dir.open_entry(name)?;
+                    let known = inode.birth != Birth::UNKNOWN;
+                    if known && !Stat::of_fd(&fd)?.birth().agrees(inode.birth) {
+                        // Somebody put another file in its place.
+                        return Err(Errno::STALE);
+                    }
+                    Ok(fd)
+                })
+            }
+            Real::Upper { .. } | Real::Orphan(_) if inode.volume.is_some() => {
+                self.open_in_volume(inode, file, &state, write)
+            }
+            Real::Upper { .. } | Real::Orphan(_) => {
+                let open = || open_upper(&state, READ_WRITE).inspect(|fd| self.spare_atime(fd));
+                match file.data.get_or_open(open) {
+                    // A file that is being executed, that is immutable or append-only, or on a disk that became
+                    // read-only, can still be read.
+                    Err(Errno::TXTBSY | Errno::ROFS | Errno::ACCESS | Errno::PERM) if !write => {
+                        open_upper(&state, OFlags::RDONLY).map(Arc::new)
+                    }
+                    other => other,
+                }
+            }
+        };
+        match opened {
+            // Immutable or append-only: an answer for the caller, nothing is wrong with the disk.
+            Err(Errno::PERM) => refuse(Errno::PERM),
+            other => other.during("open", b"."),
+        }
+    }
+
+    /// The descriptor of a file of a volume, for whatever its disk allows: the modes there are not ours to change, not
+    /// even for a moment. Errors: ESTALE for another file that took its
+    /// place, and those of open(2).
+    fn open_in_volume(
+        &self,
+        inode: &Inode,
+        file: &FileNode,
+        state: &FileState,
+        write: bool,
+    ) -> rustix::io::Result<Arc<OwnedFd>> {
+        let read_only = self.volume_of(inode).is_some_and(|v| v.read_only);
+        let open = |flags| {
+            let object = self
+                .object_of(inode, state)
+                .map_err(|error| error.errno())?;
+            object.open(flags).inspect(|fd| self.spare_atime(fd))
+        };
+        if read_only {
+            return file.data.get_or_open(|| open(OFlags::RDONLY));
+        }
+        match file.data.get_or_open(|| open(READ_WRITE)) {
+            Err(Errno::TXTBSY | Errno::ROFS | Errno::ACCESS | Errno::PERM) if !write => {
+                open(OFlags::RDONLY).map(Arc::new)
+            }
+            other => other,
+        }
+    }
+
+    /// A descriptor of an upper file that is not shared with anybody.
+    pub(in crate::union) fn open_upper_data(
+        &self,
+        inode: &Inode,
+        flags: OFlags,
+    ) -> Result<OwnedFd> {
+        let Some(state) = inode.lock_file() else {
+            return refuse(Errno::ISDIR);
+        };
+        if inode.volume.is_some() {
+            let object = self.object_of(inode, &state)?;
+            return object.open(flags).during("open", b".");
+        }
+        open_upper(&state, flags).during("open", b".")
+    }
+
+    /// The descriptor for a change of the data: copies the file up before.
+    pub(super) fn writable_fd(&self, inode: &Arc<Inode>) -> Result<Arc<OwnedFd>> {
+        self.copy_up_file(inode, None)?;
+        self.drop_capability(inode)?;
+        self.data_fd(inode, true)
+    }
+
+    /// Reads into `buffer` from `offset`; gives the number of bytes, less than asked only at the end of file.
+    pub fn read(&self, node: NodeId, offset: u64, buffer: &mut [u8]) -> Result<usize> {
+        let inode = self.nodes.table.get(node)?;
+        let fd = self.data_fd(&inode, false)?;
+        let mut done = 0;
+        while done < buffer.len() {
+            match rustix::io::pread(&fd, &mut buffer[done..], offset + done as u64) {
+                Ok(0) => break,
+                Ok(count) => done += count,
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno).during("pread", b"."),
+            }
+        }
+        Ok(done)
+    }
+
+    /// Whether the next write to a node copies more than `limit` bytes up first, and so takes its time.
+    #[must_use]
+    pub fn copies_more_than(&self, node: NodeId, limit: u64) -> bool {
+        let Ok(inode) = self.nodes.table.get(node) else {
+            return false;
+        };
+        let Some(state) = inode.lock_file() else {
+            return false;
+        };
+        match &state.real {
+            Real::Lower { dir, name } if inode.kind == Kind::File => {
+                dir.stat_entry(name).is_ok_and(|stat| stat.size > limit)
+            }
+            _ => false,
+        }
+    }
+
+    /// Writes all of `data` at `offset`. Errors: EROFS, ENOSPC, EDQUOT, EFBIG, EIO, EPERM for an immutable file and
+    /// for anything but appending to an append-only one.
+    pub fn write(&self, node: NodeId, offset: u64, data: &[u8]) -> Result<()> {
+        let inode = self.nodes.table.get(node)?;
+        let fd = match self.writable_fd(&inode) {
+            Err(error) if error.errno() == Errno::PERM => {
+                return self.write_append_only(&inode, offset, data, error);
+            }
+            other => other?,
+        };
+        write_all(&fd, data, offset).during("pwrite", b".")
+    }
+
+    /// Writes pages that a program changed through a mapping: a file that was mapped keeps its capabilities, as it does
+    /// on a disk, where nobody asks before a page is changed. Killed between two steps, the file has lost them.
+    /// Errors: as [`Union::write`].
+    pub fn write_mapped(&self, node: NodeId, offset: u64, data: &[u8]) -> Result<()> {
+        let inode = self.nodes.table.get(node)?;
+        let Some(capability) = self.capability(&inode) else {
+            return self.write(node, offset, data);
+        };
+        self.write(node, offset, data)?;
+        self.restore_capability(&inode, &capability)
+    }
+
+    /// Writes what the kernel's page cache held back. The kernel keeps the file's mtime meanwhile and says it
+    /// separately, before or after this: so the write itself must leave it as it is.
+    pub fn write_back(&self, node: NodeId, offset: u64, data: &[u8]) -> Result<()> {
+        let inode = self.nodes.table.get(node)?;
+        let fd = match self.writable_fd(&inode) {
+            // The disk does not let the times of such a file be set, so its mtime is that of the write.
+            Err(error) if error.errno() == Errno::PERM => {
+                return self.write_append_only(&inode, offset, data, error);
+            }
+            other => other?,
+        };
+        let Some(file) = inode.file() else {
+            return refuse(Errno::ISDIR);
+        };
+        // The kernel may say the mtime at the same time: one after the other.
+        let _times = lock(&file.copy_up);
+        keeping_mtime(&fd, || write_all(&fd, data, offset)).during("pwrite", b".")
+    }
+
+    /// From here on the transport's kernel keeps the mtime of files, and sets it itself.
+    pub fn leave_mtime_to_kernel(&self) {
+        self.kernel_keeps_mtime.store(true, Ordering::Relaxed);
+    }
+
+    /// Runs a change of the data after which mtime is the present, or what the kernel says.
+    fn changing<T>(
+        &self,
+        fd: &OwnedFd,
+        change: impl FnOnce() -> rustix::io::Result<T>,
+    ) -> rustix::io::Result<T> {
+        if self.kernel_keeps_mtime.load(Ordering::Relaxed) {
+            keeping_mtime(fd, change)
+        } else {
+            change()
+        }
+    }
+
+    /// Clears setuid and setgid of a file whose content somebody without CAP_FSETID changes. `belongs` says whether they
+    /// are in a group (as seen): then a file of that group which is no program keeps its setgid bit. Gives whether there
+    /// was anything to clear: then whoever remembers the mode has an old one.
+    pub fn clear_setid(&self, node: NodeId, belongs: &dyn Fn(u32) -> bool) -> Result<bool> {
+        let inode = self.nodes.table.get(node)?;
+        self.copy_up_file(&inode, None)?;
+        self.drop_setid(&inode, belongs)
+    }
+
+    /// Brings a node's bytes (and, unless `data_only`, its attributes) to the disk, unless the union is
+    /// volatile. Nothing of a lower layer needs that.
+    pub fn fsync(&self, node: NodeId, data_only: bool) -> Result<()> {
+        let inode = self.nodes.table.get(node)?;
+        if self.rules.volatile && inode.volume.is_none() {
+            return Ok(());
+        }
+        if inode.kind == Kind::Dir {
+            let upper = match inode.lock_dir() {
+                Some(state) if state.removed.is_none() => state.upper.clone(),
+                _ => None,
+            };
+            return match upper {
+                Some(dir) => dir.fd().and_then(rustix::fs::fsync).during("fsync", b"."),
+                None => Ok(()),
+            };
+        }
+        if !inode.lock_file().is_some_and(|state| state.is_upper()) {
+            return Ok(());
+        }
+        let fd = self.data_fd(&inode, false)?;
+        let synced = if data_only {
+            rustix::fs::fdatasync(&fd)
+        } else {
+            rustix::fs::fsync(&fd)
+        };
+        synced.during("fsync", b".")
+    }
+
+    /// fallocate(2) with the kernel's mode bits; modes that the upper's disk lacks answer EOPNOTSUPP.
+    pub fn fallocate(&self, node: NodeId, mode: u32, offset: u64, length: u64) -> Result<()> {
+        let inode = self.nodes.table.get(node)?;
+        let fd = self.writable_fd(&inode)?;
+        let flags = fallocate_flags(mode);
+        self.changing(&fd, || rustix::fs::fallocate(&fd, flags, offset, length))
+            .during("fallocate", b".")
+    }
+
+    /// The next data (or, with `hole`, the next hole) at or behind `offset`. ENXIO behind the end of file.
+    pub fn seek(&self, node: NodeId, offset: u64, hole: bool) -> Result<u64> {
+        let inode = self.nodes.table.get(node)?;
+        let fd = self.data_fd(&inode, false)?;
+        let position = if hole {
+            SeekFrom::Hole(offset)
+        } else {
+            SeekFrom::Data(offset)
+        };
+        rustix::fs::seek(&fd, position).during("lseek", b".")
+    }
+
+    /// copy_file_range(2) between two nodes; gives the bytes copied. EXDEV and EOPNOTSUPP tell the kernel to
+    /// copy through the page cache instead.
+    pub fn copy_file_range(
+        &self,
+        from: NodeId,
+        mut from_offset: u64,
+        to: NodeId,
+        mut to_offset: u64,
+        length: usize,
+    ) -> Result<usize> {
+        let source = self.nodes.table.get(from)?;
+        let target = self.nodes.table.get(to)?;
+        let target = self.writable_fd(&target)?;
+        let source = self.data_fd(&source, false)?;
+        let mut copy = || {
+            let (from, to) = (Some(&mut from_offset), Some(&mut to_offset));
+            rustix::fs::copy_file_range(&source, from, &target, to, length)
+        };
+        self.changing(&target, &mut copy)
+            .during("copy_file_range", b".")
+    }
+
+    /// The target of a symlink.
+    pub fn readlink(&self, node: NodeId) -> Result<Vec<u8>> {
+        self.read_link_of(&*self.nodes.table.get(node)?)
+    }
+
+    pub(in crate::union) fn read_link_of(&self, inode: &Inode) -> Result<Vec<u8>> {
+        let Some(state) = inode.lock_file() else {
+            return refuse(Errno::INVAL);
+        };
+        if inode.volume.is_some() {
+            let object = self.object_of(inode, &state)?;
+            return rustix::fs::readlinkat(object.fd(), "", Vec::with_capacity(256))
+                .map(std::ffi::CString::into_bytes)
+                .during("readlink", b".");
+        }
+        match &state.real {
+            Real::Lower { dir, name } => dir.read_link(name),
+            Real::Upper { dir, name } => dir.read_link(name),
+            Real::Orphan(object) => {
+                rustix::fs::readlinkat(object.fd(), "", Vec::with_capacity(256))
+                    .map(std::ffi::CString::into_bytes)
+            }
+        }
+        .during("readlink", b".")
+    }
+
+    /// statvfs(3) of the disk that takes what is written at a node: the volume's, the upper's, or the newest lower's when
+    /// there is none.
+    pub fn statfs(&self, node: NodeId) -> Result<StatVfs> {
+        let fd = match (
+            self.volume_disk(node),
+            &self.layers.upper,
+            self.layers.lowers.first(),
+        ) {
+            (Some(fd), ..) => Ok(fd),
+            (None, Some(dir), _) => dir.fd(),
+            (None, None, Some(dir)) => dir.fd(),
+            (None, None, None) => Err(Errno::NOENT),
+        };
+        fd.and_then(rustix::fs::fstatvfs).during("statvfs", b"/")
+    }
+}
+
+fn open_upper(state: &FileState, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    match &state.real {
+        Real::Upper { dir, name } => match dir.open_file(name, flags) {
+            // The kernel has checked the caller's permission; a daemon without root's rights must pass its own
+            // owner's mode bits too, which may forbid what the caller's open descriptor allows.
+            Err(Errno::ACCESS) => {
+                let object = dir.object(name)?;
+                let mode = dir.stat_on_disk(name)?.perm();
+                object.chmod_on_disk(mode | 0o600)?;
+                let opened = dir.open_file(name, flags);
+                object.chmod_on_disk(mode)?;
+                opened
+            }
+            other => other,
+        },
+        Real::Orphan(object) => match object.open(flags) {
+            Err(Errno::ACCESS) => {
+                let mode = Stat::of_fd(object.fd())?.perm();
+                object.chmod_on_disk(mode | 0o600)?;
+                let opened = object.open(flags);
+                object.chmod_on_disk(mode)?;
+                opened
+            }
+            other => other,
+        },
+        Real::Lower { .. } => Err(Errno::BADF),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::union::Config;
+    use crate::union::tests::testing::{Stack, find};
+
+    #[test]
+    fn syncing_the_disk_is_for_those_who_write_to_it() {
+        let stack = Stack::new();
+        stack.file("old/f", "old");
+        let union = stack.open();
+        let node = find(&union, "f").node;
+        union.write(node, 0, b"new").unwrap();
+        union.syncfs().unwrap();
+        drop(union);
+        stack.open_read_only().syncfs().unwrap();
+        let config = Config {
+            volatile: true,
+            ..stack.config()
+        };
+        Union::open(&config).unwrap().syncfs().unwrap();
+    }
+}

@@ -1,0 +1,604 @@
+//! Extended attributes and POSIX ACLs of the merged view.
+//!
+//! Names that carry the union's own bookkeeping are hidden, and stored under others when somebody sets them
+//! (`layer/xattr_name.rs`), so that another overlay can use a directory of this mount as its upper.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use rustix::fs::XattrFlags;
+use rustix::io::Errno;
+
+use crate::layer::stat::{Kind, Protection};
+use crate::layer::upper::UpperObject;
+use crate::layer::xattr::{SIZE_MAX, XattrPath};
+use crate::layer::xattr_name::{Keeping, seen};
+use crate::sync::lock;
+use crate::sys::outsider::outside_of_group;
+use crate::union::Union;
+use crate::union::error::{During, Result, refuse};
+use crate::union::file::acl::{ACCESS_ACL, Acl, DEFAULT_ACL};
+use crate::union::idmap::Side;
+use crate::union::node::inode::{DirState, Inode, Node, NodeId, Real};
+use crate::union::node::remains::Remains;
+
+/// The bit of [`Inode::xattrs`] that says there are none that are shown.
+const NONE: u64 = 1;
+const CAPABILITY: &[u8] = b"security.capability";
+/// Namespaces in which anybody may make up names (xattr(7)); of `system.` there are only the ACLs.
+const NAMESPACES: [&[u8]; 3] = [b"user.", b"trusted.", b"security."];
+/// Longest name of an xattr (`XATTR_NAME_MAX`, xattr(7)).
+const XATTR_NAME_MAX: usize = 255;
+
+fn is_acl(name: &[u8]) -> bool {
+    name == ACCESS_ACL || name == DEFAULT_ACL
+}
+
+/// A list of names, each ended by a NUL, without those of ACLs.
+fn without_acls(list: &[u8]) -> Vec<u8> {
+    let names = list.split_inclusive(|byte| *byte == 0);
+    let others = names.filter(|name| !is_acl(name.strip_suffix(b"\0").unwrap_or(name)));
+    others.flatten().copied().collect()
+}
+
+/// Where the xattrs of a directory are that has a name.
+fn xattr_path_of(state: &DirState) -> Result<Option<XattrPath>> {
+    let path = match (&state.removed, &state.upper, state.looks_like()) {
+        (Some(_), ..) | (None, None, None) => return Ok(None),
+        (None, Some(dir), _) => dir.xattrs(),
+        (None, None, Some(dir)) => dir.xattrs(),
+    };
+    path.map(Some).during("open directory", b".")
+}
+
+/// Does something with what is left of a directory; `None` when it is there.
+fn on_remains<T>(inode: &Inode, work: impl FnOnce(&mut Remains) -> Result<T>) -> Option<Result<T>> {
+    let mut state = inode.lock_dir()?;
+    state.removed.as_deref_mut().map(work)
+}
+
+impl Union {
+    fn check_xattr_name(&self, name: &[u8]) -> Result<()> {
+        let known = is_acl(name) || NAMESPACES.iter().any(|space| name.starts_with(space));
+        if !known || self.rules.no_xattrs || (self.rules.no_acl && is_acl(name)) {
+            return refuse(Errno::OPNOTSUPP);
+        }
+        if name.len() > XATTR_NAME_MAX {
+            return refuse(Errno::RANGE);
+        }
+        Ok(())
+    }
+
+    fn xattr_path(&self, inode: &Inode) -> Result<Option<XattrPath>> {
+        let path = match &inode.node {
+            Node::Dir(dir) => return xattr_path_of(&lock(&dir.state)),
+            Node::File(file) if inode.volume.is_some() => {
+                return Ok(Some(self.object_of(inode, &lock(&file.state))?.xattrs()));
+            }
+            Node::File(file) => match &lock(&file.state).real {
+                Real::Lower { dir, name } => dir.xattrs_of(name),
+                Real::Upper { dir, name } => dir.xattrs_of(name),
+                Real::Orphan(object) => Ok(XattrPath::of_fd(Arc::clone(object.fd()))),
+            },
+        };
+        path.map(Some).during("open directory", b".")
+    }
+
+    /// The value of an xattr. Errors: ENODATA when there is none (also where a layer's disk has none at all),
+    /// EOPNOTSUPP when the mount has no xattrs or ACLs, and for namespaces that Linux does not have.
+    pub fn getxattr(&self, node: NodeId, name: &[u8]) -> Result<Vec<u8>> {
+        self.check_xattr_name(name)?;
+        let inode = self.nodes.table.get(node)?;
+        let known = inode.xattrs.load(Ordering::Acquire);
+        if known & NONE != 0 {
+            return refuse(Errno::NODATA);
+        }
+        if let Some(value) = on_remains(&inode, |remains| remains.getxattr(name)) {
+            return value;
+        }
+        let Some(path) = self.xattr_path(&inode)? else {
+            return refuse(Errno::NODATA);
+        };
+        self.shown_xattr(&inode, &path, name, known)
+    }
+
+    /// Of what is behind an inode, the value of an xattr; `known` is what was known before about there being any.
+    fn shown_xattr(
+        &self,
+        inode: &Inode,
+        path: &XattrPath,
+        name: &[u8],
+        known: u64,
+    ) -> Result<Vec<u8>> {
+        if self.has_plain_names(inode) {
+            let value = path.get_opt(name).during("getxattr", name)?;
+            return value.map_or_else(|| refuse(Errno::NODATA), Ok);
+        }
+        // A copy carries its origin, and is asked for its capabilities as often as others.
+        let held = held(path, name).during("listxattr", b".")?;
+        if !held.any {
+            self.note_no_xattrs(inode, known);
+            return refuse(Errno::NODATA);
+        }
+        let stored = held.stored(name);
+        match path.get_opt(&stored).during("getxattr", name)? {
+            Some(value) => {
+                let ids = self.ids_of(inode.volume);
+                let seen = ids.translate_xattr(name, value, Side::Seen);
+                seen.map_or_else(|| refuse(Errno::NODATA), Ok)
+            }
+            None => refuse(Errno::NODATA),
+        }
+    }
+
+    /// The capabilities of a program, if it has some.
+    pub(super) fn capability(&self, inode: &Inode) -> Option<Vec<u8>> {
+        if self.rules.no_xattrs || inode.xattrs.load(Ordering::Acquire) & NONE != 0 {
+            return None;
+        }
+        let path = self.xattr_path(inode).ok()??;
+        if self.has_plain_names(inode) {
+            // Anybody may write the names that stand for it in a layer.
+            return path.get_opt(CAPABILITY).ok()?;
+        }
+        self.kept_xattr(&path, CAPABILITY).ok()?
+    }
+
+    /// Gives a program its capabilities back, after a write took them; a daemon that may not is on its own.
+    pub(super) fn restore_capability(&self, inode: &Arc<Inode>, value: &[u8]) -> Result<()> {
+        let object = self.upper_object(inode)?;
+        let stored = match self.keeping_of(inode)? {
+            Some(keeping) => keeping.stored(CAPABILITY),
+            None => CAPABILITY.into(),
+        };
+        // What is there now somebody set meanwhile.
+        match object.set_xattr(&stored, value, XattrFlags::CREATE) {
+            Err(Errno::EXIST) => Ok(()),
+            Err(Errno::PERM | Errno::OPNOTSUPP) => {
+                log::debug!("a changed program lost its capabilities: no right to set them");
+                Ok(())
+            }
+            other => other.during("setxattr", CAPABILITY),
+        }
+    }
+
+    /// The value of an xattr of a layer's object as the layer has it; `None` when there is none.
+    pub(in crate::union) fn kept_xattr(
+        &self,
+        path: &XattrPath,
+        name: &[u8],
+    ) -> Result<Option<Vec<u8>>> {
+        let held = held(path, name).during("listxattr", b".")?;
+        if !held.any {
+            return Ok(None);
+        }
+        path.get_opt(&held.stored(name)).during("getxattr", name)
+    }
+
+    /// The names of all xattrs, each ended by a NUL.
+    pub fn listxattr(&self, node: NodeId) -> Result<Vec<u8>> {
+        if self.rules.no_xattrs {
+            return refuse(Errno::OPNOTSUPP);
+        }
+        let inode = self.nodes.table.get(node)?;
+        let known = inode.xattrs.load(Ordering::Acquire);
+        if known & NONE != 0 {
+            return Ok(Vec::new());
+        }
+        if let Some(names) = on_remains(&inode, |remains| Ok(remains.listxattr())) {
+            return names;
+        }
+        let Some(path) = self.xattr_path(&inode)? else {
+            return Ok(Vec::new());
+        };
+        self.shown_names(&inode, &path, known)
+    }
+
+    /// Of what is behind an inode, the names of the xattrs that are shown.
+    fn shown_names(&self, inode: &Inode, path: &XattrPath, known: u64) -> Result<Vec<u8>> {
+        let list = path.list().during("listxattr", b".")?;
+        if self.has_plain_names(inode) {
+            return Ok(if self.rules.no_acl {
+                without_acls(&list)
+            } else {
+                list
+            });
+        }
+        let mut names: Vec<u8> = Vec::with_capacity(list.len());
+        let mut stored: Vec<&[u8]> = list
+            .split(|byte| *byte == 0)
+            .filter(|name| !name.is_empty())
+            .collect();
+        // A kept one may stand for one that the disk has as well.
+        stored.sort_by_key(|stored| seen(stored).is_some_and(|seen| seen.kept));
+        for stored in stored {
+            let Some(shown) = seen(stored) else { continue };
+            if self.rules.no_acl && is_acl(&shown.name) {
+                continue;
+            }
+            if !shown.kept
+                || !names
+                    .split(|byte| *byte == 0)
+                    .any(|one| *one == *shown.name)
+            {
+                names.extend_from_slice(&shown.name);
+                names.push(0);
+            }
+        }
+        // Where ACLs are not offered, one that is there can be neither read nor set.
+        if names.is_empty() {
+            self.note_no_xattrs(inode, known);
+        }
+        Ok(names)
+    }
+
+    /// All xattrs of a directory whose state is locked, as they are shown.
+    pub(in crate::union) fn xattrs_of_dir(
+        &self,
+        inode: &Inode,
+        state: &DirState,
+    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+        let known = inode.xattrs.load(Ordering::Acquire);
+        if self.rules.no_xattrs || known & NONE != 0 {
+            return Ok(Vec::new());
+        }
+        let Some(path) = xattr_path_of(state)? else {
+            return Ok(Vec::new());
+        };
+        let names = self.shown_names(inode, &path, known)?;
+        names
+            .split(|byte| *byte == 0)
+            .filter(|name| !name.is_empty())
+            .map(|name| Ok((name.to_vec(), self.shown_xattr(inode, &path, name, known)?)))
+            .collect()
+    }
+
+    /// Sets an xattr. Errors: EEXIST and ENODATA by `flags`, ERANGE for a name that is too long, E2BIG,
+    /// EOPNOTSUPP where the upper cannot store it.
+    ///
+    /// Where the layer keeps modes and ACLs in xattrs, an access ACL and the mode that goes with it are set one after
+    /// the other: killed between, the mode still says what it said before.
+    pub fn setxattr(
+        &self,
+        node: NodeId,
+        name: &[u8],
+        value: &[u8],
+        flags: XattrFlags,
+    ) -> Result<()> {
+        self.set_xattr_by(node, name, value, flags, false).map(drop)
+    }
+
+    /// As [`Union::setxattr`], for an access ACL and somebody who is not in the object's group: setgid goes with it, as with
+    /// chmod(2) (`posix_acl_update_mode` in the kernel's `posix_acl.c`). In a volume, whose modes others change as well,
+    /// its disk does that; elsewhere it is a second step: killed between, the bit is still there.
+    pub fn set_acl_of_outsider(
+        &self,
+        node: NodeId,
+        name: &[u8],
+        value: &[u8],
+        flags: XattrFlags,
+    ) -> Result<()> {
+        let inode = self.nodes.table.get(node)?;
+        if self.set_xattr_by(node, name, value, flags, true)? {
+            return Ok(());
+        }
+        self.drop_setgid(&inode)
+    }
+
+    /// Sets an xattr, as somebody who is not in the object's group where that is asked for and can be. Gives whether it was.
+    fn set_xattr_by(
+        &self,
+        node: NodeId,
+        name: &[u8],
+        value: &[u8],
+        flags: XattrFlags,
+        outsider: bool,
+    ) -> Result<bool> {
+        self.check_xattr_name(name)?;
+        if value.len() > SIZE_MAX {
+            return refuse(Errno::TOOBIG);
+        }
+        let inode = self.nodes.table.get(node)?;
+        self.check_writable(&inode)?;
+        if let Some(set) = on_remains(&inode, |remains| remains.setxattr(name, value, flags)) {
+            inode.xattrs.fetch_and(!NONE, Ordering::AcqRel);
+            return set.map(|()| false);
+        }
+        let object = self.upper_object(&inode)?;
+        let ids = self.ids_of(inode.volume);
+        let Some(value) = ids.translate_xattr(name, value.to_vec(), Side::Disk) else {
+            return refuse(Errno::INVAL);
+        };
+        // ENOSPC: so ext4 says that an inode has no room for more xattrs.
+        let answer = |set: rustix::io::Result<()>| match set {
+            Err(Errno::NOSPC) => refuse(Errno::NOSPC),
+            other => other.during("setxattr", name),
+        };
+        let set_on_disk = |stored: &[u8]| answer(object.set_xattr(stored, &value, flags));
+        let mut was_outsider = false;
+        match self.keeping_of(&inode)? {
+            None if outsider => {
+                let group = object.stat().during("stat", b".")?.gid;
+                let set = outside_of_group(group, || object.set_xattr(name, &value, flags));
+                was_outsider = set.is_some();
+                set.map_or_else(|| set_on_disk(name), answer)?;
+            }
+            None => set_on_disk(name)?,
+            Some(keeping @ Keeping::Disk) => set_on_disk(&keeping.stored(name))?,
+            Some(keeping) if is_acl(name) => {
+                set_kept_acl(keeping, &inode, &object, name, &value)?;
+            }
+            Some(keeping) => set_kept(keeping, &object, name, &value, flags)?,
+        }
+        // Behind the call, so that whoever looked before it does not note that there is none.
+        inode.xattrs.fetch_add(2, Ordering::AcqRel);
+        inode.xattrs.fetch_and(!NONE, Ordering::AcqRel);
+        self.forget_inheritance(&inode);
+        Ok(was_outsider)
+    }
+
+    /// After the mode of an object was set: its access ACL says the same, where no disk sees to that. Killed before,
+    /// the ACL still grants what it granted before.
+    pub(super) fn acl_follows_mode(
+        &self,
+        inode: &Inode,
+        object: &UpperObject,
+        perm: u32,
+    ) -> Result<()> {
+        let keeping = match self.keeping_of(inode)? {
+            None | Some(Keeping::Disk) => return Ok(()),
+            Some(keeping) => keeping,
+        };
+        if inode.xattrs.load(Ordering::Acquire) & NONE != 0 {
+            return Ok(());
+        }
+        let acl = self.kept_xattr(&object.xattrs(), ACCESS_ACL)?;
+        match acl.as_deref().and_then(Acl::parse) {
+            Some(acl) => {
+                let value = acl.with_perm(perm).value();
+                set_kept(keeping, object, ACCESS_ACL, &value, XattrFlags::empty())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Takes `security.capability` away from a file whose content changes, where no disk does.
+    pub(super) fn drop_capability(&self, inode: &Inode) -> Result<()> {
+        if self.disk_drops_capability(inode) {
+            return Ok(());
+        }
+        let object = match inode.lock_file() {
+            Some(state) if state.is_upper() => self.object_of(inode, &state)?,
+            _ => return Ok(()),
+        };
+        remove_kept(&object, CAPABILITY)
+    }
+
+    /// The same when the owner changes, of an object that is at hand.
+    pub(super) fn drop_capability_of(&self, inode: &Inode, object: &UpperObject) -> Result<()> {
+        if self.disk_drops_capability(inode) && !object.is_recorded() {
+            return Ok(());
+        }
+        remove_kept(object, CAPABILITY)
+    }
+
+    fn disk_drops_capability(&self, inode: &Inode) -> bool {
+        let keeping = self.keeping_of(inode);
+        let by_disk = !matches!(keeping, Ok(Some(Keeping::User { .. })));
+        by_disk || inode.xattrs.load(Ordering::Acquire) & NONE != 0
+    }
+
+    /// Removes an xattr. Errors: ENODATA when there is none, EPERM of an object that is immutable or append-only.
+    pub fn removexattr(&self, node: NodeId, name: &[u8]) -> Result<()> {
+        self.check_xattr_name(name)?;
+        let inode = self.nodes.table.get(node)?;
+        self.check_writable(&inode)?;
+        if let Some(removed) = on_remains(&inode, |remains| remains.removexattr(name)) {
+            return match removed {
+                Err(error) if error.errno() == Errno::NODATA && is_acl(name) => Ok(()),
+                removed => removed,
+            };
+        }
+        // Nothing to remove is no reason to copy a file up.
+        let has = match self.xattr_path(&inode)? {
+            Some(path) if self.has_plain_names(&inode) => {
+                path.get_opt(name).during("getxattr", name)?.is_some()
+            }
+            Some(path) => self.kept_xattr(&path, name)?.is_some(),
+            None => false,
+        };
+        if !has {
+            if self.is_protected(&inode) {
+                return refuse(Errno::PERM);
+            }
+            return match (is_acl(name), inode.kind) {
+                (true, Kind::Symlink) => refuse(Errno::OPNOTSUPP),
+                // Removing an ACL that is not there is no error (`vfs_remove_acl`).
+                (true, _) => Ok(()),
+                (false, _) => refuse(Errno::NODATA),
+            };
+        }
+        let object = self.upper_object(&inode)?;
+        if self.has_plain_names(&inode) {
+            remove_if_there(&object, name)?;
+        } else {
+            remove_kept(&object, name)?;
+        }
+        self.forget_inheritance(&inode);
+        Ok(())
+    }
+
+    /// Sets the xattrs of an object that nobody sees yet. Errors: as [`Union::setxattr`].
+    pub(in crate::union) fn label(
+        &self,
+        keeping: Option<Keeping>,
+        object: &UpperObject,
+        xattrs: &[(&[u8], &[u8])],
+    ) -> Result<()> {
+        for (name, value) in xattrs {
+            self.check_xattr_name(name)?;
+            let stored = keeping.map_or(Cow::Borrowed(*name), |keeping| keeping.stored(name));
+            object
+                .set_xattr(&stored, value, XattrFlags::empty())
+                .during("setxattr", name)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the names of an object's xattrs are what they are: in a volume.
+    fn has_plain_names(&self, inode: &Inode) -> bool {
+        inode.volume.is_some()
+    }
+
+    /// The inode's object in the upper, copied up if need be.
+    fn upper_object(&self, inode: &Arc<Inode>) -> Result<UpperObject> {
+        match &inode.node {
+            Node::Dir(_) => self.copy_up_dir(inode)?.this(),
+            Node::File(file) => {
+                self.copy_up_file(inode, None)?;
+                return self.object_of(inode, &lock(&file.state));
+            }
+        }
+        .during("open", b".")
+    }
+
+    /// Remembers that an inode has no xattrs to be shown, unless one was set since `known` was read.
+    fn note_no_xattrs(&self, inode: &Inode, known: u64) {
+        if self.may_change_below() || inode.volume.is_some() {
+            return;
+        }
+        let noted =
+            inode
+                .xattrs
+                .compare_exchange(known, known | NONE, Ordering::AcqRel, Ordering::Relaxed);
+        if noted.is_err() {
+            log::trace!("an xattr was set meanwhile");
+        }
+    }
+
+    fn forget_inheritance(&self, inode: &Inode) {
+        if let Some(mut state) = inode.lock_dir() {
+            state.inheritance = None;
+        }
+    }
+}
+
+/// How an object has an xattr of the merged view.
+#[derive(Debug, Default)]
+struct Held {
+    /// It has some xattr that is shown.
+    any: bool,
+    /// The name that the disk interprets.
+    plain: bool,
+    /// The name that stands for it.
+    kept: Option<Vec<u8>>,
+}
+
+impl Held {
+    /// The stored name that counts. One that is not listed may be there all the same.
+    fn stored<'a>(&self, name: &'a [u8]) -> Cow<'a, [u8]> {
+        match &self.kept {
+            Some(kept) => Cow::Owned(kept.clone()),
+            None => Keeping::Disk.stored(name),
+        }
+    }
+}
+
+fn held(path: &XattrPath, name: &[u8]) -> rustix::io::Result<Held> {
+    let mut held = Held::default();
+    path.any(|stored| {
+        if let Some(seen) = seen(stored) {
+            held.any = true;
+            match (*seen.name == *name, seen.kept) {
+                (true, true) => held.kept = Some(stored.to_vec()),
+                (true, false) => held.plain = true,
+                (false, _) => {}
+            }
+        }
+        false
+    })?;
+    Ok(held)
+}
+
+/// Sets an ACL that no disk interprets (`posix_acl_update_mode` in the kernel's `posix_acl.c`).
+fn set_kept_acl(
+    keeping: Keeping,
+    inode: &Inode,
+    object: &UpperObject,
+    name: &[u8],
+    value: &[u8],
+) -> Result<()> {
+    match (name == DEFAULT_ACL, inode.kind) {
+        (_, Kind::Symlink) => return refuse(Errno::OPNOTSUPP),
+        (true, kind) if kind != Kind::Dir => return refuse(Errno::ACCESS),
+        _ => {}
+    }
+    let Some(acl) = Acl::parse(value) else {
+        return refuse(Errno::INVAL);
+    };
+    if name == DEFAULT_ACL {
+        return set_kept(keeping, object, name, value, XattrFlags::empty());
+    }
+    if acl.is_mode() {
+        remove_kept(object, name)?;
+    } else {
+        set_kept(keeping, object, name, value, XattrFlags::empty())?;
+    }
+    let perm = object.stat().during("stat", b".")?.perm();
+    object
+        .chmod(perm & !0o777 | acl.perm())
+        .during("chmod", b".")
+}
+
+/// Sets an xattr that may be there under a name that the disk interprets and under one that stands for it.
+fn set_kept(
+    keeping: Keeping,
+    object: &UpperObject,
+    name: &[u8],
+    value: &[u8],
+    flags: XattrFlags,
+) -> Result<()> {
+    let held = held(&object.xattrs(), name).during("listxattr", b".")?;
+    let is_there = held.plain || held.kept.is_some();
+    if is_there && flags.contains(XattrFlags::CREATE) {
+        return refuse(Errno::EXIST);
+    }
+    if !is_there && flags.contains(XattrFlags::REPLACE) {
+        return refuse(Errno::NODATA);
+    }
+    let stored = keeping.stored(name);
+    object
+        .set_xattr(&stored, value, XattrFlags::empty())
+        .during("setxattr", name)?;
+    match held.kept {
+        Some(other) if *other != *stored => remove_if_there(object, &other),
+        _ => Ok(()),
+    }
+}
+
+/// Removes an xattr under every name by which it may be there.
+fn remove_kept(object: &UpperObject, name: &[u8]) -> Result<()> {
+    let held = held(&object.xattrs(), name).during("listxattr", b".")?;
+    if held.plain {
+        remove_if_there(object, &Keeping::Disk.stored(name))?;
+    }
+    held.kept
+        .map_or(Ok(()), |kept| remove_if_there(object, &kept))
+}
+
+fn remove_if_there(object: &UpperObject, stored: &[u8]) -> Result<()> {
+    match object.remove_xattr(stored) {
+        Err(Errno::NODATA) => Ok(()),
+        // The kernel has seen to the caller's rights, or does it itself since somebody writes; an ordinary user's daemon
+        // may not do by name what any write of its user does. What is immutable stays as it is.
+        Err(Errno::PERM) if stored == CAPABILITY && !Protection::of(object.fd()).binds() => {
+            object.drop_privileges().during("chown", b".")?;
+            match object.xattrs().get_opt(stored) {
+                Ok(None) => Ok(()),
+                _ => refuse(Errno::PERM),
+            }
+        }
+        other => other.during("removexattr", stored),
+    }
+}

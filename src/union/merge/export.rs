@@ -1,0 +1,251 @@
+//! Finding nodes again without a name: what a file server and open_by_handle_at(2) ask for.
+//!
+//! A handle holds a node id, and is good for as long as whoever has it likes: nobody says when it is thrown away. The kernel
+//! forgets the node long before, and with it goes all that is known of it. So with `nfs_export=on` a note is kept of each
+//! node that is forgotten: its directory's node id, its name there, and the `st_ino` by which it is known again, so that it
+//! gets the node id that it had. That is up to a kilobyte for each object that the mount was ever asked for, until it is
+//! removed: the reason why it is an option.
+
+use crate::union::node::forgotten::Notes;
+use std::sync::Arc;
+
+use rustix::io::Errno;
+
+use crate::layer::dir::Name;
+use crate::layer::stat::{Birth, Kind};
+use crate::sync::lock;
+use crate::union::error::{Result, refuse};
+use crate::union::merge::lookup::Child;
+use crate::union::node::inode::{Inode, Node, NodeId, Place};
+use crate::union::{Entry, Union};
+
+/// How deep a node may be: a path of PATH_MAX bytes has no more names.
+const DEEPEST: usize = 2048;
+
+fn named(place: Place) -> (NodeId, Name) {
+    (place.parent.id, place.name)
+}
+
+impl Union {
+    /// Notes where a node is that is being forgotten, if anybody may ask for it.
+    pub(super) fn note_forgotten(&self, inode: &Inode) {
+        let Some(notes) = &self.nodes.notes else {
+            return;
+        };
+        match &inode.node {
+            Node::Dir(dir) => {
+                let removed = lock(&dir.state).removed.is_some();
+                let place = inode.place().filter(|_| !removed);
+                notes.note(inode, place.into_iter().map(named).collect(), false);
+            }
+            Node::File(file) => {
+                let state = lock(&file.state);
+                let links = state.links.iter().map(|link| named(link.place.clone()));
+                let places: Vec<_> = links.collect();
+                // The upper's file may have names that were not looked up this time.
+                let nlink = self.stat_of(inode, &state).map_or(0, |stat| stat.nlink);
+                drop(state);
+                let others = nlink > 1 || (nlink == 1 && places.is_empty());
+                notes.note(inode, places, others);
+            }
+        }
+    }
+
+    /// Finds a node again by its id, and counts one lookup on it: what a file server and open_by_handle_at(2) ask
+    /// for, as a lookup of `.` that may be one of a file (FUSE_EXPORT_SUPPORT in `fuse.h`).
+    /// Errors: ESTALE for a node id without lookups of which there is no note either, and what the disk answers.
+    pub fn lookup_self(&self, node: NodeId) -> Result<Entry> {
+        let inode = match (self.nodes.table.get(node), &self.nodes.notes) {
+            (Err(_), Some(notes)) => self.find_again_by(notes, node, DEEPEST)?,
+            (found, _) => found?,
+        };
+        self.entry(&Child::known(inode))
+    }
+
+    /// The node that an object of this `st_ino` was known by before it was forgotten.
+    #[must_use]
+    pub fn forgotten(&self, st_ino: u64) -> Option<NodeId> {
+        let notes = self.nodes.notes.as_ref()?;
+        notes.by_st_ino.get(&st_ino).map(|id| *id)
+    }
+
+    /// Goes up to a directory that is known, and back down by the names. A note may be older than the last time that its
+    /// node was moved: then the way up could be a loop.
+    fn find_again_by(&self, notes: &Notes, node: NodeId, depth: usize) -> Result<Arc<Inode>> {
+        if let Ok(inode) = self.nodes.table.get(node) {
+            return Ok(inode);
+        }
+        let places = notes.nodes.get(&node).map(|note| note.places.clone());
+        if depth > 0 {
+            for (parent, name) in places.into_iter().flatten() {
+                let found = self
+                    .find_again_by(notes, parent, depth - 1)
+                    .and_then(|parent| self.child(&parent, &name));
+                match found {
+                    Ok(Some(child)) if child.inode.id == node => return Ok(child.inode),
+                    Ok(_) => {}
+                    Err(error) if error.errno() == Errno::STALE => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        refuse(Errno::STALE)
+    }
+
+    /// A node id for an object: the one that it had, or one that no object had.
+    pub(super) fn id_for(&self, st_ino: u64, kind: Kind, birth: Birth) -> NodeId {
+        self.nodes
+            .notes
+            .as_ref()
+            .and_then(|notes| notes.id_of(st_ino, kind, birth))
+            // A removed directory may still be known when a new one gets its number.
+            .filter(|id| self.nodes.table.get(*id).is_err())
+            .unwrap_or_else(|| self.nodes.table.fresh_id())
+    }
+
+    /// The directory that a directory is in, with one lookup counted on it; the root is in itself.
+    /// Errors: ESTALE for a node id without lookups, ENOTDIR for a file, ENOENT for a removed directory, and what
+    /// the disk answers.
+    pub fn lookup_parent(&self, node: NodeId) -> Result<Entry> {
+        let inode = self.nodes.table.get(node)?;
+        match inode.lock_dir() {
+            None => return refuse(Errno::NOTDIR),
+            Some(state) if state.removed.is_some() => return refuse(Errno::NOENT),
+            Some(_) => {}
+        }
+        let parent = match inode.place() {
+            Some(place) => place.parent,
+            None => inode,
+        };
+        self.entry(&Child::known(parent))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::union::tests::testing::{Stack, content, errno, file, find, mkdir};
+    use crate::union::{Caller, Config, RenameMode};
+
+    #[test]
+    fn a_node_is_found_again_with_a_lookup_for_each_time() {
+        let stack = Stack::new();
+        stack.file("old/d/f", "old");
+        let union = stack.open();
+        let file = find(&union, "d/f");
+        let again = union.lookup_self(file.node).unwrap();
+        assert_eq!((again.node, again.attr), (file.node, file.attr));
+        union.forget(file.node, 1);
+        assert_eq!(union.getattr(file.node).unwrap(), file.attr);
+        union.forget(file.node, 1);
+        assert_eq!(errno(union.lookup_self(file.node)), Errno::STALE);
+    }
+
+    #[test]
+    fn the_parent_is_found_even_when_it_was_forgotten() {
+        let stack = Stack::new();
+        stack.file("old/d/e/f", "old");
+        let union = stack.open();
+        let (d, e) = (find(&union, "d"), find(&union, "d/e"));
+        // Each counted once more on the way to the other.
+        union.forget(d.node, 2);
+        assert_eq!(errno(union.getattr(d.node)), Errno::STALE);
+        let parent = union.lookup_parent(e.node).unwrap();
+        assert_eq!(parent.attr.ino, d.attr.ino);
+        let top = union.lookup_parent(parent.node).unwrap();
+        assert_eq!(top.node, NodeId::ROOT);
+        assert_eq!(union.lookup_parent(NodeId::ROOT).unwrap().node, top.node);
+        let file = find(&union, "d/e/f").node;
+        assert_eq!(errno(union.lookup_parent(file)), Errno::NOTDIR);
+        assert_eq!(errno(union.lookup_parent(NodeId(4711))), Errno::STALE);
+        let gone = mkdir(&union, "gone", 0o755);
+        union.rmdir(NodeId::ROOT, b"gone").unwrap();
+        assert_eq!(errno(union.lookup_parent(gone)), Errno::NOENT);
+    }
+
+    /// Forgets what the kernel would, with all its lookups.
+    fn forget_all(union: &Union) {
+        let nodes: Vec<_> = union
+            .nodes
+            .table
+            .all()
+            .iter()
+            .map(|inode| inode.id)
+            .collect();
+        for node in nodes {
+            union.forget(node, u64::MAX);
+        }
+        assert_eq!(union.inodes(), 1, "the root");
+    }
+
+    #[test]
+    fn an_exported_union_finds_what_was_forgotten() {
+        let stack = Stack::new();
+        let lower = stack.file("old/d/e/f", "lower");
+        std::fs::hard_link(lower, stack.at("old/d/linked")).unwrap();
+        let config = Config {
+            nfs_export: true,
+            ..stack.config()
+        };
+        let union = Union::open(&config).unwrap();
+        let deep = find(&union, "d/e/f").node;
+        let linked = find(&union, "d/linked").node;
+        assert_eq!(deep, linked);
+        let dir = find(&union, "d/e").node;
+        let new = mkdir(&union, "new", 0o755);
+        let made = |name: &[u8]| {
+            let made = union.make(new, name, &file(0o644), &Caller::default());
+            made.unwrap().node
+        };
+        let (kept, gone, over) = (made(b"kept"), made(b"gone"), made(b"over"));
+        union.write(kept, 0, b"kept").unwrap();
+        forget_all(&union);
+        assert_eq!(errno(union.getattr(deep)), Errno::STALE);
+        for node in [deep, dir, new, kept, gone] {
+            assert_eq!(union.lookup_self(node).unwrap().node, node);
+        }
+        assert_eq!(content(&union, kept), "kept");
+        // What is looked up by name in between is the same node, copied up and moved as well.
+        forget_all(&union);
+        assert_eq!(find(&union, "d/e/f").node, deep);
+        union.write(deep, 0, b"LOWER").unwrap();
+        find(&union, "d/e");
+        let (from, to) = ((dir, b"f"), (NodeId::ROOT, b"moved"));
+        let replace = RenameMode::Replace;
+        union.rename(from.0, from.1, to.0, to.1, replace).unwrap();
+        let new = find(&union, "new").node;
+        union
+            .rename(NodeId::ROOT, b"new", dir, b"here", replace)
+            .unwrap();
+        find(&union, "d/e/here/gone");
+        for name in ["kept", "over"] {
+            find(&union, &format!("d/e/here/{name}"));
+        }
+        union.unlink(new, b"gone").unwrap();
+        union.rename(new, b"kept", new, b"over", replace).unwrap();
+        forget_all(&union);
+        assert_eq!(union.lookup_self(deep).unwrap().node, deep);
+        assert_eq!(content(&union, deep), "LOWER");
+        assert_eq!(union.lookup_self(kept).unwrap().node, kept);
+        assert_eq!(content(&union, kept), "kept");
+        for removed in [gone, over, NodeId(4711)] {
+            assert_eq!(errno(union.lookup_self(removed)), Errno::STALE);
+        }
+        // A new file may get the number of a removed one, but not its node.
+        find(&union, "d/e/here");
+        let again = made(b"again");
+        assert!(again != gone && again != over);
+    }
+
+    #[test]
+    fn no_notes_are_kept_where_nobody_asked_for_them() {
+        let stack = Stack::new();
+        stack.file("old/f", "f");
+        let union = stack.open();
+        let f = find(&union, "f");
+        forget_all(&union);
+        assert_eq!(union.forgotten(f.attr.ino), None);
+        assert_ne!(find(&union, "f").node, f.node, "never used again");
+    }
+}

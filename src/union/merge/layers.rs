@@ -1,0 +1,21 @@
+//! The directories that a union is made of.
+
+use std::sync::{Arc, Mutex};
+
+use crate::layer::{FdCache, LowerDir, UpperDir};
+use crate::union::merge::hardlink::LinkIndex;
+
+/// The directories that are merged.
+#[derive(Debug)]
+pub(in crate::union) struct Layers {
+    pub(in crate::union) lowers: Vec<LowerDir>,
+    /// Layers that are there for the bytes of files only (`metacopy.rs`).
+    pub(in crate::union) data_only: Vec<LowerDir>,
+    /// Where absolute redirects start.
+    pub(in crate::union) redirect_roots: Vec<LowerDir>,
+    pub(in crate::union) upper: Option<UpperDir>,
+    /// Names that begin with `.wh.` are ordinary names in the upper.
+    pub(in crate::union) plain_wh_names: bool,
+    pub(in crate::union) link_index: Vec<Mutex<Option<Arc<LinkIndex>>>>,
+    pub(in crate::union) fds: Arc<FdCache>,
+}

@@ -1,0 +1,153 @@
+//! Redirects: a renamed directory that keeps its lower part where it was (`overlayfs.rst`, "redirect_dir").
+//!
+//! They are always followed, in any layer; they are written only with `redirect_dir=on`.
+
+use rustix::fs::XattrFlags;
+use rustix::io::Errno;
+
+use crate::layer::dir::{Dir, LayerNo, Name, UPPER};
+use crate::layer::mark::{OPAQUE_FILE, REDIRECT_XATTRS, dir_marks, whiteout_name};
+use crate::layer::stat::Kind;
+use crate::layer::{LowerDir, UpperDir};
+use crate::union::Union;
+use crate::union::error::{During, Result, refuse};
+use crate::union::node::inode::DirState;
+use crate::union::node::stack::Redirect;
+use crate::union::work::writable::Writable;
+
+/// Redirects that lead to redirects that lead to ..: more than this is a loop.
+pub(super) const DEPTH: usize = 40;
+
+/// Whether a directory hides what lies below it, by an xattr.
+fn has_opaque_xattr(dir: &Dir) -> bool {
+    let by_xattr = dir.xattrs().and_then(|xattrs| {
+        let list = xattrs.list()?;
+        Ok(dir_marks(&list, |xattr| xattrs.get(xattr).unwrap_or_default()).opaque)
+    });
+    by_xattr.unwrap_or(false)
+}
+
+/// Whether a directory, in which `.wh.` names are marks, hides what lies below it.
+fn is_opaque(dir: &Dir) -> bool {
+    has_opaque_xattr(dir) || dir.stat_entry(OPAQUE_FILE).is_ok()
+}
+
+/// The roots from which absolute redirects start: those of the lower layers that show at the merged root.
+/// `plain_wh_names` says that `.wh.` names of the upper are ordinary ones.
+pub(in crate::union) fn visible_roots(
+    upper: Option<&UpperDir>,
+    plain_wh_names: bool,
+    lowers: &[LowerDir],
+) -> Vec<LowerDir> {
+    let hides_all = |upper: &UpperDir| {
+        if plain_wh_names {
+            has_opaque_xattr(upper)
+        } else {
+            is_opaque(upper)
+        }
+    };
+    if upper.is_some_and(hides_all) {
+        return Vec::new();
+    }
+    let cut = lowers.iter().position(|lower| is_opaque(lower));
+    lowers[..cut.map_or(lowers.len(), |last| last + 1)].to_vec()
+}
+
+impl Union {
+    /// The lower directories that a redirect found in a directory leads to. A target that is not there gives
+    /// none: the directory then has no lower part.
+    pub(in crate::union) fn follow_redirect(
+        &self,
+        parent: &DirState,
+        redirect: &Redirect,
+    ) -> Result<Vec<LowerDir>> {
+        self.resolve(&parent.lowers, redirect.layer, &redirect.target, DEPTH)
+    }
+
+    pub(super) fn resolve(
+        &self,
+        siblings: &[LowerDir],
+        above: LayerNo,
+        target: &[u8],
+        depth: usize,
+    ) -> Result<Vec<LowerDir>> {
+        if depth == 0 {
+            return refuse(Errno::LOOP);
+        }
+        let below = |dirs: &[LowerDir]| -> Vec<LowerDir> {
+            let lower = dirs.iter().filter(|dir| dir.layer() > above);
+            lower.cloned().collect()
+        };
+        let mut stack = match target.strip_prefix(b"/") {
+            Some(_) => below(&self.layers.redirect_roots),
+            None => below(siblings),
+        };
+        for name in target.split(|byte| *byte == b'/').filter(|n| !n.is_empty()) {
+            if name == b"." || name == b".." {
+                return Ok(Vec::new());
+            }
+            stack = self.step(&stack, &Name::from(name), depth)?;
+        }
+        Ok(stack)
+    }
+
+    /// The stack rule for one name, without an inode: the directories of that name in a stack of lowers.
+    fn step(&self, stack: &[LowerDir], name: &Name, depth: usize) -> Result<Vec<LowerDir>> {
+        let mut found = Vec::new();
+        for dir in stack {
+            match dir.stat_entry(name) {
+                Ok(stat) if stat.kind() == Kind::Dir => {
+                    let child = dir.child(name);
+                    let xattrs = child.xattrs().during("open directory", name)?;
+                    let redirect = REDIRECT_XATTRS
+                        .iter()
+                        .find_map(|xattr| xattrs.get_opt(xattr.as_bytes()).ok().flatten());
+                    let opaque = is_opaque(&child);
+                    found.push(child);
+                    if let Some(target) = redirect {
+                        found.extend(self.resolve(stack, dir.layer(), &target, depth - 1)?);
+                        return Ok(found);
+                    }
+                    if opaque {
+                        return Ok(found);
+                    }
+                }
+                Ok(_) => return Ok(found),
+                Err(Errno::NOENT) => {}
+                Err(errno) => return Err(errno).during("stat", name),
+            }
+            if whiteout_name(name).is_some_and(|mark| dir.stat_entry(&mark).is_ok()) {
+                return Ok(found);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Remembers on a directory of the upper, and gives, where its lower part is, as a path from the layers' roots.
+    pub(in crate::union) fn write_redirect(
+        &self,
+        writable: &Writable,
+        dir: &UpperDir,
+        state: &DirState,
+    ) -> Result<Redirect> {
+        let (Some(namespace), Some(path)) = (
+            writable.abilities.overlay_xattrs,
+            state.lowers.first().and_then(|lower| lower.path()),
+        ) else {
+            return refuse(Errno::XDEV);
+        };
+        let mut target = Vec::new();
+        for name in path {
+            target.push(b'/');
+            target.extend_from_slice(&name);
+        }
+        let xattr = format!("{namespace}overlay.redirect");
+        dir.this()
+            .and_then(|this| this.set_xattr(xattr.as_bytes(), &target, XattrFlags::empty()))
+            .during("setxattr", xattr.as_bytes())?;
+        Ok(Redirect {
+            layer: UPPER,
+            target: Name::from(target),
+        })
+    }
+}

@@ -1,0 +1,137 @@
+//! link(2): another name for a file, or the first one for a file that was made without any.
+//!
+//! # Crash
+//! A name appears by one system call; over a whiteout that stands in its place, as a link in the work directory that
+//! is renamed over it. Killed before, there is no such name; killed after, but before the whiteout of an earlier
+//! entry is removed, the whiteout hides nothing (see [`crate::union::copyup::whiteout`]). As on any disk, the bytes of the file
+//! are where fsync(2) brought them.
+
+use std::sync::Arc;
+
+use rustix::fs::RenameFlags;
+use rustix::io::Errno;
+
+use crate::layer::UpperDir;
+use crate::layer::dir::{Name, UPPER};
+use crate::layer::mark::Mark;
+use crate::layer::stat::Kind;
+use crate::union::error::{During, Result, refuse};
+use crate::union::merge::lookup::Child;
+use crate::union::node::inode::{FileState, Inode, NodeId, Real};
+use crate::union::node::stack::Found;
+use crate::union::work::writable::Writable;
+use crate::union::{Entry, Union};
+
+impl Union {
+    /// Gives a file another name and counts one lookup on it.
+    /// Errors: EPERM for a directory or a name that would be a whiteout, EEXIST, ENOENT when the file has no
+    /// name any more (one that never had any gets its first: [`Union::tmpfile`]), EMLINK, EXDEV from or into a volume, EROFS, and what the disk
+    /// answers.
+    pub fn link(&self, node: NodeId, parent: NodeId, name: &[u8]) -> Result<Entry> {
+        let inode = self.nodes.table.get(node)?;
+        refuse_directory(&inode)?;
+        let parent = self.nodes.table.get(parent)?;
+        if inode.volume != parent.volume || self.is_mount(&inode) {
+            return refuse(Errno::XDEV);
+        }
+        if parent.volume.is_some() {
+            return self.link_in_volume(&inode, &parent, name);
+        }
+        let writable = self.writable()?;
+        self.check_new_name(name)?;
+        // The upper's disk tells apart what never had a name and what has none any more; a lower file had one.
+        let is_gone = |file: &FileState| !file.is_upper() && file.links.is_empty();
+        if inode.lock_file().is_some_and(|file| is_gone(&file)) {
+            return refuse(Errno::NOENT);
+        }
+        self.copy_up_file(&inode, None)?;
+        let dir = self.copy_up_dir(&parent)?;
+        let key = {
+            let Some(mut state) = parent.lock_dir() else {
+                return refuse(Errno::NOTDIR);
+            };
+            let (mark, _) = self.free_name(&mut state, name)?;
+            if inode.st_ino != self.disk_identity(&inode)? || inode.kind == Kind::Char {
+                self.mark_impure(writable, &dir, &mut state)?;
+            }
+            let Some(mut file) = inode.lock_file() else {
+                return refuse(Errno::PERM);
+            };
+            let ino = crate::union::node::real::real_stat(&file.real)?.ino;
+            self.store_child_origin(writable, &dir, inode.kind, (inode.st_ino, ino));
+            let name = Name::from(name);
+            self.link_locked(writable, &file.real, &dir, &name, mark)?;
+            let stat = dir.stat_entry(&name).during("stat", &name)?;
+            file.add_link(&parent, &name, Some(dir.clone()));
+            if matches!(file.real, Real::Orphan(_)) {
+                file.real = Real::Upper {
+                    dir: dir.clone(),
+                    name: Arc::clone(&name),
+                };
+            }
+            if let Some(listing) = &mut state.listing {
+                listing.update(&name, |slot| {
+                    slot.merged.upper = Some(Found {
+                        kind: inode.kind,
+                        ino: stat.ino,
+                    });
+                    slot.merged.mark = None;
+                    slot.st_ino = inode.st_ino;
+                    slot.child = Arc::downgrade(&inode);
+                });
+            }
+            (UPPER, stat.dev, stat.ino)
+        };
+        self.remember_shared(key, &inode);
+        self.entry(&Child { inode, stat: None })
+    }
+
+    fn link_locked(
+        &self,
+        writable: &Writable,
+        real: &Real,
+        dir: &UpperDir,
+        name: &Name,
+        mark: Option<Mark>,
+    ) -> Result<()> {
+        let link_to = |to: &UpperDir, new: &[u8]| match real {
+            Real::Upper { dir, name } => dir.link(name, to, new),
+            Real::Orphan(object) => to.link_fd(object.fd(), new),
+            Real::Lower { .. } => Err(Errno::STALE),
+        };
+        if mark == Some(Mark::InPlace) {
+            let staged = writable.stage.fresh_name();
+            link_to(writable.stage.dir(), &staged).during("link", &staged)?;
+            let moved = writable
+                .stage
+                .dir()
+                .rename(&staged, dir, name, RenameFlags::empty());
+            if moved.is_err() {
+                writable.stage.discard(&staged);
+            }
+            return moved.during("rename link to", name);
+        }
+        link_to(dir, name).unless_immutable("link", name)?;
+        if mark == Some(Mark::Beside) {
+            writable.clear_beside(dir, name);
+        }
+        Ok(())
+    }
+
+    /// The `st_ino` that an upper file would have without an origin.
+    fn disk_identity(&self, inode: &Inode) -> Result<u64> {
+        let Some(state) = inode.lock_file() else {
+            return Ok(inode.st_ino);
+        };
+        let stat = crate::union::node::real::real_stat(&state.real)?;
+        Ok(self.nodes.numbers.of(UPPER, stat.dev, stat.ino))
+    }
+}
+
+/// Refuses a link whose target is a directory (link(2): EPERM).
+pub(in crate::union) fn refuse_directory(inode: &Inode) -> Result<()> {
+    if inode.kind == Kind::Dir {
+        return refuse(Errno::PERM);
+    }
+    Ok(())
+}

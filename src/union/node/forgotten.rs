@@ -1,0 +1,65 @@
+//! Where nodes were when they were forgotten.
+
+use crate::layer::dir::Name;
+use crate::layer::stat::Birth;
+use crate::layer::stat::Kind;
+use crate::union::node::inode::{Inode, NodeId};
+use dashmap::DashMap;
+
+/// Where a node was when it was forgotten.
+#[derive(Clone, Debug)]
+pub(in crate::union) struct Note {
+    /// Directories and names; several of a file that has several. Some may be of before.
+    pub(in crate::union) places: Vec<(NodeId, Name)>,
+    pub(in crate::union) kind: Kind,
+    pub(in crate::union) birth: Birth,
+}
+
+/// How many names of one file are noted at most.
+const MOST_PLACES: usize = 8;
+
+/// Notes of nodes that were forgotten.
+#[derive(Debug, Default)]
+pub(in crate::union) struct Notes {
+    pub(in crate::union) nodes: DashMap<NodeId, Note>,
+    pub(in crate::union) by_st_ino: DashMap<u64, NodeId>,
+}
+
+impl Notes {
+    /// The node id that an object had.
+    pub(in crate::union) fn id_of(&self, st_ino: u64, kind: Kind, birth: Birth) -> Option<NodeId> {
+        let id = *self.by_st_ino.get(&st_ino)?;
+        let note = self.nodes.get(&id)?;
+        (note.kind == kind && note.birth.agrees(birth)).then_some(id)
+    }
+
+    /// Notes where a node is that is forgotten; nothing if it has no name any more.
+    pub(in crate::union) fn note(
+        &self,
+        inode: &Inode,
+        mut places: Vec<(NodeId, Name)>,
+        others: bool,
+    ) {
+        let (id, st_ino) = (inode.id, inode.st_ino);
+        if others && let Some(before) = self.nodes.get(&id) {
+            for place in &before.places {
+                if places.len() < MOST_PLACES && !places.contains(place) {
+                    places.push(place.clone());
+                }
+            }
+        }
+        if places.is_empty() {
+            self.nodes.remove(&id);
+            // Its number may be that of a new object by now.
+            self.by_st_ino.remove_if(&st_ino, |_, known| *known == id);
+            return;
+        }
+        let note = Note {
+            places,
+            kind: inode.kind,
+            birth: inode.birth,
+        };
+        self.nodes.insert(id, note);
+        self.by_st_ino.insert(st_ino, id);
+    }
+}

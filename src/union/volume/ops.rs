@@ -1,0 +1,413 @@
+//! Making, removing and moving things in volumes: at once, on the volume's own disk.
+//!
+//! # Crash
+//! A volume has no work directory, so not everything can be built beside. A regular file is made without a name
+//! (`O_TMPFILE`) and gets one when it has its owner, mode and labels: killed before, there is nothing. Where the disk has
+//! no such files, and for everything else, it is made under its name and given to its owner in the next step (unless the
+//! daemon is that owner, when there is one step only): killed between, it belongs to the daemon's user, has no labels, and
+//! lacks setuid and setgid. All else is one system call.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use rustix::fs::RenameFlags;
+use rustix::io::Errno;
+
+use crate::layer::dir::Name;
+use crate::layer::stat::Kind;
+use crate::layer::upper::UpperObject;
+use crate::layer::{FdSlot, UpperDir};
+use crate::sync::lock;
+use crate::union::error::{During, Result, refuse};
+use crate::union::merge::lookup::{Child, Instance};
+use crate::union::namespace::create::Looks;
+use crate::union::namespace::moving::{End, dir_of, move_entry, move_link, settle, swap_entries};
+use crate::union::node::guards::{lock_files, lock_parents};
+use crate::union::node::inode::{DirState, Inheritance, Inode, Real};
+use crate::union::node::remains::bury;
+use crate::union::{Caller, Entry, NAME_MAX, New, Union};
+
+/// One end of a rename: the directory and the name.
+type Place<'a> = (&'a Arc<Inode>, &'a [u8]);
+
+impl Union {
+    /// The directory of a volume, to be changed. Errors: ENAMETOOLONG, EROFS, ENOTDIR, ENOENT when it was removed.
+    fn volume_dir(&self, inode: &Inode, name: &[u8], state: &DirState) -> Result<UpperDir> {
+        if name.len() > NAME_MAX {
+            return refuse(Errno::NAMETOOLONG);
+        }
+        self.check_writable(inode)?;
+        match &state.upper {
+            Some(dir) if state.removed.is_none() => Ok(dir.clone()),
+            _ => refuse(Errno::NOENT),
+        }
+    }
+
+    /// What entries of a directory inherit, as it is now: somebody else may have changed that.
+    fn inheritance_now(&self, dir: &UpperDir, state: &mut DirState) -> Result<Inheritance> {
+        state.inheritance = None;
+        self.inheritance(dir, state)
+    }
+
+    /// The entry of a name as the disk has it now, with its inode.
+    fn found(
+        &self,
+        parent: &Arc<Inode>,
+        state: &mut DirState,
+        name: &[u8],
+    ) -> Result<Option<Child>> {
+        let stat = self.refresh(state, name)?;
+        match self.child_locked(parent, state, name)? {
+            Instance::Ready(mut child) => {
+                if child.inode.volume == parent.volume {
+                    child.stat = stat.or(child.stat);
+                }
+                Ok(Some(child))
+            }
+            Instance::None | Instance::SharedLower(_) => Ok(None),
+        }
+    }
+
+    /// As [`Union::make`], in a volume.
+    pub(in crate::union) fn make_in_volume(
+        &self,
+        parent: &Arc<Inode>,
+        name: &[u8],
+        new: &New<'_>,
+        caller: &Caller<'_>,
+    ) -> Result<Child> {
+        let Some(mut state) = parent.lock_dir() else {
+            return refuse(Errno::NOTDIR);
+        };
+        let dir = self.volume_dir(parent, name, &state)?;
+        self.load(&mut state)?;
+        let inheritance = self.inheritance_now(&dir, &mut state)?;
+        let looks = self.looks(self.ids_of(parent.volume), new, caller, &inheritance);
+        let ours = looks.uid == self.rules.daemon.0
+            && (inheritance.group.is_some() || looks.gid == self.rules.daemon.1)
+            && caller.security.is_empty();
+        if ours {
+            new.make_in(&dir, name, looks.mode).during("create", name)?;
+        } else {
+            self.make_for(parent, &dir, name, new, &looks, &inheritance, caller)?;
+        }
+        match self.found(parent, &mut state, name)? {
+            Some(child) => Ok(child),
+            // Somebody was quick to remove it.
+            None => refuse(Errno::NOENT),
+        }
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "a step of `make_in_volume`, with all that it worked out"
+    )]
+    fn make_for(
+        &self,
+        parent: &Inode,
+        dir: &UpperDir,
+        name: &[u8],
+        new: &New<'_>,
+        looks: &Looks,
+        inheritance: &Inheritance,
+        caller: &Caller<'_>,
+    ) -> Result<()> {
+        let keeping = self.keeping_of(parent)?;
+        let dress = |object: &UpperObject| {
+            self.dress_new(keeping, object, new.kind(), looks, inheritance, caller)
+        };
+        if new.kind() == Kind::File {
+            match self.unnamed_in(dir, looks.mode) {
+                Ok(fd) => {
+                    dress(&dir.wrap(Arc::clone(&fd)))?;
+                    return dir.link_fd(&fd, name).during("link", name);
+                }
+                Err(Errno::OPNOTSUPP) => {}
+                Err(errno) => return Err(errno).during("open O_TMPFILE", name),
+            }
+        }
+        new.make_in(dir, name, looks.mode & !0o6000)
+            .during("create", name)?;
+        let dressed = dir
+            .object(name)
+            .during("open", name)
+            .and_then(|object| dress(&object));
+        if dressed.is_err() {
+            let removed = if new.kind() == Kind::Dir {
+                dir.rmdir(name)
+            } else {
+                dir.unlink(name)
+            };
+            if let Err(errno) = removed {
+                log::warn!("remove half-made {}: {errno}", name.escape_ascii());
+            }
+        }
+        dressed
+    }
+
+    fn unnamed_in(&self, dir: &UpperDir, mode: u32) -> rustix::io::Result<Arc<OwnedFd>> {
+        // A slot makes room when too many descriptors are open.
+        FdSlot::new(&self.layers.fds).get_or_open(|| dir.create_unnamed(mode))
+    }
+
+    /// As [`Union::tmpfile`], in a volume.
+    pub(in crate::union) fn tmpfile_in_volume(
+        &self,
+        parent: &Arc<Inode>,
+        mode: u32,
+        caller: &Caller<'_>,
+    ) -> Result<Entry> {
+        let Some(mut state) = parent.lock_dir() else {
+            return refuse(Errno::NOTDIR);
+        };
+        let dir = self.volume_dir(parent, b"", &state)?;
+        let inheritance = self.inheritance_now(&dir, &mut state)?;
+        drop(state);
+        let new = New::Node {
+            kind: Kind::File,
+            mode,
+            rdev: 0,
+        };
+        let looks = self.looks(self.ids_of(parent.volume), &new, caller, &inheritance);
+        let fd = self
+            .unnamed_in(&dir, looks.mode)
+            .during("open O_TMPFILE", b".")?;
+        let object = dir.wrap(Arc::clone(&fd));
+        let keeping = self.keeping_of(parent)?;
+        self.dress_new(keeping, &object, Kind::File, &looks, &inheritance, caller)?;
+        self.spare_atime(&fd);
+        let stat = object.stat().during("fstat", b".")?;
+        let st_ino = parent.volume.map_or(0, |_| self.volume_ino(&stat));
+        let volume = parent.volume.map(|v| (v, self.birth_of(v, &stat)));
+        let node = self.new_file_node(Real::Orphan(object));
+        let inode = self.new_inode(volume, st_ino, Kind::File, node);
+        if let Some(file) = inode.file() {
+            file.data.put(fd);
+        }
+        let stat = Some(stat);
+        self.entry(&Child { inode, stat })
+    }
+
+    /// As [`Union::link`], within a volume.
+    pub(in crate::union) fn link_in_volume(
+        &self,
+        inode: &Arc<Inode>,
+        parent: &Arc<Inode>,
+        name: &[u8],
+    ) -> Result<Entry> {
+        let stat = {
+            let Some(mut state) = parent.lock_dir() else {
+                return refuse(Errno::NOTDIR);
+            };
+            let dir = self.volume_dir(parent, name, &state)?;
+            self.load(&mut state)?;
+            let Some(mut file) = inode.lock_file() else {
+                return refuse(Errno::PERM);
+            };
+            let object = self.object_of(inode, &file)?;
+            dir.link_fd(object.fd(), name).during("link", name)?;
+            let stat = object.stat().during("fstat", name)?;
+            let name = Name::from(name);
+            file.add_link(parent, &name, Some(dir.clone()));
+            if matches!(file.real, Real::Orphan(_)) {
+                file.real = Real::Upper {
+                    dir: dir.clone(),
+                    name: Arc::clone(&name),
+                };
+            }
+            self.remember_shared((dir.layer(), stat.dev, stat.ino), inode);
+            drop(file);
+            self.put_child(&mut state, &name, inode)?;
+            stat
+        };
+        self.entry(&Child {
+            inode: Arc::clone(inode),
+            stat: Some(stat),
+        })
+    }
+
+    /// Notes in the slot of a name which inode was put there, if it is still what the disk has.
+    fn put_child(&self, state: &mut DirState, name: &Name, inode: &Arc<Inode>) -> Result<()> {
+        let found = self.refresh(state, name)?;
+        let same = found.is_some_and(|stat| self.stands_for(inode, &stat));
+        if same && let Some(slot) = state.listing.as_mut().and_then(|l| l.get_mut(name)) {
+            slot.child = Arc::downgrade(inode);
+        }
+        Ok(())
+    }
+
+    /// As [`Union::unlink`] and [`Union::rmdir`], in a volume.
+    pub(in crate::union) fn remove_in_volume(
+        &self,
+        parent: &Arc<Inode>,
+        name: &[u8],
+        is_rmdir: bool,
+    ) -> Result<()> {
+        let Some(mut state) = parent.lock_dir() else {
+            return refuse(Errno::NOTDIR);
+        };
+        let dir = self.volume_dir(parent, name, &state)?;
+        self.load(&mut state)?;
+        let Some(child) = self.found(parent, &mut state, name)? else {
+            return refuse(Errno::NOENT);
+        };
+        let inode = child.inode;
+        self.check_no_mount(&inode, false)?;
+        match (is_rmdir, inode.kind) {
+            (true, Kind::Dir) => {
+                let Some(mut gone) = inode.lock_dir() else {
+                    return refuse(Errno::NOTDIR);
+                };
+                // Before anything is removed: what fails then has changed nothing.
+                let remains = self.remains_of(&inode, &mut gone)?;
+                dir.rmdir(name).during("rmdir", name)?;
+                bury(&mut gone, remains);
+            }
+            (true, _) => return refuse(Errno::NOTDIR),
+            (false, Kind::Dir) => return refuse(Errno::ISDIR),
+            (false, _) => {
+                let Some(file) = inode.file() else {
+                    return refuse(Errno::ISDIR);
+                };
+                let mut held = lock(&file.state);
+                self.keep_alive(&inode, file, &mut held, parent, name, &dir)?;
+                dir.unlink(name).during("unlink", name)?;
+                held.drop_link(parent, name);
+            }
+        }
+        self.refresh(&mut state, name)?;
+        Ok(())
+    }
+
+    /// As [`Union::rename`], within a volume, with any flags that the disk knows.
+    pub(in crate::union) fn rename_in_volume(
+        &self,
+        (from, from_name): Place<'_>,
+        (to, to_name): Place<'_>,
+        flags: RenameFlags,
+    ) -> Result<()> {
+        let _shape = lock(&self.renames);
+        let Some(mut parents) = lock_parents(from, to) else {
+            return refuse(Errno::NOTDIR);
+        };
+        let ends = (
+            End {
+                parent: from,
+                dir: self.volume_dir(from, from_name, parents.from())?,
+                name: Name::from(from_name),
+            },
+            End {
+                parent: to,
+                dir: self.volume_dir(to, to_name, parents.to())?,
+                name: Name::from(to_name),
+            },
+        );
+        self.load(parents.from())?;
+        self.load(parents.to())?;
+        let Some(source) = self.found(from, parents.from(), from_name)? else {
+            return refuse(Errno::NOENT);
+        };
+        let source = source.inode;
+        let target = self.found(to, parents.to(), to_name)?.map(|c| c.inode);
+        self.check_no_mount(&source, true)?;
+        if let Some(target) = &target {
+            self.check_no_mount(target, true)?;
+        }
+        let exchange = flags.contains(RenameFlags::EXCHANGE);
+        // What the disk says as well, but it cannot be asked: these states are locked already.
+        if source.kind == Kind::Dir && source.is_ancestor_of(to) {
+            return refuse(Errno::INVAL);
+        }
+        if target
+            .as_ref()
+            .is_some_and(|target| target.is_ancestor_of(from))
+        {
+            return refuse(match (exchange, flags.contains(RenameFlags::NOREPLACE)) {
+                (true, _) => Errno::INVAL,
+                (false, true) => Errno::EXIST,
+                (false, false) => Errno::NOTEMPTY,
+            });
+        }
+        if !flags.contains(RenameFlags::NOREPLACE) && self.is_same(&source, target.as_ref()) {
+            return Ok(());
+        }
+        self.move_in_volume(&ends, &source, target.as_ref(), flags)?;
+        self.put_child(parents.to(), &ends.1.name, &source)?;
+        match target.filter(|_| exchange) {
+            Some(target) => self.put_child(parents.from(), &ends.0.name, &target)?,
+            None => {
+                self.refresh(parents.from(), &ends.0.name)?;
+            }
+        }
+        self.note_name_change();
+        Ok(())
+    }
+
+    /// Two names of one file: rename(2) does nothing.
+    fn is_same(&self, source: &Arc<Inode>, target: Option<&Arc<Inode>>) -> bool {
+        target.is_some_and(|target| {
+            Arc::ptr_eq(source, target)
+                || (source.kind != Kind::Dir && source.st_ino == target.st_ino)
+        })
+    }
+
+    fn move_in_volume(
+        &self,
+        (from, to): &(End<'_>, End<'_>),
+        source: &Arc<Inode>,
+        target: Option<&Arc<Inode>>,
+        flags: RenameFlags,
+    ) -> Result<()> {
+        let during = "rename";
+        if flags.contains(RenameFlags::EXCHANGE) {
+            let Some(target) = target else {
+                return refuse(Errno::NOENT);
+            };
+            let dirs = (dir_of(source), dir_of(target));
+            let mut files = lock_files(source, Some(target));
+            swap_entries(dirs, from, to).during(during, &from.name)?;
+            if let Some(state) = files.source() {
+                move_link(state, from, to);
+            }
+            if let Some(state) = files.target() {
+                move_link(state, to, from);
+            }
+            drop(files);
+            settle(source, to);
+            settle(target, from);
+            return Ok(());
+        }
+        let replaced = target.filter(|_| !flags.contains(RenameFlags::NOREPLACE));
+        let dead_dir = match replaced.filter(|target| target.kind == Kind::Dir) {
+            Some(target) => match target.lock_dir() {
+                Some(mut state) => {
+                    let remains = self.remains_of(target, &mut state)?;
+                    Some((state, remains))
+                }
+                None => None,
+            },
+            None => None,
+        };
+        let mut files = lock_files(source, replaced);
+        if let (Some(target), Some(file)) = (replaced, replaced.and_then(|target| target.file()))
+            && let Some(state) = files.target()
+        {
+            self.keep_alive(target, file, state, to.parent, &to.name, &to.dir)?;
+        }
+        move_entry(source, from, to, flags).during(during, &from.name)?;
+        let buried = dead_dir.map(|(mut state, remains)| {
+            bury(&mut state, remains);
+            state
+        });
+        if let Some(state) = files.target() {
+            state.drop_link(to.parent, &to.name);
+        }
+        if let Some(state) = files.source() {
+            move_link(state, from, to);
+        }
+        drop(files);
+        drop(buried);
+        settle(source, to);
+        Ok(())
+    }
+}

@@ -1,0 +1,195 @@
+//! The work directory: where things are built beside the tree, to be published by one system call.
+//!
+//! Everything lives in `WORK/work`, as kernel overlayfs lays it out. A writable mount locks the work directory
+//! (flock(2), held until the daemon is gone) and empties it before anything else, after finishing the
+//! publications that a killed daemon left half done (`copyup/publish_names.rs`). What a crash leaves here is
+//! therefore never seen in the merged tree and is gone after the next mount.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::fd::OwnedFd;
+use rustix::fs::{FlockOperation, Mode, OFlags, flock, mkdirat, openat};
+use rustix::io::Errno;
+
+use crate::layer::dir::Name;
+use crate::layer::record::Records;
+use crate::layer::stat::Kind;
+use crate::layer::{FdCache, UpperDir};
+use crate::union::config::{SetupError, cure_for_work};
+
+/// How long a writable mount waits for the daemon of an ended mount to leave the work directory.
+const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+const LOCK_RETRY: Duration = Duration::from_millis(5);
+
+/// The staging area of a writable union.
+#[derive(Debug)]
+pub(in crate::union) struct Stage {
+    pub(in crate::union) dir: UpperDir,
+    counter: AtomicU64,
+    lock: OwnedFd,
+}
+
+impl Stage {
+    /// Locks the work directory and makes `WORK/work` if needed. Nothing is removed yet. What is built there keeps
+    /// `records` as the upper does.
+    pub(in crate::union) fn open(
+        work: &Path,
+        cache: &Arc<FdCache>,
+        records: Option<Arc<Records>>,
+    ) -> std::result::Result<Self, SetupError> {
+        Self::open_within(work, cache, records, LOCK_PATIENCE)
+    }
+
+    pub(in crate::union) fn open_within(
+        work: &Path,
+        cache: &Arc<FdCache>,
+        records: Option<Arc<Records>>,
+        patience: Duration,
+    ) -> std::result::Result<Self, SetupError> {
+        let problem = |call: &str, errno: Errno| {
+            SetupError::new(
+                format!("{call} work directory {}: {errno}", work.display()),
+                cure_for_work(errno),
+            )
+        };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let lock = rustix::fs::open(work, flags, Mode::empty()).map_err(|e| problem("open", e))?;
+        wait_for_lock(&lock, work, patience)?;
+        match mkdirat(&lock, "work", Mode::from_raw_mode(0o700)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(problem("mkdir work in", errno)),
+        }
+        let dir = openat(&lock, "work", flags | OFlags::NOFOLLOW, Mode::empty())
+            .map_err(|e| problem("open work in", e))?;
+        Ok(Self {
+            dir: UpperDir::root_with(Arc::new(dir), cache, records),
+            counter: AtomicU64::new(0),
+            lock,
+        })
+    }
+
+    /// The directory in which things are built.
+    #[must_use]
+    pub(in crate::union) fn dir(&self) -> &UpperDir {
+        &self.dir
+    }
+
+    /// A name that nothing in the stage has.
+    #[must_use]
+    pub(in crate::union) fn fresh_name(&self) -> Name {
+        let number = self.counter.fetch_add(1, Ordering::Relaxed);
+        Name::from(format!("{number:x}").into_bytes())
+    }
+
+    /// Lets another union have the work directory. A failure is logged: it has it when this process ends.
+    pub(in crate::union) fn unlock(&self) {
+        if let Err(errno) = flock(&self.lock, FlockOperation::Unlock) {
+            log::warn!("unlock the work directory: {errno}");
+        }
+    }
+
+    /// Removes everything in the stage.
+    pub(in crate::union) fn empty(&self) -> rustix::io::Result<()> {
+        for name in names(&self.dir)? {
+            remove_tree(&self.dir, &name)?;
+        }
+        Ok(())
+    }
+
+    /// Removes one thing from the stage, whatever it is; a failure is logged, since the next mount empties
+    /// the stage anyway.
+    pub(in crate::union) fn discard(&self, name: &Name) {
+        match remove_tree(&self.dir, name) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(errno) => log::warn!(
+                "work directory: cannot remove {}: {errno}; the next mount will",
+                name.escape_ascii()
+            ),
+        }
+    }
+}
+
+fn wait_for_lock(
+    fd: &OwnedFd,
+    work: &Path,
+    patience: Duration,
+) -> std::result::Result<(), SetupError> {
+    let deadline = Instant::now() + patience;
+    loop {
+        match flock(fd, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(()),
+            Err(Errno::WOULDBLOCK) if Instant::now() < deadline => {
+                std::thread::sleep(LOCK_RETRY);
+            }
+            Err(Errno::WOULDBLOCK) => {
+                return Err(SetupError::new(
+                    format!(
+                        "work directory {} is in use by another mount",
+                        work.display()
+                    ),
+                    "unmount that one first, use another upper and work directory, or mount read-only",
+                ));
+            }
+            Err(errno) => {
+                return Err(SetupError::new(
+                    format!("flock work directory {}: {errno}", work.display()),
+                    "use a work directory on a file system that supports flock(2)",
+                ));
+            }
+        }
+    }
+}
+
+fn names(dir: &UpperDir) -> rustix::io::Result<Vec<Name>> {
+    let mut names = Vec::new();
+    dir.for_each(|name, _, _| names.push(Name::from(name)))?;
+    Ok(names)
+}
+
+/// Removes an entry with everything in it. Directories that nobody may enter are opened up first: they are
+/// ours, and as an ordinary user we could not look inside otherwise.
+fn remove_tree(dir: &UpperDir, name: &Name) -> rustix::io::Result<()> {
+    // Directories that are being emptied, each in the one before it, and what each has left.
+    let mut path: Vec<(UpperDir, Name, Vec<Name>)> = Vec::new();
+    let mut next = Name::clone(name);
+    loop {
+        let within = path.last().map_or(dir, |(inner, _, _)| inner);
+        if let Some(inner) = unlink_or_enter(within, &next)? {
+            let names = names(&inner)?;
+            path.push((inner, next, names));
+        }
+        loop {
+            let Some((_, _, names)) = path.last_mut() else {
+                return Ok(());
+            };
+            if let Some(name) = names.pop() {
+                next = name;
+                break;
+            }
+            if let Some((_, empty, _)) = path.pop() {
+                let within = path.last().map_or(dir, |(inner, _, _)| inner);
+                within.rmdir(&empty)?;
+            }
+        }
+    }
+}
+
+/// Removes an entry that is no directory; gives a directory, made to be entered.
+fn unlink_or_enter(dir: &UpperDir, name: &Name) -> rustix::io::Result<Option<UpperDir>> {
+    match dir.unlink(name) {
+        // unlink(2) of a directory: EISDIR on Linux, EPERM by POSIX.
+        Err(Errno::ISDIR | Errno::PERM) => {}
+        other => return other.map(|()| None),
+    }
+    let stat = dir.stat_on_disk(name)?;
+    if stat.kind() != Kind::Dir {
+        return Err(Errno::PERM);
+    }
+    if stat.perm() & 0o700 != 0o700 {
+        dir.chmod_on_disk(name, 0o700)?;
+    }
+    Ok(Some(dir.child(name)))
+}
