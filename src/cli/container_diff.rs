@@ -12,8 +12,7 @@ use serde_json::json;
 use super::exit::{Failure, written};
 use super::store_args::StoreArgs;
 use super::visible;
-use crate::store::changes::{What, changes};
-use crate::store::mount::resolve;
+use crate::store::{What, changes};
 
 const EXAMPLES: &str = "\
 Names that are not UTF-8:
@@ -49,7 +48,7 @@ pub struct DiffArgs {
 /// There is no such container, or it cannot be read. What was found before is written.
 pub(super) fn run(store: &StoreArgs, args: &DiffArgs) -> Result<(), Failure> {
     let store = store.open()?;
-    let container = resolve(store.db(), &args.container)?;
+    let container = store.container(&args.container)?;
     let view = store.view(&container)?;
     let mut sheet = Sheet {
         out: BufWriter::new(io::stdout().lock()),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::archive::Progress;
-use crate::store::load::Watch;
+use crate::store::Watch;
 use crate::undo::{self, Undo};
 
 /// A bar of a layer under way.

@@ -11,18 +11,14 @@ use std::path::Path;
 use rusqlite::Transaction;
 use serde::Serialize;
 
-use super::Store;
-use super::area::Area;
-use super::catalog::volumes::{self, Volume};
-use super::copy::{copy_tree, find_dir};
-use super::error::{Doing, Result, StoreError};
-use super::gc::take;
-use super::ids::random_id;
-use super::lock;
-use super::paths::{PRIVATE, Paths};
-use super::size::measure;
-use super::time;
 use crate::archive::durable::{sync_disk_of, sync_names_in};
+use crate::store::Store;
+use crate::store::base::{
+    Area, Doing, PRIVATE, Paths, Result, StoreError, data_of, ids::check_name, ids::random_id,
+    is_empty, lock, measure, time,
+};
+use crate::store::catalog::volumes::{self, Volume};
+use crate::store::tree::{copy_tree, find_dir};
 use crate::union::{Config, Union};
 
 /// The mode of a new volume's content, as docker makes it.
@@ -31,42 +27,21 @@ const DATA_MODE: u32 = 0o755;
 /// A volume as commands show it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
-pub struct VolumeView {
+pub(crate) struct VolumeView {
     /// Always `local`.
-    pub driver: &'static str,
+    pub(crate) driver: &'static str,
     /// Its name.
-    pub name: String,
+    pub(crate) name: String,
     /// Its directory.
-    pub mountpoint: String,
+    pub(crate) mountpoint: String,
     /// In RFC 3339.
-    pub created_at: String,
+    pub(crate) created_at: String,
     /// Nobody gave it a name.
-    pub anonymous: bool,
+    pub(crate) anonymous: bool,
     /// Always `local`.
-    pub scope: &'static str,
+    pub(crate) scope: &'static str,
     /// The containers that use it.
-    pub containers: Vec<String>,
-}
-
-/// Checks a name that a user gives.
-///
-/// # Errors
-/// It is none.
-pub fn check_name(name: &str, what: &str) -> Result<()> {
-    let first = name
-        .bytes()
-        .next()
-        .is_some_and(|byte| byte.is_ascii_alphanumeric());
-    let rest = name
-        .bytes()
-        .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-'));
-    if first && rest && name.len() <= 128 {
-        return Ok(());
-    }
-    Err(StoreError::new(
-        format!("'{}' cannot be the name of a {what}", name.escape_debug()),
-        "use letters, digits, '_', '.' and '-', a letter or digit first",
-    ))
+    pub(crate) containers: Vec<String>,
 }
 
 impl Store {
@@ -74,7 +49,7 @@ impl Store {
     ///
     /// # Errors
     /// The name is none, and those of the disk.
-    pub fn create_volume(&mut self, name: Option<&str>) -> Result<String> {
+    pub(crate) fn create_volume(&mut self, name: Option<&str>) -> Result<String> {
         let (name, anonymous) = match name {
             Some(name) => (name.to_owned(), false),
             None => (random_id()?, true),
@@ -94,7 +69,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of the catalog.
-    pub fn volumes(&mut self) -> Result<Vec<VolumeView>> {
+    pub(crate) fn volumes(&mut self) -> Result<Vec<VolumeView>> {
         let all = volumes::all(self.db())?;
         all.into_iter()
             .map(|volume| self.volume_view(volume))
@@ -105,7 +80,7 @@ impl Store {
     ///
     /// # Errors
     /// There is none.
-    pub fn inspect_volume(&mut self, word: &str) -> Result<VolumeView> {
+    pub(crate) fn inspect_volume(&mut self, word: &str) -> Result<VolumeView> {
         let volume = volumes::resolve(self.db(), word)?;
         self.volume_view(volume)
     }
@@ -127,7 +102,7 @@ impl Store {
     ///
     /// # Errors
     /// There is none, or a container uses it.
-    pub fn remove_volume(&mut self, word: &str) -> Result<String> {
+    pub(crate) fn remove_volume(&mut self, word: &str) -> Result<String> {
         let name = self.catalog.change(|db| {
             let volume = volumes::resolve(db, word)?;
             let users = volumes::users(db, &volume.name)?;
@@ -169,7 +144,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of the catalog and of the disk.
-    pub fn prune_volumes(&mut self, all: bool) -> Result<(Vec<String>, u64)> {
+    pub(crate) fn prune_volumes(&mut self, all: bool) -> Result<(Vec<String>, u64)> {
         let gone = self.catalog.change(|db| {
             let mut gone = Vec::new();
             for volume in volumes::all(db)? {
@@ -225,19 +200,6 @@ impl Store {
     }
 }
 
-/// Whether there is nothing in a directory, or no directory.
-pub(super) fn is_empty(dir: &Path) -> Result<bool> {
-    match fs::read_dir(dir) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(true),
-        listed => Ok(listed.doing("read", dir)?.next().is_none()),
-    }
-}
-
-/// The content of a volume whose directory this is.
-pub(super) fn data_of(volume: &Path) -> std::path::PathBuf {
-    volume.join("_data")
-}
-
 /// Makes a volume inside a transaction, unless it is there.
 pub(super) fn make(
     db: &Transaction<'_>,
@@ -272,7 +234,7 @@ pub(super) fn make(
             "take it over with 'unionmount system check --repair', or move it away",
         ));
     }
-    take(&place, area, &format!("old-{name}"))?;
+    area.take(&place, &format!("old-{name}"))?;
     volumes::undoom(db, name)?;
     fs::rename(&built, &place).doing("rename", &built)?;
     for dir in [&data_of(&place), &place, &paths.volumes()] {

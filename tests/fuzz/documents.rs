@@ -13,7 +13,7 @@ pub fn check(bytes: &[u8]) {
     ] {
         match manifest::read(bytes, expected, "document") {
             Ok(manifest::Listing::Index(listed)) => {
-                let any = unionmount::store::platform::Platform::of_machine();
+                let any = unionmount::store::documents::Platform::of_machine();
                 if let Err(error) = manifest::choose(&listed, &any, "document") {
                     assert!(!error.to_string().contains('\n'));
                 }

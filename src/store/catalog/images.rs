@@ -3,33 +3,35 @@
 use rusqlite::{Connection, OptionalExtension, Row, Transaction};
 
 use super::{exists, is_plain, strings};
-use crate::store::error::{Result, StoreError};
-use crate::store::reference::{LOCAL, Reference};
+use crate::store::base::{
+    Result, StoreError,
+    reference::{LOCAL, Reference},
+};
 
 /// An image: its configuration, whose digest is its id.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Image {
+pub(crate) struct Image {
     /// Digest of the configuration, `sha256:..`.
-    pub id: String,
+    pub(crate) id: String,
     /// The configuration, byte for byte.
-    pub config: Vec<u8>,
+    pub(crate) config: Vec<u8>,
     /// When it was made, by its own account, in seconds since 1970.
-    pub created: Option<i64>,
+    pub(crate) created: Option<i64>,
     /// When it was stored, in seconds since 1970.
-    pub loaded: i64,
+    pub(crate) loaded: i64,
 }
 
 /// A manifest of an image: the same image may have come with layers compressed in several ways.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Manifest {
+pub(crate) struct Manifest {
     /// Digest of the document, `sha256:..`.
-    pub digest: String,
+    pub(crate) digest: String,
     /// The image it describes.
-    pub image: String,
+    pub(crate) image: String,
     /// Its media type.
-    pub media_type: String,
+    pub(crate) media_type: String,
     /// The document, byte for byte.
-    pub document: Vec<u8>,
+    pub(crate) document: Vec<u8>,
 }
 
 fn image(row: &Row<'_>) -> rusqlite::Result<Image> {
@@ -61,20 +63,20 @@ const MANIFEST: &str = "SELECT digest, image, media_type, document FROM manifest
 
 /// What a user's word for an image found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found {
+pub(crate) struct Found {
     /// The image's id.
-    pub image: String,
+    pub(crate) image: String,
     /// The manifest that is meant.
-    pub manifest: String,
+    pub(crate) manifest: String,
     /// The name, when it was one.
-    pub name: Option<Reference>,
+    pub(crate) name: Option<Reference>,
 }
 
 /// Finds an image by name, by id or its unique beginning, or by the digest of a manifest.
 ///
 /// # Errors
 /// There is none, or several ids begin so.
-pub fn resolve(db: &Connection, word: &str) -> Result<Found> {
+pub(crate) fn resolve(db: &Connection, word: &str) -> Result<Found> {
     if let Ok(name) = Reference::parse(word) {
         let local = Reference {
             repository: format!("{LOCAL}{}", name.repository),
@@ -136,7 +138,7 @@ pub fn resolve(db: &Connection, word: &str) -> Result<Found> {
 ///
 /// # Errors
 /// Those of the catalog, as everywhere here.
-pub fn named(db: &Connection, name: &Reference) -> Result<Option<Manifest>> {
+pub(crate) fn named(db: &Connection, name: &Reference) -> Result<Option<Manifest>> {
     let mut statement = db.prepare_cached(
         "SELECT digest, image, media_type, document FROM manifests
          JOIN names ON names.manifest = manifests.digest WHERE repository = ? AND tag = ?",
@@ -149,7 +151,7 @@ pub fn named(db: &Connection, name: &Reference) -> Result<Option<Manifest>> {
 ///
 /// # Errors
 /// Those of the catalog; it has none.
-pub fn latest_manifest(db: &Connection, image: &str) -> Result<Manifest> {
+pub(crate) fn latest_manifest(db: &Connection, image: &str) -> Result<Manifest> {
     let mut statement = db.prepare_cached(&format!(
         "{MANIFEST} WHERE image = ? ORDER BY position DESC LIMIT 1"
     ))?;
@@ -160,7 +162,7 @@ pub fn latest_manifest(db: &Connection, image: &str) -> Result<Manifest> {
 ///
 /// # Errors
 /// Those of the catalog; there is none.
-pub fn manifest_by_digest(db: &Connection, digest: &str) -> Result<Manifest> {
+pub(crate) fn manifest_by_digest(db: &Connection, digest: &str) -> Result<Manifest> {
     let mut statement = db.prepare_cached(&format!("{MANIFEST} WHERE digest = ?"))?;
     Ok(statement.query_row([digest], manifest)?)
 }
@@ -169,7 +171,7 @@ pub fn manifest_by_digest(db: &Connection, digest: &str) -> Result<Manifest> {
 ///
 /// # Errors
 /// Those of the catalog.
-pub fn find(db: &Connection, id: &str) -> Result<Option<Image>> {
+pub(crate) fn find(db: &Connection, id: &str) -> Result<Option<Image>> {
     let mut statement =
         db.prepare_cached("SELECT id, config, created, loaded FROM images WHERE id = ?")?;
     Ok(statement.query_row([id], image).optional()?)
@@ -179,7 +181,7 @@ pub fn find(db: &Connection, id: &str) -> Result<Option<Image>> {
 ///
 /// # Errors
 /// Those of the catalog.
-pub fn all(db: &Connection) -> Result<Vec<Image>> {
+pub(crate) fn all(db: &Connection) -> Result<Vec<Image>> {
     let mut statement = db.prepare_cached(
         "SELECT id, config, created, loaded FROM images ORDER BY created DESC, loaded DESC, id",
     )?;
@@ -191,7 +193,7 @@ pub fn all(db: &Connection) -> Result<Vec<Image>> {
 ///
 /// # Errors
 /// Those of the catalog.
-pub fn names_of(db: &Connection, image: &str) -> Result<Vec<Reference>> {
+pub(crate) fn names_of(db: &Connection, image: &str) -> Result<Vec<Reference>> {
     let mut statement = db.prepare_cached(
         "SELECT repository, tag FROM names JOIN manifests ON names.manifest = manifests.digest
          WHERE image = ? ORDER BY repository, tag",
@@ -204,7 +206,7 @@ pub fn names_of(db: &Connection, image: &str) -> Result<Vec<Reference>> {
 ///
 /// # Errors
 /// Those of the catalog.
-pub fn repo_digests(db: &Connection, image: &str) -> Result<Vec<String>> {
+pub(crate) fn repo_digests(db: &Connection, image: &str) -> Result<Vec<String>> {
     strings(
         db,
         "SELECT DISTINCT repository || '@' || digest FROM names
@@ -218,7 +220,7 @@ pub fn repo_digests(db: &Connection, image: &str) -> Result<Vec<String>> {
 ///
 /// # Errors
 /// Those of the catalog; a layer or an archive is not there.
-pub fn insert(
+pub(crate) fn insert(
     db: &Transaction<'_>,
     image: &Image,
     layers: &[String],
@@ -267,7 +269,7 @@ pub fn insert(
 ///
 /// # Errors
 /// Those of the catalog.
-pub fn name(db: &Transaction<'_>, name: &Reference, manifest: &str) -> Result<()> {
+pub(crate) fn name(db: &Transaction<'_>, name: &Reference, manifest: &str) -> Result<()> {
     db.execute(
         "INSERT INTO names VALUES (?, ?, ?)
          ON CONFLICT (repository, tag) DO UPDATE SET manifest = excluded.manifest",
@@ -292,7 +294,7 @@ fn forget_superseded(db: &Transaction<'_>) -> Result<()> {
 ///
 /// # Errors
 /// Those of the catalog.
-pub fn unname(db: &Transaction<'_>, name: &Reference) -> Result<()> {
+pub(crate) fn unname(db: &Transaction<'_>, name: &Reference) -> Result<()> {
     db.execute(
         "DELETE FROM names WHERE repository = ? AND tag = ?",
         (&name.repository, &name.tag),
@@ -304,7 +306,7 @@ pub fn unname(db: &Transaction<'_>, name: &Reference) -> Result<()> {
 ///
 /// # Errors
 /// Those of the catalog.
-pub fn delete(db: &Transaction<'_>, id: &str) -> Result<()> {
+pub(crate) fn delete(db: &Transaction<'_>, id: &str) -> Result<()> {
     db.execute(
         "DELETE FROM names WHERE manifest IN (SELECT digest FROM manifests WHERE image = ?)",
         [id],
@@ -317,7 +319,7 @@ pub fn delete(db: &Transaction<'_>, id: &str) -> Result<()> {
 ///
 /// # Errors
 /// Those of the catalog.
-pub fn dangling(db: &Connection) -> Result<Vec<String>> {
+pub(crate) fn dangling(db: &Connection) -> Result<Vec<String>> {
     strings(
         db,
         "SELECT id FROM images WHERE id NOT IN
@@ -330,7 +332,7 @@ pub fn dangling(db: &Connection) -> Result<Vec<String>> {
 ///
 /// # Errors
 /// Those of the catalog.
-pub fn is_used(db: &Connection, id: &str) -> Result<bool> {
+pub(crate) fn is_used(db: &Connection, id: &str) -> Result<bool> {
     exists(db, "SELECT 1 FROM containers WHERE image = ?", [id])
 }
 
@@ -338,7 +340,7 @@ pub fn is_used(db: &Connection, id: &str) -> Result<bool> {
 ///
 /// # Errors
 /// Those of the catalog.
-pub fn with_layer(db: &Connection, diff_id: &str) -> Result<Vec<String>> {
+pub(crate) fn with_layer(db: &Connection, diff_id: &str) -> Result<Vec<String>> {
     strings(
         db,
         "SELECT DISTINCT image FROM image_layers WHERE diff_id = ? ORDER BY image",

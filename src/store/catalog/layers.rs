@@ -4,51 +4,51 @@ use rusqlite::{Connection, OptionalExtension, Row, Transaction};
 
 use super::{exists, signed, strings, unsigned};
 use crate::archive::Compression;
-use crate::store::error::Result;
+use crate::store::base::Result;
 
 /// A stored layer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Layer {
+pub(crate) struct Layer {
     /// Digest of its uncompressed tar, `sha256:..`.
-    pub diff_id: String,
+    pub(crate) diff_id: String,
     /// The name of its directory.
-    pub short: String,
+    pub(crate) short: String,
     /// Bytes of its files, each inode once, as Docker counts.
-    pub size: u64,
+    pub(crate) size: u64,
     /// Bytes of the uncompressed tar.
-    pub tar_size: u64,
+    pub(crate) tar_size: u64,
     /// Its archive says what the root directory looks like.
-    pub has_root: bool,
+    pub(crate) has_root: bool,
     /// When it was stored, in seconds since 1970.
-    pub created: i64,
+    pub(crate) created: i64,
 }
 
 /// An archive of a layer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Blob {
+pub(crate) struct Blob {
     /// Digest of its bytes as they came.
-    pub digest: String,
+    pub(crate) digest: String,
     /// The layer that it holds.
-    pub diff_id: String,
+    pub(crate) diff_id: String,
     /// Bytes as they came.
-    pub size: u64,
+    pub(crate) size: u64,
     /// How it is compressed; a plain one is kept compressed with zstd.
-    pub compression: Compression,
+    pub(crate) compression: Compression,
     /// Bytes that it takes in the store.
-    pub stored_size: u64,
+    pub(crate) stored_size: u64,
 }
 
 impl Blob {
     /// Its file in the layer's directory.
     #[must_use]
-    pub fn file_name(&self) -> String {
+    pub(crate) fn file_name(&self) -> String {
         blob_file(&self.digest)
     }
 }
 
 /// The file of an archive in its layer's directory.
 #[must_use]
-pub fn blob_file(digest: &str) -> String {
+pub(crate) fn blob_file(digest: &str) -> String {
     format!("blob-{}", digest.strip_prefix("sha256:").unwrap_or(digest))
 }
 
@@ -87,7 +87,7 @@ const BLOB: &str = "SELECT digest, diff_id, size, compression, stored_size FROM 
 ///
 /// # Errors
 /// Those of the catalog, as everywhere here.
-pub fn find(db: &Connection, diff_id: &str) -> Result<Option<Layer>> {
+pub(crate) fn find(db: &Connection, diff_id: &str) -> Result<Option<Layer>> {
     let mut statement = db.prepare_cached(&format!("{LAYER} WHERE diff_id = ?"))?;
     Ok(statement.query_row([diff_id], layer).optional()?)
 }
@@ -96,7 +96,7 @@ pub fn find(db: &Connection, diff_id: &str) -> Result<Option<Layer>> {
 ///
 /// # Errors
 /// Those of the catalog.
-pub fn all(db: &Connection) -> Result<Vec<Layer>> {
+pub(crate) fn all(db: &Connection) -> Result<Vec<Layer>> {
     let mut statement = db.prepare_cached(&format!("{LAYER} ORDER BY created, diff_id"))?;
     let rows = statement.query_map([], layer)?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
@@ -106,7 +106,7 @@ pub fn all(db: &Connection) -> Result<Vec<Layer>> {
 ///
 /// # Errors
 /// Those of the catalog.
-pub fn of_image(db: &Connection, image: &str) -> Result<Vec<Layer>> {
+pub(crate) fn of_image(db: &Connection, image: &str) -> Result<Vec<Layer>> {
     stack(db, "image_layers", "image", image)
 }
 
@@ -114,7 +114,7 @@ pub fn of_image(db: &Connection, image: &str) -> Result<Vec<Layer>> {
 ///
 /// # Errors
 /// Those of the catalog.
-pub fn of_container(db: &Connection, container: &str) -> Result<Vec<Layer>> {
+pub(crate) fn of_container(db: &Connection, container: &str) -> Result<Vec<Layer>> {
     stack(db, "container_layers", "container", container)
 }
 
@@ -131,7 +131,7 @@ fn stack(db: &Connection, table: &str, column: &str, id: &str) -> Result<Vec<Lay
 ///
 /// # Errors
 /// Those of the catalog; it is there already.
-pub fn insert(db: &Transaction<'_>, layer: &Layer) -> Result<()> {
+pub(crate) fn insert(db: &Transaction<'_>, layer: &Layer) -> Result<()> {
     db.prepare_cached("INSERT INTO layers VALUES (?, ?, ?, ?, ?, ?)")?
         .execute((
             &layer.diff_id,
@@ -148,7 +148,7 @@ pub fn insert(db: &Transaction<'_>, layer: &Layer) -> Result<()> {
 ///
 /// # Errors
 /// Those of the catalog.
-pub fn set_size(db: &Transaction<'_>, diff_id: &str, size: u64) -> Result<()> {
+pub(crate) fn set_size(db: &Transaction<'_>, diff_id: &str, size: u64) -> Result<()> {
     db.execute(
         "UPDATE layers SET size = ? WHERE diff_id = ?",
         (signed(size), diff_id),
@@ -160,9 +160,9 @@ pub fn set_size(db: &Transaction<'_>, diff_id: &str, size: u64) -> Result<()> {
 ///
 /// # Errors
 /// Those of the catalog.
-pub fn free_short(db: &Connection, diff_id: &str) -> Result<String> {
+pub(crate) fn free_short(db: &Connection, diff_id: &str) -> Result<String> {
     let hex = diff_id.strip_prefix("sha256:").unwrap_or(diff_id);
-    for length in crate::store::ids::SHORT..hex.len() {
+    for length in crate::store::base::ids::SHORT..hex.len() {
         let short = hex.get(..length).unwrap_or(hex);
         if !exists(db, "SELECT 1 FROM layers WHERE short = ?", [short])? {
             return Ok(short.to_owned());
@@ -175,7 +175,7 @@ pub fn free_short(db: &Connection, diff_id: &str) -> Result<String> {
 ///
 /// # Errors
 /// Those of the catalog.
-pub fn shorts(db: &Connection) -> Result<Vec<String>> {
+pub(crate) fn shorts(db: &Connection) -> Result<Vec<String>> {
     strings(db, "SELECT short FROM layers", [])
 }
 
@@ -183,7 +183,7 @@ pub fn shorts(db: &Connection) -> Result<Vec<String>> {
 ///
 /// # Errors
 /// Those of the catalog.
-pub fn find_blob(db: &Connection, digest: &str) -> Result<Option<Blob>> {
+pub(crate) fn find_blob(db: &Connection, digest: &str) -> Result<Option<Blob>> {
     let mut statement = db.prepare_cached(&format!("{BLOB} WHERE digest = ?"))?;
     Ok(statement.query_row([digest], blob).optional()?)
 }
@@ -192,7 +192,7 @@ pub fn find_blob(db: &Connection, digest: &str) -> Result<Option<Blob>> {
 ///
 /// # Errors
 /// Those of the catalog.
-pub fn blobs_of(db: &Connection, diff_id: &str) -> Result<Vec<Blob>> {
+pub(crate) fn blobs_of(db: &Connection, diff_id: &str) -> Result<Vec<Blob>> {
     let mut statement = db.prepare_cached(&format!("{BLOB} WHERE diff_id = ? ORDER BY digest"))?;
     let rows = statement.query_map([diff_id], blob)?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
@@ -202,7 +202,7 @@ pub fn blobs_of(db: &Connection, diff_id: &str) -> Result<Vec<Blob>> {
 ///
 /// # Errors
 /// Those of the catalog.
-pub fn blobs_of_manifest(db: &Connection, manifest: &str) -> Result<Vec<Blob>> {
+pub(crate) fn blobs_of_manifest(db: &Connection, manifest: &str) -> Result<Vec<Blob>> {
     let mut statement = db.prepare_cached(
         "SELECT digest, diff_id, size, compression, stored_size FROM manifest_blobs
          JOIN blobs USING (digest) WHERE manifest = ? ORDER BY position",
@@ -215,7 +215,7 @@ pub fn blobs_of_manifest(db: &Connection, manifest: &str) -> Result<Vec<Blob>> {
 ///
 /// # Errors
 /// Those of the catalog; it is there already.
-pub fn insert_blob(db: &Transaction<'_>, blob: &Blob) -> Result<()> {
+pub(crate) fn insert_blob(db: &Transaction<'_>, blob: &Blob) -> Result<()> {
     db.prepare_cached("INSERT INTO blobs VALUES (?, ?, ?, ?, ?)")?
         .execute((
             &blob.digest,
@@ -231,7 +231,7 @@ pub fn insert_blob(db: &Transaction<'_>, blob: &Blob) -> Result<()> {
 ///
 /// # Errors
 /// Those of the catalog.
-pub fn forget_unreferenced(db: &Transaction<'_>) -> Result<Vec<Layer>> {
+pub(crate) fn forget_unreferenced(db: &Transaction<'_>) -> Result<Vec<Layer>> {
     db.execute(
         "DELETE FROM blobs WHERE digest NOT IN (SELECT digest FROM manifest_blobs)",
         [],

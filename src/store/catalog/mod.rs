@@ -16,11 +16,11 @@
 //! Commits survive kill -9, and power failures where the disk keeps what it has synced (`synchronous=FULL`). On a full disk the
 //! catalog can be read, and what frees space can be written (`room.rs`).
 
-pub mod containers;
-pub mod images;
-pub mod layers;
-mod room;
-pub mod volumes;
+pub(crate) mod containers;
+pub(crate) mod images;
+pub(crate) mod layers;
+mod space;
+pub(crate) mod volumes;
 
 use std::os::unix::fs::OpenOptionsExt;
 use std::time::Duration;
@@ -28,9 +28,8 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
 
-use super::error::{Doing, Result, StoreError};
-use super::paths::Paths;
 use crate::archive::durable::sync_names_in;
+use crate::store::base::{Doing, Paths, Result, StoreError};
 
 /// How long a command waits for another one's transaction.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -130,7 +129,7 @@ CREATE INDEX binds_of_volume ON binds (volume);
 
 /// The catalog, opened.
 #[derive(Debug)]
-pub struct Catalog {
+pub(crate) struct Catalog {
     paths: Paths,
     connection: Connection,
     /// Nobody else can use it meanwhile, since the index of its log is in this process's memory.
@@ -142,8 +141,8 @@ impl Catalog {
     ///
     /// # Errors
     /// It cannot be opened or made, it is damaged, or a later version of this program made it.
-    pub fn open(paths: &Paths) -> Result<Self> {
-        let is_alone = room::is_short(paths);
+    pub(crate) fn open(paths: &Paths) -> Result<Self> {
+        let is_alone = space::is_short(paths);
         let mut catalog = Self {
             paths: paths.clone(),
             connection: connect(paths, is_alone)?,
@@ -164,7 +163,7 @@ impl Catalog {
 
     /// Opens it once more when the disk became full since: then the index of the log must not be mapped any more.
     fn keep_off_a_full_disk(&mut self) -> Result<()> {
-        if self.is_alone || !room::is_short(&self.paths) {
+        if self.is_alone || !space::is_short(&self.paths) {
             return Ok(());
         }
         // It waits for all who have it open, and that must not be this one.
@@ -191,7 +190,7 @@ impl Catalog {
 
     /// For reading. Several reads that must agree belong into [`Catalog::view`].
     #[must_use]
-    pub fn read(&self) -> &Connection {
+    pub(crate) fn read(&self) -> &Connection {
         &self.connection
     }
 
@@ -199,7 +198,7 @@ impl Catalog {
     ///
     /// # Errors
     /// Those of `look`, and of the catalog.
-    pub fn view<T>(&mut self, look: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+    pub(crate) fn view<T>(&mut self, look: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
         self.keep_off_a_full_disk()?;
         let transaction = self
             .connection
@@ -211,7 +210,10 @@ impl Catalog {
     ///
     /// # Errors
     /// Those of `change`, which undo it, and of the catalog.
-    pub fn change<T>(&mut self, change: impl FnOnce(&Transaction<'_>) -> Result<T>) -> Result<T> {
+    pub(crate) fn change<T>(
+        &mut self,
+        change: impl FnOnce(&Transaction<'_>) -> Result<T>,
+    ) -> Result<T> {
         self.keep_off_a_full_disk()?;
         let transaction = self
             .connection
@@ -227,7 +229,7 @@ impl Catalog {
     ///
     /// # Errors
     /// The file cannot be read.
-    pub fn damages(&self) -> Result<Vec<String>> {
+    pub(crate) fn damages(&self) -> Result<Vec<String>> {
         let mut statement = self.connection.prepare("PRAGMA integrity_check")?;
         let found = statement.query_map([], |row| row.get::<_, String>(0))?;
         let mut damages: Vec<String> = found.collect::<rusqlite::Result<_>>()?;
@@ -258,7 +260,7 @@ fn connect(paths: &Paths, is_alone: bool) -> Result<Connection> {
         .mode(0o600)
         .open(&file)
         .doing("open", &file)?;
-    room::keep_for_catalog(&made);
+    space::keep_for_catalog(&made);
     drop(made);
     let connection = Connection::open(&file)?;
     connection.busy_timeout(PATIENCE)?;
@@ -275,7 +277,7 @@ fn connect(paths: &Paths, is_alone: bool) -> Result<Connection> {
     connection.pragma_update(None, "foreign_keys", true)?;
     // The log is made when the catalog is read first.
     version(&connection)?;
-    room::keep_for_log(&file.with_extension("sqlite-wal"));
+    space::keep_for_log(&file.with_extension("sqlite-wal"));
     Ok(connection)
 }
 
@@ -287,7 +289,7 @@ fn version(db: &Connection) -> Result<i64> {
 ///
 /// # Errors
 /// It is so, or the directories cannot be read.
-pub fn refuse_lost(paths: &Paths) -> Result<()> {
+pub(crate) fn refuse_lost(paths: &Paths) -> Result<()> {
     let is_there = || {
         let file = paths.catalog();
         file.try_exists().doing("stat", &file)

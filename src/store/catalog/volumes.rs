@@ -3,17 +3,17 @@
 use rusqlite::{Connection, OptionalExtension, Row, Transaction};
 
 use super::{is_plain, strings};
-use crate::store::error::{Result, StoreError};
+use crate::store::base::{Result, StoreError};
 
 /// A volume.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Volume {
+pub(crate) struct Volume {
     /// Its name.
-    pub name: String,
+    pub(crate) name: String,
     /// When it was made, in seconds since 1970.
-    pub created: i64,
+    pub(crate) created: i64,
     /// Nobody gave it a name: `prune` takes it.
-    pub anonymous: bool,
+    pub(crate) anonymous: bool,
 }
 
 fn volume(row: &Row<'_>) -> rusqlite::Result<Volume> {
@@ -30,7 +30,7 @@ const VOLUME: &str = "SELECT name, created, anonymous FROM volumes";
 ///
 /// # Errors
 /// Those of the catalog, as everywhere here.
-pub fn find(db: &Connection, name: &str) -> Result<Option<Volume>> {
+pub(crate) fn find(db: &Connection, name: &str) -> Result<Option<Volume>> {
     let mut statement = db.prepare_cached(&format!("{VOLUME} WHERE name = ?"))?;
     Ok(statement.query_row([name], volume).optional()?)
 }
@@ -39,7 +39,7 @@ pub fn find(db: &Connection, name: &str) -> Result<Option<Volume>> {
 ///
 /// # Errors
 /// There is none, or several names begin so.
-pub fn resolve(db: &Connection, word: &str) -> Result<Volume> {
+pub(crate) fn resolve(db: &Connection, word: &str) -> Result<Volume> {
     if let Some(found) = find(db, word)? {
         return Ok(found);
     }
@@ -68,7 +68,7 @@ pub fn resolve(db: &Connection, word: &str) -> Result<Volume> {
 ///
 /// # Errors
 /// Those of the catalog.
-pub fn all(db: &Connection) -> Result<Vec<Volume>> {
+pub(crate) fn all(db: &Connection) -> Result<Vec<Volume>> {
     let mut statement = db.prepare_cached(&format!("{VOLUME} ORDER BY name"))?;
     let rows = statement.query_map([], volume)?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
@@ -78,7 +78,7 @@ pub fn all(db: &Connection) -> Result<Vec<Volume>> {
 ///
 /// # Errors
 /// Those of the catalog; it is there already.
-pub fn insert(db: &Transaction<'_>, volume: &Volume) -> Result<()> {
+pub(crate) fn insert(db: &Transaction<'_>, volume: &Volume) -> Result<()> {
     db.execute(
         "INSERT INTO volumes VALUES (?, ?, ?)",
         (&volume.name, volume.created, volume.anonymous),
@@ -91,7 +91,7 @@ pub fn insert(db: &Transaction<'_>, volume: &Volume) -> Result<()> {
 ///
 /// # Errors
 /// Those of the catalog; a container uses it.
-pub fn delete(db: &Transaction<'_>, name: &str) -> Result<()> {
+pub(crate) fn delete(db: &Transaction<'_>, name: &str) -> Result<()> {
     db.execute("DELETE FROM volumes WHERE name = ?", [name])?;
     db.execute("INSERT OR IGNORE INTO doomed_volumes VALUES (?)", [name])?;
     Ok(())
@@ -101,7 +101,7 @@ pub fn delete(db: &Transaction<'_>, name: &str) -> Result<()> {
 ///
 /// # Errors
 /// Those of the catalog.
-pub fn is_doomed(db: &Connection, name: &str) -> Result<bool> {
+pub(crate) fn is_doomed(db: &Connection, name: &str) -> Result<bool> {
     super::exists(db, "SELECT 1 FROM doomed_volumes WHERE name = ?", [name])
 }
 
@@ -109,7 +109,7 @@ pub fn is_doomed(db: &Connection, name: &str) -> Result<bool> {
 ///
 /// # Errors
 /// Those of the catalog.
-pub fn undoom(db: &Transaction<'_>, name: &str) -> Result<()> {
+pub(crate) fn undoom(db: &Transaction<'_>, name: &str) -> Result<()> {
     db.execute("DELETE FROM doomed_volumes WHERE name = ?", [name])?;
     Ok(())
 }
@@ -118,7 +118,7 @@ pub fn undoom(db: &Transaction<'_>, name: &str) -> Result<()> {
 ///
 /// # Errors
 /// Those of the catalog.
-pub fn users(db: &Connection, name: &str) -> Result<Vec<String>> {
+pub(crate) fn users(db: &Connection, name: &str) -> Result<Vec<String>> {
     strings(
         db,
         "SELECT DISTINCT containers.name FROM binds JOIN containers ON container = containers.id

@@ -1,0 +1,18 @@
+//! What every other room of the store stands on: where things are, work under way, locks, ids, names, times, errors.
+
+mod area;
+mod error;
+pub(crate) mod ids;
+pub(crate) mod lock;
+mod measure;
+mod paths;
+pub mod reference;
+mod remove;
+pub(crate) mod time;
+
+pub(crate) use area::{Area, abandoned};
+pub(crate) use error::{Doing, is_of_system};
+pub use error::{Result, StoreError};
+pub(crate) use measure::measure;
+pub(crate) use paths::{PRIVATE, Paths, config_file, data_of, is_empty, locate};
+pub(crate) use remove::{entries, remove_tree};

@@ -1,0 +1,345 @@
+//! Unpacking the layers that are missing, several at a time, into an area.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rusqlite::Connection;
+
+use super::Watch;
+use super::plan::{Plan, PlannedLayer};
+use super::ready::{Making, Ready};
+use crate::archive::compression::{Decoder, Encoder};
+use crate::archive::digest::{HashingReader, HashingWriter};
+use crate::archive::{Compression, Digest, Expect, Limits, Progress, Unpack, Unpacked, unpack};
+use crate::store::base::{Area, Doing, Result, StoreError};
+use crate::store::catalog::layers;
+use crate::store::image::source::Source;
+use crate::sync::lock;
+
+/// Layers that are unpacked at a time, at most: more would not make a disk faster, and each takes memory.
+const MOST_WORKERS: usize = 4;
+/// Bytes copied at a time.
+const BUFFER: usize = 256 * 1024;
+
+/// What has to be done.
+#[derive(Clone, Debug)]
+pub(super) struct Job {
+    layer: PlannedLayer,
+    unpack: bool,
+}
+
+impl Job {
+    /// Whether a tree comes of it.
+    pub(super) fn unpacks(&self) -> bool {
+        self.unpack
+    }
+
+    pub(super) fn is_of(&self, diff_id: &Digest) -> bool {
+        self.layer.diff_id == *diff_id
+    }
+}
+
+/// The layers that are neither stored nor ready, and the archives of stored layers that are not stored. The largest
+/// come first: then the last ones end together.
+pub(super) fn missing(
+    db: &Connection,
+    plans: &[Plan],
+    ready: &BTreeMap<String, Ready>,
+) -> Result<Vec<Job>> {
+    let mut jobs = Vec::new();
+    let mut planned = BTreeSet::new();
+    let mut trees = BTreeSet::new();
+    for layer in plans.iter().flat_map(|plan| &plan.layers) {
+        let key = key(layer);
+        let diff_id = layer.diff_id.to_string();
+        let is_ready = ready.get(&key).is_some_and(|ready| ready.has_tree)
+            || ready
+                .values()
+                .any(|r| r.has_tree && r.blob.diff_id == diff_id);
+        let has_tree =
+            is_ready || trees.contains(&diff_id) || layers::find(db, &diff_id)?.is_some();
+        let has_blob = match &layer.blob {
+            Some((digest, size)) => {
+                ready.contains_key(&key) || is_stored(db, layer, &digest.to_string(), *size)?
+            }
+            // Any archive of the layer will do.
+            None => is_ready || !layers::blobs_of(db, &diff_id)?.is_empty(),
+        };
+        if (has_tree && has_blob) || !planned.insert(key) {
+            continue;
+        }
+        trees.insert(diff_id);
+        jobs.push(Job {
+            layer: layer.clone(),
+            unpack: !has_tree,
+        });
+    }
+    Ok(jobs)
+}
+
+/// Whether an archive is stored; one that is, and is not what a manifest says about it, speaks against the manifest.
+fn is_stored(db: &Connection, layer: &PlannedLayer, digest: &str, size: u64) -> Result<bool> {
+    let Some(blob) = layers::find_blob(db, digest)? else {
+        return Ok(false);
+    };
+    check_compression(layer, blob.compression)?;
+    if blob.diff_id == layer.diff_id.to_string() && blob.size == size {
+        return Ok(true);
+    }
+    Err(StoreError::new(
+        format!(
+            "layer {} is stored with {} bytes and diffID {}, not {size} bytes and {} as the image says",
+            crate::store::base::ids::short(digest),
+            blob.size,
+            blob.diff_id,
+            layer.diff_id
+        ),
+        "make the image again, or fetch it again",
+    ))
+}
+
+/// What tells layers of plans apart: the archive where it is known, else the layer.
+fn key(layer: &PlannedLayer) -> String {
+    match &layer.blob {
+        Some((digest, _)) => digest.to_string(),
+        None => layer.diff_id.to_string(),
+    }
+}
+
+/// Does all jobs. The first error ends it.
+pub(super) fn run(
+    source: &Source,
+    area: &Area,
+    jobs: Vec<Job>,
+    limits: &Limits,
+    watch: &dyn Watch,
+    ready: &mut BTreeMap<String, Ready>,
+) -> Result<()> {
+    if jobs.is_empty() {
+        return Ok(());
+    }
+    let mut sized = Vec::with_capacity(jobs.len());
+    for job in jobs {
+        let size = source.require(&job.layer.member)?.size;
+        if let Some((_, expected)) = job.layer.blob
+            && expected != size
+        {
+            return Err(StoreError::new(
+                format!(
+                    "layer '{}' has {size} bytes, not {expected} as its manifest says",
+                    job.layer.member
+                ),
+                "make the image again, or fetch it again",
+            ));
+        }
+        sized.push((size, job));
+    }
+    sized.sort_by_key(|(size, _)| std::cmp::Reverse(*size));
+    let workers = std::thread::available_parallelism()
+        .map_or(1, usize::from)
+        .min(MOST_WORKERS)
+        .min(sized.len());
+    let work = Work {
+        source,
+        area,
+        limits,
+        watch,
+        queue: Mutex::new(sized.into_iter().enumerate().collect()),
+        done: Mutex::new(Vec::new()),
+        failed: AtomicBool::new(false),
+        failure: Mutex::new(None),
+        first: ready.len(),
+    };
+    if workers <= 1 {
+        work.go();
+    } else {
+        std::thread::scope(|scope| {
+            for _ in 1..workers {
+                scope.spawn(|| work.go());
+            }
+            work.go();
+        });
+    }
+    if let Some(failure) = lock(&work.failure).take() {
+        return Err(failure);
+    }
+    let done = std::mem::take(&mut *lock(&work.done));
+    ready.extend(done);
+    Ok(())
+}
+
+struct Work<'a> {
+    source: &'a Source,
+    area: &'a Area,
+    limits: &'a Limits,
+    watch: &'a dyn Watch,
+    queue: Mutex<VecDeque<(usize, (u64, Job))>>,
+    done: Mutex<Vec<(String, Ready)>>,
+    failed: AtomicBool,
+    failure: Mutex<Option<StoreError>>,
+    /// The number of the first directory.
+    first: usize,
+}
+
+impl Work<'_> {
+    fn go(&self) {
+        while !self.failed.load(Ordering::Relaxed) {
+            let next = lock(&self.queue).pop_front();
+            let Some((number, (size, job))) = next else {
+                return;
+            };
+            match self.one(self.first + number, size, &job) {
+                Ok(ready) => lock(&self.done).push((key(&job.layer), ready)),
+                Err(error) => {
+                    self.failed.store(true, Ordering::Relaxed);
+                    lock(&self.failure).get_or_insert(error);
+                }
+            }
+        }
+    }
+
+    fn one(&self, number: usize, size: u64, job: &Job) -> Result<Ready> {
+        let layer = &job.layer;
+        let making = Making::begin(self.area, &format!("layer-{number}"), job.unpack)?;
+        let progress = self.watch.begins(&layer.diff_id.short(), size);
+        let reader = self.source.require(&layer.member)?.reader;
+        let expect = Expect {
+            digest: layer.blob.map(|(digest, _)| digest),
+            diff_id: Some(layer.diff_id),
+            compressed_size: Some(size),
+            size: None,
+        };
+        let wrong = |error: crate::archive::Error| {
+            StoreError::new(
+                format!("layer {}: {error}", layer.diff_id.short()),
+                "nothing was loaded; make the image again, or fetch it again",
+            )
+        };
+        let (kept, file) = making.kept();
+        let got = match making.tree() {
+            Some(tree) => {
+                let options = Unpack {
+                    expect,
+                    limits: *self.limits,
+                    keep: Some(file),
+                    progress: &*progress,
+                    ..Unpack::default()
+                };
+                unpack(reader, tree, &options).map_err(wrong)?
+            }
+            None => keep(reader, file, &expect, &*progress, kept)?,
+        };
+        check_compression(layer, got.compression)?;
+        making.end(&got)
+    }
+}
+
+/// The media type and the first bytes have to agree: readers that trust one of them would see different things.
+fn check_compression(layer: &PlannedLayer, found: Compression) -> Result<()> {
+    match layer.compression {
+        Some(named) if named != found => Err(StoreError::new(
+            format!(
+                "layer {} is said to have compression {}, but has {}",
+                layer.diff_id.short(),
+                named.name(),
+                found.name()
+            ),
+            "make the image again, with the right media types",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Keeps another archive of a layer that is stored, after verifying that it holds the same.
+fn keep(
+    reader: Box<dyn Read + Send>,
+    file: &File,
+    expect: &Expect,
+    progress: &dyn Progress,
+    path: &Path,
+) -> Result<Unpacked> {
+    let unreadable = |error: io::Error| {
+        StoreError::new(
+            format!("cannot read a layer of the image: {error}"),
+            "make the image again, or fetch it again",
+        )
+    };
+    let watched = Watched {
+        inner: HashingReader::new(reader),
+        progress,
+        copy: file,
+    };
+    let (mut decoder, compression) = Decoder::new(watched).map_err(unreadable)?;
+    let mut hash = HashingWriter::new(io::sink());
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        let len = decoder.read(&mut buffer).map_err(unreadable)?;
+        if len == 0 {
+            break;
+        }
+        hash.write_all(buffer.get(..len).unwrap_or_default())
+            .map_err(unreadable)?;
+    }
+    let watched = decoder.finish().map_err(unreadable)?;
+    let (digest, compressed_size) = watched.inner.finish();
+    let (_, diff_id, size) = hash.finish();
+    let is = |expected: Option<Digest>, found| expected.is_none_or(|expected| expected == found);
+    if !is(expect.digest, digest) || !is(expect.diff_id, diff_id) {
+        return Err(StoreError::new(
+            format!(
+                "a layer of the image has the digests {digest} and {diff_id}, which are not the expected ones"
+            ),
+            "make the image again, or fetch it again",
+        ));
+    }
+    if compression == Compression::None {
+        pack(file, path)?;
+    }
+    Ok(Unpacked {
+        digest,
+        diff_id,
+        compression,
+        compressed_size,
+        size,
+        entries: 0,
+        content: 0,
+        has_root: false,
+        implied: Vec::new(),
+    })
+}
+
+/// Replaces a plain tar by itself compressed, as the store keeps them.
+fn pack(file: &File, path: &Path) -> Result<()> {
+    let packed = path.with_extension("packed");
+    let out = File::create_new(&packed).doing("create", &packed)?;
+    let result = (|| {
+        let mut plain = file;
+        io::Seek::seek(&mut plain, io::SeekFrom::Start(0))?;
+        let mut encoder = Encoder::new(&out, Compression::Zstd)?;
+        io::copy(&mut plain, &mut encoder)?;
+        encoder.finish()?;
+        fs::rename(&packed, path)
+    })();
+    result.doing("compress", path)
+}
+
+/// Hashes what is read, copies it, and says how much it was.
+struct Watched<'a> {
+    inner: HashingReader<Box<dyn Read + Send>>,
+    progress: &'a dyn Progress,
+    copy: &'a File,
+}
+
+impl Read for Watched<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let len = self.inner.read(buffer)?;
+        let mut copy = self.copy;
+        copy.write_all(buffer.get(..len).unwrap_or_default())?;
+        self.progress.bytes(u64::try_from(len).unwrap_or(0));
+        Ok(len)
+    }
+}

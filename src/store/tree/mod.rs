@@ -1,0 +1,23 @@
+//! Trees on the disk: copying what a union shows, finding what a container changed, comparing two trees.
+
+mod changes;
+mod compare;
+mod copied;
+mod copy;
+
+pub(crate) use changes::{What, changes};
+pub(in crate::store) use compare::first_difference;
+pub(in crate::store) use copied::{changed_size, changes_as_upper};
+pub(in crate::store) use copy::{copy_root, copy_tree, find_dir};
+
+use crate::archive::Ownership;
+use crate::union::config::RecordForm;
+
+/// The form in which owners are kept where this process cannot store them.
+#[must_use]
+pub(in crate::store) fn record_form() -> Option<RecordForm> {
+    match Ownership::possible() {
+        Ownership::Real => None,
+        Ownership::Recorded => Some(RecordForm::User),
+    }
+}
