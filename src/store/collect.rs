@@ -13,16 +13,20 @@ use rusqlite::{Connection, Transaction};
 
 use crate::store::Store;
 use crate::store::base::{
-    Area, Doing, Result, abandoned, config_file, data_of, is_empty, lock::is_locked, measure,
+    Area, Doing, Result, abandoned, config_file, data_of,
+    ids::{DiffId, ImageId},
+    is_empty,
+    lock::is_locked,
+    measure,
 };
 use crate::store::catalog::layers::{self, Layer};
-use crate::store::catalog::{containers, images, strings};
+use crate::store::catalog::{containers, images};
 
 /// What was taken away.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Collected {
     /// Layers, by diffID.
-    pub(crate) layers: Vec<String>,
+    pub(crate) layers: Vec<DiffId>,
     /// Directories that no row knew, and areas of commands that died.
     pub(crate) leftovers: usize,
     /// Bytes on the disk that were freed.
@@ -62,7 +66,7 @@ impl Store {
             })?;
             if let Some(taken) = taken {
                 collected.freed += measure(taken.dir())?.disk;
-                collected.layers.push(layer.diff_id.clone());
+                collected.layers.push(layer.diff_id);
             }
         }
         Ok(collected)
@@ -72,7 +76,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of the catalog and of the disk.
-    pub(super) fn delete_image_files(&mut self, ids: &[String]) -> Result<Collected> {
+    pub(super) fn delete_image_files(&mut self, ids: &[ImageId]) -> Result<Collected> {
         let mut collected = Collected::default();
         for id in ids {
             let name = config_file(id);
@@ -211,12 +215,16 @@ impl crate::store::base::Paths {
         Ok(match (&*kind, file) {
             ("layers", None) => !layers::shorts(db)?.contains(&name.into_owned()),
             ("layers", Some(file)) => {
-                let digest = format!("sha256:{}", file.strip_prefix("blob-").unwrap_or_default());
-                layers::find_blob(db, &digest)?.is_none() && file != "diff"
+                let hex = file.strip_prefix("blob-").unwrap_or_default();
+                let is_known = match format!("sha256:{hex}").parse() {
+                    Ok(digest) => layers::find_blob(db, &digest)?.is_some(),
+                    Err(_) => file == "diff",
+                };
+                !is_known
             }
             ("images", _) => {
-                let ids = strings(db, "SELECT id FROM images", [])?;
-                !ids.iter().any(|id| config_file(id) == name)
+                let all = images::all(db)?;
+                !all.iter().any(|image| config_file(&image.id) == name)
             }
             ("containers", _) => containers::find(db, &name)?.is_none(),
             ("volumes", _) => crate::store::catalog::volumes::find(db, &name)?.is_none(),

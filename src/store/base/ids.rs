@@ -1,6 +1,11 @@
 //! Random ids, and names for containers that were given none.
 
+use serde::{Serialize, Serializer};
+
 use super::error::{Result, StoreError};
+use crate::archive::Digest;
+use std::fmt;
+
 use rustix::rand::{GetRandomFlags, getrandom};
 
 /// Bytes of an id; it is written as twice as many hexadecimal digits.
@@ -23,6 +28,63 @@ const THINGS: [&str; 32] = [
     "meadow", "otter", "pebble", "plover", "quarry", "raven", "river", "saddle", "sparrow",
     "summit", "thistle", "valley", "willow",
 ];
+
+/// A digest that stands for one sort of thing, so that it is not taken for another one's.
+macro_rules! named_digest {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub(crate) struct $name(Digest);
+
+        impl $name {
+            /// The digest itself.
+            #[must_use]
+            pub(crate) fn digest(self) -> Digest {
+                self.0
+            }
+
+            /// The digits that tables show.
+            #[must_use]
+            pub(crate) fn short(self) -> String {
+                self.0.short()
+            }
+        }
+
+        impl From<Digest> for $name {
+            fn from(digest: Digest) -> Self {
+                Self(digest)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(&self.0, f)
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, to: S) -> std::result::Result<S::Ok, S::Error> {
+                self.0.serialize(to)
+            }
+        }
+    };
+}
+
+named_digest! {
+    /// The digest of a layer's uncompressed tar, by which a layer is known.
+    DiffId
+}
+
+named_digest! {
+    /// The digest of an image's configuration, by which an image is known.
+    ImageId
+}
 
 /// 64 random hexadecimal digits.
 ///

@@ -16,6 +16,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::error::{Doing, Result, StoreError};
+use super::ids::ImageId;
 use crate::archive::durable::sync_names_in;
 
 /// The environment variable that names the root.
@@ -279,8 +280,8 @@ fn user_data() -> Result<PathBuf> {
 
 /// The file of an image's configuration in `images/`.
 #[must_use]
-pub(crate) fn config_file(id: &str) -> String {
-    format!("{}.json", id.strip_prefix("sha256:").unwrap_or(id))
+pub(crate) fn config_file(id: &ImageId) -> String {
+    format!("{}.json", id.digest().hex())
 }
 
 /// Whether there is nothing in a directory, or no directory.

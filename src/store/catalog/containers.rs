@@ -6,8 +6,11 @@ use std::path::PathBuf;
 
 use rusqlite::{Connection, OptionalExtension, Row, Transaction};
 
-use super::{exists, is_plain, strings};
-use crate::store::base::{Result, StoreError};
+use super::sql::{column, exists, is_plain};
+use crate::store::base::{
+    Result, StoreError,
+    ids::{DiffId, ImageId},
+};
 
 /// How a container's tree is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +53,7 @@ pub(crate) struct Container {
     /// Its name.
     pub(crate) name: String,
     /// The image's id; the image itself may have been removed by force.
-    pub(crate) image: String,
+    pub(crate) image: ImageId,
     /// What the user called the image.
     pub(crate) image_name: String,
     /// What the image would run.
@@ -173,7 +176,7 @@ pub(crate) fn name_is_taken(db: &Connection, name: &str) -> Result<bool> {
 pub(crate) fn insert(
     db: &Transaction<'_>,
     container: &Container,
-    layers: &[String],
+    layers: &[DiffId],
     binds: &[Bind],
 ) -> Result<()> {
     db.prepare_cached("INSERT INTO containers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)")?
@@ -264,8 +267,8 @@ pub(crate) fn delete(db: &Transaction<'_>, id: &str) -> Result<bool> {
 ///
 /// # Errors
 /// Those of the catalog.
-pub(crate) fn with_layer(db: &Connection, diff_id: &str) -> Result<Vec<String>> {
-    strings(
+pub(crate) fn with_layer(db: &Connection, diff_id: &DiffId) -> Result<Vec<String>> {
+    column(
         db,
         "SELECT name FROM container_layers JOIN containers ON container = id
          WHERE diff_id = ? ORDER BY name",
@@ -277,8 +280,8 @@ pub(crate) fn with_layer(db: &Connection, diff_id: &str) -> Result<Vec<String>> 
 ///
 /// # Errors
 /// Those of the catalog.
-pub(crate) fn of_image(db: &Connection, image: &str) -> Result<Vec<String>> {
-    strings(
+pub(crate) fn of_image(db: &Connection, image: &ImageId) -> Result<Vec<String>> {
+    column(
         db,
         "SELECT name FROM containers WHERE image = ? ORDER BY name",
         [image],

@@ -2,17 +2,19 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, Transaction};
 
-use super::{exists, is_plain, strings};
+use super::sql::{column, exists, is_plain};
+use crate::archive::Digest;
 use crate::store::base::{
     Result, StoreError,
+    ids::{DiffId, ImageId},
     reference::{LOCAL, Reference},
 };
 
 /// An image: its configuration, whose digest is its id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Image {
-    /// Digest of the configuration, `sha256:..`.
-    pub(crate) id: String,
+    /// Digest of the configuration.
+    pub(crate) id: ImageId,
     /// The configuration, byte for byte.
     pub(crate) config: Vec<u8>,
     /// When it was made, by its own account, in seconds since 1970.
@@ -24,10 +26,10 @@ pub(crate) struct Image {
 /// A manifest of an image: the same image may have come with layers compressed in several ways.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Manifest {
-    /// Digest of the document, `sha256:..`.
-    pub(crate) digest: String,
+    /// Digest of the document.
+    pub(crate) digest: Digest,
     /// The image it describes.
-    pub(crate) image: String,
+    pub(crate) image: ImageId,
     /// Its media type.
     pub(crate) media_type: String,
     /// The document, byte for byte.
@@ -65,9 +67,9 @@ const MANIFEST: &str = "SELECT digest, image, media_type, document FROM manifest
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Found {
     /// The image's id.
-    pub(crate) image: String,
+    pub(crate) image: ImageId,
     /// The manifest that is meant.
-    pub(crate) manifest: String,
+    pub(crate) manifest: Digest,
     /// The name, when it was one.
     pub(crate) name: Option<Reference>,
 }
@@ -95,7 +97,7 @@ pub(crate) fn resolve(db: &Connection, word: &str) -> Result<Found> {
     let hex = word.strip_prefix("sha256:").unwrap_or(word);
     if hex.bytes().all(|byte| byte.is_ascii_hexdigit()) && is_plain(hex) {
         let pattern = format!("sha256:{hex}*");
-        let found = strings(
+        let found: Vec<ImageId> = column(
             db,
             "SELECT id FROM images WHERE id GLOB ? LIMIT 2",
             [&pattern],
@@ -104,7 +106,7 @@ pub(crate) fn resolve(db: &Connection, word: &str) -> Result<Found> {
             [image] => {
                 return Ok(Found {
                     manifest: latest_manifest(db, image)?.digest,
-                    image: image.clone(),
+                    image: *image,
                     name: None,
                 });
             }
@@ -151,7 +153,7 @@ pub(crate) fn named(db: &Connection, name: &Reference) -> Result<Option<Manifest
 ///
 /// # Errors
 /// Those of the catalog; it has none.
-pub(crate) fn latest_manifest(db: &Connection, image: &str) -> Result<Manifest> {
+pub(crate) fn latest_manifest(db: &Connection, image: &ImageId) -> Result<Manifest> {
     let mut statement = db.prepare_cached(&format!(
         "{MANIFEST} WHERE image = ? ORDER BY position DESC LIMIT 1"
     ))?;
@@ -162,7 +164,7 @@ pub(crate) fn latest_manifest(db: &Connection, image: &str) -> Result<Manifest> 
 ///
 /// # Errors
 /// Those of the catalog; there is none.
-pub(crate) fn manifest_by_digest(db: &Connection, digest: &str) -> Result<Manifest> {
+pub(crate) fn manifest_by_digest(db: &Connection, digest: &Digest) -> Result<Manifest> {
     let mut statement = db.prepare_cached(&format!("{MANIFEST} WHERE digest = ?"))?;
     Ok(statement.query_row([digest], manifest)?)
 }
@@ -171,7 +173,7 @@ pub(crate) fn manifest_by_digest(db: &Connection, digest: &str) -> Result<Manife
 ///
 /// # Errors
 /// Those of the catalog.
-pub(crate) fn find(db: &Connection, id: &str) -> Result<Option<Image>> {
+pub(crate) fn find(db: &Connection, id: &ImageId) -> Result<Option<Image>> {
     let mut statement =
         db.prepare_cached("SELECT id, config, created, loaded FROM images WHERE id = ?")?;
     Ok(statement.query_row([id], image).optional()?)
@@ -193,7 +195,7 @@ pub(crate) fn all(db: &Connection) -> Result<Vec<Image>> {
 ///
 /// # Errors
 /// Those of the catalog.
-pub(crate) fn names_of(db: &Connection, image: &str) -> Result<Vec<Reference>> {
+pub(crate) fn names_of(db: &Connection, image: &ImageId) -> Result<Vec<Reference>> {
     let mut statement = db.prepare_cached(
         "SELECT repository, tag FROM names JOIN manifests ON names.manifest = manifests.digest
          WHERE image = ? ORDER BY repository, tag",
@@ -206,8 +208,8 @@ pub(crate) fn names_of(db: &Connection, image: &str) -> Result<Vec<Reference>> {
 ///
 /// # Errors
 /// Those of the catalog.
-pub(crate) fn repo_digests(db: &Connection, image: &str) -> Result<Vec<String>> {
-    strings(
+pub(crate) fn repo_digests(db: &Connection, image: &ImageId) -> Result<Vec<String>> {
+    column(
         db,
         "SELECT DISTINCT repository || '@' || digest FROM names
          JOIN manifests ON names.manifest = manifests.digest WHERE image = ? ORDER BY 1",
@@ -223,9 +225,9 @@ pub(crate) fn repo_digests(db: &Connection, image: &str) -> Result<Vec<String>> 
 pub(crate) fn insert(
     db: &Transaction<'_>,
     image: &Image,
-    layers: &[String],
+    layers: &[DiffId],
     manifest: &Manifest,
-    blobs: &[String],
+    blobs: &[Digest],
 ) -> Result<()> {
     if find(db, &image.id)?.is_none() {
         db.execute(
@@ -269,7 +271,7 @@ pub(crate) fn insert(
 ///
 /// # Errors
 /// Those of the catalog.
-pub(crate) fn name(db: &Transaction<'_>, name: &Reference, manifest: &str) -> Result<()> {
+pub(crate) fn name(db: &Transaction<'_>, name: &Reference, manifest: &Digest) -> Result<()> {
     db.execute(
         "INSERT INTO names VALUES (?, ?, ?)
          ON CONFLICT (repository, tag) DO UPDATE SET manifest = excluded.manifest",
@@ -306,7 +308,7 @@ pub(crate) fn unname(db: &Transaction<'_>, name: &Reference) -> Result<()> {
 ///
 /// # Errors
 /// Those of the catalog.
-pub(crate) fn delete(db: &Transaction<'_>, id: &str) -> Result<()> {
+pub(crate) fn delete(db: &Transaction<'_>, id: &ImageId) -> Result<()> {
     db.execute(
         "DELETE FROM names WHERE manifest IN (SELECT digest FROM manifests WHERE image = ?)",
         [id],
@@ -319,8 +321,8 @@ pub(crate) fn delete(db: &Transaction<'_>, id: &str) -> Result<()> {
 ///
 /// # Errors
 /// Those of the catalog.
-pub(crate) fn dangling(db: &Connection) -> Result<Vec<String>> {
-    strings(
+pub(crate) fn dangling(db: &Connection) -> Result<Vec<ImageId>> {
+    column(
         db,
         "SELECT id FROM images WHERE id NOT IN
          (SELECT image FROM manifests JOIN names ON names.manifest = manifests.digest) ORDER BY id",
@@ -332,16 +334,16 @@ pub(crate) fn dangling(db: &Connection) -> Result<Vec<String>> {
 ///
 /// # Errors
 /// Those of the catalog.
-pub(crate) fn is_used(db: &Connection, id: &str) -> Result<bool> {
+pub(crate) fn is_used(db: &Connection, id: &ImageId) -> Result<bool> {
     exists(db, "SELECT 1 FROM containers WHERE image = ?", [id])
 }
 
-/// Names or short ids of the images that have a layer.
+/// The images that have a layer.
 ///
 /// # Errors
 /// Those of the catalog.
-pub(crate) fn with_layer(db: &Connection, diff_id: &str) -> Result<Vec<String>> {
-    strings(
+pub(crate) fn with_layer(db: &Connection, diff_id: &DiffId) -> Result<Vec<ImageId>> {
+    column(
         db,
         "SELECT DISTINCT image FROM image_layers WHERE diff_id = ? ORDER BY image",
         [diff_id],

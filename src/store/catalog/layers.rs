@@ -1,16 +1,19 @@
 //! Layers and the archives they came in.
 
-use rusqlite::{Connection, OptionalExtension, Row, Transaction};
+use rusqlite::{Connection, OptionalExtension, Row, ToSql, Transaction};
 
-use super::{exists, signed, strings, unsigned};
-use crate::archive::Compression;
-use crate::store::base::Result;
+use super::sql::{column, exists, signed, unsigned};
+use crate::archive::{Compression, Digest};
+use crate::store::base::{
+    Result,
+    ids::{DiffId, ImageId},
+};
 
 /// A stored layer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Layer {
-    /// Digest of its uncompressed tar, `sha256:..`.
-    pub(crate) diff_id: String,
+    /// Digest of its uncompressed tar.
+    pub(crate) diff_id: DiffId,
     /// The name of its directory.
     pub(crate) short: String,
     /// Bytes of its files, each inode once, as Docker counts.
@@ -27,9 +30,9 @@ pub(crate) struct Layer {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Blob {
     /// Digest of its bytes as they came.
-    pub(crate) digest: String,
+    pub(crate) digest: Digest,
     /// The layer that it holds.
-    pub(crate) diff_id: String,
+    pub(crate) diff_id: DiffId,
     /// Bytes as they came.
     pub(crate) size: u64,
     /// How it is compressed; a plain one is kept compressed with zstd.
@@ -48,8 +51,8 @@ impl Blob {
 
 /// The file of an archive in its layer's directory.
 #[must_use]
-pub(crate) fn blob_file(digest: &str) -> String {
-    format!("blob-{}", digest.strip_prefix("sha256:").unwrap_or(digest))
+pub(crate) fn blob_file(digest: &Digest) -> String {
+    format!("blob-{}", digest.hex())
 }
 
 fn compression(name: &str) -> Compression {
@@ -87,7 +90,7 @@ const BLOB: &str = "SELECT digest, diff_id, size, compression, stored_size FROM 
 ///
 /// # Errors
 /// Those of the catalog, as everywhere here.
-pub(crate) fn find(db: &Connection, diff_id: &str) -> Result<Option<Layer>> {
+pub(crate) fn find(db: &Connection, diff_id: &DiffId) -> Result<Option<Layer>> {
     let mut statement = db.prepare_cached(&format!("{LAYER} WHERE diff_id = ?"))?;
     Ok(statement.query_row([diff_id], layer).optional()?)
 }
@@ -106,7 +109,7 @@ pub(crate) fn all(db: &Connection) -> Result<Vec<Layer>> {
 ///
 /// # Errors
 /// Those of the catalog.
-pub(crate) fn of_image(db: &Connection, image: &str) -> Result<Vec<Layer>> {
+pub(crate) fn of_image(db: &Connection, image: &ImageId) -> Result<Vec<Layer>> {
     stack(db, "image_layers", "image", image)
 }
 
@@ -118,7 +121,7 @@ pub(crate) fn of_container(db: &Connection, container: &str) -> Result<Vec<Layer
     stack(db, "container_layers", "container", container)
 }
 
-fn stack(db: &Connection, table: &str, column: &str, id: &str) -> Result<Vec<Layer>> {
+fn stack(db: &Connection, table: &str, column: &str, id: impl ToSql) -> Result<Vec<Layer>> {
     let mut statement = db.prepare_cached(&format!(
         "SELECT diff_id, short, size, tar_size, has_root, created FROM {table} JOIN layers USING (diff_id)
          WHERE {column} = ? ORDER BY position"
@@ -148,7 +151,7 @@ pub(crate) fn insert(db: &Transaction<'_>, layer: &Layer) -> Result<()> {
 ///
 /// # Errors
 /// Those of the catalog.
-pub(crate) fn set_size(db: &Transaction<'_>, diff_id: &str, size: u64) -> Result<()> {
+pub(crate) fn set_size(db: &Transaction<'_>, diff_id: &DiffId, size: u64) -> Result<()> {
     db.execute(
         "UPDATE layers SET size = ? WHERE diff_id = ?",
         (signed(size), diff_id),
@@ -160,15 +163,15 @@ pub(crate) fn set_size(db: &Transaction<'_>, diff_id: &str, size: u64) -> Result
 ///
 /// # Errors
 /// Those of the catalog.
-pub(crate) fn free_short(db: &Connection, diff_id: &str) -> Result<String> {
-    let hex = diff_id.strip_prefix("sha256:").unwrap_or(diff_id);
+pub(crate) fn free_short(db: &Connection, diff_id: &DiffId) -> Result<String> {
+    let hex = diff_id.digest().hex();
     for length in crate::store::base::ids::SHORT..hex.len() {
-        let short = hex.get(..length).unwrap_or(hex);
+        let short = hex.get(..length).unwrap_or(&hex);
         if !exists(db, "SELECT 1 FROM layers WHERE short = ?", [short])? {
             return Ok(short.to_owned());
         }
     }
-    Ok(hex.to_owned())
+    Ok(hex)
 }
 
 /// The directory names of all layers.
@@ -176,14 +179,14 @@ pub(crate) fn free_short(db: &Connection, diff_id: &str) -> Result<String> {
 /// # Errors
 /// Those of the catalog.
 pub(crate) fn shorts(db: &Connection) -> Result<Vec<String>> {
-    strings(db, "SELECT short FROM layers", [])
+    column(db, "SELECT short FROM layers", [])
 }
 
 /// One archive.
 ///
 /// # Errors
 /// Those of the catalog.
-pub(crate) fn find_blob(db: &Connection, digest: &str) -> Result<Option<Blob>> {
+pub(crate) fn find_blob(db: &Connection, digest: &Digest) -> Result<Option<Blob>> {
     let mut statement = db.prepare_cached(&format!("{BLOB} WHERE digest = ?"))?;
     Ok(statement.query_row([digest], blob).optional()?)
 }
@@ -192,7 +195,7 @@ pub(crate) fn find_blob(db: &Connection, digest: &str) -> Result<Option<Blob>> {
 ///
 /// # Errors
 /// Those of the catalog.
-pub(crate) fn blobs_of(db: &Connection, diff_id: &str) -> Result<Vec<Blob>> {
+pub(crate) fn blobs_of(db: &Connection, diff_id: &DiffId) -> Result<Vec<Blob>> {
     let mut statement = db.prepare_cached(&format!("{BLOB} WHERE diff_id = ? ORDER BY digest"))?;
     let rows = statement.query_map([diff_id], blob)?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
@@ -202,7 +205,7 @@ pub(crate) fn blobs_of(db: &Connection, diff_id: &str) -> Result<Vec<Blob>> {
 ///
 /// # Errors
 /// Those of the catalog.
-pub(crate) fn blobs_of_manifest(db: &Connection, manifest: &str) -> Result<Vec<Blob>> {
+pub(crate) fn blobs_of_manifest(db: &Connection, manifest: &Digest) -> Result<Vec<Blob>> {
     let mut statement = db.prepare_cached(
         "SELECT digest, diff_id, size, compression, stored_size FROM manifest_blobs
          JOIN blobs USING (digest) WHERE manifest = ? ORDER BY position",

@@ -20,13 +20,17 @@ pub(crate) mod containers;
 pub(crate) mod images;
 pub(crate) mod layers;
 mod space;
+mod sql;
+mod tables;
 pub(crate) mod volumes;
 
 use std::os::unix::fs::OpenOptionsExt;
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+
+use tables::{TABLES, VERSION};
 
 use crate::archive::durable::sync_names_in;
 use crate::store::base::{Doing, Paths, Result, StoreError};
@@ -35,97 +39,6 @@ use crate::store::base::{Doing, Paths, Result, StoreError};
 const PATIENCE: Duration = Duration::from_secs(30);
 /// So many pages of 4 KiB the log has before it is copied into the catalog: what it takes is a store's, not a container's.
 const LOG_PAGES: i64 = 32;
-/// The form of the tables, kept in `user_version`.
-const VERSION: i64 = 1;
-
-const TABLES: &str = "
-CREATE TABLE layers (
-    diff_id TEXT PRIMARY KEY,
-    short TEXT NOT NULL UNIQUE,
-    size INTEGER NOT NULL,
-    tar_size INTEGER NOT NULL,
-    has_root INTEGER NOT NULL,
-    created INTEGER NOT NULL
-) STRICT;
-CREATE TABLE blobs (
-    digest TEXT PRIMARY KEY,
-    diff_id TEXT NOT NULL REFERENCES layers ON DELETE CASCADE,
-    size INTEGER NOT NULL,
-    compression TEXT NOT NULL,
-    stored_size INTEGER NOT NULL
-) STRICT;
-CREATE INDEX blobs_of_layer ON blobs (diff_id);
-CREATE TABLE images (
-    id TEXT PRIMARY KEY,
-    config BLOB NOT NULL,
-    created INTEGER,
-    loaded INTEGER NOT NULL
-) STRICT;
-CREATE TABLE image_layers (
-    image TEXT NOT NULL REFERENCES images ON DELETE CASCADE,
-    position INTEGER NOT NULL,
-    diff_id TEXT NOT NULL REFERENCES layers,
-    PRIMARY KEY (image, position)
-) STRICT;
-CREATE INDEX images_of_layer ON image_layers (diff_id);
-CREATE TABLE manifests (
-    digest TEXT PRIMARY KEY,
-    image TEXT NOT NULL REFERENCES images ON DELETE CASCADE,
-    media_type TEXT NOT NULL,
-    document BLOB NOT NULL,
-    position INTEGER NOT NULL
-) STRICT;
-CREATE INDEX manifests_of_image ON manifests (image);
-CREATE TABLE manifest_blobs (
-    manifest TEXT NOT NULL REFERENCES manifests ON DELETE CASCADE,
-    position INTEGER NOT NULL,
-    digest TEXT NOT NULL REFERENCES blobs,
-    PRIMARY KEY (manifest, position)
-) STRICT;
-CREATE INDEX manifests_of_blob ON manifest_blobs (digest);
-CREATE TABLE names (
-    repository TEXT NOT NULL,
-    tag TEXT NOT NULL,
-    manifest TEXT NOT NULL REFERENCES manifests,
-    PRIMARY KEY (repository, tag)
-) STRICT;
-CREATE INDEX names_of_manifest ON names (manifest);
-CREATE TABLE containers (
-    id TEXT PRIMARY KEY,
-    name TEXT NOT NULL UNIQUE,
-    image TEXT NOT NULL,
-    image_name TEXT NOT NULL,
-    command TEXT NOT NULL,
-    created INTEGER NOT NULL,
-    driver TEXT NOT NULL,
-    temporary INTEGER NOT NULL,
-    mountpoint BLOB
-) STRICT;
-CREATE TABLE container_layers (
-    container TEXT NOT NULL REFERENCES containers ON DELETE CASCADE,
-    position INTEGER NOT NULL,
-    diff_id TEXT NOT NULL REFERENCES layers,
-    PRIMARY KEY (container, position)
-) STRICT;
-CREATE INDEX containers_of_layer ON container_layers (diff_id);
-CREATE TABLE volumes (
-    name TEXT PRIMARY KEY,
-    created INTEGER NOT NULL,
-    anonymous INTEGER NOT NULL
-) STRICT;
-CREATE TABLE doomed_volumes (name TEXT PRIMARY KEY) STRICT;
-CREATE TABLE binds (
-    container TEXT NOT NULL REFERENCES containers ON DELETE CASCADE,
-    position INTEGER NOT NULL,
-    volume TEXT REFERENCES volumes,
-    source BLOB,
-    target BLOB NOT NULL,
-    read_only INTEGER NOT NULL,
-    PRIMARY KEY (container, position),
-    CHECK ((volume IS NULL) <> (source IS NULL))
-) STRICT;
-CREATE INDEX binds_of_volume ON binds (volume);
-";
 
 /// The catalog, opened.
 #[derive(Debug)]
@@ -327,48 +240,6 @@ fn lost(paths: &Paths) -> StoreError {
     )
 }
 
-/// Sizes and counts are positive in Rust and signed in SQLite.
-pub(super) fn signed(value: u64) -> i64 {
-    i64::try_from(value).unwrap_or(i64::MAX)
-}
-
-/// The other way round.
-pub(super) fn unsigned(value: i64) -> u64 {
-    u64::try_from(value).unwrap_or(0)
-}
-
-/// All rows of a query of one column of text.
-pub(super) fn strings(
-    db: &Connection,
-    sql: &str,
-    parameters: impl rusqlite::Params,
-) -> Result<Vec<String>> {
-    let mut statement = db.prepare_cached(sql)?;
-    let rows = statement.query_map(parameters, |row| row.get(0))?;
-    Ok(rows.collect::<rusqlite::Result<_>>()?)
-}
-
-/// Whether a query has a row.
-pub(super) fn exists(
-    db: &Connection,
-    sql: &str,
-    parameters: impl rusqlite::Params,
-) -> Result<bool> {
-    let mut statement = db.prepare_cached(sql)?;
-    Ok(statement
-        .query_row(parameters, |_| Ok(()))
-        .optional()?
-        .is_some())
-}
-
-/// Text for a GLOB pattern that stands for itself at the beginning of a column: only characters of ids and names.
-pub(super) fn is_plain(text: &str) -> bool {
-    !text.is_empty()
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-' | b':'))
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -386,7 +257,7 @@ mod tests {
             Err(StoreError::new("no", "none"))
         });
         assert!(failed.is_err());
-        assert!(!exists(catalog.read(), "SELECT 1 FROM volumes", []).unwrap());
+        assert!(!sql::exists(catalog.read(), "SELECT 1 FROM volumes", []).unwrap());
         catalog
             .connection
             .pragma_update(None, "user_version", VERSION + 1)

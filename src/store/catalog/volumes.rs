@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, Transaction};
 
-use super::{is_plain, strings};
+use super::sql::{column, exists, is_plain};
 use crate::store::base::{Result, StoreError};
 
 /// A volume.
@@ -102,7 +102,7 @@ pub(crate) fn delete(db: &Transaction<'_>, name: &str) -> Result<()> {
 /// # Errors
 /// Those of the catalog.
 pub(crate) fn is_doomed(db: &Connection, name: &str) -> Result<bool> {
-    super::exists(db, "SELECT 1 FROM doomed_volumes WHERE name = ?", [name])
+    exists(db, "SELECT 1 FROM doomed_volumes WHERE name = ?", [name])
 }
 
 /// The directory is gone, or in use again.
@@ -119,7 +119,7 @@ pub(crate) fn undoom(db: &Transaction<'_>, name: &str) -> Result<()> {
 /// # Errors
 /// Those of the catalog.
 pub(crate) fn users(db: &Connection, name: &str) -> Result<Vec<String>> {
-    strings(
+    column(
         db,
         "SELECT DISTINCT containers.name FROM binds JOIN containers ON container = containers.id
          WHERE volume = ? ORDER BY 1",

@@ -10,7 +10,13 @@ use std::io::Write;
 use super::create::in_use;
 use crate::archive::{Digest, Limits, Pack, Unpack, diff, export, unpack};
 use crate::store::Store;
-use crate::store::base::{Area, Doing, Result, StoreError, lock, reference::Reference, time};
+use crate::store::base::{
+    Area, Doing, Result, StoreError,
+    ids::{DiffId, ImageId},
+    lock,
+    reference::Reference,
+    time,
+};
 use crate::store::catalog::containers::{self, Container, Driver};
 use crate::store::catalog::images;
 use crate::store::catalog::layers;
@@ -68,7 +74,7 @@ impl Store {
     ///
     /// # Errors
     /// There is no such container, its image was removed by force, a change is wrong, or the disk is full.
-    pub(crate) fn commit(&mut self, word: &str, options: &CommitOptions) -> Result<String> {
+    pub(crate) fn commit(&mut self, word: &str, options: &CommitOptions) -> Result<ImageId> {
         let container = containers::resolve(self.db(), word)?;
         let _used =
             lock::share(&self.paths.container(&container.id))?.ok_or_else(|| in_use(&container))?;
@@ -85,13 +91,10 @@ impl Store {
         let area = Area::new(&self.paths)?;
         let view = self.view(&container)?;
         let ready = pack_changes(&view.config, &area)?;
-        let diff_id: Digest = ready.blob.diff_id.parse().map_err(|_| {
-            crate::store::image::documents::malformed("the new layer", "its digest is none")
-        })?;
         let config = extend(
             &base.config,
             &Addition {
-                diff_id,
+                diff_id: ready.blob.diff_id.digest(),
                 created: &created,
                 author: &options.author,
                 message: &options.message,
@@ -99,10 +102,10 @@ impl Store {
                 changes: &options.changes,
             },
         )?;
-        let id = Digest::of(&config).to_string();
+        let id = ImageId::from(Digest::of(&config));
         let stack = layers::of_container(self.db(), &container.id)?;
-        let mut layers: Vec<String> = stack.into_iter().map(|layer| layer.diff_id).collect();
-        layers.push(ready.blob.diff_id.clone());
+        let mut layers: Vec<DiffId> = stack.into_iter().map(|layer| layer.diff_id).collect();
+        layers.push(ready.blob.diff_id);
         let image = NewImage {
             id: id.clone(),
             config,
@@ -112,7 +115,7 @@ impl Store {
             blobs: Vec::new(),
             names: options.name.iter().cloned().collect(),
         };
-        let mut ready = BTreeMap::from([(diff_id.to_string(), ready)]);
+        let mut ready = BTreeMap::from([(ready.blob.diff_id.digest(), ready)]);
         match self.publish(&area, &mut ready, &[image])? {
             Published::Done => Ok(id),
             // The container keeps its layers.

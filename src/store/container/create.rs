@@ -18,6 +18,7 @@ use crate::store::Store;
 use crate::store::base::{
     Area, Doing, PRIVATE, Result, StoreError,
     ids::check_name,
+    ids::{DiffId, ImageId},
     ids::{name_for, random_id},
     lock, measure, time,
 };
@@ -70,7 +71,7 @@ impl Store {
     /// There is no such image, the name is taken, a bind's source is not there, and those of the disk.
     pub(crate) fn create_container(&mut self, new: &NewContainer) -> Result<Container> {
         let (found, image) = self.find_image(&new.image)?;
-        let config = ImageConfig::read(&image.config, &image.id)?;
+        let config = ImageConfig::read(&image.config, &image.id.to_string())?;
         if let Some(name) = &new.name {
             check_name(name, "container")?;
         }
@@ -140,7 +141,7 @@ impl Store {
         let mut container = Container {
             id: id.clone(),
             name: String::new(),
-            image: image.id.clone(),
+            image: image.id,
             image_name: found
                 .name
                 .map_or_else(|| new.image.clone(), |name| name.to_string()),
@@ -166,7 +167,7 @@ impl Store {
             if stack.is_empty() {
                 return Err(StoreError::vanished(&new.image));
             }
-            let stack: Vec<String> = stack.into_iter().map(|layer| layer.diff_id).collect();
+            let stack: Vec<DiffId> = stack.into_iter().map(|layer| layer.diff_id).collect();
             let place = paths.container(&id);
             fs::rename(&built, &place).doing("rename", &built)?;
             for part in new.driver.parts() {
@@ -187,13 +188,13 @@ impl Store {
     }
 
     /// The layer that says what the root directory of an image looks like, as a union.
-    fn root_layer(&self, image: &str) -> Result<Config> {
+    fn root_layer(&self, image: &ImageId) -> Result<Config> {
         let stack = layers::of_image(self.db(), image)?;
         let newest_first = || stack.iter().rev();
         let layer = newest_first()
             .find(|layer| layer.has_root)
             .or_else(|| newest_first().next())
-            .ok_or_else(|| StoreError::vanished(image))?;
+            .ok_or_else(|| StoreError::vanished(&image.to_string()))?;
         Ok(Config {
             lowers: vec![self.paths.layer_tree(&layer.short)],
             ..Config::default()

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::fuse::mountinfo::{self, Mount};
 use crate::store::Store;
-use crate::store::base::{Paths, Result, StoreError};
+use crate::store::base::{Paths, Result, StoreError, ids::ImageId};
 use crate::store::catalog::containers::{self, Bind, BindSource, Container};
 use crate::store::catalog::layers;
 use crate::store::tree::record_form;
@@ -63,7 +63,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of the catalog.
-    pub(crate) fn lowers_of_image(&self, id: &str) -> Result<Vec<PathBuf>> {
+    pub(crate) fn lowers_of_image(&self, id: &ImageId) -> Result<Vec<PathBuf>> {
         trees(&self.paths, layers::of_image(self.db(), id)?)
     }
 

@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::store::Store;
-use crate::store::base::{Result, StoreError, ids::short, reference::Reference, time};
+use crate::store::base::{Result, StoreError, ids::ImageId, reference::Reference, time};
 use crate::store::catalog::images::{self, Found, Image};
 use crate::store::catalog::{containers, layers};
 use crate::store::collect::Collected;
@@ -63,7 +63,7 @@ pub(crate) struct Removed {
 ///
 /// # Errors
 /// Those of the catalog.
-pub(crate) fn size(db: &Connection, id: &str) -> Result<u64> {
+pub(crate) fn size(db: &Connection, id: &ImageId) -> Result<u64> {
     let layers = layers::of_image(db, id)?;
     Ok(layers.iter().map(|layer| layer.size).sum())
 }
@@ -91,11 +91,11 @@ impl Store {
                         created: image.created,
                         size: size(db, &image.id)?,
                         containers: containers::of_image(db, &image.id)?.len(),
-                        id: image.id.clone(),
+                        id: image.id.to_string(),
                     })
                 };
                 if names.is_empty() && wanted.is_none() {
-                    let digest = images::latest_manifest(db, &image.id)?.digest;
+                    let digest = images::latest_manifest(db, &image.id)?.digest.to_string();
                     lines.push(line("<none>", "<none>", digest)?);
                 }
                 for name in names {
@@ -105,7 +105,8 @@ impl Store {
                     });
                     if is_wanted {
                         let manifest = images::named(db, &name)?;
-                        let digest = manifest.map(|manifest| manifest.digest).unwrap_or_default();
+                        let digest = manifest.map(|manifest| manifest.digest.to_string());
+                        let digest = digest.unwrap_or_default();
                         lines.push(line(&name.repository, &name.tag, digest)?);
                     }
                 }
@@ -131,7 +132,7 @@ impl Store {
     /// There is no such image.
     pub(crate) fn image_history(&mut self, word: &str) -> Result<Vec<HistoryLine>> {
         let (found, image) = self.find_image(word)?;
-        let config = ImageConfig::read(&image.config, &image.id)?;
+        let config = ImageConfig::read(&image.config, &image.id.to_string())?;
         let sizes = layers::of_image(self.db(), &found.image)?;
         let mut sizes = sizes.iter().map(|layer| layer.size);
         let mut lines: Vec<HistoryLine> = config
@@ -161,7 +162,7 @@ impl Store {
         }
         lines.reverse();
         if let Some(newest) = lines.first_mut() {
-            newest.id.clone_from(&image.id);
+            newest.id = image.id.to_string();
         }
         Ok(lines)
     }
@@ -172,7 +173,7 @@ impl Store {
     /// There is no such image.
     pub(crate) fn inspect_image(&mut self, word: &str) -> Result<Value> {
         let (found, image) = self.find_image(word)?;
-        let config = ImageConfig::read(&image.config, &image.id)?;
+        let config = ImageConfig::read(&image.config, &image.id.to_string())?;
         let db = self.db();
         let layers = layers::of_image(db, &image.id)?;
         let names: Vec<String> = images::names_of(db, &image.id)?
@@ -249,7 +250,8 @@ impl Store {
         let mut removed = self.catalog.change(|db| forget(db, word, force))?;
         let collected: Collected = self.collect_layers()?;
         self.collect_files(&removed)?;
-        removed.deleted.extend(collected.layers);
+        let layers = collected.layers.iter().map(ToString::to_string);
+        removed.deleted.extend(layers);
         Ok(removed)
     }
 
@@ -278,7 +280,7 @@ fn forget(db: &Transaction<'_>, word: &str, force: bool) -> Result<Removed> {
         return Err(StoreError::new(
             format!(
                 "image {} has several names: {}",
-                short(&found.image),
+                found.image.short(),
                 names.join(", ")
             ),
             "remove them by name, or all of them with --force",
@@ -289,7 +291,7 @@ fn forget(db: &Transaction<'_>, word: &str, force: bool) -> Result<Removed> {
         return Err(StoreError::new(
             format!(
                 "image {} is used by container {}",
-                short(&found.image),
+                found.image.short(),
                 users.join(", ")
             ),
             "remove the containers first (unionmount container rm), or use --force: they keep their layers",
@@ -297,6 +299,6 @@ fn forget(db: &Transaction<'_>, word: &str, force: bool) -> Result<Removed> {
     }
     images::delete(db, &found.image)?;
     removed.untagged = names.iter().map(ToString::to_string).collect();
-    removed.deleted.push(found.image);
+    removed.deleted.push(found.image.to_string());
     Ok(removed)
 }

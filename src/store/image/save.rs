@@ -16,7 +16,7 @@ use crate::archive::compression::{Decoder, Encoder};
 use crate::archive::digest::HashingWriter;
 use crate::archive::{Compression, Digest, Progress};
 use crate::store::Store;
-use crate::store::base::{Area, Doing, Result, StoreError, reference::Reference};
+use crate::store::base::{Area, Doing, Result, StoreError, ids::ImageId, reference::Reference};
 use crate::store::catalog::images::{self, Manifest};
 use crate::store::catalog::layers::{self, Blob};
 use crate::store::image::documents::{OCI_INDEX, blob_path, docker, manifest, write};
@@ -52,7 +52,7 @@ struct Packed {
 
 /// An image as it will be in the archive.
 struct Chosen {
-    id: String,
+    id: ImageId,
     config: Vec<u8>,
     manifest: Manifest,
     name: Option<Reference>,
@@ -103,8 +103,8 @@ impl Store {
         }
         if changed {
             let blobs: Vec<Blob> = packed.iter().map(|layer| layer.blob.clone()).collect();
-            manifest.document = manifest_document(&image.id, image.config.len(), &blobs)?;
-            manifest.digest = Digest::of(&manifest.document).to_string();
+            manifest.document = manifest_document(image.id, image.config.len(), &blobs)?;
+            manifest.digest = Digest::of(&manifest.document);
             crate::store::image::documents::OCI_MANIFEST.clone_into(&mut manifest.media_type);
         }
         // An id stands for all names, as it does for docker.
@@ -135,8 +135,8 @@ impl Store {
         let (_, digest, size) = packed.doing("compress into", &path)?;
         Ok(Packed {
             blob: Blob {
-                digest: digest.to_string(),
-                diff_id: blob.diff_id.clone(),
+                digest,
+                diff_id: blob.diff_id,
                 size,
                 compression: wanted,
                 stored_size: size,
@@ -148,7 +148,7 @@ impl Store {
     /// The file of an archive in the store.
     pub(in crate::store) fn blob_file(&self, blob: &Blob) -> Result<PathBuf> {
         let layer = layers::find(self.db(), &blob.diff_id)?
-            .ok_or_else(|| StoreError::vanished(&blob.diff_id))?;
+            .ok_or_else(|| StoreError::vanished(&blob.diff_id.to_string()))?;
         Ok(self.paths.layer(&layer.short).join(blob.file_name()))
     }
 
@@ -183,8 +183,8 @@ impl Store {
         tar.dir("blobs/sha256")?;
         for image in chosen {
             for layer in &image.layers {
-                if written.insert(layer.blob.digest.clone()) {
-                    let name = blob_path(&digest(&layer.blob.digest)?);
+                if written.insert(layer.blob.digest) {
+                    let name = blob_path(&layer.blob.digest);
                     tar.verified(
                         &name,
                         layer.blob.size,
@@ -193,12 +193,12 @@ impl Store {
                     )?;
                 }
             }
-            for (digest_text, bytes) in [
-                (&image.id, &image.config),
-                (&image.manifest.digest, &image.manifest.document),
+            for (digest, bytes) in [
+                (image.id.digest(), &image.config),
+                (image.manifest.digest, &image.manifest.document),
             ] {
-                if written.insert(digest_text.clone()) {
-                    tar.file(&blob_path(&digest(digest_text)?), bytes)?;
+                if written.insert(digest) {
+                    tar.file(&blob_path(&digest), bytes)?;
                 }
             }
             let mut annotations = BTreeMap::new();
@@ -233,7 +233,7 @@ impl Store {
             let mut members = Vec::new();
             for layer in &image.layers {
                 // Recompressed ones keep the name of their content, which engines look into.
-                let name = format!("{}.tar", digest(&layer.blob.diff_id)?.hex());
+                let name = format!("{}.tar", layer.blob.diff_id.digest().hex());
                 if written.insert(name.clone()) {
                     if compressed {
                         let packed = self.open_layer(layer)?;
@@ -242,12 +242,12 @@ impl Store {
                         let size = layers::find(self.db(), &layer.blob.diff_id)?
                             .map_or(0, |found| found.tar_size);
                         let plain = Box::new(self.open_plain(&layer.blob)?);
-                        tar.verified(&name, size, plain, &layer.blob.diff_id)?;
+                        tar.verified(&name, size, plain, &layer.blob.diff_id.digest())?;
                     }
                 }
                 members.push(name);
             }
-            let config = format!("{}.json", digest(&image.id)?.hex());
+            let config = format!("{}.json", image.id.digest().hex());
             if written.insert(config.clone()) {
                 tar.file(&config, &image.config)?;
             }
@@ -272,12 +272,6 @@ fn full_name(name: &Reference) -> String {
         (false, true) => format!("docker.io/{name}"),
         (false, false) => format!("docker.io/library/{name}"),
     }
-}
-
-fn digest(text: &str) -> Result<Digest> {
-    text.parse().map_err(|_| {
-        crate::store::image::documents::malformed("the catalog", "a digest in it is none")
-    })
 }
 
 fn cannot_write(error: io::Error) -> StoreError {
@@ -324,7 +318,7 @@ impl<W: Write> Tar<'_, W> {
         name: &str,
         size: u64,
         content: Box<dyn Read>,
-        expected: &str,
+        expected: &Digest,
     ) -> Result<()> {
         let damaged = |why: &str| {
             StoreError::new(
@@ -348,7 +342,7 @@ impl<W: Write> Tar<'_, W> {
         if length != size {
             return Err(damaged("it is too short"));
         }
-        if digest.to_string() != expected {
+        if digest != *expected {
             return Err(damaged("it has another digest"));
         }
         Ok(())

@@ -248,7 +248,7 @@ impl Store {
     /// What is wrong with it. That it cannot be read is a fault of the disk, not of what it holds.
     fn check_blob(&self, layer: &Layer, blob: &Blob, deep: bool) -> Result<()> {
         let path = self.paths.layer(&layer.short).join(blob.file_name());
-        let shown = crate::store::base::ids::short(&blob.digest);
+        let shown = blob.digest.short();
         let wrong = |what: &str| {
             Err(StoreError::new(
                 format!("its archive {shown} {what}"),
@@ -272,17 +272,17 @@ impl Store {
         let digest_of = |mut from: Box<dyn io::Read>| {
             let mut hash = HashingWriter::new(io::sink());
             match io::copy(&mut from, &mut hash) {
-                Ok(_) => Ok(Some(hash.finish().1.to_string())),
+                Ok(_) => Ok(Some(hash.finish().1)),
                 Err(error) if is_of_system(&error) => Err(error).doing("read", &path),
                 Err(_) => Ok(None),
             }
         };
-        if digest_of(self.open_blob(blob)?)?.as_ref() != Some(&blob.digest) {
+        if digest_of(self.open_blob(blob)?)? != Some(blob.digest) {
             return wrong("is damaged");
         }
         if blob.compression != Compression::None {
             let plain = digest_of(Box::new(self.open_plain(blob)?))?;
-            if plain.as_ref() != Some(&layer.diff_id) {
+            if plain != Some(layer.diff_id.digest()) {
                 return wrong("holds another layer");
             }
         }
@@ -302,7 +302,7 @@ impl Store {
         let options = Unpack {
             below: &below,
             expect: Expect {
-                diff_id: layer.diff_id.parse::<Digest>().ok(),
+                diff_id: Some(layer.diff_id.digest()),
                 ..Expect::default()
             },
             limits: Limits::accepted_before(),
@@ -396,8 +396,8 @@ impl Store {
     fn check_images(&mut self, options: CheckOptions, report: &mut Report) -> Result<()> {
         for image in images::all(self.db())? {
             report.images += 1;
-            let name = crate::store::base::ids::short(&image.id).to_owned();
-            if Digest::of(&image.config).to_string() != image.id {
+            let name = image.id.short();
+            if Digest::of(&image.config) != image.id.digest() {
                 report.add(
                     format!("image {name}: its configuration is damaged"),
                     false,
@@ -405,7 +405,7 @@ impl Store {
                 );
             }
             let manifest = images::latest_manifest(self.db(), &image.id)?;
-            if Digest::of(&manifest.document).to_string() != manifest.digest {
+            if Digest::of(&manifest.document) != manifest.digest {
                 report.add(
                     format!("image {name}: its manifest is damaged"),
                     false,

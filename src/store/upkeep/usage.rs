@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::store::Store;
-use crate::store::base::{Result, ids::short, measure, time};
+use crate::store::base::{Result, measure, time};
 use crate::store::catalog::containers::{self, Container};
 use crate::store::catalog::{images, layers, volumes};
 use crate::store::collect::Collected;
@@ -164,7 +164,7 @@ impl Store {
                     let names = images::names_of(db, &image)?;
                     shown.push(match names.first() {
                         Some(name) => name.to_string(),
-                        None => short(&image).to_owned(),
+                        None => image.short(),
                     });
                 }
                 let blobs = layers::blobs_of(db, &layer.diff_id)?;
@@ -177,7 +177,7 @@ impl Store {
                     archive_size: blobs.iter().map(|blob| blob.stored_size).sum(),
                     images: shown,
                     id: layer.short,
-                    diff_id: layer.diff_id,
+                    diff_id: layer.diff_id.to_string(),
                     size: layer.size,
                     created: layer.created,
                 });
@@ -311,7 +311,7 @@ impl Store {
                     shared_size: shared,
                     unique_size: size - shared,
                     containers: containers::of_image(db, &image.id)?.len(),
-                    id: image.id,
+                    id: image.id.to_string(),
                 });
             }
             Ok(lines)
@@ -352,7 +352,7 @@ impl Store {
                 pruned.containers.push(container.name);
             }
         }
-        pruned.images = self.catalog.change(|db| {
+        let images = self.catalog.change(|db| {
             let mut gone = images::dangling(db)?;
             if options.all {
                 gone = images::all(db)?.into_iter().map(|image| image.id).collect();
@@ -372,9 +372,10 @@ impl Store {
             pruned.volumes = names;
             collected.freed += freed;
         }
-        collected.add(self.delete_image_files(&pruned.images)?);
+        collected.add(self.delete_image_files(&images)?);
+        pruned.images = images.iter().map(ToString::to_string).collect();
         collected.add(self.collect_leftovers()?);
-        pruned.layers = collected.layers;
+        pruned.layers = collected.layers.iter().map(ToString::to_string).collect();
         pruned.leftovers = collected.leftovers;
         pruned.space_reclaimed = collected.freed;
         Ok(pruned)

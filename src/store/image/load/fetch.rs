@@ -15,7 +15,7 @@ use super::ready::{Making, Ready};
 use crate::archive::compression::{Decoder, Encoder};
 use crate::archive::digest::{HashingReader, HashingWriter};
 use crate::archive::{Compression, Digest, Expect, Limits, Progress, Unpack, Unpacked, unpack};
-use crate::store::base::{Area, Doing, Result, StoreError};
+use crate::store::base::{Area, Doing, Result, StoreError, ids::DiffId};
 use crate::store::catalog::layers;
 use crate::store::image::source::Source;
 use crate::sync::lock;
@@ -38,7 +38,7 @@ impl Job {
         self.unpack
     }
 
-    pub(super) fn is_of(&self, diff_id: &Digest) -> bool {
+    pub(super) fn is_of(&self, diff_id: &DiffId) -> bool {
         self.layer.diff_id == *diff_id
     }
 }
@@ -48,14 +48,14 @@ impl Job {
 pub(super) fn missing(
     db: &Connection,
     plans: &[Plan],
-    ready: &BTreeMap<String, Ready>,
+    ready: &BTreeMap<Digest, Ready>,
 ) -> Result<Vec<Job>> {
     let mut jobs = Vec::new();
     let mut planned = BTreeSet::new();
     let mut trees = BTreeSet::new();
     for layer in plans.iter().flat_map(|plan| &plan.layers) {
         let key = key(layer);
-        let diff_id = layer.diff_id.to_string();
+        let diff_id = layer.diff_id;
         let is_ready = ready.get(&key).is_some_and(|ready| ready.has_tree)
             || ready
                 .values()
@@ -64,7 +64,7 @@ pub(super) fn missing(
             is_ready || trees.contains(&diff_id) || layers::find(db, &diff_id)?.is_some();
         let has_blob = match &layer.blob {
             Some((digest, size)) => {
-                ready.contains_key(&key) || is_stored(db, layer, &digest.to_string(), *size)?
+                ready.contains_key(&key) || is_stored(db, layer, digest, *size)?
             }
             // Any archive of the layer will do.
             None => is_ready || !layers::blobs_of(db, &diff_id)?.is_empty(),
@@ -82,18 +82,18 @@ pub(super) fn missing(
 }
 
 /// Whether an archive is stored; one that is, and is not what a manifest says about it, speaks against the manifest.
-fn is_stored(db: &Connection, layer: &PlannedLayer, digest: &str, size: u64) -> Result<bool> {
+fn is_stored(db: &Connection, layer: &PlannedLayer, digest: &Digest, size: u64) -> Result<bool> {
     let Some(blob) = layers::find_blob(db, digest)? else {
         return Ok(false);
     };
     check_compression(layer, blob.compression)?;
-    if blob.diff_id == layer.diff_id.to_string() && blob.size == size {
+    if blob.diff_id == layer.diff_id && blob.size == size {
         return Ok(true);
     }
     Err(StoreError::new(
         format!(
             "layer {} is stored with {} bytes and diffID {}, not {size} bytes and {} as the image says",
-            crate::store::base::ids::short(digest),
+            digest.short(),
             blob.size,
             blob.diff_id,
             layer.diff_id
@@ -103,10 +103,10 @@ fn is_stored(db: &Connection, layer: &PlannedLayer, digest: &str, size: u64) -> 
 }
 
 /// What tells layers of plans apart: the archive where it is known, else the layer.
-fn key(layer: &PlannedLayer) -> String {
-    match &layer.blob {
-        Some((digest, _)) => digest.to_string(),
-        None => layer.diff_id.to_string(),
+fn key(layer: &PlannedLayer) -> Digest {
+    match layer.blob {
+        Some((digest, _)) => digest,
+        None => layer.diff_id.digest(),
     }
 }
 
@@ -117,7 +117,7 @@ pub(super) fn run(
     jobs: Vec<Job>,
     limits: &Limits,
     watch: &dyn Watch,
-    ready: &mut BTreeMap<String, Ready>,
+    ready: &mut BTreeMap<Digest, Ready>,
 ) -> Result<()> {
     if jobs.is_empty() {
         return Ok(());
@@ -178,7 +178,7 @@ struct Work<'a> {
     limits: &'a Limits,
     watch: &'a dyn Watch,
     queue: Mutex<VecDeque<(usize, (u64, Job))>>,
-    done: Mutex<Vec<(String, Ready)>>,
+    done: Mutex<Vec<(Digest, Ready)>>,
     failed: AtomicBool,
     failure: Mutex<Option<StoreError>>,
     /// The number of the first directory.
@@ -209,7 +209,7 @@ impl Work<'_> {
         let reader = self.source.require(&layer.member)?.reader;
         let expect = Expect {
             digest: layer.blob.map(|(digest, _)| digest),
-            diff_id: Some(layer.diff_id),
+            diff_id: Some(layer.diff_id.digest()),
             compressed_size: Some(size),
             size: None,
         };

@@ -7,7 +7,7 @@ use rusqlite::Connection;
 
 use super::Ready;
 use super::plan::Plan;
-use crate::archive::describe_implied;
+use crate::archive::{Digest, describe_implied};
 use crate::store::base::{Paths, Result, StoreError};
 use crate::store::catalog::layers;
 
@@ -17,13 +17,13 @@ pub(super) fn describe(
     db: &Connection,
     paths: &Paths,
     plans: &[Plan],
-    ready: &BTreeMap<String, Ready>,
+    ready: &BTreeMap<Digest, Ready>,
 ) -> Result<()> {
     let mut described = HashSet::new();
     for plan in plans {
         let mut below: Vec<PathBuf> = Vec::new();
         for layer in &plan.layers {
-            let diff_id = layer.diff_id.to_string();
+            let diff_id = layer.diff_id;
             let fresh = ready
                 .values()
                 .find(|ready| ready.has_tree && ready.blob.diff_id == diff_id);

@@ -14,9 +14,13 @@ mod ready;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::archive::{Limits, Progress};
+use crate::archive::{Digest, Limits, Progress};
 use crate::store::Store;
-use crate::store::base::{Area, Result, StoreError, reference::Reference};
+use crate::store::base::{
+    Area, Result, StoreError,
+    ids::{DiffId, ImageId},
+    reference::Reference,
+};
 use crate::store::image::documents::Platform;
 use crate::store::image::source::Source;
 use plan::Plan;
@@ -59,11 +63,11 @@ impl Watch for () {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Loaded {
     /// Its id.
-    pub(crate) id: String,
+    pub(crate) id: ImageId,
     /// The names it came with.
     pub(crate) names: Vec<Reference>,
     /// Its layers, oldest first, and whether each was stored already.
-    pub(crate) layers: Vec<(String, bool)>,
+    pub(crate) layers: Vec<(DiffId, bool)>,
 }
 
 impl Store {
@@ -92,8 +96,8 @@ impl Store {
                 }
             }
         }
-        let mut ready: BTreeMap<String, Ready> = BTreeMap::new();
-        let mut stored: Option<Vec<String>> = None;
+        let mut ready: BTreeMap<Digest, Ready> = BTreeMap::new();
+        let mut stored: Option<Vec<DiffId>> = None;
         for _ in 0..ATTEMPTS {
             let wanted = fetch::missing(self.catalog.read(), &plans, &ready)?;
             if stored.is_none() {
@@ -119,10 +123,10 @@ impl Store {
 }
 
 /// Tells which layers of the plans need not be fetched.
-fn announce_stored(plans: &[Plan], wanted: &[fetch::Job], watch: &dyn Watch) -> Vec<String> {
+fn announce_stored(plans: &[Plan], wanted: &[fetch::Job], watch: &dyn Watch) -> Vec<DiffId> {
     let mut stored = Vec::new();
     for layer in plans.iter().flat_map(|plan| &plan.layers) {
-        let id = layer.diff_id.to_string();
+        let id = layer.diff_id;
         let is_fetched = wanted
             .iter()
             .any(|job| job.unpacks() && job.is_of(&layer.diff_id));

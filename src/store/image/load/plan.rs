@@ -4,6 +4,7 @@ use super::{LoadOptions, Loaded, NewImage};
 use crate::archive::{Compression, Digest};
 use crate::store::base::{
     Result, StoreError,
+    ids::{DiffId, ImageId},
     reference::{Reference, repository_from},
     time,
 };
@@ -27,7 +28,7 @@ const MOST_LAYERS: usize = 65_000;
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
     /// The digest of its configuration.
-    pub(super) id: Digest,
+    pub(super) id: ImageId,
     config: Vec<u8>,
     created: Option<i64>,
     /// Digest, media type and bytes; docker-archives have none.
@@ -41,7 +42,7 @@ pub(super) struct Plan {
 #[derive(Clone, Debug)]
 pub(super) struct PlannedLayer {
     /// Digest of the uncompressed tar.
-    pub(super) diff_id: Digest,
+    pub(super) diff_id: DiffId,
     /// The member that holds it.
     pub(super) member: String,
     /// Digest and size of the member, where a manifest tells them.
@@ -53,32 +54,24 @@ pub(super) struct PlannedLayer {
 impl Plan {
     pub(super) fn to_image(&self) -> Result<NewImage> {
         Ok(NewImage {
-            id: self.id.to_string(),
+            id: self.id,
             config: self.config.clone(),
             created: self.created,
-            layers: self
-                .layers
-                .iter()
-                .map(|layer| layer.diff_id.to_string())
-                .collect(),
+            layers: self.layers.iter().map(|layer| layer.diff_id).collect(),
             manifest: self.manifest.clone(),
             blobs: self
                 .layers
                 .iter()
-                .filter_map(|layer| layer.blob.map(|(digest, _)| digest.to_string()))
+                .filter_map(|layer| layer.blob.map(|(digest, _)| digest))
                 .collect(),
             names: self.names.clone(),
         })
     }
 
-    pub(super) fn loaded(&self, stored: &[String]) -> Loaded {
-        let layer = |layer: &PlannedLayer| {
-            let id = layer.diff_id.to_string();
-            let was_there = stored.contains(&id);
-            (id, was_there)
-        };
+    pub(super) fn loaded(&self, stored: &[DiffId]) -> Loaded {
+        let layer = |layer: &PlannedLayer| (layer.diff_id, stored.contains(&layer.diff_id));
         Loaded {
-            id: self.id.to_string(),
+            id: self.id,
             names: self.names.clone(),
             layers: self.layers.iter().map(layer).collect(),
         }
@@ -289,14 +282,14 @@ impl Reading<'_> {
             .into_iter()
             .zip(&parts.layers)
             .map(|(diff_id, layer)| PlannedLayer {
-                diff_id,
+                diff_id: diff_id.into(),
                 member: blob_path(&layer.digest),
                 blob: Some((layer.digest, layer.size)),
                 compression: layer_compression(&layer.media_type),
             })
             .collect();
         Ok(Plan {
-            id: parts.config.digest,
+            id: parts.config.digest.into(),
             config,
             created,
             manifest: Some((descriptor.digest, descriptor.media_type.clone(), bytes)),
@@ -345,7 +338,7 @@ impl Reading<'_> {
             .into_iter()
             .zip(&entry.layers)
             .map(|(diff_id, member)| PlannedLayer {
-                diff_id,
+                diff_id: diff_id.into(),
                 member: member.clone(),
                 blob: None,
                 compression: None,
@@ -353,7 +346,7 @@ impl Reading<'_> {
             .collect();
         let names = entry.repo_tags.iter().map(|name| Reference::parse(name));
         Ok(Plan {
-            id,
+            id: id.into(),
             config,
             created,
             manifest: None,

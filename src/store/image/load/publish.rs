@@ -12,27 +12,30 @@ use crate::archive::Digest;
 use crate::archive::durable::{sync_disk_of, sync_names_in};
 use crate::store::Store;
 use crate::store::base::{
-    Area, Doing, Result, StoreError, config_file, reference::Reference, time,
+    Area, Doing, Result, StoreError, config_file,
+    ids::{DiffId, ImageId},
+    reference::Reference,
+    time,
 };
 use crate::store::catalog::images::{self, Image, Manifest};
 use crate::store::catalog::layers::{self, Blob, Layer};
-use crate::store::image::documents::{self, Descriptor, OCI_CONFIG, layer_type, write};
+use crate::store::image::documents::{Descriptor, OCI_CONFIG, layer_type, write};
 
 /// An image whose layers are stored or ready.
 #[derive(Clone, Debug)]
 pub(in crate::store) struct NewImage {
     /// Digest of the configuration.
-    pub(in crate::store) id: String,
+    pub(in crate::store) id: ImageId,
     /// The configuration.
     pub(in crate::store) config: Vec<u8>,
     /// When it was made, by its own account.
     pub(in crate::store) created: Option<i64>,
     /// The diffIDs of its layers, oldest first.
-    pub(in crate::store) layers: Vec<String>,
+    pub(in crate::store) layers: Vec<DiffId>,
     /// Digest, media type and bytes of the manifest it came with; without one, one is made.
     pub(in crate::store) manifest: Option<(Digest, String, Vec<u8>)>,
     /// The archives of that manifest, oldest first.
-    pub(in crate::store) blobs: Vec<String>,
+    pub(in crate::store) blobs: Vec<Digest>,
     /// Its names.
     pub(in crate::store) names: Vec<Reference>,
 }
@@ -53,7 +56,7 @@ impl Store {
     pub(in crate::store) fn publish(
         &mut self,
         area: &Area,
-        ready: &mut BTreeMap<String, Ready>,
+        ready: &mut BTreeMap<Digest, Ready>,
         new: &[NewImage],
     ) -> Result<Published> {
         let paths = self.paths.clone();
@@ -104,14 +107,14 @@ impl Store {
 
 fn all_there(
     db: &Transaction<'_>,
-    ready: &BTreeMap<String, Ready>,
+    ready: &BTreeMap<Digest, Ready>,
     new: &[NewImage],
 ) -> Result<bool> {
-    let is_ready = |diff_id: &str| {
+    let is_ready = |diff_id: &DiffId| {
         let mut trees = ready.values().filter(|ready| ready.has_tree);
-        trees.any(|ready| ready.blob.diff_id == diff_id)
+        trees.any(|ready| ready.blob.diff_id == *diff_id)
     };
-    let blob_is_ready = |digest: &str| ready.values().any(|ready| ready.blob.digest == digest);
+    let blob_is_ready = |digest: &Digest| ready.values().any(|ready| ready.blob.digest == *digest);
     for image in new {
         for diff_id in &image.layers {
             if !is_ready(diff_id) && layers::find(db, diff_id)?.is_none() {
@@ -140,7 +143,7 @@ fn place_layer(
     area.take(&place, &short)?;
     fs::rename(&ready.dir, &place).doing("rename", &ready.dir)?;
     let layer = Layer {
-        diff_id: diff_id.clone(),
+        diff_id: *diff_id,
         short,
         size: ready.size,
         tar_size: ready.tar_size,
@@ -154,7 +157,7 @@ fn place_layer(
 fn record(db: &Transaction<'_>, new: &NewImage) -> Result<()> {
     let known = images::find(db, &new.id)?.is_some();
     let image = Image {
-        id: new.id.clone(),
+        id: new.id,
         config: new.config.clone(),
         created: new.created,
         loaded: time::now(),
@@ -172,8 +175,8 @@ fn record(db: &Transaction<'_>, new: &NewImage) -> Result<()> {
                 None => make_manifest(db, new)?,
             };
             let manifest = Manifest {
-                digest: digest.to_string(),
-                image: new.id.clone(),
+                digest,
+                image: new.id,
                 media_type,
                 document,
             };
@@ -191,14 +194,14 @@ fn record(db: &Transaction<'_>, new: &NewImage) -> Result<()> {
 fn make_manifest(
     db: &Transaction<'_>,
     new: &NewImage,
-) -> Result<(Digest, String, Vec<u8>, Vec<String>)> {
+) -> Result<(Digest, String, Vec<u8>, Vec<Digest>)> {
     let mut blobs = Vec::new();
     for diff_id in &new.layers {
         let of_layer = layers::blobs_of(db, diff_id)?;
         // The plain tar, as it came, where there is one.
         let chosen = of_layer
             .iter()
-            .find(|blob| blob.digest == *diff_id)
+            .find(|blob| blob.digest == diff_id.digest())
             .or_else(|| of_layer.first())
             .ok_or_else(|| {
                 StoreError::new(
@@ -208,7 +211,7 @@ fn make_manifest(
             })?;
         blobs.push(chosen.clone());
     }
-    let document = manifest_document(&new.id, new.config.len(), &blobs)?;
+    let document = manifest_document(new.id, new.config.len(), &blobs)?;
     let digests = blobs.into_iter().map(|blob| blob.digest).collect();
     Ok((
         Digest::of(&document),
@@ -220,7 +223,7 @@ fn make_manifest(
 
 /// An OCI manifest of a configuration and archives, oldest first.
 pub(in crate::store) fn manifest_document(
-    config: &str,
+    config: ImageId,
     config_size: usize,
     blobs: &[Blob],
 ) -> Result<Vec<u8>> {
@@ -232,29 +235,25 @@ pub(in crate::store) fn manifest_document(
         config: Descriptor,
         layers: Vec<Descriptor>,
     }
-    let descriptor = |media_type: &str, digest: &str, size: u64| {
-        Ok(Descriptor {
-            media_type: media_type.to_owned(),
-            digest: digest
-                .parse()
-                .map_err(|_| documents::malformed("the catalog", "a digest in it is none"))?,
-            size,
-            annotations: BTreeMap::new(),
-            platform: None,
-        })
+    let descriptor = |media_type: &str, digest: Digest, size: u64| Descriptor {
+        media_type: media_type.to_owned(),
+        digest,
+        size,
+        annotations: BTreeMap::new(),
+        platform: None,
     };
     let layers = blobs
         .iter()
-        .map(|blob| descriptor(layer_type(blob.compression), &blob.digest, blob.size))
-        .collect::<Result<_>>()?;
+        .map(|blob| descriptor(layer_type(blob.compression), blob.digest, blob.size))
+        .collect();
     write(&Document {
         schema_version: 2,
         media_type: OWN_MANIFEST,
         config: descriptor(
             OCI_CONFIG,
-            config,
+            config.digest(),
             u64::try_from(config_size).unwrap_or(u64::MAX),
-        )?,
+        ),
         layers,
     })
 }

@@ -97,7 +97,7 @@ impl Making {
     pub(in crate::store) fn end(self, got: &Unpacked) -> Result<Ready> {
         // By its name: a plain one may have been replaced by itself compressed.
         let stored_size = fs::metadata(&self.kept).doing("stat", &self.kept)?.len();
-        let digest = got.digest.to_string();
+        let digest = got.digest;
         let place = self.dir.join(blob_file(&digest));
         fs::rename(&self.kept, &place).doing("rename", &self.kept)?;
         let size = match &self.tree {
@@ -112,7 +112,7 @@ impl Making {
             implied: got.implied.clone(),
             blob: Blob {
                 digest,
-                diff_id: got.diff_id.to_string(),
+                diff_id: got.diff_id.into(),
                 size: got.compressed_size,
                 compression: got.compression,
                 stored_size,
