@@ -13,7 +13,7 @@ use rusqlite::{Connection, Transaction};
 
 use crate::store::Store;
 use crate::store::base::{
-    Area, Doing, Result, abandoned, config_file, data_of,
+    Area, Context, Result, abandoned, config_file, data_of,
     ids::{DiffId, ImageId},
     is_empty,
     lock::is_locked,
@@ -137,8 +137,8 @@ impl Store {
             let mut found = Vec::new();
             let known = known(db)?;
             for dir in paths.kinds() {
-                for entry in fs::read_dir(&dir).doing("read", &dir)? {
-                    let path = entry.doing("read", &dir)?.path();
+                for entry in fs::read_dir(&dir).context("read", &dir)? {
+                    let path = entry.context("read", &dir)?.path();
                     if !known.contains(path.strip_prefix(paths.root()).unwrap_or(&path)) {
                         found.push(path);
                     }
@@ -152,7 +152,7 @@ impl Store {
                 };
                 let blobs = layers::blobs_of(db, &layer.diff_id)?;
                 for entry in listed {
-                    let entry = entry.doing("read", &dir)?;
+                    let entry = entry.context("read", &dir)?;
                     let name = entry.file_name();
                     let is_known =
                         name == "diff" || blobs.iter().any(|blob| *blob.file_name() == *name);

@@ -29,7 +29,7 @@ mod tree;
 mod upkeep;
 mod volume;
 
-pub use base::{Result, StoreError, reference};
+pub use base::{ErrorKind, Result, StoreError, reference};
 pub use image::documents;
 
 pub(crate) use base::{Area, Paths, ids, lock, time};

@@ -14,7 +14,7 @@ use serde::Serialize;
 use crate::archive::durable::{sync_disk_of, sync_names_in};
 use crate::store::Store;
 use crate::store::base::{
-    Area, Doing, PRIVATE, Paths, Result, StoreError, data_of, ids::check_name, ids::random_id,
+    Area, Context, PRIVATE, Paths, Result, StoreError, data_of, ids::check_name, ids::random_id,
     is_empty, lock, measure, time,
 };
 use crate::store::catalog::volumes::{self, Volume};
@@ -107,7 +107,7 @@ impl Store {
             let volume = volumes::resolve(db, word)?;
             let users = volumes::users(db, &volume.name)?;
             if !users.is_empty() {
-                return Err(StoreError::new(
+                return Err(StoreError::in_use(
                     format!(
                         "volume {} is used by container {}",
                         volume.name,
@@ -134,7 +134,7 @@ impl Store {
         })?;
         // After a power failure its directory may be back under its name: until that cannot happen it is a doomed one, not
         // what is left of a lost catalog.
-        sync_names_in(&paths.volumes()).doing("fsync", &place)?;
+        sync_names_in(&paths.volumes()).context("fsync", &place)?;
         drop(taken);
         self.catalog.change(|db| volumes::undoom(db, name))
     }
@@ -183,10 +183,10 @@ impl Store {
             fs::DirBuilder::new()
                 .mode(DATA_MODE)
                 .create(dir)
-                .doing("mkdir", dir)?;
+                .context("mkdir", dir)?;
         }
         copy_tree(&union, dir, &copy, &work, None)?;
-        sync_disk_of(&copy).doing("syncfs", &copy)?;
+        sync_disk_of(&copy).context("syncfs", &copy)?;
         let place = self.paths.volumes().join(name);
         self.catalog.change(|db| {
             // Nobody begins to use it in the middle of a transaction of ours, and nobody who uses it loses its directory.
@@ -194,8 +194,8 @@ impl Store {
             if in_use || volumes::find(db, name)?.is_none() || !is_empty(&data)? {
                 return Ok(());
             }
-            fs::rename(&copy, &data).doing("rename", &copy)?;
-            sync_names_in(&place).doing("fsync", &place)
+            fs::rename(&copy, &data).context("rename", &copy)?;
+            sync_names_in(&place).context("fsync", &place)
         })
     }
 }
@@ -215,18 +215,18 @@ pub(super) fn make(
     fs::DirBuilder::new()
         .mode(PRIVATE)
         .create(&built)
-        .doing("mkdir", &built)?;
+        .context("mkdir", &built)?;
     let data = built.join("_data");
-    fs::create_dir(&data).doing("mkdir", &data)?;
+    fs::create_dir(&data).context("mkdir", &data)?;
     fs::set_permissions(
         &data,
         std::os::unix::fs::PermissionsExt::from_mode(DATA_MODE),
     )
-    .doing("chmod", &data)?;
+    .context("chmod", &data)?;
     let place = paths.volumes().join(name);
     // A killed command may have left one without a row.
     if place.exists() && !is_empty(&data_of(&place))? && !volumes::is_doomed(db, name)? {
-        return Err(StoreError::new(
+        return Err(StoreError::conflict(
             format!(
                 "'{}' holds data, but the catalog does not know this volume",
                 place.display()
@@ -236,9 +236,9 @@ pub(super) fn make(
     }
     area.take(&place, &format!("old-{name}"))?;
     volumes::undoom(db, name)?;
-    fs::rename(&built, &place).doing("rename", &built)?;
+    fs::rename(&built, &place).context("rename", &built)?;
     for dir in [&data_of(&place), &place, &paths.volumes()] {
-        sync_names_in(dir).doing("fsync", dir)?;
+        sync_names_in(dir).context("fsync", dir)?;
     }
     let volume = Volume {
         name: name.to_owned(),

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
-use super::error::{Doing, Result, StoreError};
+use super::error::{Context, Result, StoreError};
 use super::ids::random_id;
 use super::lock::{self, Lock};
 use super::paths::{PRIVATE, Paths};
@@ -38,15 +38,15 @@ impl Area {
             fs::DirBuilder::new()
                 .mode(PRIVATE)
                 .create(&dir)
-                .doing("mkdir", &dir)?;
+                .context("mkdir", &dir)?;
             let Ok(lock) = File::open(&dir) else {
                 continue;
             };
-            flock(&lock, FlockOperation::LockExclusive).doing("flock", &dir)?;
+            flock(&lock, FlockOperation::LockExclusive).context("flock", &dir)?;
             let same = |meta: &fs::Metadata, other: &fs::Metadata| {
                 (meta.dev(), meta.ino()) == (other.dev(), other.ino())
             };
-            let locked = lock.metadata().doing("fstat", &dir)?;
+            let locked = lock.metadata().context("fstat", &dir)?;
             if fs::metadata(&dir).is_ok_and(|there| same(&there, &locked)) {
                 return Ok(Self::taken(dir, Some(lock)));
             }
@@ -63,10 +63,10 @@ impl Area {
             Some(lock) => Some(lock.into_file()),
             None => match fs::symlink_metadata(place) {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-                Err(error) => return Err(error).doing("stat", place),
+                Err(error) => return Err(error).context("stat", place),
                 Ok(meta) if meta.is_dir() => {
                     let lock = lock::exclude(place)?.ok_or_else(|| {
-                        StoreError::new(
+                        StoreError::in_use(
                             format!("'{}' is in use", place.display()),
                             "end who uses it, and run 'unionmount system prune'",
                         )
@@ -81,7 +81,7 @@ impl Area {
         match fs::rename(place, &dir) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             renamed => {
-                renamed.doing("rename", place)?;
+                renamed.context("rename", place)?;
                 Ok(Some(Self::taken(dir, lock)))
             }
         }
@@ -135,12 +135,12 @@ impl Drop for Area {
 pub(crate) fn abandoned(paths: &Paths) -> Result<Vec<Area>> {
     let tmp = paths.tmp();
     let mut found = Vec::new();
-    for entry in fs::read_dir(&tmp).doing("read", &tmp)? {
-        let dir = entry.doing("read", &tmp)?.path();
+    for entry in fs::read_dir(&tmp).context("read", &tmp)? {
+        let dir = entry.context("read", &tmp)?.path();
         let lock = match File::open(&dir) {
             Ok(lock) => lock,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(error).doing("open", &dir),
+            Err(error) => return Err(error).context("open", &dir),
         };
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => found.push(Area {
@@ -149,7 +149,7 @@ pub(crate) fn abandoned(paths: &Paths) -> Result<Vec<Area>> {
                 undo: None,
             }),
             Err(Errno::WOULDBLOCK) => {}
-            Err(errno) => return Err(errno).doing("flock", &dir),
+            Err(errno) => return Err(errno).context("flock", &dir),
         }
     }
     Ok(found)
@@ -162,7 +162,7 @@ impl Area {
         match fs::rename(from, &to) {
             Ok(()) => Ok(Some(to)),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error).doing("rename", from),
+            Err(error) => Err(error).context("rename", from),
         }
     }
 }

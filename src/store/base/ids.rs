@@ -96,8 +96,9 @@ pub(crate) fn random_id() -> Result<String> {
     while filled < BYTES {
         let rest = bytes.get_mut(filled..).unwrap_or_default();
         filled += getrandom(rest, GetRandomFlags::empty()).map_err(|errno| {
-            StoreError::new(
-                format!("getrandom: {errno}"),
+            StoreError::failed(
+                "getrandom",
+                errno,
                 "run on Linux 3.17 or later, and let the sandbox permit the call",
             )
         })?;
@@ -145,7 +146,7 @@ pub(crate) fn check_name(name: &str, what: &str) -> Result<()> {
     if first && rest && name.len() <= 128 {
         return Ok(());
     }
-    Err(StoreError::new(
+    Err(StoreError::invalid(
         format!("'{}' cannot be the name of a {what}", name.escape_debug()),
         "use letters, digits, '_', '.' and '-', a letter or digit first",
     ))

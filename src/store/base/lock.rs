@@ -7,7 +7,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use super::error::{Doing, Result};
+use super::error::{Context, Result};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
@@ -51,11 +51,11 @@ impl Turn {
             .truncate(false)
             .mode(0o600)
             .open(file)
-            .doing("open", file)?;
+            .context("open", file)?;
         match flock(&opened, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Some(Self { file: opened })),
             Err(Errno::WOULDBLOCK) => Ok(None),
-            Err(errno) => Err(errno).doing("flock", file),
+            Err(errno) => Err(errno).context("flock", file),
         }
     }
 }
@@ -110,11 +110,11 @@ fn patiently(dir: &Path, operation: FlockOperation) -> Result<Option<Lock>> {
 }
 
 fn lock(dir: &Path, operation: FlockOperation) -> Result<Option<Lock>> {
-    let file = File::open(dir).doing("open", dir)?;
+    let file = File::open(dir).context("open", dir)?;
     match flock(&file, operation) {
         Ok(()) => Ok(Some(Lock { dir: file })),
         Err(Errno::WOULDBLOCK) => Ok(None),
-        Err(errno) => Err(errno).doing("flock", dir),
+        Err(errno) => Err(errno).context("flock", dir),
     }
 }
 

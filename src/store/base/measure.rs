@@ -8,7 +8,7 @@ use std::path::Path;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 
-use super::error::{Doing, Result};
+use super::error::{Context, Result};
 use super::remove::entries;
 use crate::layer::stat::{Kind, Stat};
 use crate::layer::way::Way;
@@ -33,16 +33,16 @@ pub(crate) fn measure(path: &Path) -> Result<Usage> {
     let root = match openat(CWD, path, flags, Mode::empty()) {
         Err(Errno::NOENT) => return Ok(Usage::default()),
         Err(Errno::NOTDIR) => {
-            let stat = Stat::of_entry(CWD, path).doing("stat", path)?;
+            let stat = Stat::of_entry(CWD, path).context("stat", path)?;
             return Ok(Usage {
                 size: stat.size,
                 disk: stat.blocks * BLOCK,
                 entries: 0,
             });
         }
-        other => other.doing("open", path)?,
+        other => other.context("open", path)?,
     };
-    let own = Stat::of_fd(&root).doing("stat", path)?;
+    let own = Stat::of_fd(&root).context("stat", path)?;
     let mut walk = Walk {
         usage: Usage {
             disk: own.blocks * BLOCK,
@@ -50,7 +50,7 @@ pub(crate) fn measure(path: &Path) -> Result<Usage> {
         },
         seen: HashSet::new(),
     };
-    walk.tree(root).doing("measure", path)?;
+    walk.tree(root).context("measure", path)?;
     Ok(walk.usage)
 }
 

@@ -11,8 +11,8 @@ mod remove;
 pub(crate) mod time;
 
 pub(crate) use area::{Area, abandoned};
-pub(crate) use error::{Doing, is_of_system};
-pub use error::{Result, StoreError};
+pub(crate) use error::{Context, is_of_system};
+pub use error::{ErrorKind, Result, StoreError};
 pub(crate) use measure::measure;
 pub(crate) use paths::{PRIVATE, Paths, config_file, data_of, is_empty, locate};
 pub(crate) use remove::{entries, remove_tree};

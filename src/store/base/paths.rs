@@ -15,7 +15,7 @@ use std::fs;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use super::error::{Doing, Result, StoreError};
+use super::error::{Context, Result, StoreError};
 use super::ids::ImageId;
 use crate::archive::durable::sync_names_in;
 
@@ -135,19 +135,19 @@ impl Paths {
             .ancestors()
             .take_while(|dir| !dir.exists())
             .collect();
-        private.create(&self.root).doing("mkdir", &self.root)?;
+        private.create(&self.root).context("mkdir", &self.root)?;
         // Where others may write, they may have been faster.
         self.refuse_foreign()?;
         let mut is_new = !missing.is_empty();
         for dir in self.parts() {
             if !dir.is_dir() {
-                private.create(&dir).doing("mkdir", &dir)?;
+                private.create(&dir).context("mkdir", &dir)?;
                 is_new = true;
             }
         }
         // What is stored in it later is on the disk by its own, but not the names that lead to it.
         if is_new {
-            sync_names_in(&self.root).doing("fsync", &self.root)?;
+            sync_names_in(&self.root).context("fsync", &self.root)?;
         }
         for dir in missing.into_iter().filter_map(Path::parent) {
             match sync_names_in(dir) {
@@ -155,7 +155,7 @@ impl Paths {
                 Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
                     log::debug!("fsync '{}': {error}", dir.display());
                 }
-                synced => synced.doing("fsync", dir)?,
+                synced => synced.context("fsync", dir)?,
             }
         }
         Ok(())
@@ -198,10 +198,10 @@ impl Paths {
         for look in looks {
             let meta = match look(path) {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
-                meta => meta.doing("stat", path)?,
+                meta => meta.context("stat", path)?,
             };
             if meta.uid() != own {
-                return Err(StoreError::new(
+                return Err(StoreError::not_private(
                     format!(
                         "the store's '{}' belongs to user {}",
                         path.display(),
@@ -212,7 +212,7 @@ impl Paths {
             }
             let is_open = !meta.is_symlink() && meta.mode() & OTHERS_WRITE != 0;
             if is_open && !(path == self.root && is_empty_dir(path)) {
-                return Err(StoreError::new(
+                return Err(StoreError::not_private(
                     format!(
                         "others may write in the store's '{}' (mode {:04o})",
                         path.display(),
@@ -234,7 +234,7 @@ impl Paths {
         let is_own = meta.is_dir() && meta.uid() == rustix::process::geteuid().as_raw();
         if is_own && meta.mode() & 0o7777 != PRIVATE && is_empty_dir(&self.root) {
             let private = fs::Permissions::from_mode(PRIVATE);
-            fs::set_permissions(&self.root, private).doing("chmod", &self.root)?;
+            fs::set_permissions(&self.root, private).context("chmod", &self.root)?;
         }
         Ok(())
     }
@@ -257,7 +257,7 @@ pub(crate) fn locate(given: Option<&Path>) -> Result<Paths> {
         (None, None) if rustix::process::geteuid().is_root() => PathBuf::from(SYSTEM_ROOT),
         (None, None) => user_data()?.join(NAME),
     };
-    let absolute = std::path::absolute(&root).doing("resolve", &root)?;
+    let absolute = std::path::absolute(&root).context("resolve", &root)?;
     // Layers are found by the same path from wherever a mount is made.
     Ok(Paths::new(absolute.canonicalize().unwrap_or(absolute)))
 }
@@ -271,7 +271,7 @@ fn user_data() -> Result<PathBuf> {
     absolute("XDG_DATA_HOME")
         .or_else(|| absolute("HOME").map(|home| home.join(".local/share")))
         .ok_or_else(|| {
-            StoreError::new(
+            StoreError::invalid(
                 "neither XDG_DATA_HOME nor HOME is set",
                 "name the store with --root DIR or UNIONMOUNT_ROOT",
             )
@@ -288,7 +288,7 @@ pub(crate) fn config_file(id: &ImageId) -> String {
 pub(crate) fn is_empty(dir: &Path) -> Result<bool> {
     match fs::read_dir(dir) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(true),
-        listed => Ok(listed.doing("read", dir)?.next().is_none()),
+        listed => Ok(listed.context("read", dir)?.next().is_none()),
     }
 }
 

@@ -32,7 +32,7 @@ impl Reference {
     /// Something that is no name: upper case, a digest, characters that a path would take for something else.
     pub fn parse(text: &str) -> Result<Self> {
         let bad = |why: &str| {
-            StoreError::new(
+            StoreError::invalid(
                 format!("'{}' is not a name of an image: {why}", text.escape_debug()),
                 "write REPOSITORY[:TAG], as in debian:12 or localhost/team/app",
             )

@@ -11,7 +11,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::error::{Doing, Result};
+use super::error::{Context, Result};
 use crate::layer::way::Way;
 
 /// Removes a file or a directory with everything in it. Something that is not there is removed already.
@@ -20,17 +20,17 @@ use crate::layer::way::Way;
 /// What unlink(2) and its like answer; EXDEV when something is mounted inside.
 pub(crate) fn remove_tree(path: &Path) -> Result<()> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err(Errno::INVAL).doing("remove", path);
+        return Err(Errno::INVAL).context("remove", path);
     };
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let parent = match openat(CWD, parent, flags, Mode::empty()) {
         Err(Errno::NOENT) => return Ok(()),
-        other => other.doing("open", parent)?,
+        other => other.context("open", parent)?,
     };
     let name = CString::new(name.as_encoded_bytes())
         .map_err(std::io::Error::from)
-        .doing("remove", path)?;
-    remove(parent.as_fd(), &name).doing("remove", path)
+        .context("remove", path)?;
+    remove(parent.as_fd(), &name).context("remove", path)
 }
 
 /// A directory that is being emptied.

@@ -30,7 +30,7 @@ pub(crate) fn creation() -> Result<String> {
             .ok()
             .and_then(|seconds: i64| OffsetDateTime::from_unix_timestamp(seconds).ok())
             .ok_or_else(|| {
-                StoreError::new(
+                StoreError::invalid(
                     format!("{EPOCH_VARIABLE} is '{text}', not a number of seconds"),
                     "set it to seconds since 1970, or unset it",
                 )

@@ -130,11 +130,11 @@ pub(crate) fn resolve(db: &Connection, word: &str) -> Result<Container> {
     }
     match (found.pop(), found.pop()) {
         (Some(only), None) => Ok(only),
-        (None, _) => Err(StoreError::new(
+        (None, _) => Err(StoreError::not_found(
             format!("there is no container '{}'", word.escape_debug()),
             "see 'unionmount container ls'",
         )),
-        _ => Err(StoreError::new(
+        _ => Err(StoreError::ambiguous(
             format!("several containers begin with '{word}'"),
             "give more of the one that is meant",
         )),

@@ -112,7 +112,7 @@ pub(crate) fn resolve(db: &Connection, word: &str) -> Result<Found> {
             }
             [] => {}
             _ => {
-                return Err(StoreError::new(
+                return Err(StoreError::ambiguous(
                     format!("several images begin with '{word}'"),
                     "give more digits of the one that is meant",
                 ));
@@ -130,7 +130,7 @@ pub(crate) fn resolve(db: &Connection, word: &str) -> Result<Found> {
             });
         }
     }
-    Err(StoreError::new(
+    Err(StoreError::not_found(
         format!("there is no image '{}'", word.escape_debug()),
         "see 'unionmount image ls', or load it with 'unionmount image load'",
     ))

@@ -33,7 +33,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tables::{TABLES, VERSION};
 
 use crate::archive::durable::sync_names_in;
-use crate::store::base::{Doing, Paths, Result, StoreError};
+use crate::store::base::{Context, Paths, Result, StoreError};
 
 /// How long a command waits for another one's transaction.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -65,7 +65,7 @@ impl Catalog {
             VERSION => {}
             0 => catalog.make_tables(paths)?,
             later => {
-                return Err(StoreError::new(
+                return Err(StoreError::unsupported(
                     format!("the store '{}' has version {later}", paths.root().display()),
                     "use the newer unionmount that made it, or another --root",
                 ));
@@ -97,7 +97,7 @@ impl Catalog {
                 db.execute_batch(TABLES)?;
                 db.pragma_update(None, "user_version", VERSION)?;
             }
-            sync_names_in(paths.root()).doing("fsync", paths.root())
+            sync_names_in(paths.root()).context("fsync", paths.root())
         })
     }
 
@@ -172,7 +172,7 @@ fn connect(paths: &Paths, is_alone: bool) -> Result<Connection> {
         .create(true)
         .mode(0o600)
         .open(&file)
-        .doing("open", &file)?;
+        .context("open", &file)?;
     space::keep_for_catalog(&made);
     drop(made);
     let connection = Connection::open(&file)?;
@@ -205,7 +205,7 @@ fn version(db: &Connection) -> Result<i64> {
 pub(crate) fn refuse_lost(paths: &Paths) -> Result<()> {
     let is_there = || {
         let file = paths.catalog();
-        file.try_exists().doing("stat", &file)
+        file.try_exists().context("stat", &file)
     };
     // Looked at again: another first command may have made the catalog and what it describes between the two looks.
     if !is_there()? && has_content(paths)? && !is_there()? {
@@ -224,14 +224,14 @@ fn has_content(paths: &Paths) -> Result<bool> {
                 }
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error).doing("read", &dir),
+            Err(error) => return Err(error).context("read", &dir),
         }
     }
     Ok(false)
 }
 
 fn lost(paths: &Paths) -> StoreError {
-    StoreError::new(
+    StoreError::damaged(
         format!(
             "the catalog '{}' is missing or empty, and the store has layers or containers",
             paths.catalog().display()
@@ -254,7 +254,7 @@ mod tests {
         assert!(catalog.damages().unwrap().is_empty());
         let failed: Result<()> = catalog.change(|db| {
             db.execute("INSERT INTO volumes VALUES ('v', 1, 0)", [])?;
-            Err(StoreError::new("no", "none"))
+            Err(StoreError::invalid("no", "none"))
         });
         assert!(failed.is_err());
         assert!(!sql::exists(catalog.read(), "SELECT 1 FROM volumes", []).unwrap());

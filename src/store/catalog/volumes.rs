@@ -53,11 +53,11 @@ pub(crate) fn resolve(db: &Connection, word: &str) -> Result<Volume> {
     }
     match (found.pop(), found.pop()) {
         (Some(only), None) => Ok(only),
-        (None, _) => Err(StoreError::new(
+        (None, _) => Err(StoreError::not_found(
             format!("there is no volume '{}'", word.escape_debug()),
             "see 'unionmount volume ls'",
         )),
-        _ => Err(StoreError::new(
+        _ => Err(StoreError::ambiguous(
             format!("several volumes begin with '{word}'"),
             "give more of the one that is meant",
         )),

@@ -7,11 +7,11 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 
-use super::create::in_use;
+use super::mount::in_use;
 use crate::archive::{Digest, Limits, Pack, Unpack, diff, export, unpack};
 use crate::store::Store;
 use crate::store::base::{
-    Area, Doing, Result, StoreError,
+    Area, Context, Result, StoreError,
     ids::{DiffId, ImageId},
     lock,
     reference::Reference,
@@ -79,7 +79,7 @@ impl Store {
         let _used =
             lock::share(&self.paths.container(&container.id))?.ok_or_else(|| in_use(&container))?;
         let base = images::find(self.db(), &container.image)?.ok_or_else(|| {
-            StoreError::new(
+            StoreError::not_found(
                 format!(
                     "the image of container {} was removed by force",
                     container.name
@@ -107,7 +107,7 @@ impl Store {
         let mut layers: Vec<DiffId> = stack.into_iter().map(|layer| layer.diff_id).collect();
         layers.push(ready.blob.diff_id);
         let image = NewImage {
-            id: id.clone(),
+            id,
             config,
             created: time::parse(&created),
             layers,
@@ -132,14 +132,15 @@ impl Store {
         let _used =
             lock::share(&self.paths.container(&container.id))?.ok_or_else(|| in_use(&container))?;
         let view = self.view(&container)?;
-        export(&view.config, out, &Pack::default()).map_err(|error| cannot_pack(&error))?;
+        export(&view.config, out, &Pack::default()).map_err(cannot_pack)?;
         Ok(())
     }
 }
 
-fn cannot_pack(error: &crate::archive::Error) -> StoreError {
-    StoreError::new(
-        format!("cannot pack the container: {error}"),
+fn cannot_pack(error: crate::archive::Error) -> StoreError {
+    StoreError::failed(
+        "cannot pack the container",
+        error,
         "make room where it is written to, or remove what cannot be packed",
     )
 }
@@ -150,7 +151,7 @@ fn pack_changes(view: &Config, area: &Area) -> Result<Ready> {
     let tree = making.tree().unwrap_or(making.dir());
     let (_, file) = making.kept();
     let upper = view.upper.clone().unwrap_or_default();
-    let (reader, writer) = std::io::pipe().doing("pipe", making.dir())?;
+    let (reader, writer) = std::io::pipe().context("pipe", making.dir())?;
     let (packed, unpacked) = std::thread::scope(|scope| {
         let packer = scope.spawn(|| diff(&upper, &view.lowers, writer, &Pack::default()));
         let options = Unpack {
@@ -164,18 +165,18 @@ fn pack_changes(view: &Config, area: &Area) -> Result<Ready> {
         (packer.join(), unpacked)
     });
     let Ok(packed) = packed else {
-        return Err(StoreError::new(
+        return Err(StoreError::internal(
             "packing the changes broke off",
             "report this, it is a mistake in unionmount",
         ));
     };
     // When one of them gives up, the other one finds the pipe broken, or the archive cut off.
     let got = match (packed, unpacked) {
-        (Ok(_), unpacked) => unpacked.map_err(|error| cannot_pack(&error))?,
+        (Ok(_), unpacked) => unpacked.map_err(cannot_pack)?,
         (Err(packed), Err(unpacked)) if packed.is_broken_pipe() => {
-            return Err(cannot_pack(&unpacked));
+            return Err(cannot_pack(unpacked));
         }
-        (Err(packed), _) => return Err(cannot_pack(&packed)),
+        (Err(packed), _) => return Err(cannot_pack(packed)),
     };
     making.end(&got)
 }

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::store::base::{Result, StoreError};
+use crate::store::base::{Context, Result, StoreError};
+use crate::store::image::documents::{malformed, parse};
 use crate::union::Config;
 
 /// A `lower` file names at most so many bytes of layers.
@@ -27,7 +28,7 @@ const SYSTEM_STORE: &str = "/var/lib/containers/storage";
 /// It is no such directory, or a layer below it is missing.
 pub(crate) fn overlay2(dir: &Path) -> Result<Config> {
     let wrong = |why: String| {
-        StoreError::new(
+        StoreError::not_found(
             format!(
                 "'{}' is no layer of an overlay2 directory: {why}",
                 dir.display()
@@ -103,55 +104,19 @@ pub(crate) fn podman(word: &str, store: Option<&Path>) -> Result<Config> {
         None => graph_root()?,
     };
     if !store.is_dir() {
-        return Err(StoreError::new(
+        return Err(StoreError::not_found(
             format!("there is no podman store '{}'", store.display()),
             "name it with --store DIR ('podman info' shows it as graphRoot)",
         ));
     }
-    let read = |kind: &str| -> Result<Vec<Entry>> {
-        let path = store.join(format!("overlay-{kind}/{kind}.json"));
-        let text = match fs::read(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            other => other.map_err(|error| StoreError::io("read", &path, &error))?,
-        };
-        crate::store::image::documents::parse(&text, &path.to_string_lossy())
-    };
     for kind in ["containers", "images", "layers"] {
-        let entries = read(kind)?;
-        let mut found: Vec<&Entry> = entries.iter().filter(|e| e.is(word)).collect();
-        if found.is_empty() && word.len() >= 3 {
-            found = entries.iter().filter(|e| e.id.starts_with(word)).collect();
-        }
-        match found.as_slice() {
-            [] => {}
-            [only] => {
-                let layer = if kind == "layers" {
-                    &only.id
-                } else {
-                    only.layer.as_ref().ok_or_else(|| {
-                        StoreError::new(
-                            format!("'{word}' has no layer"),
-                            "name another image or container",
-                        )
-                    })?
-                };
-                if !layer.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-                    return Err(crate::store::image::documents::malformed(
-                        "the podman store",
-                        "a layer's id is none",
-                    ));
-                }
-                return overlay2(&store.join("overlay").join(layer));
-            }
-            _ => {
-                return Err(StoreError::new(
-                    format!("several {kind} begin with '{word}'"),
-                    "give more digits of the one that is meant",
-                ));
-            }
+        let entries = entries_of(&store, kind)?;
+        if let Some(entry) = only_match(&entries, kind, word)? {
+            let layer = entry.top_layer(kind, word)?;
+            return overlay2(&store.join("overlay").join(layer));
         }
     }
-    Err(StoreError::new(
+    Err(StoreError::not_found(
         format!(
             "nothing in '{}' is called '{}'",
             store.display(),
@@ -161,7 +126,50 @@ pub(crate) fn podman(word: &str, store: Option<&Path>) -> Result<Config> {
     ))
 }
 
+fn entries_of(store: &Path, kind: &str) -> Result<Vec<Entry>> {
+    let path = store.join(format!("overlay-{kind}/{kind}.json"));
+    let text = match fs::read(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.context("read", &path)?,
+    };
+    parse(&text, &path.to_string_lossy())
+}
+
+/// The entry that a word stands for: one of that name, or else the only one whose id begins so.
+fn only_match<'a>(entries: &'a [Entry], kind: &str, word: &str) -> Result<Option<&'a Entry>> {
+    let mut found: Vec<&Entry> = entries.iter().filter(|e| e.is(word)).collect();
+    if found.is_empty() && word.len() >= 3 {
+        found = entries.iter().filter(|e| e.id.starts_with(word)).collect();
+    }
+    match found.as_slice() {
+        [] => Ok(None),
+        [only] => Ok(Some(only)),
+        _ => Err(StoreError::ambiguous(
+            format!("several {kind} begin with '{word}'"),
+            "give more digits of the one that is meant",
+        )),
+    }
+}
+
 impl Entry {
+    /// The id of the layer on top of it, or its own when it is one; safe as a part of a path.
+    fn top_layer(&self, kind: &str, word: &str) -> Result<&str> {
+        let layer = if kind == "layers" {
+            &self.id
+        } else {
+            self.layer.as_ref().ok_or_else(|| {
+                StoreError::not_found(
+                    format!("'{word}' has no layer"),
+                    "name another image or container",
+                )
+            })?
+        };
+        if !layer.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(malformed("the podman store", "the id of a layer is none"));
+        }
+        Ok(layer)
+    }
+
     /// A name may be given without its registry and tag.
     fn is(&self, word: &str) -> bool {
         let names = self.names.iter().flatten();
@@ -205,7 +213,7 @@ fn graph_root() -> Result<PathBuf> {
             continue;
         };
         let conf: StorageConf = toml::from_str(&text).map_err(|error| {
-            StoreError::new(
+            StoreError::invalid(
                 format!("'{}': {}", file.display(), error.message()),
                 "correct it, or name the store with --store DIR",
             )

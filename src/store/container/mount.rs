@@ -158,8 +158,9 @@ fn is_of(mount: &Mount, id: &str) -> bool {
 /// `/proc` is not mounted.
 pub(crate) fn mounts() -> Result<Vec<Mount>> {
     mountinfo::read().map_err(|error| {
-        StoreError::new(
-            format!("cannot read /proc/self/mountinfo: {error}"),
+        StoreError::failed(
+            "cannot read /proc/self/mountinfo",
+            error,
             "mount proc on /proc",
         )
     })
@@ -167,7 +168,7 @@ pub(crate) fn mounts() -> Result<Vec<Mount>> {
 
 fn trees(paths: &Paths, oldest_first: Vec<layers::Layer>) -> Result<Vec<PathBuf>> {
     if oldest_first.is_empty() {
-        return Err(StoreError::new(
+        return Err(StoreError::unsupported(
             "the image has no layers",
             "nothing can be mounted of it; images need at least one layer",
         ));
@@ -202,4 +203,16 @@ pub(crate) fn container_of_source(source: &str) -> Option<(PathBuf, String)> {
     let is_id = id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
     (is_id && path.is_absolute() && containers.file_name()? == "containers")
         .then_some((containers.parent()?.to_owned(), id.to_owned()))
+}
+
+/// The message when a container cannot be removed because somebody uses it.
+#[must_use]
+pub(crate) fn in_use(container: &Container) -> StoreError {
+    StoreError::in_use(
+        format!("container {} is mounted or in use", container.name),
+        format!(
+            "unmount it first (unionmount container umount {}), or use --force",
+            container.name
+        ),
+    )
 }

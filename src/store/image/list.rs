@@ -277,7 +277,7 @@ fn forget(db: &Transaction<'_>, word: &str, force: bool) -> Result<Removed> {
     }
     if found.name.is_none() && names.len() > 1 && !force {
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
-        return Err(StoreError::new(
+        return Err(StoreError::in_use(
             format!(
                 "image {} has several names: {}",
                 found.image.short(),
@@ -288,7 +288,7 @@ fn forget(db: &Transaction<'_>, word: &str, force: bool) -> Result<Removed> {
     }
     let users = containers::of_image(db, &found.image)?;
     if !users.is_empty() && !force {
-        return Err(StoreError::new(
+        return Err(StoreError::in_use(
             format!(
                 "image {} is used by container {}",
                 found.image.short(),

@@ -16,7 +16,7 @@ use crate::archive::compression::{Decoder, Encoder};
 use crate::archive::digest::HashingWriter;
 use crate::archive::{Compression, Digest, Progress};
 use crate::store::Store;
-use crate::store::base::{Area, Doing, Result, StoreError, ids::ImageId, reference::Reference};
+use crate::store::base::{Area, Context, Result, StoreError, ids::ImageId, reference::Reference};
 use crate::store::catalog::images::{self, Manifest};
 use crate::store::catalog::layers::{self, Blob};
 use crate::store::image::documents::{OCI_INDEX, blob_path, docker, manifest, write};
@@ -125,14 +125,14 @@ impl Store {
     fn repack(&self, blob: &Blob, wanted: Compression, area: &Area) -> Result<Packed> {
         let path = area.join(&format!("{}-{}", blob.file_name(), wanted.name()));
         let mut plain = self.open_plain(blob)?;
-        let file = File::create(&path).doing("create", &path)?;
+        let file = File::create(&path).context("create", &path)?;
         let packed = (|| -> io::Result<_> {
             let hashed = HashingWriter::new(file);
             let mut encoder = Encoder::new(hashed, wanted)?;
             io::copy(&mut plain, &mut encoder)?;
             Ok(encoder.finish()?.finish())
         })();
-        let (_, digest, size) = packed.doing("compress into", &path)?;
+        let (_, digest, size) = packed.context("compress into", &path)?;
         Ok(Packed {
             blob: Blob {
                 digest,
@@ -148,15 +148,15 @@ impl Store {
     /// The file of an archive in the store.
     pub(in crate::store) fn blob_file(&self, blob: &Blob) -> Result<PathBuf> {
         let layer = layers::find(self.db(), &blob.diff_id)?
-            .ok_or_else(|| StoreError::vanished(&blob.diff_id.to_string()))?;
+            .ok_or_else(|| StoreError::vanished(blob.diff_id))?;
         Ok(self.paths.layer(&layer.short).join(blob.file_name()))
     }
 
     /// The tar of a layer, whatever its compression.
     pub(in crate::store) fn open_plain(&self, blob: &Blob) -> Result<Decoder<File>> {
         let path = self.blob_file(blob)?;
-        let file = File::open(&path).doing("open", &path)?;
-        let (decoder, _) = Decoder::new(file).doing("read", &path)?;
+        let file = File::open(&path).context("open", &path)?;
+        let (decoder, _) = Decoder::new(file).context("read", &path)?;
         Ok(decoder)
     }
 
@@ -166,12 +166,12 @@ impl Store {
             return Ok(Box::new(self.open_plain(blob)?));
         }
         let path = self.blob_file(blob)?;
-        Ok(Box::new(File::open(&path).doing("open", &path)?))
+        Ok(Box::new(File::open(&path).context("open", &path)?))
     }
 
     fn open_layer(&self, layer: &Packed) -> Result<Box<dyn Read>> {
         match &layer.file {
-            Some(path) => Ok(Box::new(File::open(path).doing("open", path)?)),
+            Some(path) => Ok(Box::new(File::open(path).context("open", path)?)),
             None => self.open_blob(&layer.blob),
         }
     }
@@ -275,8 +275,9 @@ fn full_name(name: &Reference) -> String {
 }
 
 fn cannot_write(error: io::Error) -> StoreError {
-    StoreError::new(
-        format!("cannot write the archive: {error}"),
+    StoreError::failed(
+        "cannot write the archive",
+        error,
         "make room where it is written to, or write it elsewhere with -o FILE",
     )
 }
@@ -321,7 +322,7 @@ impl<W: Write> Tar<'_, W> {
         expected: &Digest,
     ) -> Result<()> {
         let damaged = |why: &str| {
-            StoreError::new(
+            StoreError::damaged(
                 format!("the stored archive {expected} is damaged: {why}"),
                 "run 'unionmount system check --deep', remove the image and load it again",
             )

@@ -19,7 +19,7 @@ use crate::archive::listing::Listing;
 use crate::layer::dir::Name;
 use crate::layer::stat::Kind;
 use crate::layer::{FdCache, LowerDir};
-use crate::store::base::{Doing, Result, StoreError};
+use crate::store::base::{Context, Result, StoreError};
 use crate::union::{Attr, Config, Entry, NodeId, Union, reads_plain_names};
 
 /// Descriptors that stay open while the upper is walked.
@@ -69,7 +69,7 @@ pub(crate) fn changes(
         return Ok(());
     };
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let dir = openat(CWD, upper, flags, Mode::empty()).doing("open", upper)?;
+    let dir = openat(CWD, upper, flags, Mode::empty()).context("open", upper)?;
     let dir = LowerDir::root(1, dir, &FdCache::new(DESCRIPTORS));
     let mut walk = Walk {
         plain_names: reads_plain_names(&dir),
@@ -146,11 +146,9 @@ impl Walk<'_> {
             // A mount of the upper has removed it meanwhile.
             Err(error) if error.is_gone() => Listing::default(),
             Err(error) => {
-                return Err(StoreError::new(
-                    format!(
-                        "cannot read '{}' of the upper: {error}",
-                        self.shown().display()
-                    ),
+                return Err(StoreError::failed(
+                    format!("cannot read '{}' of the upper", self.shown().display()),
+                    error,
                     "run 'unionmount system check'",
                 ));
             }
@@ -194,7 +192,7 @@ impl Walk<'_> {
             _ if !in_upper => None,
             // A mount of the upper has removed it meanwhile.
             Err(errno) if is_gone(errno) => return Ok(None),
-            below => below.doing("open", self.shown())?,
+            below => below.context("open", self.shown())?,
         };
         let before = self.look(self.base, level.base, name)?;
         if before.is_none() && in_upper {
@@ -295,7 +293,7 @@ impl Walk<'_> {
             Err(error) if is_gone(error.errno()) => Ok(Vec::new()),
             listed => listed
                 .map(|_| names)
-                .map_err(|error| self.unreadable(&error)),
+                .map_err(|error| self.unreadable(error)),
         }
     }
 
@@ -305,16 +303,14 @@ impl Walk<'_> {
         };
         match union.lookup(parent, name) {
             Err(error) if is_gone(error.errno()) => Ok(None),
-            found => found.map_err(|error| self.unreadable(&error)),
+            found => found.map_err(|error| self.unreadable(error)),
         }
     }
 
-    fn unreadable(&self, error: &crate::union::Error) -> StoreError {
-        StoreError::new(
-            format!(
-                "cannot read '{}' of the container: {error}",
-                self.shown().display()
-            ),
+    fn unreadable(&self, error: crate::union::Error) -> StoreError {
+        StoreError::failed(
+            format!("cannot read '{}' of the container", self.shown().display()),
+            error,
             "run 'unionmount system check'",
         )
     }

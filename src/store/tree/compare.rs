@@ -15,7 +15,7 @@ use crate::layer::mark::{NameMeaning, OPAQUE_XATTRS, meaning};
 use crate::layer::stat::{Kind, Stat};
 use crate::layer::way::Way;
 use crate::layer::xattr::XattrPath;
-use crate::store::base::{Doing, Result, entries};
+use crate::store::base::{Context, Result, entries};
 
 /// Bytes that are compared at a time.
 const BUFFER: usize = 64 * 1024;
@@ -32,7 +32,7 @@ pub(crate) fn first_difference(
 ) -> Result<Option<String>> {
     let open = |path: &Path| {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        openat(CWD, path, flags, Mode::empty()).doing("open", path)
+        openat(CWD, path, flags, Mode::empty()).context("open", path)
     };
     let (first, second) = (open(one)?, open(other)?);
     let mut pairs = Pairs {
@@ -41,14 +41,14 @@ pub(crate) fn first_difference(
     };
     if !implied.contains(&b""[..]) {
         let stats = (
-            Stat::of_fd(&first).doing("stat", one)?,
-            Stat::of_fd(&second).doing("stat", other)?,
+            Stat::of_fd(&first).context("stat", one)?,
+            Stat::of_fd(&second).context("stat", other)?,
         );
         if let Some(difference) = attributes(&stats.0, &stats.1) {
             return Ok(Some(format!("'/': {difference}")));
         }
     }
-    pairs.trees(first, second).doing("compare", other)
+    pairs.trees(first, second).context("compare", other)
 }
 
 /// Which inode of the one tree is which of the other, for files with several names.

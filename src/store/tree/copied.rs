@@ -22,7 +22,7 @@ use crate::layer::dir::Name;
 use crate::layer::mark::WH_PREFIX;
 use crate::layer::stat::Kind;
 use crate::layer::{FdCache, LowerDir};
-use crate::store::base::{Area, Doing, Result, StoreError, measure};
+use crate::store::base::{Area, Context, Result, StoreError, measure};
 use crate::store::tree::record_form;
 use crate::union::{self, Attr, Config, Entry, NodeId, Union};
 
@@ -35,7 +35,7 @@ const DESCRIPTORS: usize = 64;
 /// The trees cannot be read, a name in the copy means something else in a layer, or the disk is full.
 pub(crate) fn changes_as_upper(lowers: &[PathBuf], tree: &Path, area: &Area) -> Result<Config> {
     if let Some(path) = whiteout_names(tree)?.first() {
-        return Err(StoreError::new(
+        return Err(StoreError::unsupported(
             format!(
                 "the container's '/{}' has a name that is a whiteout in a layer",
                 path.display()
@@ -45,7 +45,7 @@ pub(crate) fn changes_as_upper(lowers: &[PathBuf], tree: &Path, area: &Area) -> 
     }
     let (upper, work) = (area.join("upper"), area.join("work"));
     for dir in [&upper, &work] {
-        fs::create_dir(dir).doing("mkdir", dir)?;
+        fs::create_dir(dir).context("mkdir", dir)?;
     }
     let config = Config {
         lowers: lowers.to_vec(),
@@ -67,7 +67,7 @@ pub(crate) fn changes_as_upper(lowers: &[PathBuf], tree: &Path, area: &Area) -> 
     };
     compare
         .trees()
-        .map_err(|error| cannot_compare(tree, &error))?;
+        .map_err(|error| cannot_compare(tree, error))?;
     Ok(Config {
         work: None,
         read_only: true,
@@ -75,12 +75,10 @@ pub(crate) fn changes_as_upper(lowers: &[PathBuf], tree: &Path, area: &Area) -> 
     })
 }
 
-fn cannot_compare(tree: &Path, error: &union::Error) -> StoreError {
-    StoreError::new(
-        format!(
-            "cannot compare '{}' with its image: {error}",
-            tree.display()
-        ),
+fn cannot_compare(tree: &Path, error: union::Error) -> StoreError {
+    StoreError::failed(
+        format!("cannot compare '{}' with its image", tree.display()),
+        error,
         "make room on the disk of the store, or run 'unionmount system check'",
     )
 }
@@ -104,9 +102,7 @@ pub(crate) fn changed_size(lowers: &[PathBuf], tree: &Path) -> Result<u64> {
         seen: HashSet::new(),
         size: 0,
     };
-    tally
-        .trees()
-        .map_err(|error| cannot_compare(tree, &error))?;
+    tally.trees().map_err(|error| cannot_compare(tree, error))?;
     let mut size = tally.size;
     for path in whiteout_names(tree)? {
         size = size.saturating_add(measure(&tree.join(path))?.size);
@@ -208,11 +204,11 @@ impl Tally<'_> {
 /// The paths in a tree, from its root, whose names would be whiteouts in a layer; not what is below them.
 fn whiteout_names(tree: &Path) -> Result<Vec<PathBuf>> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let root = openat(CWD, tree, flags, Mode::empty()).doing("open", tree)?;
+    let root = openat(CWD, tree, flags, Mode::empty()).context("open", tree)?;
     let root = LowerDir::root(1, root, &FdCache::new(DESCRIPTORS));
     let mut found = Vec::new();
     let mut path = Vec::new();
-    let below = whiteout_names_in(&root, &path, &mut found).doing("read", tree)?;
+    let below = whiteout_names_in(&root, &path, &mut found).context("read", tree)?;
     let mut levels = vec![(root, path.len(), below.into_iter())];
     while let Some((dir, end, names)) = levels.last_mut() {
         path.truncate(*end);
@@ -233,7 +229,7 @@ fn whiteout_names(tree: &Path) -> Result<Vec<PathBuf>> {
         match below {
             // Somebody works in the copy.
             Err(errno) if is_gone(errno) => {}
-            below => levels.extend(below.doing("read", tree)?),
+            below => levels.extend(below.context("read", tree)?),
         }
     }
     found.sort();

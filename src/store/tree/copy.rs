@@ -35,7 +35,7 @@ pub(crate) fn copy_tree(
     let target = target(into, work, records)?;
     let mut copy = Copy::new(source, &target);
     let copied = copy.dir(from).and_then(|()| copy.root(from));
-    copied.map_err(|error| cannot(into, &error))
+    copied.map_err(|error| cannot(into, error))
 }
 
 /// Copies the attributes of a union's root to a directory that exists; `work` is empty.
@@ -45,7 +45,7 @@ pub(crate) fn copy_tree(
 pub(crate) fn copy_root(source: &Config, into: &Path, work: &Path) -> Result<()> {
     let (source, target) = (Union::open(source)?, target(into, work, record_form())?);
     let copied = Copy::new(&source, &target).root(NodeId::ROOT);
-    copied.map_err(|error| cannot(into, &error))
+    copied.map_err(|error| cannot(into, error))
 }
 
 /// A directory as a union of its own.
@@ -59,9 +59,10 @@ fn target(into: &Path, work: &Path, records: Option<RecordForm>) -> Result<Union
     })?)
 }
 
-fn cannot(into: &Path, error: &union::Error) -> StoreError {
-    StoreError::new(
-        format!("cannot copy into '{}': {error}", into.display()),
+fn cannot(into: &Path, error: union::Error) -> StoreError {
+    StoreError::failed(
+        format!("cannot copy into '{}'", into.display()),
+        error,
         "make room on the disk, or use a disk that can store owners and xattrs",
     )
 }
@@ -75,8 +76,9 @@ pub(crate) fn find_dir(source: &Union, path: &Path) -> Result<Option<NodeId>> {
     /// As many as the kernel follows.
     const MOST_LINKS: usize = 40;
     let unreadable = |error: union::Error| {
-        StoreError::new(
-            format!("cannot read '{}' of the image: {error}", path.display()),
+        StoreError::failed(
+            format!("cannot read '{}' of the image", path.display()),
+            error,
             "run 'unionmount system check'",
         )
     };

@@ -3,11 +3,10 @@
 use serde::Serialize;
 
 use crate::store::Store;
-use crate::store::base::{Result, measure, time};
-use crate::store::catalog::containers::{self, Container};
+use crate::store::base::{Result, measure};
+use crate::store::catalog::containers;
 use crate::store::catalog::{images, layers, volumes};
-use crate::store::collect::Collected;
-use crate::store::container::{Status, mounts};
+use crate::store::container::mounts;
 
 /// One kind of things in the store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -122,31 +121,49 @@ pub(crate) struct LayerLine {
     pub(crate) created: i64,
 }
 
-/// What `system prune` may take.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct PruneOptions {
-    /// Images that no container was made from, not only those without a name.
-    pub(crate) all: bool,
-    /// Volumes without a name that no container uses.
-    pub(crate) volumes: bool,
+impl DfLine {
+    fn new(kind: &'static str) -> Self {
+        Self {
+            kind,
+            total_count: 0,
+            active: 0,
+            size: 0,
+            reclaimable: 0,
+        }
+    }
+
+    /// The line of things of these sizes, each in use or not.
+    fn of(kind: &'static str, things: impl Iterator<Item = (u64, bool)>) -> Self {
+        let mut line = Self::new(kind);
+        for (size, is_active) in things {
+            line.add(size, is_active);
+        }
+        line
+    }
+
+    fn add(&mut self, size: u64, is_active: bool) {
+        self.total_count += 1;
+        self.active += usize::from(is_active);
+        self.size += size;
+        if !is_active {
+            self.reclaimable += size;
+        }
+    }
 }
 
-/// What `system prune` took.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "PascalCase")]
-pub(crate) struct Pruned {
-    /// Temporary containers that nobody uses any more.
-    pub(crate) containers: Vec<String>,
-    /// Images.
-    pub(crate) images: Vec<String>,
-    /// Layers.
-    pub(crate) layers: Vec<String>,
-    /// Volumes.
-    pub(crate) volumes: Vec<String>,
-    /// What commands left that died.
-    pub(crate) leftovers: usize,
-    /// Bytes.
-    pub(crate) space_reclaimed: u64,
+/// Images share layers: what they take is what all layers take, and of that only layers without a container can go.
+fn images_line(images: &[ImageUsage], layers: &[LayerLine]) -> DfLine {
+    let of_layers = DfLine::of(
+        "Images",
+        layers
+            .iter()
+            .map(|layer| (layer.size, !layer.containers.is_empty())),
+    );
+    DfLine {
+        total_count: images.len(),
+        active: images.iter().filter(|line| line.containers > 0).count(),
+        ..of_layers
+    }
 }
 
 impl Store {
@@ -202,57 +219,22 @@ impl Store {
                 volume_name: volume.name,
             });
         }
-        let (mut size, mut in_use, mut archives) = (0, 0, 0);
         let all_layers = self.layer_lines()?;
-        for layer in &all_layers {
-            size += layer.size;
-            archives += layer.archive_size;
-            if !layer.containers.is_empty() {
-                in_use += layer.size;
-            }
-        }
-        let leftovers = self.leftovers()?;
-        let is_active = |line: &&ContainerUsage| line.status != "created";
-        let of = |lines: &mut dyn Iterator<Item = u64>| lines.sum::<u64>();
+        let archives = all_layers.iter().map(|layer| (layer.archive_size, true));
         let summary = vec![
-            DfLine {
-                kind: "Images",
-                total_count: image_lines.len(),
-                active: image_lines
+            images_line(&image_lines, &all_layers),
+            DfLine::of(
+                "Containers",
+                container_lines
                     .iter()
-                    .filter(|line| line.containers > 0)
-                    .count(),
-                size,
-                reclaimable: size - in_use,
-            },
-            DfLine {
-                kind: "Containers",
-                total_count: container_lines.len(),
-                active: container_lines.iter().filter(is_active).count(),
-                size: of(&mut container_lines.iter().map(|line| line.size)),
-                reclaimable: of(&mut container_lines
-                    .iter()
-                    .filter(|line| !is_active(line))
-                    .map(|line| line.size)),
-            },
-            DfLine {
-                kind: "Local Volumes",
-                total_count: volume_lines.len(),
-                active: volume_lines.iter().filter(|line| line.links > 0).count(),
-                size: of(&mut volume_lines.iter().map(|line| line.size)),
-                reclaimable: of(&mut volume_lines
-                    .iter()
-                    .filter(|line| line.links == 0)
-                    .map(|line| line.size)),
-            },
-            DfLine {
-                kind: "Layer Archives",
-                total_count: all_layers.len(),
-                active: all_layers.len(),
-                size: archives,
-                reclaimable: 0,
-            },
-            leftovers,
+                    .map(|line| (line.size, line.status != "created")),
+            ),
+            DfLine::of(
+                "Local Volumes",
+                volume_lines.iter().map(|line| (line.size, line.links > 0)),
+            ),
+            DfLine::of("Layer Archives", archives),
+            self.leftovers()?,
         ];
         Ok(Usage {
             summary,
@@ -263,13 +245,7 @@ impl Store {
     }
 
     fn leftovers(&mut self) -> Result<DfLine> {
-        let mut line = DfLine {
-            kind: "Leftovers",
-            total_count: 0,
-            active: 0,
-            size: 0,
-            reclaimable: 0,
-        };
+        let mut line = DfLine::new("Leftovers");
         let mut left = self.orphans()?;
         let tmp = self.paths.tmp();
         if let Ok(areas) = std::fs::read_dir(&tmp) {
@@ -278,12 +254,7 @@ impl Store {
         for path in left {
             let in_use = crate::store::base::lock::is_locked(&path)?;
             let size = measure(&path).map_or(0, |usage| usage.size);
-            line.total_count += 1;
-            line.active += usize::from(in_use);
-            line.size += size;
-            if !in_use {
-                line.reclaimable += size;
-            }
+            line.add(size, in_use);
         }
         Ok(line)
     }
@@ -337,60 +308,5 @@ impl Store {
             });
         }
         Ok(lines)
-    }
-
-    /// Takes away what nobody uses.
-    ///
-    /// # Errors
-    /// Those of the catalog and of the disk.
-    pub(crate) fn prune(&mut self, options: PruneOptions) -> Result<Pruned> {
-        let mut pruned = Pruned::default();
-        let mounts = mounts()?;
-        for container in containers::all(self.db())? {
-            if self.is_stale(&container, &mounts)? {
-                self.remove_container(&container.id, false)?;
-                pruned.containers.push(container.name);
-            }
-        }
-        let images = self.catalog.change(|db| {
-            let mut gone = images::dangling(db)?;
-            if options.all {
-                gone = images::all(db)?.into_iter().map(|image| image.id).collect();
-            }
-            let mut removed = Vec::new();
-            for id in gone {
-                if !images::is_used(db, &id)? {
-                    images::delete(db, &id)?;
-                    removed.push(id);
-                }
-            }
-            Ok(removed)
-        })?;
-        let mut collected: Collected = self.collect_layers()?;
-        if options.volumes {
-            let (names, freed) = self.prune_volumes(false)?;
-            pruned.volumes = names;
-            collected.freed += freed;
-        }
-        collected.add(self.delete_image_files(&images)?);
-        pruned.images = images.iter().map(ToString::to_string).collect();
-        collected.add(self.collect_leftovers()?);
-        pruned.layers = collected.layers.iter().map(ToString::to_string).collect();
-        pruned.leftovers = collected.leftovers;
-        pruned.space_reclaimed = collected.freed;
-        Ok(pruned)
-    }
-
-    /// A temporary container whose mount has ended without `umount`.
-    fn is_stale(
-        &self,
-        container: &Container,
-        mounts: &[crate::fuse::mountinfo::Mount],
-    ) -> Result<bool> {
-        // One that was made a moment ago may be about to be mounted.
-        const YOUNG: i64 = 60;
-        Ok(container.temporary
-            && time::now() - container.created > YOUNG
-            && self.status(container, mounts)? == Status::Idle)
     }
 }

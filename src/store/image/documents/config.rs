@@ -194,7 +194,7 @@ fn object<'a>(
 
 fn apply(config: &mut Map<String, Value>, change: &str) -> Result<()> {
     let bad = |why: &str| {
-        StoreError::new(
+        StoreError::invalid(
             format!("--change '{}': {why}", change.escape_debug()),
             "write CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, USER, VOLUME, WORKDIR or STOPSIGNAL with its value, as in a Dockerfile",
         )

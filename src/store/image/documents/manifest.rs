@@ -56,7 +56,7 @@ pub fn read(bytes: &[u8], expected: Option<&str>, name: &str) -> Result<Listing>
     form::refuse_ambiguous(bytes, form::LISTING, name)?;
     let parts: Parts = parse(bytes, name)?;
     if parts.fs_layers.is_some() || parts.schema_version == Some(1) {
-        return Err(StoreError::new(
+        return Err(StoreError::unsupported(
             format!("{name} has the form of 2014 (schema version 1)"),
             "push or save the image with a current engine first",
         ));
@@ -113,7 +113,7 @@ fn one_of(media_type: Option<&str>, wanted: [&str; 2], name: &str) -> Result<()>
 }
 
 fn not_an_image(name: &str, what: &str) -> StoreError {
-    StoreError::new(
+    StoreError::unsupported(
         format!("{name} is no image but a {}", what.escape_debug()),
         "load an image; artifacts of other kinds have no layers to mount",
     )
@@ -124,7 +124,7 @@ fn check_layer(layer: &Descriptor, name: &str) -> Result<()> {
         return Ok(());
     }
     if layer.media_type.ends_with("+encrypted") {
-        return Err(StoreError::new(
+        return Err(StoreError::unsupported(
             format!("{name} has an encrypted layer"),
             "decrypt the image first (skopeo copy --decryption-key)",
         ));
@@ -201,7 +201,7 @@ pub fn choose<'a>(
             .filter_map(|descriptor| descriptor.platform.as_ref().map(ToString::to_string))
             .collect();
         offered.dedup();
-        StoreError::new(
+        StoreError::not_found(
             format!("{name} has no image for {wanted}"),
             match offered.len() {
                 0 => "it has no image at all".to_owned(),

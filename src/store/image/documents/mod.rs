@@ -134,13 +134,14 @@ pub fn read(source: impl Read, limit: usize, name: &str) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
     source.take(most).read_to_end(&mut bytes).map_err(|error| {
-        StoreError::new(
-            format!("cannot read {name}: {error}"),
+        StoreError::failed(
+            format!("cannot read {name}"),
+            error,
             "check the archive, or make it again",
         )
     })?;
     if bytes.len() > limit {
-        return Err(StoreError::new(
+        return Err(StoreError::limit(
             format!("{name} is longer than {limit} bytes"),
             "this is no honest image; raise the limit with --max-json if you trust it",
         ));
@@ -159,7 +160,7 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8], name: &str) -> Result<T> {
 /// A document that cannot be used.
 #[must_use]
 pub fn malformed(name: &str, why: &str) -> StoreError {
-    StoreError::new(
+    StoreError::malformed(
         format!("{name} is wrong: {why}"),
         "make the image again, or fetch it again",
     )

@@ -51,7 +51,7 @@ impl Platform {
             _ => (&"", &"", None),
         };
         if os.is_empty() || architecture.is_empty() || variant.is_some_and(|v| v.is_empty()) {
-            return Err(StoreError::new(
+            return Err(StoreError::invalid(
                 format!("'{text}' is not a platform"),
                 "write OS/ARCH[/VARIANT], as in linux/arm64 or linux/arm/v7",
             ));

@@ -15,7 +15,7 @@ use super::ready::{Making, Ready};
 use crate::archive::compression::{Decoder, Encoder};
 use crate::archive::digest::{HashingReader, HashingWriter};
 use crate::archive::{Compression, Digest, Expect, Limits, Progress, Unpack, Unpacked, unpack};
-use crate::store::base::{Area, Doing, Result, StoreError, ids::DiffId};
+use crate::store::base::{Area, Context, Result, StoreError, ids::DiffId};
 use crate::store::catalog::layers;
 use crate::store::image::source::Source;
 use crate::sync::lock;
@@ -90,7 +90,7 @@ fn is_stored(db: &Connection, layer: &PlannedLayer, digest: &Digest, size: u64) 
     if blob.diff_id == layer.diff_id && blob.size == size {
         return Ok(true);
     }
-    Err(StoreError::new(
+    Err(StoreError::malformed(
         format!(
             "layer {} is stored with {} bytes and diffID {}, not {size} bytes and {} as the image says",
             digest.short(),
@@ -128,7 +128,7 @@ pub(super) fn run(
         if let Some((_, expected)) = job.layer.blob
             && expected != size
         {
-            return Err(StoreError::new(
+            return Err(StoreError::malformed(
                 format!(
                     "layer '{}' has {size} bytes, not {expected} as its manifest says",
                     job.layer.member
@@ -214,8 +214,9 @@ impl Work<'_> {
             size: None,
         };
         let wrong = |error: crate::archive::Error| {
-            StoreError::new(
-                format!("layer {}: {error}", layer.diff_id.short()),
+            StoreError::failed(
+                format!("layer {}", layer.diff_id.short()),
+                error,
                 "nothing was loaded; make the image again, or fetch it again",
             )
         };
@@ -241,7 +242,7 @@ impl Work<'_> {
 /// The media type and the first bytes have to agree: readers that trust one of them would see different things.
 fn check_compression(layer: &PlannedLayer, found: Compression) -> Result<()> {
     match layer.compression {
-        Some(named) if named != found => Err(StoreError::new(
+        Some(named) if named != found => Err(StoreError::malformed(
             format!(
                 "layer {} is said to have compression {}, but has {}",
                 layer.diff_id.short(),
@@ -263,8 +264,9 @@ fn keep(
     path: &Path,
 ) -> Result<Unpacked> {
     let unreadable = |error: io::Error| {
-        StoreError::new(
-            format!("cannot read a layer of the image: {error}"),
+        StoreError::failed(
+            "cannot read a layer of the image",
+            error,
             "make the image again, or fetch it again",
         )
     };
@@ -289,7 +291,7 @@ fn keep(
     let (_, diff_id, size) = hash.finish();
     let is = |expected: Option<Digest>, found| expected.is_none_or(|expected| expected == found);
     if !is(expect.digest, digest) || !is(expect.diff_id, diff_id) {
-        return Err(StoreError::new(
+        return Err(StoreError::malformed(
             format!(
                 "a layer of the image has the digests {digest} and {diff_id}, which are not the expected ones"
             ),
@@ -315,7 +317,7 @@ fn keep(
 /// Replaces a plain tar by itself compressed, as the store keeps them.
 fn pack(file: &File, path: &Path) -> Result<()> {
     let packed = path.with_extension("packed");
-    let out = File::create_new(&packed).doing("create", &packed)?;
+    let out = File::create_new(&packed).context("create", &packed)?;
     let result = (|| {
         let mut plain = file;
         io::Seek::seek(&mut plain, io::SeekFrom::Start(0))?;
@@ -324,7 +326,7 @@ fn pack(file: &File, path: &Path) -> Result<()> {
         encoder.finish()?;
         fs::rename(&packed, path)
     })();
-    result.doing("compress", path)
+    result.context("compress", path)
 }
 
 /// Hashes what is read, copies it, and says how much it was.

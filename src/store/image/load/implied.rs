@@ -42,11 +42,12 @@ pub(super) fn describe(
                 match describe_implied(&tree, &fresh.implied, &below) {
                     Err(_) if !below.iter().all(|lower| lower.is_dir()) => return Ok(()),
                     done => done.map_err(|error| {
-                        StoreError::new(
+                        StoreError::failed(
                             format!(
-                                "cannot set what directories of layer {} look like: {error}",
+                                "cannot set what directories of layer {} look like",
                                 layer.diff_id.short()
                             ),
+                            error,
                             "nothing was loaded; make room on the disk of the store and try again",
                         )
                     })?,

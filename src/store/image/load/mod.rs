@@ -89,7 +89,7 @@ impl Store {
             match plans.as_mut_slice() {
                 [only] => only.names = vec![name.clone()],
                 _ => {
-                    return Err(StoreError::new(
+                    return Err(StoreError::invalid(
                         format!("'{}' holds {} images", given.display(), plans.len()),
                         "load them without --name, and name them with 'unionmount image tag'",
                     ));
@@ -115,7 +115,7 @@ impl Store {
             }
             log::info!("layers were removed by another command meanwhile; unpacking them");
         }
-        Err(StoreError::new(
+        Err(StoreError::conflict(
             "another command goes on removing layers that are being loaded",
             "wait for its end and try again",
         ))

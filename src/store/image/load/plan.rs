@@ -90,7 +90,7 @@ pub(super) fn read(source: &Source, options: &LoadOptions) -> Result<Vec<Plan>> 
         let plans = entries.iter().map(|entry| reading.docker(entry));
         plans.collect::<Result<Vec<_>>>()?
     } else {
-        return Err(StoreError::new(
+        return Err(StoreError::malformed(
             format!(
                 "'{}' has neither oci-layout nor manifest.json",
                 source.given().display()
@@ -99,7 +99,7 @@ pub(super) fn read(source: &Source, options: &LoadOptions) -> Result<Vec<Plan>> 
         ));
     };
     if plans.is_empty() {
-        return Err(StoreError::new(
+        return Err(StoreError::not_found(
             format!("'{}' holds no image", source.given().display()),
             "save an image into it first",
         ));
@@ -111,7 +111,7 @@ fn at_most(count: usize, most: usize, what: &str) -> Result<()> {
     if count <= most {
         return Ok(());
     }
-    Err(StoreError::new(
+    Err(StoreError::limit(
         format!("the archive has {count} {what}, more than {most}"),
         "split it",
     ))
@@ -263,7 +263,7 @@ impl Reading<'_> {
         if wanted.suits(&config.platform).is_some() {
             return Ok(());
         }
-        Err(StoreError::new(
+        Err(StoreError::not_found(
             format!("the image is for {}, not for {wanted}", config.platform),
             "load it without --platform, or get the image for that platform",
         ))

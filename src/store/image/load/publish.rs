@@ -12,7 +12,7 @@ use crate::archive::Digest;
 use crate::archive::durable::{sync_disk_of, sync_names_in};
 use crate::store::Store;
 use crate::store::base::{
-    Area, Doing, Result, StoreError, config_file,
+    Area, Context, Result, StoreError, config_file,
     ids::{DiffId, ImageId},
     reference::Reference,
     time,
@@ -63,10 +63,10 @@ impl Store {
         let mut files = Vec::new();
         for (number, image) in new.iter().enumerate() {
             let file = area.join(&format!("config-{number}"));
-            fs::write(&file, &image.config).doing("write", &file)?;
+            fs::write(&file, &image.config).context("write", &file)?;
             files.push(file);
         }
-        sync_disk_of(area.dir()).doing("syncfs", area.dir())?;
+        sync_disk_of(area.dir()).context("syncfs", area.dir())?;
         self.catalog.change(|db| {
             let mut renamed = BTreeSet::from([paths.layers(), paths.images()]);
             if !all_there(db, ready, new)? {
@@ -86,7 +86,7 @@ impl Store {
                     let place = paths.layer(&layer.short).join(&name);
                     let source = ready.dir.join(&name);
                     if source.exists() {
-                        fs::rename(&source, &place).doing("rename", &source)?;
+                        fs::rename(&source, &place).context("rename", &source)?;
                         renamed.insert(paths.layer(&layer.short));
                     }
                     layers::insert_blob(db, &ready.blob)?;
@@ -95,10 +95,10 @@ impl Store {
             for (image, file) in new.iter().zip(&files) {
                 record(db, image)?;
                 let place = paths.images().join(config_file(&image.id));
-                fs::rename(file, &place).doing("rename", file)?;
+                fs::rename(file, &place).context("rename", file)?;
             }
             for dir in renamed {
-                sync_names_in(&dir).doing("fsync", &dir)?;
+                sync_names_in(&dir).context("fsync", &dir)?;
             }
             Ok(Published::Done)
         })
@@ -141,7 +141,7 @@ fn place_layer(
     let short = layers::free_short(db, diff_id)?;
     let place = paths.layer(&short);
     area.take(&place, &short)?;
-    fs::rename(&ready.dir, &place).doing("rename", &ready.dir)?;
+    fs::rename(&ready.dir, &place).context("rename", &ready.dir)?;
     let layer = Layer {
         diff_id: *diff_id,
         short,
@@ -204,7 +204,7 @@ fn make_manifest(
             .find(|blob| blob.digest == diff_id.digest())
             .or_else(|| of_layer.first())
             .ok_or_else(|| {
-                StoreError::new(
+                StoreError::damaged(
                     format!("the archive of layer {diff_id} is missing"),
                     "run 'unionmount system check --repair'",
                 )

@@ -5,7 +5,7 @@ use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use crate::archive::Unpacked;
-use crate::store::base::{Area, Doing, PRIVATE, Result, measure};
+use crate::store::base::{Area, Context, PRIVATE, Result, measure};
 use crate::store::catalog::layers::{Blob, blob_file};
 
 /// The mode of a layer's root directory, unless its archive says one.
@@ -51,13 +51,13 @@ impl Making {
         DirBuilder::new()
             .mode(PRIVATE)
             .create(&dir)
-            .doing("mkdir", &dir)?;
+            .context("mkdir", &dir)?;
         let mut tree = None;
         if has_tree {
             let made = dir.join("diff");
-            fs::create_dir(&made).doing("mkdir", &made)?;
+            fs::create_dir(&made).context("mkdir", &made)?;
             fs::set_permissions(&made, fs::Permissions::from_mode(ROOT_MODE))
-                .doing("chmod", &made)?;
+                .context("chmod", &made)?;
             tree = Some(made);
         }
         let kept = dir.join("archive");
@@ -66,7 +66,7 @@ impl Making {
             .write(true)
             .create_new(true)
             .open(&kept)
-            .doing("create", &kept)?;
+            .context("create", &kept)?;
         Ok(Self {
             dir,
             tree,
@@ -96,10 +96,10 @@ impl Making {
     /// Those of the disk.
     pub(in crate::store) fn end(self, got: &Unpacked) -> Result<Ready> {
         // By its name: a plain one may have been replaced by itself compressed.
-        let stored_size = fs::metadata(&self.kept).doing("stat", &self.kept)?.len();
+        let stored_size = fs::metadata(&self.kept).context("stat", &self.kept)?.len();
         let digest = got.digest;
         let place = self.dir.join(blob_file(&digest));
-        fs::rename(&self.kept, &place).doing("rename", &self.kept)?;
+        fs::rename(&self.kept, &place).context("rename", &self.kept)?;
         let size = match &self.tree {
             Some(tree) => measure(tree)?.size,
             None => 0,

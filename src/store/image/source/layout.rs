@@ -8,7 +8,7 @@ use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
 use rustix::io::Errno;
 
 use super::Member;
-use crate::store::base::{Doing, Result, StoreError};
+use crate::store::base::{Context, Result, StoreError};
 
 /// An opened directory. Members are opened beneath it: no name and no symlink leads out.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub(super) struct Layout {
 impl Layout {
     pub(super) fn open(path: &Path) -> Result<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root = openat(CWD, path, flags, Mode::empty()).doing("open", path)?;
+        let root = openat(CWD, path, flags, Mode::empty()).context("open", path)?;
         Ok(Self {
             root,
             path: path.to_owned(),
@@ -36,16 +36,16 @@ impl Layout {
             Ok(opened) => File::from(opened),
             Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
             Err(Errno::XDEV) => {
-                return Err(StoreError::new(
+                return Err(StoreError::malformed(
                     format!("'{}' leads out of the image", path.display()),
                     "put a copy in the place of the symlink",
                 ));
             }
-            Err(errno) => return Err(errno).doing("open", &path),
+            Err(errno) => return Err(errno).context("open", &path),
         };
-        let meta = opened.metadata().doing("stat", &path)?;
+        let meta = opened.metadata().context("stat", &path)?;
         if !meta.is_file() {
-            return Err(StoreError::new(
+            return Err(StoreError::malformed(
                 format!("'{}' is not a file", path.display()),
                 "make the image again",
             ));

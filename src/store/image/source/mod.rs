@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use crate::archive::compression::Decoder;
 use crate::archive::{Compression, Limits};
-use crate::store::base::{Area, Doing, Result, StoreError};
+use crate::store::base::{Area, Context, Result, StoreError};
 use crate::store::image::documents;
 use layout::Layout;
 use tarball::Tarball;
@@ -54,15 +54,15 @@ impl Source {
             )?)
         } else {
             let meta = std::fs::metadata(given).map_err(|error| {
-                StoreError::new(
-                    format!("cannot open '{}': {error}", given.display()),
+                StoreError::failed(
+                    format!("cannot open '{}'", given.display()), error,
                     "name an OCI layout (a directory or a tar archive), an archive of docker save, or - for standard input",
                 )
             })?;
             if meta.is_dir() {
                 Kind::Layout(Layout::open(given)?)
             } else {
-                let file = File::open(given).doing("open", given)?;
+                let file = File::open(given).context("open", given)?;
                 let mut start = [0; 4];
                 let file = if meta.is_file()
                     && Compression::of(read_start(&file, &mut start)?) == Compression::None
@@ -113,7 +113,7 @@ impl Source {
     /// As [`Source::member`]; there is none.
     pub(crate) fn require(&self, name: &str) -> Result<Member> {
         self.member(name)?.ok_or_else(|| {
-            StoreError::new(
+            StoreError::malformed(
                 format!(
                     "'{}' has no '{}'",
                     self.given.display(),
@@ -140,15 +140,16 @@ fn read_start<'a>(file: &File, start: &'a mut [u8]) -> Result<&'a [u8]> {
     use std::os::unix::fs::FileExt as _;
     let len = file
         .read_at(start, 0)
-        .doing("read", Path::new("the archive"))?;
+        .context("read", Path::new("the archive"))?;
     Ok(start.get(..len).unwrap_or_default())
 }
 
 /// Writes a stream into the area, decompressed.
 fn spool(from: impl Read, area: &Area, limits: &Limits, given: &Path) -> Result<File> {
     let unreadable = |error: std::io::Error| {
-        StoreError::new(
-            format!("cannot read the archive '{}': {error}", given.display()),
+        StoreError::failed(
+            format!("cannot read the archive '{}'", given.display()),
+            error,
             "fetch it again, or make it again",
         )
     };
@@ -160,7 +161,7 @@ fn spool(from: impl Read, area: &Area, limits: &Limits, given: &Path) -> Result<
         .create(true)
         .truncate(true)
         .open(&path)
-        .doing("create", &path)?;
+        .context("create", &path)?;
     let mut limited = decoder.take(limits.bytes.saturating_add(1));
     let mut buffer = vec![0; 256 * 1024];
     let mut total: u64 = 0;
@@ -171,10 +172,10 @@ fn spool(from: impl Read, area: &Area, limits: &Limits, given: &Path) -> Result<
         }
         total = total.saturating_add(u64::try_from(len).unwrap_or(u64::MAX));
         std::io::Write::write_all(&mut file, buffer.get(..len).unwrap_or_default())
-            .doing("write", &path)?;
+            .context("write", &path)?;
     }
     if total > limits.bytes {
-        return Err(StoreError::new(
+        return Err(StoreError::limit(
             format!("the archive holds more than {} bytes", limits.bytes),
             "raise the limit with --max-size if you trust it",
         ));

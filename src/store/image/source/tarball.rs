@@ -11,7 +11,7 @@ use super::Member;
 use crate::archive::Limits;
 use crate::archive::entry::What;
 use crate::archive::read::{TarReader, padding};
-use crate::store::base::{Doing, Result, StoreError};
+use crate::store::base::{Context, Result, StoreError};
 
 /// Members that an archive of images may have: one for each layer and document, and their directories.
 const MOST_MEMBERS: usize = 100_000;
@@ -41,9 +41,9 @@ pub(super) struct Tarball {
 impl Tarball {
     pub(super) fn new(file: File, limits: &Limits, given: &Path) -> Result<Self> {
         let file = Arc::new(file);
-        let end = file.metadata().doing("stat", given)?.len();
+        let end = file.metadata().context("stat", given)?.len();
         let unreadable = |why: String| {
-            StoreError::new(
+            StoreError::malformed(
                 format!("cannot read the archive '{}': {why}", given.display()),
                 "name an OCI layout or an archive of docker save or podman save; fetch it again if it was one",
             )
@@ -106,7 +106,7 @@ impl Tarball {
                 }
             }
         }
-        Err(StoreError::new(
+        Err(StoreError::malformed(
             format!("links of the archive lead from '{name}' in a circle"),
             "make the archive again",
         ))
