@@ -3,10 +3,11 @@
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{malformed, or_default, parse};
+use super::change::Change;
+use super::json::{malformed, object, or_default, parse, write};
+use super::platform::Platform;
 use crate::archive::Digest;
-use crate::store::base::{Result, StoreError};
-use crate::store::image::documents::Platform;
+use crate::store::base::Result;
 
 /// One step of an image's making.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -170,173 +171,9 @@ pub fn extend(base: &[u8], addition: &Addition<'_>) -> Result<Vec<u8>> {
     }
     let config = object(&mut document, "config")?;
     for change in addition.changes {
-        apply(config, change)?;
+        Change(change).apply(config)?;
     }
-    super::write(&document)
-}
-
-/// A member that is an object, made when it is missing or `null`.
-fn object<'a>(
-    document: &'a mut Map<String, Value>,
-    key: &str,
-) -> Result<&'a mut Map<String, Value>> {
-    let value = document.entry(key).or_insert(Value::Null);
-    if value.is_null() {
-        *value = json!({});
-    }
-    value.as_object_mut().ok_or_else(|| {
-        malformed(
-            "the configuration of the image",
-            &format!("{key} is no object"),
-        )
-    })
-}
-
-fn apply(config: &mut Map<String, Value>, change: &str) -> Result<()> {
-    let bad = |why: &str| {
-        StoreError::invalid(
-            format!("--change '{}': {why}", change.escape_debug()),
-            "write CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, USER, VOLUME, WORKDIR or STOPSIGNAL with its value, as in a Dockerfile",
-        )
-    };
-    let (instruction, value) = change
-        .trim()
-        .split_once([' ', '\t', '='])
-        .ok_or_else(|| bad("it has no value"))?;
-    let value = value.trim();
-    if value.is_empty() {
-        return Err(bad("it has no value"));
-    }
-    match instruction.to_ascii_uppercase().as_str() {
-        "CMD" => {
-            config.insert("Cmd".into(), command(value));
-        }
-        "ENTRYPOINT" => {
-            config.insert("Entrypoint".into(), command(value));
-        }
-        "USER" => {
-            config.insert("User".into(), json!(value));
-        }
-        "STOPSIGNAL" => {
-            config.insert("StopSignal".into(), json!(value));
-        }
-        "WORKDIR" => {
-            let current = config
-                .get("WorkingDir")
-                .and_then(Value::as_str)
-                .unwrap_or("/");
-            let joined = std::path::Path::new("/").join(current).join(value);
-            config.insert("WorkingDir".into(), json!(joined.to_string_lossy()));
-        }
-        "ENV" => {
-            let pairs = pairs(value).ok_or_else(|| bad("it is not NAME=VALUE"))?;
-            let list = config.entry("Env").or_insert_with(|| json!([]));
-            if !list.is_array() {
-                *list = json!([]);
-            }
-            if let Value::Array(list) = list {
-                for (name, value) in pairs {
-                    let prefix = format!("{name}=");
-                    list.retain(|old| !old.as_str().is_some_and(|old| old.starts_with(&prefix)));
-                    list.push(json!(format!("{prefix}{value}")));
-                }
-            }
-        }
-        "LABEL" => {
-            let pairs = pairs(value).ok_or_else(|| bad("it is not NAME=VALUE"))?;
-            let labels = object(config, "Labels")?;
-            for (name, value) in pairs {
-                labels.insert(name, json!(value));
-            }
-        }
-        "EXPOSE" => {
-            let ports = object(config, "ExposedPorts")?;
-            for word in value.split_whitespace() {
-                let (port, protocol) = word.split_once('/').unwrap_or((word, "tcp"));
-                let numbers = port.split('-');
-                if numbers.clone().count() > 2
-                    || numbers.clone().any(|number| number.parse::<u16>().is_err())
-                    || !["tcp", "udp", "sctp"].contains(&protocol)
-                {
-                    return Err(bad("a port is a number, as in 80/tcp"));
-                }
-                ports.insert(format!("{port}/{protocol}"), json!({}));
-            }
-        }
-        "VOLUME" => {
-            let paths = match serde_json::from_str::<Vec<String>>(value) {
-                Ok(paths) => paths,
-                Err(_) => value.split_whitespace().map(str::to_owned).collect(),
-            };
-            let volumes = object(config, "Volumes")?;
-            for path in paths {
-                volumes.insert(path, json!({}));
-            }
-        }
-        _ => return Err(bad("this instruction cannot be given here")),
-    }
-    Ok(())
-}
-
-/// The exec form is a JSON array; anything else is a line for the shell.
-fn command(value: &str) -> Value {
-    match serde_json::from_str::<Vec<String>>(value) {
-        Ok(words) => json!(words),
-        Err(_) => json!(["/bin/sh", "-c", value]),
-    }
-}
-
-/// `A=1 B="x y"`, or the old form `A the rest`.
-fn pairs(text: &str) -> Option<Vec<(String, String)>> {
-    let first = text.split_whitespace().next()?;
-    if !first.contains('=') {
-        let (name, value) = text.split_once(char::is_whitespace)?;
-        return Some(vec![(name.to_owned(), value.trim().to_owned())]);
-    }
-    let mut found = Vec::new();
-    for word in words(text)? {
-        let (name, value) = word.split_once('=')?;
-        if name.is_empty() {
-            return None;
-        }
-        found.push((name.to_owned(), value.to_owned()));
-    }
-    Some(found)
-}
-
-/// Words as a shell splits them: quotes hold spaces, a backslash takes the next character as it is.
-fn words(text: &str) -> Option<Vec<String>> {
-    let mut words = Vec::new();
-    let mut word = String::new();
-    let (mut quote, mut inside) = (None, false);
-    let mut characters = text.chars();
-    while let Some(character) = characters.next() {
-        match (quote, character) {
-            (Some(open), _) if character == open => quote = None,
-            (None, '"' | '\'') => {
-                quote = Some(character);
-                inside = true;
-            }
-            (None | Some('"'), '\\') => {
-                word.push(characters.next()?);
-                inside = true;
-            }
-            (None, _) if character.is_whitespace() => {
-                if inside {
-                    words.push(std::mem::take(&mut word));
-                }
-                inside = false;
-            }
-            _ => {
-                word.push(character);
-                inside = true;
-            }
-        }
-    }
-    if inside {
-        words.push(word);
-    }
-    quote.is_none().then_some(words)
+    write(&document)
 }
 
 #[cfg(test)]

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{form, malformed, or_default, parse};
+use super::form;
+use super::json::{malformed, or_default, parse};
 use crate::store::base::Result;
 
 /// One image of the archive.

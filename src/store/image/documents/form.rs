@@ -10,12 +10,12 @@ use std::collections::HashSet;
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 
-use super::malformed;
+use super::json::malformed;
 use crate::store::base::Result;
 
 /// What a part of a document is.
 #[derive(Debug)]
-pub enum Form {
+pub(in crate::store) enum Form {
     /// Nothing that is looked into, but for keys that are there twice.
     Any,
     /// A list.
@@ -48,9 +48,9 @@ const DESCRIPTOR: &Form = &Fields(&[
     ("platform", PLATFORM),
 ]);
 /// `oci-layout`.
-pub const LAYOUT: &Form = &Fields(&[("imageLayoutVersion", ANY)]);
+pub(in crate::store) const LAYOUT: &Form = &Fields(&[("imageLayoutVersion", ANY)]);
 /// An index or a manifest.
-pub const LISTING: &Form = &Fields(&[
+pub(in crate::store) const LISTING: &Form = &Fields(&[
     ("schemaVersion", ANY),
     ("mediaType", ANY),
     ("artifactType", ANY),
@@ -62,7 +62,7 @@ pub const LISTING: &Form = &Fields(&[
     ("annotations", FREE),
 ]);
 /// An image's configuration.
-pub const CONFIG: &Form = &Fields(&[
+pub(in crate::store) const CONFIG: &Form = &Fields(&[
     ("created", ANY),
     ("author", ANY),
     ("comment", ANY),
@@ -98,7 +98,7 @@ pub const CONFIG: &Form = &Fields(&[
     ),
 ]);
 /// `manifest.json` of `docker save`.
-pub const DOCKER: &Form = &List(&Fields(&[
+pub(in crate::store) const DOCKER: &Form = &List(&Fields(&[
     ("Config", ANY),
     ("RepoTags", ANY),
     ("Layers", ANY),
@@ -109,7 +109,7 @@ pub const DOCKER: &Form = &List(&Fields(&[
 ///
 /// # Errors
 /// It is such a one; the key is named. Or it is no JSON.
-pub fn refuse_ambiguous(bytes: &[u8], form: &Form, name: &str) -> Result<()> {
+pub(in crate::store) fn refuse_ambiguous(bytes: &[u8], form: &Form, name: &str) -> Result<()> {
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     form.deserialize(&mut reader)
         .map_err(|error| malformed(name, &error.to_string()))

@@ -2,12 +2,15 @@
 
 use serde::Deserialize;
 
-use super::{
-    DOCKER_CONFIG, DOCKER_INDEX, DOCKER_MANIFEST, Descriptor, OCI_CONFIG, OCI_INDEX, OCI_MANIFEST,
-    form, layer_compression, malformed, parse,
+use super::descriptor::Descriptor;
+use super::form;
+use super::json::{malformed, parse};
+use super::media_type::{
+    DOCKER_CONFIG, DOCKER_INDEX, DOCKER_MANIFEST, OCI_CONFIG, OCI_INDEX, OCI_MANIFEST,
+    layer_compression,
 };
+use super::platform::Platform;
 use crate::store::base::{Result, StoreError};
-use crate::store::image::documents::Platform;
 
 /// Annotation with a whole name, as containerd and buildkit write it.
 const CONTAINERD_NAME: &str = "io.containerd.image.name";
@@ -140,7 +143,7 @@ fn check_layer(layer: &Descriptor, name: &str) -> Result<()> {
 
 /// The name that an index gives to what it refers to.
 #[must_use]
-pub fn name_of(descriptor: &Descriptor) -> Option<&str> {
+pub(in crate::store) fn name_of(descriptor: &Descriptor) -> Option<&str> {
     let annotation = |key| descriptor.annotations.get(key).map(String::as_str);
     annotation(CONTAINERD_NAME)
         .or_else(|| annotation(REF_NAME))
@@ -149,13 +152,13 @@ pub fn name_of(descriptor: &Descriptor) -> Option<&str> {
 
 /// The annotation in which an index gives a name.
 #[must_use]
-pub fn ref_name_annotation() -> &'static str {
+pub(in crate::store) fn ref_name_annotation() -> &'static str {
     REF_NAME
 }
 
 /// Whether it accompanies an image (an attestation) instead of being one.
 #[must_use]
-pub fn is_companion(descriptor: &Descriptor) -> bool {
+pub(in crate::store) fn is_companion(descriptor: &Descriptor) -> bool {
     descriptor.annotations.contains_key(DOCKER_REFERENCE_TYPE)
         || descriptor
             .platform
@@ -165,7 +168,7 @@ pub fn is_companion(descriptor: &Descriptor) -> bool {
 
 /// Whether it refers to an index or a manifest.
 #[must_use]
-pub fn is_listing(descriptor: &Descriptor) -> bool {
+pub(in crate::store) fn is_listing(descriptor: &Descriptor) -> bool {
     [OCI_INDEX, DOCKER_INDEX, OCI_MANIFEST, DOCKER_MANIFEST]
         .contains(&descriptor.media_type.as_str())
 }

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::json::or_default;
 use crate::store::base::{Result, StoreError};
-use crate::store::image::documents::or_default;
 
 /// What an image runs on, in the words of the OCI image-spec (`image-index.md`).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
