@@ -43,7 +43,7 @@ pub use diff::diff;
 pub use digest::{Digest, chain_id};
 pub use error::{Error, ErrorKind, Result};
 pub use export::export;
-pub use layer::{Expect, Unpack, Unpacked, unpack};
+pub use layer::{Expect, Unpack, Unpacked, keep, unpack};
 pub use limits::Limits;
 pub use pack::{Pack, Packed, Times};
 

@@ -4,7 +4,7 @@
 //! decided by the content alone: where a disk has its holes differs from one copy of a tree to the next.
 
 use std::collections::BTreeMap;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 
 use rustix::io::Errno;
 use tar::{EntryType, Header};
@@ -74,6 +74,29 @@ impl<W: Write> TarWriter<W> {
     /// What reading and writing give; when the file is gone before anything of it was read, nothing was written.
     pub fn file(&mut self, entry: &Entry, size: u64, content: &mut dyn Content) -> Result<()> {
         self.whole_file(entry, size, content).at_entry(&entry.path)
+    }
+
+    /// Writes a file whose content comes as a stream of exactly `size` bytes, as it is: no runs of zeros are looked for.
+    ///
+    /// # Errors
+    /// What reading and writing give; a stream that is shorter. What follows in one that is longer is not read.
+    pub fn stream(&mut self, entry: &Entry, size: u64, content: &mut dyn Read) -> Result<()> {
+        self.whole_stream(entry, size, content)
+            .at_entry(&entry.path)
+    }
+
+    fn whole_stream(&mut self, entry: &Entry, size: u64, content: &mut dyn Read) -> Result<()> {
+        self.headers(entry, &entry.path, size, BTreeMap::new())?;
+        let mut left = size;
+        while left > 0 {
+            let want = usize::try_from(left).unwrap_or(BUFFER).min(BUFFER);
+            content
+                .read_exact(&mut self.buffer[..want])
+                .map_err(reading)?;
+            self.out.write_all(&self.buffer[..want]).map_err(writing)?;
+            left -= want as u64;
+        }
+        self.pad(size)
     }
 
     /// Writes the end mark, and gives what it wrote to.

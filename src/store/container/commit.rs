@@ -149,13 +149,12 @@ fn cannot_pack(error: crate::archive::Error) -> StoreError {
 fn pack_changes(view: &Config, area: &Area) -> Result<Ready> {
     let making = Making::begin(area, "layer", true)?;
     let tree = making.tree().unwrap_or(making.dir());
-    let (_, file) = making.kept();
     let upper = view.upper.clone().unwrap_or_default();
     let (reader, writer) = std::io::pipe().context("pipe", making.dir())?;
     let (packed, unpacked) = std::thread::scope(|scope| {
         let packer = scope.spawn(|| diff(&upper, &view.lowers, writer, &Pack::default()));
         let options = Unpack {
-            keep: Some(file),
+            keep: Some(making.archive()),
             // It is what was just written.
             limits: Limits::accepted_before(),
             below: &view.lowers,

@@ -3,6 +3,7 @@
 pub mod documents;
 mod list;
 mod load;
+mod members;
 mod save;
 mod source;
 

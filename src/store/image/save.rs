@@ -10,8 +10,8 @@ use std::io::{self, Read, Write};
 use std::path::PathBuf;
 
 use serde_json::json;
-use tar::{Builder, EntryType, Header};
 
+use super::members::Members;
 use crate::archive::compression::{Decoder, Encoder};
 use crate::archive::digest::HashingWriter;
 use crate::archive::{Compression, Digest, Progress};
@@ -75,15 +75,12 @@ impl Store {
         for word in words {
             chosen.push(self.choose(word, &area, options)?);
         }
-        let mut tar = Tar {
-            builder: Builder::new(out),
-            progress: options.progress,
-        };
+        let mut tar = Members::new(out, options.progress);
         match options.format {
             Format::Oci => self.save_oci(&chosen, &mut tar)?,
             Format::Docker => self.save_docker(&chosen, options.compression.is_some(), &mut tar)?,
         }
-        tar.builder.finish().map_err(cannot_write)
+        tar.finish()
     }
 
     fn choose(&self, word: &str, area: &Area, options: &SaveOptions<'_>) -> Result<Chosen> {
@@ -176,7 +173,7 @@ impl Store {
         }
     }
 
-    fn save_oci(&self, chosen: &[Chosen], tar: &mut Tar<'_, impl Write>) -> Result<()> {
+    fn save_oci(&self, chosen: &[Chosen], tar: &mut Members<'_, impl Write>) -> Result<()> {
         let mut listed = Vec::new();
         let mut written = BTreeSet::new();
         tar.dir("blobs")?;
@@ -189,7 +186,7 @@ impl Store {
                         &name,
                         layer.blob.size,
                         self.open_layer(layer)?,
-                        &layer.blob.digest,
+                        layer.blob.digest,
                     )?;
                 }
             }
@@ -225,7 +222,7 @@ impl Store {
         &self,
         chosen: &[Chosen],
         compressed: bool,
-        tar: &mut Tar<'_, impl Write>,
+        tar: &mut Members<'_, impl Write>,
     ) -> Result<()> {
         let mut entries: Vec<docker::Entry> = Vec::new();
         let mut written = BTreeSet::new();
@@ -237,12 +234,12 @@ impl Store {
                 if written.insert(name.clone()) {
                     if compressed {
                         let packed = self.open_layer(layer)?;
-                        tar.verified(&name, layer.blob.size, packed, &layer.blob.digest)?;
+                        tar.verified(&name, layer.blob.size, packed, layer.blob.digest)?;
                     } else {
                         let size = layers::find(self.db(), &layer.blob.diff_id)?
                             .map_or(0, |found| found.tar_size);
                         let plain = Box::new(self.open_plain(&layer.blob)?);
-                        tar.verified(&name, size, plain, &layer.blob.diff_id.digest())?;
+                        tar.verified(&name, size, plain, layer.blob.diff_id.digest())?;
                     }
                 }
                 members.push(name);
@@ -271,94 +268,5 @@ fn full_name(name: &Reference) -> String {
         (true, _) => name.to_string(),
         (false, true) => format!("docker.io/{name}"),
         (false, false) => format!("docker.io/library/{name}"),
-    }
-}
-
-fn cannot_write(error: io::Error) -> StoreError {
-    StoreError::failed(
-        "cannot write the archive",
-        error,
-        "make room where it is written to, or write it elsewhere with -o FILE",
-    )
-}
-
-struct Tar<'a, W: Write> {
-    builder: Builder<W>,
-    progress: &'a dyn Progress,
-}
-
-impl<W: Write> Tar<'_, W> {
-    fn header(kind: EntryType, mode: u32, size: u64) -> Header {
-        let mut header = Header::new_ustar();
-        header.set_entry_type(kind);
-        header.set_mode(mode);
-        header.set_size(size);
-        header.set_uid(0);
-        header.set_gid(0);
-        header.set_mtime(0);
-        header
-    }
-
-    fn dir(&mut self, name: &str) -> Result<()> {
-        let mut header = Self::header(EntryType::Directory, 0o755, 0);
-        let name = format!("{name}/");
-        let added = self.builder.append_data(&mut header, name, io::empty());
-        added.map_err(cannot_write)
-    }
-
-    fn file(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
-        let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-        let mut header = Self::header(EntryType::Regular, 0o644, size);
-        let added = self.builder.append_data(&mut header, name, bytes);
-        added.map_err(cannot_write)
-    }
-
-    /// A member whose content has to have this size and digest: damage of the store is not passed on.
-    fn verified(
-        &mut self,
-        name: &str,
-        size: u64,
-        content: Box<dyn Read>,
-        expected: &Digest,
-    ) -> Result<()> {
-        let damaged = |why: &str| {
-            StoreError::damaged(
-                format!("the stored archive {expected} is damaged: {why}"),
-                "run 'unionmount system check --deep', remove the image and load it again",
-            )
-        };
-        let mut header = Self::header(EntryType::Regular, 0o644, size);
-        let mut hashed = Watched {
-            inner: crate::archive::digest::HashingReader::new(content),
-            progress: self.progress,
-        };
-        let added = self
-            .builder
-            .append_data(&mut header, name, (&mut hashed).take(size));
-        added.map_err(cannot_write)?;
-        if io::copy(&mut hashed, &mut io::sink()).map_err(cannot_write)? > 0 {
-            return Err(damaged("it is too long"));
-        }
-        let (digest, length) = hashed.inner.finish();
-        if length != size {
-            return Err(damaged("it is too short"));
-        }
-        if digest != *expected {
-            return Err(damaged("it has another digest"));
-        }
-        Ok(())
-    }
-}
-
-struct Watched<'a> {
-    inner: crate::archive::digest::HashingReader<Box<dyn Read>>,
-    progress: &'a dyn Progress,
-}
-
-impl Read for Watched<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let len = self.inner.read(buffer)?;
-        self.progress.bytes(u64::try_from(len).unwrap_or(0));
-        Ok(len)
     }
 }

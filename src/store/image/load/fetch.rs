@@ -1,9 +1,6 @@
 //! Unpacking the layers that are missing, several at a time, into an area.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::fs::{self, File};
-use std::io::{self, Read, Write};
-use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -12,18 +9,14 @@ use rusqlite::Connection;
 use super::Watch;
 use super::plan::{Plan, PlannedLayer};
 use super::ready::{Making, Ready};
-use crate::archive::compression::{Decoder, Encoder};
-use crate::archive::digest::{HashingReader, HashingWriter};
-use crate::archive::{Compression, Digest, Expect, Limits, Progress, Unpack, Unpacked, unpack};
-use crate::store::base::{Area, Context, Result, StoreError, ids::DiffId};
+use crate::archive::{Compression, Digest, Expect, Limits, Unpack, keep, unpack};
+use crate::store::base::{Area, Result, StoreError, ids::DiffId};
 use crate::store::catalog::layers;
 use crate::store::image::source::Source;
 use crate::sync::lock;
 
 /// Layers that are unpacked at a time, at most: more would not make a disk faster, and each takes memory.
 const MOST_WORKERS: usize = 4;
-/// Bytes copied at a time.
-const BUFFER: usize = 256 * 1024;
 
 /// What has to be done.
 #[derive(Clone, Debug)]
@@ -213,27 +206,24 @@ impl Work<'_> {
             compressed_size: Some(size),
             size: None,
         };
-        let wrong = |error: crate::archive::Error| {
+        let options = Unpack {
+            expect,
+            limits: *self.limits,
+            keep: Some(making.archive()),
+            progress: &*progress,
+            ..Unpack::default()
+        };
+        let got = match making.tree() {
+            Some(tree) => unpack(reader, tree, &options),
+            None => keep(reader, &options),
+        };
+        let got = got.map_err(|error| {
             StoreError::failed(
-                format!("layer {}", layer.diff_id.short()),
+                format_args!("layer {}", layer.diff_id.short()),
                 error,
                 "nothing was loaded; make the image again, or fetch it again",
             )
-        };
-        let (kept, file) = making.kept();
-        let got = match making.tree() {
-            Some(tree) => {
-                let options = Unpack {
-                    expect,
-                    limits: *self.limits,
-                    keep: Some(file),
-                    progress: &*progress,
-                    ..Unpack::default()
-                };
-                unpack(reader, tree, &options).map_err(wrong)?
-            }
-            None => keep(reader, file, &expect, &*progress, kept)?,
-        };
+        })?;
         check_compression(layer, got.compression)?;
         making.end(&got)
     }
@@ -252,96 +242,5 @@ fn check_compression(layer: &PlannedLayer, found: Compression) -> Result<()> {
             "make the image again, with the right media types",
         )),
         _ => Ok(()),
-    }
-}
-
-/// Keeps another archive of a layer that is stored, after verifying that it holds the same.
-fn keep(
-    reader: Box<dyn Read + Send>,
-    file: &File,
-    expect: &Expect,
-    progress: &dyn Progress,
-    path: &Path,
-) -> Result<Unpacked> {
-    let unreadable = |error: io::Error| {
-        StoreError::failed(
-            "cannot read a layer of the image",
-            error,
-            "make the image again, or fetch it again",
-        )
-    };
-    let watched = Watched {
-        inner: HashingReader::new(reader),
-        progress,
-        copy: file,
-    };
-    let (mut decoder, compression) = Decoder::new(watched).map_err(unreadable)?;
-    let mut hash = HashingWriter::new(io::sink());
-    let mut buffer = vec![0; BUFFER];
-    loop {
-        let len = decoder.read(&mut buffer).map_err(unreadable)?;
-        if len == 0 {
-            break;
-        }
-        hash.write_all(buffer.get(..len).unwrap_or_default())
-            .map_err(unreadable)?;
-    }
-    let watched = decoder.finish().map_err(unreadable)?;
-    let (digest, compressed_size) = watched.inner.finish();
-    let (_, diff_id, size) = hash.finish();
-    let is = |expected: Option<Digest>, found| expected.is_none_or(|expected| expected == found);
-    if !is(expect.digest, digest) || !is(expect.diff_id, diff_id) {
-        return Err(StoreError::malformed(
-            format!(
-                "a layer of the image has the digests {digest} and {diff_id}, which are not the expected ones"
-            ),
-            "make the image again, or fetch it again",
-        ));
-    }
-    if compression == Compression::None {
-        pack(file, path)?;
-    }
-    Ok(Unpacked {
-        digest,
-        diff_id,
-        compression,
-        compressed_size,
-        size,
-        entries: 0,
-        content: 0,
-        has_root: false,
-        implied: Vec::new(),
-    })
-}
-
-/// Replaces a plain tar by itself compressed, as the store keeps them.
-fn pack(file: &File, path: &Path) -> Result<()> {
-    let packed = path.with_extension("packed");
-    let out = File::create_new(&packed).context("create", &packed)?;
-    let result = (|| {
-        let mut plain = file;
-        io::Seek::seek(&mut plain, io::SeekFrom::Start(0))?;
-        let mut encoder = Encoder::new(&out, Compression::Zstd)?;
-        io::copy(&mut plain, &mut encoder)?;
-        encoder.finish()?;
-        fs::rename(&packed, path)
-    })();
-    result.context("compress", path)
-}
-
-/// Hashes what is read, copies it, and says how much it was.
-struct Watched<'a> {
-    inner: HashingReader<Box<dyn Read + Send>>,
-    progress: &'a dyn Progress,
-    copy: &'a File,
-}
-
-impl Read for Watched<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let len = self.inner.read(buffer)?;
-        let mut copy = self.copy;
-        copy.write_all(buffer.get(..len).unwrap_or_default())?;
-        self.progress.bytes(u64::try_from(len).unwrap_or(0));
-        Ok(len)
     }
 }

@@ -85,9 +85,9 @@ impl Making {
         self.tree.as_deref()
     }
 
-    /// Where the archive is kept, and the file that it is written to.
-    pub(in crate::store) fn kept(&self) -> (&Path, &File) {
-        (&self.kept, &self.file)
+    /// The file that the archive is written to.
+    pub(in crate::store) fn archive(&self) -> &File {
+        &self.file
     }
 
     /// It is complete: the archive gets the name of its digest.
@@ -95,8 +95,7 @@ impl Making {
     /// # Errors
     /// Those of the disk.
     pub(in crate::store) fn end(self, got: &Unpacked) -> Result<Ready> {
-        // By its name: a plain one may have been replaced by itself compressed.
-        let stored_size = fs::metadata(&self.kept).context("stat", &self.kept)?.len();
+        let stored_size = self.file.metadata().context("fstat", &self.kept)?.len();
         let digest = got.digest;
         let place = self.dir.join(blob_file(&digest));
         fs::rename(&self.kept, &place).context("rename", &self.kept)?;
