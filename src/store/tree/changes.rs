@@ -14,13 +14,15 @@ use std::path::Path;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use serde::Serialize;
 
+use super::listing::names;
+use super::metadata::Metadata;
 use crate::archive::error::is_gone;
 use crate::archive::listing::Listing;
 use crate::layer::dir::Name;
 use crate::layer::stat::Kind;
 use crate::layer::{FdCache, LowerDir};
 use crate::store::base::{Context, Result, StoreError};
-use crate::union::{Attr, Config, Entry, NodeId, Union, reads_plain_names};
+use crate::union::{Config, Entry, NodeId, Union, reads_plain_names};
 
 /// Descriptors that stay open while the upper is walked.
 const DESCRIPTORS: usize = 64;
@@ -282,18 +284,9 @@ impl Walk<'_> {
 
     /// The names that a directory shows.
     fn names(&self, union: &Union, dir: NodeId) -> Result<Vec<Name>> {
-        let mut names = Vec::new();
-        let listed = union.readdir(dir, 0, |entry| {
-            if &*entry.name != b"." && &*entry.name != b".." {
-                names.push(Name::clone(&entry.name));
-            }
-            true
-        });
-        match listed {
+        match names(union, dir) {
             Err(error) if is_gone(error.errno()) => Ok(Vec::new()),
-            listed => listed
-                .map(|_| names)
-                .map_err(|error| self.unreadable(error)),
+            names => names.map_err(|error| self.unreadable(error)),
         }
     }
 
@@ -332,9 +325,8 @@ fn is_dir(entry: Option<&Entry>) -> bool {
 
 /// Whether a directory looks the same: then only what is in it was changed, if anything.
 fn alike(now: Option<&Entry>, before: Option<&Entry>) -> bool {
-    let seen = |attr: &Attr| (attr.mode, attr.uid, attr.gid, attr.mtime);
     match (now, before) {
-        (Some(now), Some(before)) => seen(&now.attr) == seen(&before.attr),
+        (Some(now), Some(before)) => Metadata::from(&now.attr) == Metadata::from(&before.attr),
         _ => false,
     }
 }

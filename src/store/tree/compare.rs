@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use rustix::fs::{CWD, Mode, OFlags, openat, readlinkat};
 
+use super::metadata::Metadata;
 use crate::layer::mark::{NameMeaning, OPAQUE_XATTRS, meaning};
 use crate::layer::stat::{Kind, Stat};
 use crate::layer::way::Way;
@@ -165,30 +166,14 @@ fn same_names(one: &OwnedFd, other: &OwnedFd, path: &Path) -> rustix::io::Result
     Ok(Ok(first.into_iter().collect::<Vec<_>>().into_iter()))
 }
 
+/// What the disk says of two entries.
 fn attributes(one: &Stat, other: &Stat) -> Option<String> {
-    let differs = |what: &str, one: &dyn std::fmt::Debug, other: &dyn std::fmt::Debug| {
-        Some(format!("{what} {other:?}, not {one:?}"))
-    };
-    if one.mode != other.mode {
-        return Some(format!("mode {:o}, not {:o}", other.mode, one.mode));
+    let (first, second) = (Metadata::from(one), Metadata::from(other));
+    if let Some(difference) = first.difference(&second) {
+        return Some(difference);
     }
-    if (one.uid, one.gid) != (other.uid, other.gid) {
-        return differs("owner", &(one.uid, one.gid), &(other.uid, other.gid));
-    }
-    let is_dir = one.kind() == Kind::Dir;
-    if !is_dir && one.size != other.size {
-        return differs("size", &one.size, &other.size);
-    }
-    if !is_dir && one.nlink != other.nlink {
-        return differs("link count", &one.nlink, &other.nlink);
-    }
-    if one.rdev != other.rdev {
-        return differs("device", &one.rdev, &other.rdev);
-    }
-    if one.mtime != other.mtime {
-        return Some("another modification time".to_owned());
-    }
-    None
+    let differs = one.kind() != Kind::Dir && one.nlink != other.nlink;
+    differs.then(|| format!("link count {}, not {}", other.nlink, one.nlink))
 }
 
 /// The xattrs of an entry; of a directory that its archive does not describe only the marks, as the others are what the

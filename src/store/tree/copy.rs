@@ -11,13 +11,14 @@ use std::path::Path;
 use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 
+use super::listing::names;
+use super::record_form;
 use crate::archive::error::is_gone;
 use crate::layer::dir::Name;
 use crate::layer::record::RecordForm;
 use crate::layer::stat::Kind;
 use crate::layer::upper::SetTime;
 use crate::store::base::{Result, StoreError};
-use crate::store::tree::record_form;
 use crate::union::{self, Attr, Caller, Config, Entry, New, NodeId, SetAttr, Union};
 
 /// Copies a directory of a union with everything in it, its own attributes included. `into` and `work` exist and are empty.
@@ -172,12 +173,12 @@ impl<'a> Copy<'a> {
     /// The attributes of a directory for the root of the target.
     pub(super) fn root(&self, from: NodeId) -> union::Result<()> {
         let attr = self.source.getattr(from)?;
-        self.dress(from, NodeId::ROOT, &attr)
+        self.apply_metadata(from, NodeId::ROOT, &attr)
     }
 
     /// Copies what is in a directory into the root of the target.
     fn dir(&mut self, from: NodeId) -> union::Result<()> {
-        let names = self.names(from)?;
+        let names = names(self.source, from)?.into_iter();
         self.walk(Level {
             from,
             attr: None,
@@ -213,7 +214,7 @@ impl<'a> Copy<'a> {
                 ..
             }) = levels.pop()
             {
-                self.unless_gone(&[], self.dress(from, to, &attr))?;
+                self.unless_gone(&[], self.apply_metadata(from, to, &attr))?;
                 self.source.forget(from, 1);
                 self.target.forget(to, 1);
             }
@@ -264,17 +265,6 @@ impl<'a> Copy<'a> {
         }
     }
 
-    fn names(&self, dir: NodeId) -> union::Result<std::vec::IntoIter<Name>> {
-        let mut names = Vec::new();
-        self.source.readdir(dir, 0, |entry| {
-            if !matches!(&*entry.name, b"." | b"..") {
-                names.push(Name::clone(&entry.name));
-            }
-            true
-        })?;
-        Ok(names.into_iter())
-    }
-
     /// Makes an entry like another one. What could not be read to its end is not there.
     fn make(&mut self, entry: &Entry, to: NodeId, name: &[u8]) -> union::Result<Option<Level>> {
         let attr = &entry.attr;
@@ -311,19 +301,19 @@ impl<'a> Copy<'a> {
             made => made?,
         };
         if kind == Kind::Dir {
-            let names = self.unless_gone(name, self.names(entry.node));
+            let names = self.unless_gone(name, names(self.source, entry.node));
             return Ok(Some(Level {
                 from: entry.node,
                 attr: Some(*attr),
                 to: made.node,
-                names: names?.unwrap_or_default(),
+                names: names?.unwrap_or_default().into_iter(),
             }));
         }
         let filled = match kind {
             Kind::File => self.target.fill_from(made.node, self.source, entry.node),
             _ => Ok(()),
         };
-        let done = filled.and_then(|()| self.dress(entry.node, made.node, attr));
+        let done = filled.and_then(|()| self.apply_metadata(entry.node, made.node, attr));
         if done.is_err() || !has_names {
             self.target.forget(made.node, 1);
         } else {
@@ -337,7 +327,12 @@ impl<'a> Copy<'a> {
     }
 
     /// Owner and mode, which clear capabilities, then xattrs, and the times last.
-    pub(super) fn dress(&self, from: NodeId, to: NodeId, attr: &Attr) -> union::Result<()> {
+    pub(super) fn apply_metadata(
+        &self,
+        from: NodeId,
+        to: NodeId,
+        attr: &Attr,
+    ) -> union::Result<()> {
         let owner = SetAttr {
             uid: Some(attr.uid),
             gid: Some(attr.gid),

@@ -4,6 +4,10 @@ mod changes;
 mod compare;
 mod copied;
 mod copy;
+mod listing;
+mod metadata;
+mod pair;
+mod whiteout_names;
 
 pub(crate) use changes::{What, changes};
 pub(in crate::store) use compare::first_difference;
