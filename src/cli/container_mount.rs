@@ -198,7 +198,7 @@ pub fn run(store: &StoreArgs, args: &MountContainerArgs) -> Result<(), Failure> 
 fn await_turn(
     store: &Store,
     container: &Container,
-) -> Result<(Status, Option<lock::Turn>), Failure> {
+) -> Result<(Status, Option<lock::MountLock>), Failure> {
     let place = store.paths().turn(&container.id);
     let began = Instant::now();
     let mut turn = None;
@@ -215,7 +215,7 @@ fn await_turn(
             status => return Ok((status, turn)),
         }
         if !has_turn {
-            turn = lock::Turn::take(&place)?;
+            turn = lock::MountLock::take(&place)?;
             if turn.is_some() {
                 mine_since = Some(Instant::now());
                 // It may have been mounted between the two looks.

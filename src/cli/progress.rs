@@ -8,7 +8,7 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::archive::Progress;
-use crate::store::Watch;
+use crate::store::LoadProgress;
 use crate::undo::{self, Undo};
 
 /// A bar of a layer under way.
@@ -90,7 +90,7 @@ fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
-impl Watch for Bars {
+impl LoadProgress for Bars {
     fn begins(&self, layer: &str, bytes: u64) -> Box<dyn Progress + '_> {
         Box::new(Layer {
             bars: self,

@@ -1,9 +1,9 @@
-//! Taking away what nobody refers to.
+//! Deleting what nothing refers to.
 //!
 //! Rows go first, in one transaction (see [`catalog`](crate::store::catalog)). Then each directory whose row is gone becomes an area
 //! itself, in a transaction that sees that no new row came meanwhile, and is deleted there. Nothing is made for that: it works on
 //! a disk without room. Killed between any two steps, directories without rows stay: the next collection finds them, as it finds
-//! the areas of commands that died.
+//! the areas of commands that were killed.
 
 use std::collections::HashSet;
 use std::fs;
@@ -22,12 +22,12 @@ use crate::store::base::{
 use crate::store::catalog::layers::{self, Layer};
 use crate::store::catalog::{containers, images};
 
-/// What was taken away.
+/// What was deleted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Collected {
     /// Layers, by diffID.
     pub(crate) layers: Vec<DiffId>,
-    /// Directories that no row knew, and areas of commands that died.
+    /// Directories without a row, and areas of commands that were killed.
     pub(crate) leftovers: usize,
     /// Bytes on the disk that were freed.
     pub(crate) freed: u64,
@@ -43,7 +43,7 @@ impl Collected {
 }
 
 impl Store {
-    /// Forgets the layers and archives that nobody has any more, and deletes them.
+    /// Deletes the layers and archives that no image and no container has any more.
     ///
     /// # Errors
     /// Those of the catalog and of the disk.
@@ -95,7 +95,7 @@ impl Store {
         Ok(collected)
     }
 
-    /// Deletes everything in the store's directories that no row of the catalog knows, and what commands left that died.
+    /// Deletes everything in the store's directories without a row in the catalog, and what killed commands left.
     /// Nothing that a living command works on is touched.
     ///
     /// # Errors
@@ -108,7 +108,7 @@ impl Store {
         }
         for orphan in &self.orphans()? {
             if is_locked(orphan)? {
-                // Somebody still has it mounted or is about to.
+                // It is still mounted or about to be.
                 continue;
             }
             let paths = &self.paths;
@@ -126,8 +126,8 @@ impl Store {
         Ok(collected)
     }
 
-    /// What lies in the store's directories without a row. Nobody changes anything while it is looked for: what another
-    /// command is just giving its place is none.
+    /// What lies in the store's directories without a row. Other commands wait meanwhile: what one of them is
+    /// moving to its place is none.
     ///
     /// # Errors
     /// Those of the catalog and of the disk.
@@ -196,13 +196,14 @@ impl crate::store::base::Paths {
         ]
     }
 
-    /// Whether a directory is a volume with content that no command removed: what is left when a catalog was lost.
+    /// Whether a directory is a volume with content that no command removed: a leftover of a catalog that was lost.
     pub(super) fn is_lost_volume(&self, db: &Connection, path: &Path) -> Result<bool> {
         let Ok(name) = path.strip_prefix(self.volumes()) else {
             return Ok(false);
         };
         let name = name.to_string_lossy();
-        Ok(!is_empty(&data_of(path))? && !crate::store::catalog::volumes::is_doomed(db, &name)?)
+        Ok(!is_empty(&data_of(path))?
+            && !crate::store::catalog::volumes::is_being_removed(db, &name)?)
     }
 
     /// Whether something still has no row.

@@ -39,6 +39,6 @@ pub(crate) use container::{
     mountpoint, mounts, source_of, status_word,
 };
 pub(crate) use handle::Store;
-pub(crate) use image::{Format, LoadOptions, STDIN, SaveOptions, Watch};
-pub(crate) use tree::{What, changes};
+pub(crate) use image::{Format, LoadOptions, LoadProgress, STDIN, SaveOptions};
+pub(crate) use tree::{ChangeKind, changes};
 pub(crate) use upkeep::{CheckOptions, PruneOptions, Pruned, Usage};

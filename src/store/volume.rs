@@ -36,7 +36,7 @@ pub(crate) struct VolumeView {
     pub(crate) mountpoint: String,
     /// In RFC 3339.
     pub(crate) created_at: String,
-    /// Nobody gave it a name.
+    /// It was created without a name.
     pub(crate) anonymous: bool,
     /// Always `local`.
     pub(crate) scope: &'static str,
@@ -45,7 +45,7 @@ pub(crate) struct VolumeView {
 }
 
 impl Store {
-    /// Makes a volume; one that is there is taken as it is. Without a name it gets a random one.
+    /// Makes a volume; one that is there stays as it is. Without a name it gets a random one.
     ///
     /// # Errors
     /// The name is none, and those of the disk.
@@ -132,15 +132,15 @@ impl Store {
                 Some(_) => None,
             })
         })?;
-        // After a power failure its directory may be back under its name: until that cannot happen it is a doomed one, not
-        // what is left of a lost catalog.
+        // After a power failure its directory may be back under its name: until that cannot happen it stays recorded as
+        // one that is being removed, so that it is not taken for a volume of a lost catalog.
         sync_names_in(&paths.volumes()).context("fsync", &place)?;
         drop(taken);
-        self.catalog.change(|db| volumes::undoom(db, name))
+        self.catalog.change(|db| volumes::end_removal(db, name))
     }
 
-    /// Removes the volumes that no container uses; with `all` also those that have a name. Gives their names and the bytes
-    /// that they took.
+    /// Removes the volumes that no container uses; with `all` also those that have a name. Returns their names and the
+    /// bytes that they took.
     ///
     /// # Errors
     /// Those of the catalog and of the disk.
@@ -189,7 +189,7 @@ impl Store {
         sync_disk_of(&copy).context("syncfs", &copy)?;
         let place = self.paths.volumes().join(name);
         self.catalog.change(|db| {
-            // Nobody begins to use it in the middle of a transaction of ours, and nobody who uses it loses its directory.
+            // No container begins to use it during this transaction, and none that uses it loses its directory.
             let in_use = lock::exclude(&data)?.is_none();
             if in_use || volumes::find(db, name)?.is_none() || !is_empty(&data)? {
                 return Ok(());
@@ -225,7 +225,7 @@ pub(super) fn make(
     .context("chmod", &data)?;
     let place = paths.volumes().join(name);
     // A killed command may have left one without a row.
-    if place.exists() && !is_empty(&data_of(&place))? && !volumes::is_doomed(db, name)? {
+    if place.exists() && !is_empty(&data_of(&place))? && !volumes::is_being_removed(db, name)? {
         return Err(StoreError::conflict(
             format!(
                 "'{}' holds data, but the catalog does not know this volume",
@@ -235,7 +235,7 @@ pub(super) fn make(
         ));
     }
     area.take(&place, &format!("old-{name}"))?;
-    volumes::undoom(db, name)?;
+    volumes::end_removal(db, name)?;
     fs::rename(&built, &place).context("rename", &built)?;
     for dir in [&data_of(&place), &place, &paths.volumes()] {
         sync_names_in(dir).context("fsync", dir)?;

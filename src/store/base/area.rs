@@ -1,9 +1,9 @@
 //! Work under way: a directory in `tmp/` that is locked for as long as its owner lives.
 //!
 //! Things are built in an area and renamed to their place. A crash leaves the area, unlocked; the next command that
-//! collects garbage, or `system prune`, takes it away. Whoever makes an area locks it and then looks whether it is still
-//! there: a collector that came between the two is waited for, and another area is made. A command that is interrupted takes its
-//! areas away (see [`undo`]).
+//! collects garbage, or `system prune`, removes it. A command that makes an area locks it and then checks that it is still
+//! there: a collector that came between the two is waited for, and another area is made. A command that is interrupted removes
+//! its areas (see [`undo`]).
 
 use std::fs::{self, File};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
@@ -48,16 +48,16 @@ impl Area {
             };
             let locked = lock.metadata().context("fstat", &dir)?;
             if fs::metadata(&dir).is_ok_and(|there| same(&there, &locked)) {
-                return Ok(Self::taken(dir, Some(lock)));
+                return Ok(Self::locked(dir, Some(lock)));
             }
         }
     }
 
     /// Makes one of something that is to go, which takes no room: it is locked, and gets a name in `tmp/`. `None` when it is not
-    /// there. Whoever holds a lock on it already, on whatever grounds, hands it over. To be called in a transaction.
+    /// there. A caller that holds a lock on it already hands it over. To be called in a transaction.
     ///
     /// # Errors
-    /// Those of rename(2); somebody else has it locked.
+    /// Those of rename(2); another process has it locked.
     pub(crate) fn of(paths: &Paths, place: &Path, lock: Option<Lock>) -> Result<Option<Self>> {
         let lock = match lock {
             Some(lock) => Some(lock.into_file()),
@@ -68,7 +68,7 @@ impl Area {
                     let lock = lock::exclude(place)?.ok_or_else(|| {
                         StoreError::in_use(
                             format!("'{}' is in use", place.display()),
-                            "end who uses it, and run 'unionmount system prune'",
+                            "end what uses it, and run 'unionmount system prune'",
                         )
                     })?;
                     Some(lock.into_file())
@@ -82,12 +82,12 @@ impl Area {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             renamed => {
                 renamed.context("rename", place)?;
-                Ok(Some(Self::taken(dir, lock)))
+                Ok(Some(Self::locked(dir, lock)))
             }
         }
     }
 
-    fn taken(dir: PathBuf, lock: Option<File>) -> Self {
+    fn locked(dir: PathBuf, lock: Option<File>) -> Self {
         let place = dir.clone();
         let undo = Undo::new(move || remove_tree(&place).map_err(|error| error.to_string()));
         Self {
@@ -103,7 +103,7 @@ impl Area {
         &self.dir
     }
 
-    /// Gives the lock back and leaves everything as it is.
+    /// Releases the lock and leaves everything as it is.
     pub(crate) fn leave(mut self) {
         self.undo = None;
         self.dir = PathBuf::new();
@@ -128,7 +128,7 @@ impl Drop for Area {
     }
 }
 
-/// The areas whose owners have ended, locked so that nobody else takes them.
+/// The areas whose owners have ended, locked so that no other process removes them.
 ///
 /// # Errors
 /// `tmp/` cannot be read.
@@ -156,7 +156,7 @@ pub(crate) fn abandoned(paths: &Paths) -> Result<Vec<Area>> {
 }
 
 impl Area {
-    /// Moves something into the area, where it is deleted when the area goes; `None` when it was not there.
+    /// Moves something into the area, where it is deleted with the area; `None` when it was not there.
     pub(crate) fn take(&self, from: &Path, name: &str) -> Result<Option<PathBuf>> {
         let to = self.join(&format!("gone-{name}"));
         match fs::rename(from, &to) {

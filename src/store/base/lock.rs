@@ -1,5 +1,5 @@
-//! A container or volume in use: a shared lock on its directory, held by whoever works with it. The daemon of a mount
-//! inherits it and keeps it until it ends, in whatever mount namespace; nobody removes what is locked.
+//! A container or volume in use: a shared lock on its directory, held by every process that works with it. The daemon of a
+//! mount inherits it and keeps it until it ends, in whatever mount namespace; what is locked is not removed.
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -18,14 +18,14 @@ pub(crate) struct Lock {
 }
 
 impl Lock {
-    /// The descriptor that has the lock, for whoever keeps it from now on.
+    /// The descriptor that has the lock, for an owner that keeps it from now on.
     #[must_use]
     pub(crate) fn into_file(self) -> File {
         self.dir
     }
 }
 
-/// Whoever has the descriptor has the lock.
+/// The owner of the descriptor has the lock.
 impl From<Lock> for OwnedFd {
     fn from(lock: Lock) -> Self {
         lock.dir.into()
@@ -35,12 +35,12 @@ impl From<Lock> for OwnedFd {
 /// The right to mount a container: the others wait until it is mounted. It is given back when dropped, also by a process that was
 /// forked meanwhile and still has it.
 #[derive(Debug)]
-pub(crate) struct Turn {
+pub(crate) struct MountLock {
     file: File,
 }
 
-impl Turn {
-    /// Takes it; `None` when somebody else has it. The file is made when it is missing.
+impl MountLock {
+    /// Takes it; `None` when another process has it. The file is made when it is missing.
     ///
     /// # Errors
     /// It cannot be made or opened.
@@ -60,7 +60,7 @@ impl Turn {
     }
 }
 
-impl Drop for Turn {
+impl Drop for MountLock {
     fn drop(&mut self) {
         if let Err(errno) = flock(&self.file, FlockOperation::Unlock) {
             log::debug!("flock: {errno}");
@@ -68,11 +68,11 @@ impl Drop for Turn {
     }
 }
 
-/// How often it is tried, and how long in between: whoever only looks holds the lock for a moment.
+/// How often it is tried, and how long in between: a process that only checks holds the lock for a moment.
 const ATTEMPTS: u32 = 50;
 const PAUSE: Duration = Duration::from_millis(4);
 
-/// Marks a directory as used; `None` when somebody is about to remove it.
+/// Marks a directory as used; `None` when another process is about to remove it.
 ///
 /// # Errors
 /// It cannot be opened.
@@ -80,7 +80,7 @@ pub(crate) fn share(dir: &Path) -> Result<Option<Lock>> {
     patiently(dir, FlockOperation::NonBlockingLockShared)
 }
 
-/// Makes sure that nobody uses a directory, as long as the lock is held; `None` when somebody does.
+/// Excludes all users of a directory as long as the lock is held; `None` when there is one.
 ///
 /// # Errors
 /// It cannot be opened.
@@ -88,7 +88,7 @@ pub(crate) fn exclude(dir: &Path) -> Result<Option<Lock>> {
     patiently(dir, FlockOperation::NonBlockingLockExclusive)
 }
 
-/// Whether somebody uses a directory. What is not there is not used.
+/// Whether a directory is in use. One that is not there is not.
 ///
 /// # Errors
 /// It cannot be opened.

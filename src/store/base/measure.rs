@@ -15,7 +15,7 @@ use crate::layer::way::Way;
 
 /// What a tree takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Usage {
+pub(crate) struct TreeUsage {
     /// The sizes of all files and symlinks, each inode once: Docker's SIZE.
     pub(crate) size: u64,
     /// Bytes of disk blocks, directories included.
@@ -28,13 +28,13 @@ pub(crate) struct Usage {
 ///
 /// # Errors
 /// A directory cannot be read.
-pub(crate) fn measure(path: &Path) -> Result<Usage> {
+pub(crate) fn measure(path: &Path) -> Result<TreeUsage> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let root = match openat(CWD, path, flags, Mode::empty()) {
-        Err(Errno::NOENT) => return Ok(Usage::default()),
+        Err(Errno::NOENT) => return Ok(TreeUsage::default()),
         Err(Errno::NOTDIR) => {
             let stat = Stat::of_entry(CWD, path).context("stat", path)?;
-            return Ok(Usage {
+            return Ok(TreeUsage {
                 size: stat.size,
                 disk: stat.blocks * BLOCK,
                 entries: 0,
@@ -43,10 +43,10 @@ pub(crate) fn measure(path: &Path) -> Result<Usage> {
         other => other.context("open", path)?,
     };
     let own = Stat::of_fd(&root).context("stat", path)?;
-    let mut walk = Walk {
-        usage: Usage {
+    let mut walk = Measuring {
+        usage: TreeUsage {
             disk: own.blocks * BLOCK,
-            ..Usage::default()
+            ..TreeUsage::default()
         },
         seen: HashSet::new(),
     };
@@ -57,13 +57,13 @@ pub(crate) fn measure(path: &Path) -> Result<Usage> {
 /// The unit of `st_blocks`.
 const BLOCK: u64 = 512;
 
-struct Walk {
-    usage: Usage,
+struct Measuring {
+    usage: TreeUsage,
     /// Inodes with several names.
     seen: HashSet<(u64, u64)>,
 }
 
-impl Walk {
+impl Measuring {
     fn tree(&mut self, root: OwnedFd) -> rustix::io::Result<()> {
         let names = entries(&root)?.into_iter();
         let mut way = Way::begin(root, names);
@@ -82,7 +82,7 @@ impl Walk {
             });
             match below {
                 Ok(Some((below, names))) => way.push(below, names)?,
-                // Somebody works in the tree.
+                // It was removed meanwhile.
                 Ok(None) | Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::STALE) => {}
                 Err(errno) => return Err(errno),
             }
@@ -90,7 +90,7 @@ impl Walk {
         Ok(())
     }
 
-    /// Counts an entry; says whether it is a directory.
+    /// Counts an entry; returns whether it is a directory.
     fn entry(&mut self, dir: &OwnedFd, name: &CStr) -> rustix::io::Result<bool> {
         let stat = Stat::of_entry(dir.as_fd(), name)?;
         self.usage.entries += 1;
@@ -106,7 +106,7 @@ impl Walk {
     }
 }
 
-/// Opens a directory for reading. Its owner may have closed it to himself: it is opened for the moment then.
+/// Opens a directory for reading. When its mode does not let its owner read it, it is made readable for the moment.
 fn open_below(dir: &OwnedFd, name: &CStr) -> rustix::io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     match openat(dir, name, flags, Mode::empty()) {
@@ -143,6 +143,6 @@ mod tests {
         assert_eq!(usage.entries, 6);
         assert!(usage.disk < 1 << 20);
         assert_eq!(measure(&at("sparse")).unwrap().size, 1 << 20);
-        assert_eq!(measure(&at("missing")).unwrap(), Usage::default());
+        assert_eq!(measure(&at("missing")).unwrap(), TreeUsage::default());
     }
 }

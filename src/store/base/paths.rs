@@ -2,11 +2,11 @@
 //!
 //! ```text
 //! ROOT/                       0700
-//!   catalog.sqlite            what refers to what: the truth (catalog.rs)
+//!   catalog.sqlite            what refers to what: the truth (catalog/)
 //!   layers/SHORT/diff         a layer's tree, with its whiteouts as `.wh.` files
 //!   layers/SHORT/blob-DIGEST  the archives it came in, as received; plain tars are kept compressed
 //!   images/ID                 an image's configuration, for people; the catalog has it too
-//!   containers/ID/upper,work,merged,turn (locked by whoever is about to mount it)
+//!   containers/ID/upper,work,merged,turn (locked by a process that is about to mount it)
 //!   volumes/NAME/_data
 //!   tmp/RANDOM                work under way: locked by its living owner (area.rs)
 //! ```
@@ -31,7 +31,7 @@ const MERGED: &str = "merged";
 const CATALOG: &str = "catalog.sqlite";
 /// The mode of the root and of every directory that the store makes for itself.
 pub(crate) const PRIVATE: u32 = 0o700;
-/// The bits of a mode by which somebody else may change something.
+/// The bits of a mode by which other users may change something.
 const OTHERS_WRITE: u32 = 0o022;
 
 /// The places in a store.
@@ -151,7 +151,7 @@ impl Paths {
         }
         for dir in missing.into_iter().filter_map(Path::parent) {
             match sync_names_in(dir) {
-                // It may be written, but not read: whoever made it so has the rest in his hands.
+                // It may be written, but not read: that its names are on the disk is left to its owner.
                 Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
                     log::debug!("fsync '{}': {error}", dir.display());
                 }
@@ -161,12 +161,12 @@ impl Paths {
         Ok(())
     }
 
-    /// Refuses a root, or a part of the store in it, that belongs to somebody else or that others may write: what a command
+    /// Refuses a root, or a part of the store in it, that belongs to another user or that others may write: what a command
     /// finds there could be theirs, and what it makes there could be changed. An empty directory of the caller's passes, since
     /// [`Paths::create`] closes it. Changes nothing.
     ///
     /// # Errors
-    /// It is so, or it cannot be told.
+    /// It is so, or stat(2) fails.
     pub(crate) fn refuse_foreign(&self) -> Result<()> {
         if !self.refuse_open(&self.root)? || is_empty_dir(&self.root) {
             return Ok(());
@@ -190,7 +190,7 @@ impl Paths {
         ]
     }
 
-    /// The rule for one path, and for what a symlink there leads to. Says whether something is there.
+    /// The rule for one path, and for what a symlink there leads to. Returns whether something is there.
     fn refuse_open(&self, path: &Path) -> Result<bool> {
         let own = rustix::process::geteuid().as_raw();
         let looks: [fn(&Path) -> std::io::Result<fs::Metadata>; 2] =
@@ -225,8 +225,8 @@ impl Paths {
         Ok(true)
     }
 
-    /// A directory that somebody made for a store, with whatever umask he had: nobody else is to read what comes into it, or to
-    /// bring anything. Whoever was faster is seen afterwards: by then nobody else can add anything.
+    /// Makes an empty directory private that the user made for a store, with whatever umask: other users must not read what
+    /// comes into it, or add anything. What was added before is seen afterwards, when no other user can add more.
     fn close_empty_root(&self) -> Result<()> {
         let Ok(meta) = fs::metadata(&self.root) else {
             return Ok(());
@@ -304,7 +304,7 @@ impl Paths {
         self.container(id).join("upper")
     }
 
-    /// What is locked by whoever is about to mount a container.
+    /// What is locked by a process that is about to mount a container.
     #[must_use]
     pub(crate) fn turn(&self, id: &str) -> PathBuf {
         self.container(id).join("turn")

@@ -13,7 +13,7 @@ const LONGEST_TAG: usize = 128;
 const HUB: &str = "docker.io/";
 /// What docker leaves out when it shows a name of one part.
 const HUB_LIBRARIES: [&str; 2] = ["docker.io/library/", "index.docker.io/library/"];
-/// The registry that podman gives to what was built here.
+/// The registry that podman sets for what was built on this machine.
 pub const LOCAL: &str = "localhost/";
 
 /// A name with a tag.
@@ -67,7 +67,7 @@ impl Reference {
         })
     }
 
-    /// Whether it says where the image comes from.
+    /// Whether it names a registry.
     #[must_use]
     pub fn has_registry(&self) -> bool {
         has_registry(&self.repository)
@@ -92,7 +92,7 @@ impl std::fmt::Display for Reference {
     }
 }
 
-/// Leaves out the registry that is meant when none is named, unless what is left would name another one.
+/// Leaves out the registry that is meant when none is named, unless the rest would name another one.
 fn short(repository: &str) -> &str {
     let mut libraries = HUB_LIBRARIES.iter();
     let plain = libraries.find_map(|prefix| repository.strip_prefix(prefix));

@@ -37,7 +37,7 @@ pub(crate) fn remove_tree(path: &Path) -> Result<()> {
 struct Emptying {
     /// Its name in the one above.
     name: CString,
-    /// What is still in it. Names first: what readdir gives while entries go is not said.
+    /// What is still in it. Names first: what readdir returns while entries are removed is not defined.
     left: std::vec::IntoIter<(CString, FileType)>,
     made_writable: bool,
 }

@@ -62,7 +62,7 @@ pub(crate) struct Container {
     pub(crate) created: i64,
     /// How its tree is shown.
     pub(crate) driver: Driver,
-    /// It goes when it is unmounted.
+    /// It is removed when it is unmounted.
     pub(crate) temporary: bool,
     /// Where it was mounted last, when not in its own directory.
     pub(crate) mountpoint: Option<PathBuf>,
@@ -239,7 +239,7 @@ pub(crate) fn binds_of(db: &Connection, id: &str) -> Result<Vec<Bind>> {
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// Remembers where a container is mounted.
+/// Records where a container is mounted.
 ///
 /// # Errors
 /// Those of the catalog.
@@ -255,7 +255,7 @@ pub(crate) fn set_mountpoint(
     Ok(())
 }
 
-/// Forgets a container; says whether it was there.
+/// Deletes the row of a container; returns whether there was one.
 ///
 /// # Errors
 /// Those of the catalog.

@@ -65,7 +65,7 @@ const MANIFEST: &str = "SELECT digest, image, media_type, document FROM manifest
 
 /// What a user's word for an image found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Found {
+pub(crate) struct FoundImage {
     /// The image's id.
     pub(crate) image: ImageId,
     /// The manifest that is meant.
@@ -78,7 +78,7 @@ pub(crate) struct Found {
 ///
 /// # Errors
 /// There is none, or several ids begin so.
-pub(crate) fn resolve(db: &Connection, word: &str) -> Result<Found> {
+pub(crate) fn resolve(db: &Connection, word: &str) -> Result<FoundImage> {
     if let Ok(name) = Reference::parse(word) {
         let local = Reference {
             repository: format!("{LOCAL}{}", name.repository),
@@ -86,7 +86,7 @@ pub(crate) fn resolve(db: &Connection, word: &str) -> Result<Found> {
         };
         for name in [name, local] {
             if let Some(manifest) = named(db, &name)? {
-                return Ok(Found {
+                return Ok(FoundImage {
                     image: manifest.image,
                     manifest: manifest.digest,
                     name: Some(name),
@@ -104,7 +104,7 @@ pub(crate) fn resolve(db: &Connection, word: &str) -> Result<Found> {
         )?;
         match found.as_slice() {
             [image] => {
-                return Ok(Found {
+                return Ok(FoundImage {
                     manifest: latest_manifest(db, image)?.digest,
                     image: *image,
                     name: None,
@@ -123,7 +123,7 @@ pub(crate) fn resolve(db: &Connection, word: &str) -> Result<Found> {
             .query_row(&sql, [format!("sha256:{hex}")], manifest)
             .optional()?;
         if let Some(found) = found {
-            return Ok(Found {
+            return Ok(FoundImage {
                 image: found.image,
                 manifest: found.digest,
                 name: None,
@@ -267,7 +267,7 @@ pub(crate) fn insert(
     Ok(())
 }
 
-/// Gives a name to a manifest; whoever had it loses it.
+/// Sets a name to a manifest; the manifest that had it loses it.
 ///
 /// # Errors
 /// Those of the catalog.
@@ -304,7 +304,7 @@ pub(crate) fn unname(db: &Transaction<'_>, name: &Reference) -> Result<()> {
     Ok(())
 }
 
-/// Forgets an image with its names and manifests. Its layers stay for whoever else has them.
+/// Deletes the rows of an image with its names and manifests. Its layers stay for other images and containers.
 ///
 /// # Errors
 /// Those of the catalog.

@@ -20,7 +20,7 @@ pub(crate) struct Layer {
     pub(crate) size: u64,
     /// Bytes of the uncompressed tar.
     pub(crate) tar_size: u64,
-    /// Its archive says what the root directory looks like.
+    /// Its archive has an entry for the root directory.
     pub(crate) has_root: bool,
     /// When it was stored, in seconds since 1970.
     pub(crate) created: i64,
@@ -230,7 +230,8 @@ pub(crate) fn insert_blob(db: &Transaction<'_>, blob: &Blob) -> Result<()> {
     Ok(())
 }
 
-/// Forgets the archives that no manifest has, and then the layers that nobody has. Gives the layers.
+/// Deletes the rows of archives that no manifest has, and then those of layers that no image and no container has. Returns
+/// the layers.
 ///
 /// # Errors
 /// Those of the catalog.

@@ -1,12 +1,12 @@
 //! The catalog: what refers to what. One SQLite file, which any number of commands use at a time.
 //!
-//! Every change is one transaction that begins by taking the write lock (`BEGIN IMMEDIATE`), so that whoever
-//! changes something has seen the state that is changed. Files follow these rules, in which a crash between two steps
+//! Every change is one transaction that begins by taking the write lock (`BEGIN IMMEDIATE`), so that a
+//! command that changes something has seen the state that it changes. Files follow these rules, in which a crash between two steps
 //! leaves nothing but something unreferenced:
 //!
-//! * what is new is built in an area (`area.rs`), renamed to its place *inside* the transaction, and then committed:
-//!   killed before the commit, it lies in its place without a row, where the next one that wants the place moves it away and
-//!   the collector (`gc.rs`) finds it;
+//! * what is new is built in an area (`base/area.rs`), renamed to its place *inside* the transaction, and then committed:
+//!   killed before the commit, it is in its place without a row, where the next command that needs the place moves it away
+//!   and the collector (`collect.rs`) finds it;
 //! * what goes loses its row first; then, in a second transaction that has seen that no new row came meanwhile, it is
 //!   renamed into an area, and then it is deleted.
 //!
@@ -14,7 +14,7 @@
 //! lost it: it is refused, since in a new catalog all of them would be leftovers.
 //!
 //! Commits survive kill -9, and power failures where the disk keeps what it has synced (`synchronous=FULL`). On a full disk the
-//! catalog can be read, and what frees space can be written (`room.rs`).
+//! catalog can be read, and what frees space can be written (`space.rs`).
 
 pub(crate) mod containers;
 pub(crate) mod images;
@@ -45,7 +45,7 @@ const LOG_PAGES: i64 = 32;
 pub(crate) struct Catalog {
     paths: Paths,
     connection: Connection,
-    /// Nobody else can use it meanwhile, since the index of its log is in this process's memory.
+    /// Other commands wait, since the index of its log is in this process's memory.
     is_alone: bool,
 }
 
@@ -90,7 +90,7 @@ impl Catalog {
         self.change(|db| {
             // Another command may have made them meanwhile.
             if version(db)? == 0 {
-                // An empty file is as good as none. Nobody else can add anything before this is committed.
+                // An empty file is as good as none. No other command can add anything before this is committed.
                 if has_content(paths)? {
                     return Err(lost(paths));
                 }
@@ -119,7 +119,7 @@ impl Catalog {
         look(&transaction)
     }
 
-    /// One change: all of it or nothing. Nobody else changes anything while `change` runs.
+    /// One change: all of it or nothing. Other commands wait while `change` runs.
     ///
     /// # Errors
     /// Those of `change`, which undo it, and of the catalog.

@@ -1,10 +1,10 @@
-//! Room for the catalog on a disk that is full, where it is needed most: to see what can go, and to take it away.
+//! Room for the catalog on a disk that is full, where it is needed most: to see what can be removed, and to remove it.
 //!
 //! * The log, and what the catalog grows by when the log is copied into it, have their blocks before they are needed
-//!   (fallocate(2)). A disk that copies what it writes (btrfs) is told to write these two files in place; both have what they need
+//!   (fallocate(2)). On a file system that copies on write (btrfs) these two files are marked to be written in place; both have what they need
 //!   to be whole after a crash without the disk's help.
 //! * Readers and writers find pages in the log by an index in a file that they map into memory. SQLite cuts that file
-//!   whenever nobody had the catalog open, and a page of a mapping for which the disk has no block is a SIGBUS. So where room is
+//!   whenever no process had the catalog open, and a page of a mapping for which the disk has no block is a SIGBUS. So where room is
 //!   short the index is kept in the memory of each process, and commands use the catalog one after the other (`locking_mode`).
 
 use std::fs::File;
@@ -63,10 +63,10 @@ fn allocate(file: &File, bytes: u64) {
     }
 }
 
-/// Only an empty file can be told. A disk that does not copy knows no such flag.
+/// Only an empty file can be marked. A file system that does not copy on write has no such flag.
 fn write_in_place(file: &File) {
-    let told = ioctl_getflags(file).and_then(|flags| ioctl_setflags(file, flags | IFlags::NOCOW));
-    if let Err(errno) = told {
+    let marked = ioctl_getflags(file).and_then(|flags| ioctl_setflags(file, flags | IFlags::NOCOW));
+    if let Err(errno) = marked {
         log::debug!("the catalog is not marked to be written in place: {errno}");
     }
 }

@@ -12,7 +12,7 @@ pub(crate) struct Volume {
     pub(crate) name: String,
     /// When it was made, in seconds since 1970.
     pub(crate) created: i64,
-    /// Nobody gave it a name: `prune` takes it.
+    /// It was created without a name: `prune` removes it.
     pub(crate) anonymous: bool,
 }
 
@@ -86,8 +86,8 @@ pub(crate) fn insert(db: &Transaction<'_>, volume: &Volume) -> Result<()> {
     Ok(())
 }
 
-/// Forgets a volume, and remembers that its directory is to go: one that nobody knows and nobody doomed may be what is left
-/// of a lost catalog.
+/// Deletes the row of a volume, and records that its directory is to be removed: a directory with content for which there is
+/// neither row nor such a record comes from a catalog that was lost.
 ///
 /// # Errors
 /// Those of the catalog; a container uses it.
@@ -97,11 +97,11 @@ pub(crate) fn delete(db: &Transaction<'_>, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Whether a volume's directory is to go.
+/// Whether a volume's directory is still to be removed.
 ///
 /// # Errors
 /// Those of the catalog.
-pub(crate) fn is_doomed(db: &Connection, name: &str) -> Result<bool> {
+pub(crate) fn is_being_removed(db: &Connection, name: &str) -> Result<bool> {
     exists(db, "SELECT 1 FROM doomed_volumes WHERE name = ?", [name])
 }
 
@@ -109,7 +109,7 @@ pub(crate) fn is_doomed(db: &Connection, name: &str) -> Result<bool> {
 ///
 /// # Errors
 /// Those of the catalog.
-pub(crate) fn undoom(db: &Transaction<'_>, name: &str) -> Result<()> {
+pub(crate) fn end_removal(db: &Transaction<'_>, name: &str) -> Result<()> {
     db.execute("DELETE FROM doomed_volumes WHERE name = ?", [name])?;
     Ok(())
 }

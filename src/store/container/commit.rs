@@ -1,7 +1,7 @@
 //! `container commit` and `container export`.
 //!
 //! The changes are packed by one thread and unpacked into a new layer by another, in one pass, so that the layer in the store is
-//! what its archive says. Then everything gets its place as with `image load`. A mounted container is read through
+//! what its archive holds. Then everything is published as with `image load`. A mounted container is read through
 //! a view of its own: what was closed is in the upper.
 
 use std::collections::BTreeMap;
@@ -21,7 +21,7 @@ use crate::store::catalog::containers::{self, Container, Driver};
 use crate::store::catalog::images;
 use crate::store::catalog::layers;
 use crate::store::image::documents::config::{Addition, extend};
-use crate::store::image::{Making, NewImage, Published, Ready};
+use crate::store::image::{LayerBuilder, NewImage, Published, StagedLayer};
 use crate::store::tree::changes_as_upper;
 use crate::union::Config;
 
@@ -39,7 +39,7 @@ pub(crate) struct CommitOptions {
 }
 
 /// What a container's tree is made of, for reading.
-pub(crate) struct View {
+pub(crate) struct ContainerView {
     /// The layers and the changes.
     pub(crate) config: Config,
     /// Where changes of a copied tree were gathered.
@@ -51,9 +51,9 @@ impl Store {
     ///
     /// # Errors
     /// Those of the catalog and of the disk.
-    pub(crate) fn view(&self, container: &Container) -> Result<View> {
+    pub(crate) fn view(&self, container: &Container) -> Result<ContainerView> {
         match container.driver {
-            Driver::Fuse => Ok(View {
+            Driver::Fuse => Ok(ContainerView {
                 config: self.view_of(container)?,
                 _area: None,
             }),
@@ -62,7 +62,7 @@ impl Store {
                 let lowers = self.lowers_of_container(&container.id)?;
                 let tree = self.paths.merged(&container.id);
                 let config = changes_as_upper(&lowers, &tree, &area)?;
-                Ok(View {
+                Ok(ContainerView {
                     config,
                     _area: Some(area),
                 })
@@ -70,7 +70,7 @@ impl Store {
         }
     }
 
-    /// Makes an image of a container: the layers of its image, and its changes as one more. Gives the new image's id.
+    /// Makes an image of a container: the layers of its image, and its changes as one more. Returns the new image's id.
     ///
     /// # Errors
     /// There is no such container, its image was removed by force, a change is wrong, or the disk is full.
@@ -146,15 +146,15 @@ fn cannot_pack(error: crate::archive::Error) -> StoreError {
 }
 
 /// Packs the changes and unpacks them as a layer.
-fn pack_changes(view: &Config, area: &Area) -> Result<Ready> {
-    let making = Making::begin(area, "layer", true)?;
-    let tree = making.tree().unwrap_or(making.dir());
+fn pack_changes(view: &Config, area: &Area) -> Result<StagedLayer> {
+    let builder = LayerBuilder::begin(area, "layer", true)?;
+    let tree = builder.tree().unwrap_or(builder.dir());
     let upper = view.upper.clone().unwrap_or_default();
-    let (reader, writer) = std::io::pipe().context("pipe", making.dir())?;
+    let (reader, writer) = std::io::pipe().context("pipe", builder.dir())?;
     let (packed, unpacked) = std::thread::scope(|scope| {
         let packer = scope.spawn(|| diff(&upper, &view.lowers, writer, &Pack::default()));
         let options = Unpack {
-            keep: Some(making.archive()),
+            keep: Some(builder.archive()),
             // It is what was just written.
             limits: Limits::accepted_before(),
             below: &view.lowers,
@@ -166,7 +166,7 @@ fn pack_changes(view: &Config, area: &Area) -> Result<Ready> {
     let Ok(packed) = packed else {
         return Err(StoreError::internal(
             "packing the changes broke off",
-            "report this, it is a mistake in unionmount",
+            "report this bug of unionmount",
         ));
     };
     // When one of them gives up, the other one finds the pipe broken, or the archive cut off.
@@ -177,5 +177,5 @@ fn pack_changes(view: &Config, area: &Area) -> Result<Ready> {
         }
         (Err(packed), _) => return Err(cannot_pack(packed)),
     };
-    making.end(&got)
+    builder.end(&got)
 }

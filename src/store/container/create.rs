@@ -37,7 +37,7 @@ pub(crate) struct NewContainer {
     pub(crate) binds: Vec<BindRequest>,
     /// How its tree is shown.
     pub(crate) driver: Driver,
-    /// It goes when it is unmounted; volumes that the image declares are not made for it.
+    /// It is removed when it is unmounted; volumes that the image declares are not made for it.
     pub(crate) temporary: bool,
     /// Where it will be mounted, when not in its own directory.
     pub(crate) mountpoint: Option<PathBuf>,
@@ -49,10 +49,10 @@ impl Store {
     /// # Errors
     /// There is no such image, the name is taken, a bind's source is not there, and those of the disk.
     pub(crate) fn create_container(&mut self, new: &NewContainer) -> Result<Container> {
-        Plan::new(self, new)?.build(self)?.publish(self)
+        ContainerPlan::new(self, new)?.build(self)?.publish(self)
     }
 
-    /// The layer that says what the root directory of an image looks like, as a union.
+    /// The layer with the root directory that an image shows, as a union.
     fn root_layer(&self, image: &ImageId) -> Result<Config> {
         let stack = layers::of_image(self.db(), image)?;
         let newest_first = || stack.iter().rev();
@@ -68,7 +68,7 @@ impl Store {
 }
 
 /// What a container will be, but for its name and when it was made. Nothing of it is there yet but its volumes.
-struct Plan<'a> {
+struct ContainerPlan<'a> {
     new: &'a NewContainer,
     container: Container,
     /// The image's tree.
@@ -76,7 +76,7 @@ struct Plan<'a> {
     binds: Vec<Bind>,
 }
 
-impl<'a> Plan<'a> {
+impl<'a> ContainerPlan<'a> {
     fn new(store: &mut Store, new: &'a NewContainer) -> Result<Self> {
         let (found, image) = store.find_image(&new.image)?;
         let config = ImageConfig::read(&image.config, &image.id.to_string())?;
@@ -116,7 +116,7 @@ impl<'a> Plan<'a> {
     }
 
     /// Makes the directories in an area, where a crash leaves them to the next collection.
-    fn build(self, store: &Store) -> Result<Built<'a>> {
+    fn build(self, store: &Store) -> Result<BuiltContainer<'a>> {
         let area = Area::new(&store.paths)?;
         let dir = area.join(&self.container.id);
         for dir in [&dir, &dir.join("merged")] {
@@ -127,7 +127,7 @@ impl<'a> Plan<'a> {
             Driver::Fuse => build_upper(&root, &dir)?,
             Driver::Vfs => self.build_copy(&root, &dir, &area)?,
         }
-        Ok(Built {
+        Ok(BuiltContainer {
             plan: self,
             area,
             dir,
@@ -140,7 +140,7 @@ impl<'a> Plan<'a> {
         let work = area.join("work");
         make_private(&work)?;
         copy_tree(&union, NodeId::ROOT, &merged, &work, record_form())?;
-        // As with the other driver: of the newest layer that says what it looks like.
+        // As with the other driver: of the newest layer with an entry for it.
         let work = area.join("work-of-root");
         make_private(&work)?;
         copy_root(root, &merged, &work)?;
@@ -183,14 +183,14 @@ fn requests(new: &NewContainer, config: &ImageConfig) -> Vec<BindRequest> {
 }
 
 /// A container whose directories are complete in an area.
-struct Built<'a> {
-    plan: Plan<'a>,
+struct BuiltContainer<'a> {
+    plan: ContainerPlan<'a>,
     area: Area,
     dir: PathBuf,
 }
 
-impl Built<'_> {
-    /// Gives it its name and its place, and records it, in one transaction.
+impl BuiltContainer<'_> {
+    /// Chooses its name, moves it to its place and records it, in one transaction.
     fn publish(self, store: &mut Store) -> Result<Container> {
         let paths = store.paths.clone();
         store.catalog.change(|db| {

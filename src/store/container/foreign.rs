@@ -58,7 +58,7 @@ pub(crate) fn overlay2(dir: &Path) -> Result<Config> {
                 let lower = lower
                     .canonicalize()
                     .map_err(|error| wrong(format!("'{}': {error}", lower.display())))?;
-                // A link leads to a layer of the same store, whatever somebody has put there.
+                // A link leads to a layer of the same store, wherever it points.
                 if !lower.starts_with(store) || !lower.is_dir() {
                     return Err(wrong(format!("'{word}' leads to '{}'", lower.display())));
                 }
@@ -85,7 +85,7 @@ fn is_link(word: &str) -> bool {
 }
 
 #[derive(Deserialize)]
-struct Entry {
+struct StorageEntry {
     id: String,
     #[serde(default)]
     names: Option<Vec<String>>,
@@ -126,7 +126,7 @@ pub(crate) fn podman(word: &str, store: Option<&Path>) -> Result<Config> {
     ))
 }
 
-fn entries_of(store: &Path, kind: &str) -> Result<Vec<Entry>> {
+fn entries_of(store: &Path, kind: &str) -> Result<Vec<StorageEntry>> {
     let path = store.join(format!("overlay-{kind}/{kind}.json"));
     let text = match fs::read(&path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -136,8 +136,12 @@ fn entries_of(store: &Path, kind: &str) -> Result<Vec<Entry>> {
 }
 
 /// The entry that a word stands for: one of that name, or else the only one whose id begins so.
-fn only_match<'a>(entries: &'a [Entry], kind: &str, word: &str) -> Result<Option<&'a Entry>> {
-    let mut found: Vec<&Entry> = entries.iter().filter(|e| e.is(word)).collect();
+fn only_match<'a>(
+    entries: &'a [StorageEntry],
+    kind: &str,
+    word: &str,
+) -> Result<Option<&'a StorageEntry>> {
+    let mut found: Vec<&StorageEntry> = entries.iter().filter(|e| e.is(word)).collect();
     if found.is_empty() && word.len() >= 3 {
         found = entries.iter().filter(|e| e.id.starts_with(word)).collect();
     }
@@ -151,7 +155,7 @@ fn only_match<'a>(entries: &'a [Entry], kind: &str, word: &str) -> Result<Option
     }
 }
 
-impl Entry {
+impl StorageEntry {
     /// The id of the layer on top of it, or its own when it is one; safe as a part of a path.
     fn top_layer(&self, kind: &str, word: &str) -> Result<&str> {
         let layer = if kind == "layers" {

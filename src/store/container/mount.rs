@@ -14,7 +14,7 @@ use crate::union::config::Volume;
 /// How a container is used at the moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Status {
-    /// Nobody has it mounted.
+    /// It is not mounted.
     Idle,
     /// It is mounted here.
     Mounted(PathBuf),
@@ -205,7 +205,7 @@ pub(crate) fn container_of_source(source: &str) -> Option<(PathBuf, String)> {
         .then_some((containers.parent()?.to_owned(), id.to_owned()))
 }
 
-/// The message when a container cannot be removed because somebody uses it.
+/// The message when a container cannot be removed because it is in use.
 #[must_use]
 pub(crate) fn in_use(container: &Container) -> StoreError {
     StoreError::in_use(

@@ -9,11 +9,11 @@ use crate::store::catalog::containers::{self, BindSource, Container};
 use crate::store::catalog::volumes;
 
 impl Store {
-    /// Removes a container that nobody uses, with its changes; with `volumes` also those of its volumes that have no name
+    /// Removes a container that is not in use, with its changes; with `volumes` also those of its volumes that have no name
     /// and no other user.
     ///
     /// # Errors
-    /// There is none, or somebody uses it.
+    /// There is none, or it is in use.
     pub(crate) fn remove_container(&mut self, word: &str, volumes: bool) -> Result<Container> {
         let container = containers::resolve(self.db(), word)?;
         let dir = self.paths.container(&container.id);
@@ -46,7 +46,7 @@ impl Store {
         Ok(container)
     }
 
-    /// Remembers where a container is going to be mounted.
+    /// Records where a container is going to be mounted.
     ///
     /// # Errors
     /// Those of the catalog.

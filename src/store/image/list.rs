@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::store::Store;
 use crate::store::base::{Result, StoreError, ids::ImageId, reference::Reference, time};
-use crate::store::catalog::images::{self, Found, Image};
+use crate::store::catalog::images::{self, FoundImage, Image};
 use crate::store::catalog::{containers, layers};
 use crate::store::collect::Collected;
 use crate::store::image::documents::config::ImageConfig;
@@ -45,7 +45,7 @@ pub(crate) struct HistoryLine {
     pub(crate) created_by: String,
     /// Bytes of the layer that the step made; 0 when it made none.
     pub(crate) size: u64,
-    /// What its maker says.
+    /// The comment of its author.
     pub(crate) comment: String,
 }
 
@@ -53,7 +53,7 @@ pub(crate) struct HistoryLine {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct Removed {
-    /// Names that were taken away.
+    /// Names that were removed.
     pub(crate) untagged: Vec<String>,
     /// The images and layers that are gone.
     pub(crate) deleted: Vec<String>,
@@ -119,7 +119,7 @@ impl Store {
     ///
     /// # Errors
     /// There is none, or several begin so.
-    pub(crate) fn find_image(&self, word: &str) -> Result<(Found, Image)> {
+    pub(crate) fn find_image(&self, word: &str) -> Result<(FoundImage, Image)> {
         let found = images::resolve(self.db(), word)?;
         let image = images::find(self.db(), &found.image)?;
         let image = image.ok_or_else(|| StoreError::vanished(word))?;
@@ -229,7 +229,7 @@ impl Store {
         }))
     }
 
-    /// Gives an image another name; an image that has it loses it.
+    /// Adds a name to an image; an image that has it loses it.
     ///
     /// # Errors
     /// There is no such image, or it is no name.

@@ -16,7 +16,7 @@ pub(super) struct Members<'a, W> {
 }
 
 impl<'a, W: Write> Members<'a, W> {
-    /// Nothing is written yet. `progress` hears of the bytes of layers.
+    /// Nothing is written yet. `progress` is notified of the bytes of layers.
     pub(super) fn new(out: W, progress: &'a dyn Progress) -> Self {
         Self {
             tar: TarWriter::new(out),
@@ -106,7 +106,7 @@ fn cannot_save(error: Error) -> StoreError {
     )
 }
 
-/// Tells the progress of what is read.
+/// Notifies of what is read.
 struct Watched<'a> {
     inner: HashingReader<Box<dyn Read>>,
     progress: &'a dyn Progress,

@@ -7,7 +7,7 @@ mod members;
 mod save;
 mod source;
 
-pub(crate) use load::{LoadOptions, Watch};
-pub(in crate::store) use load::{Making, NewImage, Published, Ready};
+pub(in crate::store) use load::{LayerBuilder, NewImage, Published, StagedLayer};
+pub(crate) use load::{LoadOptions, LoadProgress};
 pub(crate) use save::{Format, SaveOptions};
 pub(crate) use source::STDIN;

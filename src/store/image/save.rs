@@ -39,24 +39,24 @@ pub(crate) struct SaveOptions<'a> {
     pub(crate) format: Format,
     /// Another compression for the layers; `None` leaves them as they came (with docker's format: plain).
     pub(crate) compression: Option<Compression>,
-    /// Hears of the bytes written.
+    /// Is notified of the bytes written.
     pub(crate) progress: &'a dyn Progress,
 }
 
 /// A layer as it will be in the archive.
-struct Packed {
+struct LayerToSave {
     blob: Blob,
     /// A file with exactly its bytes; else it is in the store.
     file: Option<PathBuf>,
 }
 
 /// An image as it will be in the archive.
-struct Chosen {
+struct ImageToSave {
     id: ImageId,
     config: Vec<u8>,
     manifest: Manifest,
     name: Option<Reference>,
-    layers: Vec<Packed>,
+    layers: Vec<LayerToSave>,
 }
 
 impl Store {
@@ -83,7 +83,7 @@ impl Store {
         tar.finish()
     }
 
-    fn choose(&self, word: &str, area: &Area, options: &SaveOptions<'_>) -> Result<Chosen> {
+    fn choose(&self, word: &str, area: &Area, options: &SaveOptions<'_>) -> Result<ImageToSave> {
         let (found, image) = self.find_image(word)?;
         let mut manifest = images::manifest_by_digest(self.db(), &found.manifest)?;
         let blobs = layers::blobs_of_manifest(self.db(), &manifest.digest)?;
@@ -95,7 +95,7 @@ impl Store {
                     changed = true;
                     packed.push(self.repack(&blob, wanted, area)?);
                 }
-                _ => packed.push(Packed { blob, file: None }),
+                _ => packed.push(LayerToSave { blob, file: None }),
             }
         }
         if changed {
@@ -109,7 +109,7 @@ impl Store {
             Some(name) => Some(name),
             None => images::names_of(self.db(), &image.id)?.into_iter().next(),
         };
-        Ok(Chosen {
+        Ok(ImageToSave {
             id: image.id,
             config: image.config,
             manifest,
@@ -119,7 +119,7 @@ impl Store {
     }
 
     /// Compresses a layer another way, into the area.
-    fn repack(&self, blob: &Blob, wanted: Compression, area: &Area) -> Result<Packed> {
+    fn repack(&self, blob: &Blob, wanted: Compression, area: &Area) -> Result<LayerToSave> {
         let path = area.join(&format!("{}-{}", blob.file_name(), wanted.name()));
         let mut plain = self.open_plain(blob)?;
         let file = File::create(&path).context("create", &path)?;
@@ -130,7 +130,7 @@ impl Store {
             Ok(encoder.finish()?.finish())
         })();
         let (_, digest, size) = packed.context("compress into", &path)?;
-        Ok(Packed {
+        Ok(LayerToSave {
             blob: Blob {
                 digest,
                 diff_id: blob.diff_id,
@@ -166,14 +166,14 @@ impl Store {
         Ok(Box::new(File::open(&path).context("open", &path)?))
     }
 
-    fn open_layer(&self, layer: &Packed) -> Result<Box<dyn Read>> {
+    fn open_layer(&self, layer: &LayerToSave) -> Result<Box<dyn Read>> {
         match &layer.file {
             Some(path) => Ok(Box::new(File::open(path).context("open", path)?)),
             None => self.open_blob(&layer.blob),
         }
     }
 
-    fn save_oci(&self, chosen: &[Chosen], tar: &mut Members<'_, impl Write>) -> Result<()> {
+    fn save_oci(&self, chosen: &[ImageToSave], tar: &mut Members<'_, impl Write>) -> Result<()> {
         let mut listed = Vec::new();
         let mut written = BTreeSet::new();
         tar.dir("blobs")?;
@@ -220,11 +220,11 @@ impl Store {
     /// `compressed` says that the layers have the compression that was asked for, whether they came so or not.
     fn save_docker(
         &self,
-        chosen: &[Chosen],
+        chosen: &[ImageToSave],
         compressed: bool,
         tar: &mut Members<'_, impl Write>,
     ) -> Result<()> {
-        let mut entries: Vec<docker::Entry> = Vec::new();
+        let mut entries: Vec<docker::DockerImage> = Vec::new();
         let mut written = BTreeSet::new();
         for image in chosen {
             let mut members = Vec::new();
@@ -251,7 +251,7 @@ impl Store {
             let name = image.name.iter().map(full_name);
             match entries.iter_mut().find(|entry| entry.config == config) {
                 Some(entry) => entry.repo_tags.extend(name),
-                None => entries.push(docker::Entry {
+                None => entries.push(docker::DockerImage {
                     config,
                     repo_tags: name.collect(),
                     layers: members,

@@ -1,8 +1,8 @@
-//! What a container changed: A, C and D lines as `docker diff` has them.
+//! ChangeKind a container changed: A, C and D lines as `docker diff` has them.
 //!
 //! Only directories that are in the upper can hold changes. Each is compared as it is seen with and without the
-//! upper, so that every form of whiteout counts, and nothing but what a user sees. Each change is told when it is found:
-//! what is kept are the names of the directories on the way. What is only in the upper is not looked up in the union, which
+//! upper, so that every form of whiteout counts, and nothing but what a user sees. Each change is reported when it is found:
+//! what is kept are the names of the directories on the way. ChangeKind is only in the upper is not looked up in the union, which
 //! would remember it.
 
 use std::collections::BTreeSet;
@@ -27,9 +27,9 @@ use crate::union::{Config, Entry, NodeId, Union, reads_plain_names};
 /// Descriptors that stay open while the upper is walked.
 const DESCRIPTORS: usize = 64;
 
-/// What happened to a path.
+/// ChangeKind happened to a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub(crate) enum What {
+pub(crate) enum ChangeKind {
     /// It is new.
     #[serde(rename = "A")]
     Added,
@@ -41,7 +41,7 @@ pub(crate) enum What {
     Deleted,
 }
 
-impl What {
+impl ChangeKind {
     /// The letter.
     #[must_use]
     pub(crate) fn letter(self) -> char {
@@ -53,14 +53,14 @@ impl What {
     }
 }
 
-/// Tells the changes of a union's upper by path (absolute, as seen in the container), sorted, the directory before what is
-/// in it. `tell` may end it.
+/// Reports the changes of a union's upper by path (absolute, as seen in the container), sorted, the directory before what is
+/// in it. `report` may end it.
 ///
 /// # Errors
-/// The union cannot be opened or read; what was found before was told.
+/// The union cannot be opened or read; what was found before was reported.
 pub(crate) fn changes(
     view: &Config,
-    tell: &mut dyn FnMut(&Path, What) -> ControlFlow<()>,
+    report: &mut dyn FnMut(&Path, ChangeKind) -> ControlFlow<()>,
 ) -> Result<()> {
     let merged = Union::open(view)?;
     let base = Union::open(&Config {
@@ -73,11 +73,11 @@ pub(crate) fn changes(
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let dir = openat(CWD, upper, flags, Mode::empty()).context("open", upper)?;
     let dir = LowerDir::root(1, dir, &FdCache::new(DESCRIPTORS));
-    let mut walk = Walk {
+    let mut walk = ChangesWalk {
         plain_names: reads_plain_names(&dir),
         merged: &merged,
         base: &base,
-        tell,
+        report,
         path: b"/".to_vec(),
         above: Vec::new(),
         ended: false,
@@ -86,36 +86,36 @@ pub(crate) fn changes(
 }
 
 /// A directory of the upper that is being walked.
-struct Level {
+struct ChangedDir {
     upper: LowerDir,
     /// It with the upper, and without; each is counted, but the root.
     merged: Option<NodeId>,
     base: Option<NodeId>,
     /// So many bytes of the path that is walked are its own, with the slash.
     end: usize,
-    /// So many directories above it wait to be told.
+    /// So many directories above it wait to be reported.
     above: usize,
-    /// What the upper has in it.
+    /// ChangeKind the upper has in it.
     entries: BTreeSet<Name>,
-    /// What was not looked at yet.
+    /// ChangeKind was not looked at yet.
     names: std::vec::IntoIter<Name>,
 }
 
-struct Walk<'a> {
+struct ChangesWalk<'a> {
     /// `.wh.` names of the upper are ordinary ones.
     plain_names: bool,
     merged: &'a Union,
     base: &'a Union,
-    tell: &'a mut dyn FnMut(&Path, What) -> ControlFlow<()>,
-    /// What is looked at.
+    report: &'a mut dyn FnMut(&Path, ChangeKind) -> ControlFlow<()>,
+    /// ChangeKind is looked at.
     path: Vec<u8>,
-    /// Directories on the way that look the same, by where they end in the path: told when something in them is found.
+    /// Directories on the way whose metadata is the same, by where they end in the path: reported when something in them is found.
     above: Vec<usize>,
-    /// Nobody listens any more.
+    /// The caller wants no more.
     ended: bool,
 }
 
-impl Walk<'_> {
+impl ChangesWalk<'_> {
     fn tree(&mut self, root: LowerDir) -> Result<()> {
         let mut levels = vec![self.level(root, Some(NodeId::ROOT), Some(NodeId::ROOT))?];
         while let Some(level) = levels.last_mut() {
@@ -130,7 +130,7 @@ impl Walk<'_> {
             let left = levels.pop();
             if let Some(left) = left.filter(|_| !levels.is_empty()) {
                 self.forget(left.merged, left.base);
-                // What was found in it took it away.
+                // ChangeKind was found in it took it away.
                 self.above.truncate(left.above);
             }
         }
@@ -143,7 +143,7 @@ impl Walk<'_> {
         upper: LowerDir,
         merged: Option<NodeId>,
         base: Option<NodeId>,
-    ) -> Result<Level> {
+    ) -> Result<ChangedDir> {
         let listing = match Listing::read(&upper, self.plain_names) {
             // A mount of the upper has removed it meanwhile.
             Err(error) if error.is_gone() => Listing::default(),
@@ -165,7 +165,7 @@ impl Walk<'_> {
             names.sort_unstable();
             names.dedup();
         }
-        Ok(Level {
+        Ok(ChangedDir {
             upper,
             merged,
             base,
@@ -188,8 +188,13 @@ impl Walk<'_> {
         Ok(hidden)
     }
 
-    /// One name; `in_upper` says that the upper has something of that name. Gives a directory to go on in.
-    fn entry(&mut self, level: &Level, name: &Name, in_upper: bool) -> Result<Option<Level>> {
+    /// One name; `in_upper` says that the upper has something of that name. Returns a directory to continue in.
+    fn entry(
+        &mut self,
+        level: &ChangedDir,
+        name: &Name,
+        in_upper: bool,
+    ) -> Result<Option<ChangedDir>> {
         let below = match open_below(&level.upper, name) {
             _ if !in_upper => None,
             // A mount of the upper has removed it meanwhile.
@@ -198,7 +203,7 @@ impl Walk<'_> {
         };
         let before = self.look(self.base, level.base, name)?;
         if before.is_none() && in_upper {
-            self.note(What::Added);
+            self.found(ChangeKind::Added);
             return match below {
                 Some(below) => self.go_on(below, None, None).map(Some),
                 None => Ok(None),
@@ -211,12 +216,12 @@ impl Walk<'_> {
         let (merged, base) = nodes(&now, &before);
         let what = match (&before, &now) {
             (None, None) => return Ok(None),
-            (Some(_), None) => What::Deleted,
-            (None, Some(_)) => What::Added,
-            (Some(_), Some(_)) => What::Changed,
+            (Some(_), None) => ChangeKind::Deleted,
+            (None, Some(_)) => ChangeKind::Added,
+            (Some(_), Some(_)) => ChangeKind::Changed,
         };
         let (is_dir, was_dir) = (is_dir(now.as_ref()), is_dir(before.as_ref()));
-        if below.is_none() && what == What::Changed {
+        if below.is_none() && what == ChangeKind::Changed {
             // A whiteout in the upper beside an entry that shows again, or the same entry of a layer below.
             let same = |now: &Entry, before: &Entry| now.attr.ino == before.attr.ino;
             if let (Some(now), Some(before)) = (&now, &before)
@@ -227,16 +232,18 @@ impl Walk<'_> {
                 return Ok(None);
             }
         }
-        let waits =
-            what == What::Changed && is_dir && was_dir && alike(now.as_ref(), before.as_ref());
+        let waits = what == ChangeKind::Changed
+            && is_dir
+            && was_dir
+            && alike(now.as_ref(), before.as_ref());
         if !waits {
-            self.note(what);
+            self.found(what);
         }
         let Some(below) = below else {
             self.forget(merged, base);
             return Ok(None);
         };
-        // What is no directory there has nothing in it to be looked up.
+        // ChangeKind is no directory there has nothing in it to be looked up.
         self.forget(merged.filter(|_| !is_dir), base.filter(|_| !was_dir));
         let (merged, base) = (merged.filter(|_| is_dir), base.filter(|_| was_dir));
         let above = self.above.len();
@@ -244,7 +251,7 @@ impl Walk<'_> {
             self.above.push(self.path.len());
         }
         let level = self.go_on(below, merged, base)?;
-        Ok(Some(Level { above, ..level }))
+        Ok(Some(ChangedDir { above, ..level }))
     }
 
     fn go_on(
@@ -252,7 +259,7 @@ impl Walk<'_> {
         below: LowerDir,
         merged: Option<NodeId>,
         base: Option<NodeId>,
-    ) -> Result<Level> {
+    ) -> Result<ChangedDir> {
         self.path.push(b'/');
         self.level(below, merged, base)
     }
@@ -266,15 +273,15 @@ impl Walk<'_> {
     }
 
     /// A change of what is looked at, after the directories above it as changed.
-    fn note(&mut self, what: What) {
+    fn found(&mut self, what: ChangeKind) {
         let above = std::mem::take(&mut self.above);
-        let changed = above.iter().map(|end| (*end, What::Changed));
+        let changed = above.iter().map(|end| (*end, ChangeKind::Changed));
         for (end, what) in changed.chain([(self.path.len(), what)]) {
             if self.ended {
                 return;
             }
             let path = Path::new(OsStr::from_bytes(&self.path[..end]));
-            self.ended = (self.tell)(path, what).is_break();
+            self.ended = (self.report)(path, what).is_break();
         }
     }
 
@@ -323,7 +330,7 @@ fn is_dir(entry: Option<&Entry>) -> bool {
     entry.is_some_and(|entry| entry.attr.kind() == Kind::Dir)
 }
 
-/// Whether a directory looks the same: then only what is in it was changed, if anything.
+/// Whether a directory has the same metadata: then only what is in it was changed, if anything.
 fn alike(now: Option<&Entry>, before: Option<&Entry>) -> bool {
     match (now, before) {
         (Some(now), Some(before)) => Metadata::from(&now.attr) == Metadata::from(&before.attr),

@@ -22,7 +22,7 @@ use crate::store::base::{Context, Result, entries};
 const BUFFER: usize = 64 * 1024;
 
 /// The first difference between two layers in words; `None` when there is none. Of whiteouts only the names count, and of
-/// the directories in `implied` (paths from the root; the root itself is empty) not what they look like.
+/// the directories in `implied` (paths from the root; the root itself is empty) not their metadata.
 ///
 /// # Errors
 /// One of them cannot be read.
@@ -110,18 +110,18 @@ impl Pairs<'_> {
     ) -> rustix::io::Result<Same> {
         let stat = |dir: &OwnedFd| Stat::of_entry(dir.as_fd(), name.as_c_str());
         let (first, second) = (stat(one)?, stat(other)?);
-        let told = |what: String| Ok(Same::No(format!("'{}': {what}", path.display())));
+        let differs = |what: String| Ok(Same::No(format!("'{}': {what}", path.display())));
         if meaning(name.to_bytes()) != NameMeaning::Plain {
             return Ok(Same::Yes);
         }
         let from_root = path.as_os_str().as_encoded_bytes().get(1..);
         let is_implied = from_root.is_some_and(|path| self.implied.contains(path));
         if let Some(what) = attributes(&first, &second).filter(|_| !is_implied) {
-            return told(what);
+            return differs(what);
         }
         let xattrs = |dir: &Arc<OwnedFd>| all_xattrs(dir, name.as_bytes(), is_implied);
         if xattrs(one)? != xattrs(other)? {
-            return told("other xattrs".to_owned());
+            return differs("other xattrs".to_owned());
         }
         match first.kind() {
             Kind::Dir => {
@@ -132,20 +132,20 @@ impl Pairs<'_> {
             Kind::Symlink => {
                 let read = |dir: &OwnedFd| readlinkat(dir, name.as_c_str(), Vec::new());
                 if read(one)? != read(other)? {
-                    return told("another target".to_owned());
+                    return differs("another target".to_owned());
                 }
             }
             Kind::File => {
                 if self.inodes.contains_key(&first.ino) {
                     // Compared under another name.
                 } else if !same_content(one, other, name)? {
-                    return told("other content".to_owned());
+                    return differs("other content".to_owned());
                 }
             }
             _ => {}
         }
         if first.nlink > 1 && *self.inodes.entry(first.ino).or_insert(second.ino) != second.ino {
-            return told("a hard link to another file".to_owned());
+            return differs("a hard link to another file".to_owned());
         }
         Ok(Same::Yes)
     }

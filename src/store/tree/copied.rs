@@ -4,7 +4,7 @@
 //! size, modification time, target and xattrs. The differences are made on a union over the image, which leaves them
 //! in an upper directory: from there on everything is as with the other driver.
 //!
-//! In a union nobody can give a file a name that begins with `.wh.`. In a copy anybody can; a layer would take it for a whiteout,
+//! In a union no file can get a name that begins with `.wh.`. In a copy it can; in a layer it would be a whiteout,
 //! so changes with such names are refused. Their bytes count.
 
 use std::collections::{BTreeSet, HashSet};
@@ -141,7 +141,7 @@ struct Apply<'a> {
 impl Visitor for Apply<'_> {
     const DIRECTORIES: bool = true;
 
-    /// What only the image has goes.
+    /// Removes what only the image has.
     fn enter(&mut self, dirs: Dirs, kept: &BTreeSet<Vec<u8>>) -> union::Result<()> {
         let Some(dir) = dirs.base else {
             return Ok(());

@@ -4,15 +4,17 @@ mod changes;
 mod compare;
 mod copied;
 mod copy;
+mod find;
 mod listing;
 mod metadata;
 mod pair;
 mod whiteout_names;
 
-pub(crate) use changes::{What, changes};
+pub(crate) use changes::{ChangeKind, changes};
 pub(in crate::store) use compare::first_difference;
 pub(in crate::store) use copied::{changed_size, changes_as_upper};
-pub(in crate::store) use copy::{copy_root, copy_tree, find_dir};
+pub(in crate::store) use copy::{copy_root, copy_tree};
+pub(in crate::store) use find::find_dir;
 
 use crate::archive::Ownership;
 use crate::union::config::RecordForm;

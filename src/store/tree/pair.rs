@@ -53,14 +53,14 @@ pub(super) trait Visitor {
         base: Option<&Attr>,
     ) -> union::Result<()>;
 
-    /// A directory ends; `changed` is what the copy's looks like when the image's does not.
+    /// A directory ends; `changed` is the copy's metadata when the image's is another.
     fn leave(&mut self, _dirs: Dirs, _changed: Option<&Attr>) -> union::Result<()> {
         Ok(())
     }
 }
 
 /// A directory that is being walked. Both are counted, but the roots.
-struct Level {
+struct PairLevel {
     dirs: Dirs,
     changed: Option<Attr>,
     /// What was not looked at yet.
@@ -68,7 +68,7 @@ struct Level {
 }
 
 impl Pair<'_> {
-    /// Tells all differences, the root's included.
+    /// Visits all differences, the root's included.
     pub(super) fn walk<V: Visitor>(&self, visitor: &mut V) -> union::Result<()> {
         let root = |union: &Union| -> union::Result<Entry> {
             Ok(Entry {
@@ -98,7 +98,7 @@ impl Pair<'_> {
         visitor: &mut V,
         now: &Entry,
         base: Option<&Entry>,
-    ) -> union::Result<Level> {
+    ) -> union::Result<PairLevel> {
         let changed = match base {
             Some(base) if V::DIRECTORIES => self.is_same(now, base)? != Some(true),
             _ => false,
@@ -113,7 +113,7 @@ impl Pair<'_> {
             names => names?.iter().map(|name| name.to_vec()).collect(),
         };
         visitor.enter(dirs, &names)?;
-        Ok(Level {
+        Ok(PairLevel {
             dirs,
             changed: changed.then_some(now.attr),
             names: names.into_iter().collect::<Vec<_>>().into_iter(),
@@ -126,7 +126,7 @@ impl Pair<'_> {
         visitor: &mut V,
         dirs: Dirs,
         name: &[u8],
-    ) -> union::Result<Option<Level>> {
+    ) -> union::Result<Option<PairLevel>> {
         let base = match dirs.base {
             Some(dir) => self.base.lookup(dir, name)?,
             None => None,

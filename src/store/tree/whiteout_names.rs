@@ -42,7 +42,7 @@ pub(super) fn whiteout_names(tree: &Path) -> Result<Vec<PathBuf>> {
             Ok(Some((inner, path.len(), below.into_iter())))
         });
         match below {
-            // Somebody works in the copy.
+            // It was removed meanwhile.
             Err(errno) if is_gone(errno) => {}
             below => levels.extend(below.context("read", tree)?),
         }
@@ -51,7 +51,7 @@ pub(super) fn whiteout_names(tree: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Those in one directory, whose path is empty or ends with a slash; gives the names of what may be directories in it.
+/// Those in one directory, whose path is empty or ends with a slash; returns the names of what may be directories in it.
 fn whiteout_names_in(
     dir: &LowerDir,
     path: &[u8],

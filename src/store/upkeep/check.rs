@@ -1,6 +1,6 @@
 //! `system check`: does the disk have what the catalog says, and nothing else?
 //!
-//! Repairs only take away what nobody refers to, correct numbers, and unpack layers again from their archives. They are made
+//! Repairs only remove what nothing refers to, correct numbers, and unpack layers again from their archives. They are made
 //! one by one; killed between two, the next check finds the rest.
 
 use std::collections::HashSet;
@@ -55,7 +55,7 @@ impl Store {
         if options.repair {
             drop(areas);
         } else {
-            // They stay: only their locks are given back.
+            // They stay: only their locks are released.
             areas.into_iter().for_each(Area::leave);
         }
         for name in names {
@@ -81,7 +81,7 @@ impl Store {
         Ok(())
     }
 
-    /// Volumes with content that nobody removed come back into the catalog.
+    /// Records volumes again that have content and were not removed.
     fn adopt_volumes(&mut self, orphans: &[PathBuf]) -> Result<()> {
         let paths = self.paths.clone();
         self.catalog.change(|db| {
@@ -217,7 +217,7 @@ impl Store {
     }
 }
 
-/// The directories in a directory that may be missing, by what it says itself: a mountpoint is not touched, whose daemon may
+/// The directories in a directory that may be missing, by the types in its listing: a mountpoint is not touched, whose daemon may
 /// be dead or suspended.
 fn directories_in(dir: &Path) -> io::Result<HashSet<OsString>> {
     let entries = match fs::read_dir(dir) {

@@ -10,7 +10,7 @@ use crate::store::catalog::images;
 use crate::store::collect::Collected;
 use crate::store::container::{Status, mounts};
 
-/// What `system prune` may take.
+/// What `system prune` may remove.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct PruneOptions {
     /// Images that no container was made from, not only those without a name.
@@ -19,11 +19,11 @@ pub(crate) struct PruneOptions {
     pub(crate) volumes: bool,
 }
 
-/// What `system prune` took.
+/// What `system prune` removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct Pruned {
-    /// Temporary containers that nobody uses any more.
+    /// Temporary containers that are not in use any more.
     pub(crate) containers: Vec<String>,
     /// Images.
     pub(crate) images: Vec<String>,
@@ -31,14 +31,14 @@ pub(crate) struct Pruned {
     pub(crate) layers: Vec<String>,
     /// Volumes.
     pub(crate) volumes: Vec<String>,
-    /// What commands left that died.
+    /// Leftovers of commands that were killed.
     pub(crate) leftovers: usize,
     /// Bytes.
     pub(crate) space_reclaimed: u64,
 }
 
 impl Store {
-    /// Takes away what nobody uses.
+    /// Removes what is not in use.
     ///
     /// # Errors
     /// Those of the catalog and of the disk.

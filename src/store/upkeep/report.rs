@@ -63,7 +63,7 @@ pub(super) const REPAIR: &str = "run 'unionmount system check --repair'";
 pub(super) const RELOAD: &str =
     "remove the images that have it (unionmount layer ls) and load them again";
 
-/// Whether a directory is there. What cannot be told is an error, not an answer.
+/// Whether a directory is there. A failed stat(2) is an error, not an answer.
 pub(super) fn is_dir(path: &Path) -> io::Result<bool> {
     match fs::metadata(path) {
         Err(error) if is_missing(&error) => Ok(false),

@@ -12,7 +12,7 @@ impl Change<'_> {
     /// Applies it to the `config` of an image.
     ///
     /// # Errors
-    /// It is no instruction that can be given, or its value is none of it.
+    /// It is no instruction that is supported here, or its value is wrong.
     pub(super) fn apply(&self, config: &mut Map<String, Value>) -> Result<()> {
         let (instruction, value) = self
             .0
@@ -38,7 +38,7 @@ impl Change<'_> {
             }
             "EXPOSE" => self.expose(config, value)?,
             "VOLUME" => add_volumes(object(config, "Volumes")?, value),
-            _ => return Err(self.wrong("this instruction cannot be given here")),
+            _ => return Err(self.wrong("this instruction is not supported here")),
         }
         Ok(())
     }

@@ -11,14 +11,14 @@ use crate::store::base::Result;
 
 /// One step of an image's making.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-pub struct Step {
+pub struct HistoryStep {
     /// When, in RFC 3339.
     #[serde(default, deserialize_with = "or_default")]
     pub created: String,
     /// By which command.
     #[serde(default, deserialize_with = "or_default")]
     pub created_by: String,
-    /// What its maker says about it.
+    /// The comment of its author.
     #[serde(default, deserialize_with = "or_default")]
     pub comment: String,
     /// It changed no file.
@@ -44,7 +44,7 @@ pub struct ImageConfig {
     /// Who made it.
     #[serde(default, deserialize_with = "or_default")]
     pub author: String,
-    /// What its maker says about it.
+    /// The comment of its author.
     #[serde(default, deserialize_with = "or_default")]
     pub comment: String,
     /// What it runs on.
@@ -55,7 +55,7 @@ pub struct ImageConfig {
     pub config: Map<String, Value>,
     /// How it was made, the oldest step first.
     #[serde(default, deserialize_with = "or_default")]
-    pub history: Vec<Step>,
+    pub history: Vec<HistoryStep>,
     rootfs: RootFs,
 }
 

@@ -9,7 +9,7 @@ use crate::store::base::Result;
 /// One image of the archive.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub struct Entry {
+pub struct DockerImage {
     /// The member with the configuration.
     pub config: String,
     /// Its names.
@@ -24,9 +24,9 @@ pub struct Entry {
 ///
 /// # Errors
 /// It is none, or names a member that could not be in the archive.
-pub fn read(bytes: &[u8], name: &str) -> Result<Vec<Entry>> {
+pub fn read(bytes: &[u8], name: &str) -> Result<Vec<DockerImage>> {
     form::refuse_ambiguous(bytes, form::DOCKER, name)?;
-    let entries: Vec<Entry> = parse(bytes, name)?;
+    let entries: Vec<DockerImage> = parse(bytes, name)?;
     for entry in &entries {
         for member in entry.layers.iter().chain([&entry.config]) {
             if !is_inside(member) {

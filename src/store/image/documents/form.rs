@@ -15,29 +15,29 @@ use crate::store::base::Result;
 
 /// What a part of a document is.
 #[derive(Debug)]
-pub(in crate::store) enum Form {
+pub(in crate::store) enum KnownFields {
     /// Nothing that is looked into, but for keys that are there twice.
     Any,
     /// A list.
-    List(&'static Form),
+    List(&'static KnownFields),
     /// An object whose keys are free.
-    Map(&'static Form),
-    /// An object with fields; those that are named here are read by somebody.
-    Fields(&'static [(&'static str, &'static Form)]),
+    Map(&'static KnownFields),
+    /// An object with fields; those that are named here are read by this program or by engines.
+    Fields(&'static [(&'static str, &'static KnownFields)]),
 }
 
-use Form::{Any, Fields, List, Map};
+use KnownFields::{Any, Fields, List, Map};
 
-const ANY: &Form = &Any;
-const FREE: &Form = &Map(ANY);
-const PLATFORM: &Form = &Fields(&[
+const ANY: &KnownFields = &Any;
+const FREE: &KnownFields = &Map(ANY);
+const PLATFORM: &KnownFields = &Fields(&[
     ("os", ANY),
     ("architecture", ANY),
     ("variant", ANY),
     ("os.version", ANY),
     ("os.features", ANY),
 ]);
-const DESCRIPTOR: &Form = &Fields(&[
+const DESCRIPTOR: &KnownFields = &Fields(&[
     ("mediaType", ANY),
     ("digest", ANY),
     ("size", ANY),
@@ -48,9 +48,9 @@ const DESCRIPTOR: &Form = &Fields(&[
     ("platform", PLATFORM),
 ]);
 /// `oci-layout`.
-pub(in crate::store) const LAYOUT: &Form = &Fields(&[("imageLayoutVersion", ANY)]);
+pub(in crate::store) const LAYOUT: &KnownFields = &Fields(&[("imageLayoutVersion", ANY)]);
 /// An index or a manifest.
-pub(in crate::store) const LISTING: &Form = &Fields(&[
+pub(in crate::store) const LISTING: &KnownFields = &Fields(&[
     ("schemaVersion", ANY),
     ("mediaType", ANY),
     ("artifactType", ANY),
@@ -62,7 +62,7 @@ pub(in crate::store) const LISTING: &Form = &Fields(&[
     ("annotations", FREE),
 ]);
 /// An image's configuration.
-pub(in crate::store) const CONFIG: &Form = &Fields(&[
+pub(in crate::store) const CONFIG: &KnownFields = &Fields(&[
     ("created", ANY),
     ("author", ANY),
     ("comment", ANY),
@@ -98,7 +98,7 @@ pub(in crate::store) const CONFIG: &Form = &Fields(&[
     ),
 ]);
 /// `manifest.json` of `docker save`.
-pub(in crate::store) const DOCKER: &Form = &List(&Fields(&[
+pub(in crate::store) const DOCKER: &KnownFields = &List(&Fields(&[
     ("Config", ANY),
     ("RepoTags", ANY),
     ("Layers", ANY),
@@ -109,7 +109,11 @@ pub(in crate::store) const DOCKER: &Form = &List(&Fields(&[
 ///
 /// # Errors
 /// It is such a one; the key is named. Or it is no JSON.
-pub(in crate::store) fn refuse_ambiguous(bytes: &[u8], form: &Form, name: &str) -> Result<()> {
+pub(in crate::store) fn refuse_ambiguous(
+    bytes: &[u8],
+    form: &KnownFields,
+    name: &str,
+) -> Result<()> {
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     form.deserialize(&mut reader)
         .map_err(|error| malformed(name, &error.to_string()))
@@ -125,7 +129,7 @@ fn folded(key: &str) -> String {
     plain.flat_map(char::to_lowercase).collect()
 }
 
-impl<'de> DeserializeSeed<'de> for &Form {
+impl<'de> DeserializeSeed<'de> for &KnownFields {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, from: D) -> std::result::Result<(), D::Error> {
@@ -133,7 +137,7 @@ impl<'de> DeserializeSeed<'de> for &Form {
     }
 }
 
-impl<'de> Visitor<'de> for &Form {
+impl<'de> Visitor<'de> for &KnownFields {
     type Value = ();
 
     fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -211,7 +215,7 @@ mod tests {
 
     #[test]
     fn what_two_readers_read_differently_is_refused() {
-        let refused = |text: &str, form: &Form| {
+        let refused = |text: &str, form: &KnownFields| {
             let found = refuse_ambiguous(text.as_bytes(), form, "it");
             found.err().map(|error| error.to_string())
         };

@@ -25,7 +25,7 @@ pub(in crate::store) fn read(source: impl Read, limit: usize, name: &str) -> Res
     if bytes.len() > limit {
         return Err(StoreError::limit(
             format!("{name} is longer than {limit} bytes"),
-            "this is no honest image; raise the limit with --max-json if you trust it",
+            "raise the limit with --max-json if you trust the image",
         ));
     }
     Ok(bytes)

@@ -34,16 +34,16 @@ struct Parts {
 
 /// A document that lists others.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Listing {
+pub enum ManifestOrIndex {
     /// Manifests, for several platforms or of several images.
     Index(Vec<Descriptor>),
     /// One image.
-    Manifest(Manifest),
+    Manifest(ImageManifest),
 }
 
 /// The parts of an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Manifest {
+pub struct ImageManifest {
     /// Its configuration.
     pub config: Descriptor,
     /// Its layers, the oldest (lowest) first.
@@ -55,7 +55,7 @@ pub struct Manifest {
 /// # Errors
 /// It is neither, it could be taken for both (CVE-2021-41190), it is of another type than it was referred to, or a
 /// type that is not supported.
-pub fn read(bytes: &[u8], expected: Option<&str>, name: &str) -> Result<Listing> {
+pub fn read(bytes: &[u8], expected: Option<&str>, name: &str) -> Result<ManifestOrIndex> {
     form::refuse_ambiguous(bytes, form::LISTING, name)?;
     let parts: Parts = parse(bytes, name)?;
     if parts.fs_layers.is_some() || parts.schema_version == Some(1) {
@@ -64,7 +64,7 @@ pub fn read(bytes: &[u8], expected: Option<&str>, name: &str) -> Result<Listing>
             "push or save the image with a current engine first",
         ));
     }
-    // What nobody wrote is what everybody writes: engines take documents without it.
+    // A missing one means 2: engines accept documents without it.
     if parts.schema_version.is_some_and(|version| version != 2) {
         return Err(malformed(name, "its schemaVersion is not 2"));
     }
@@ -80,7 +80,7 @@ pub fn read(bytes: &[u8], expected: Option<&str>, name: &str) -> Result<Listing>
     match (parts.manifests, parts.config, parts.layers) {
         (Some(manifests), None, None) => {
             one_of(media_type, [OCI_INDEX, DOCKER_INDEX], name)?;
-            Ok(Listing::Index(manifests))
+            Ok(ManifestOrIndex::Index(manifests))
         }
         (None, Some(config), layers) => {
             one_of(media_type, [OCI_MANIFEST, DOCKER_MANIFEST], name)?;
@@ -95,7 +95,7 @@ pub fn read(bytes: &[u8], expected: Option<&str>, name: &str) -> Result<Listing>
             for layer in &layers {
                 check_layer(layer, name)?;
             }
-            Ok(Listing::Manifest(Manifest { config, layers }))
+            Ok(ManifestOrIndex::Manifest(ImageManifest { config, layers }))
         }
         (Some(_), _, _) => Err(malformed(
             name,
@@ -141,7 +141,7 @@ fn check_layer(layer: &Descriptor, name: &str) -> Result<()> {
     ))
 }
 
-/// The name that an index gives to what it refers to.
+/// The name that an index has for what it refers to.
 #[must_use]
 pub(in crate::store) fn name_of(descriptor: &Descriptor) -> Option<&str> {
     let annotation = |key| descriptor.annotations.get(key).map(String::as_str);
@@ -150,7 +150,7 @@ pub(in crate::store) fn name_of(descriptor: &Descriptor) -> Option<&str> {
         .filter(|name| !name.is_empty())
 }
 
-/// The annotation in which an index gives a name.
+/// The annotation in which an index has a name.
 #[must_use]
 pub(in crate::store) fn ref_name_annotation() -> &'static str {
     REF_NAME
@@ -173,7 +173,7 @@ pub(in crate::store) fn is_listing(descriptor: &Descriptor) -> bool {
         .contains(&descriptor.media_type.as_str())
 }
 
-/// The one for a platform. One that names no platform serves anybody who finds nothing better.
+/// The one for a platform. One that names no platform is chosen when there is nothing better.
 ///
 /// # Errors
 /// There is none; the message lists what there is.
@@ -244,7 +244,8 @@ mod tests {
     #[test]
     fn what_could_be_two_things_is_refused() {
         let good = manifest().to_string();
-        let Listing::Manifest(read_back) = read(good.as_bytes(), Some(OCI_MANIFEST), "it").unwrap()
+        let ManifestOrIndex::Manifest(read_back) =
+            read(good.as_bytes(), Some(OCI_MANIFEST), "it").unwrap()
         else {
             panic!("not a manifest");
         };

@@ -68,7 +68,7 @@ impl Platform {
         })
     }
 
-    /// How well an image for `offered` serves somebody who wants this: higher is better, `None` is not at all.
+    /// How well an image for `offered` runs on this: higher is better, `None` is not at all.
     #[must_use]
     pub fn suits(&self, offered: &Self) -> Option<u32> {
         if self.os != offered.os || self.architecture != offered.architecture {

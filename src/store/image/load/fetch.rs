@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rusqlite::Connection;
 
-use super::Watch;
-use super::plan::{Plan, PlannedLayer};
-use super::ready::{Making, Ready};
+use super::LoadProgress;
+use super::plan::{ImagePlan, PlannedLayer};
+use super::ready::{LayerBuilder, StagedLayer};
 use crate::archive::{Compression, Digest, Expect, Limits, Unpack, keep, unpack};
 use crate::store::base::{Area, Result, StoreError, ids::DiffId};
 use crate::store::catalog::layers;
@@ -40,8 +40,8 @@ impl Job {
 /// come first: then the last ones end together.
 pub(super) fn missing(
     db: &Connection,
-    plans: &[Plan],
-    ready: &BTreeMap<Digest, Ready>,
+    plans: &[ImagePlan],
+    ready: &BTreeMap<Digest, StagedLayer>,
 ) -> Result<Vec<Job>> {
     let mut jobs = Vec::new();
     let mut planned = BTreeSet::new();
@@ -74,7 +74,10 @@ pub(super) fn missing(
     Ok(jobs)
 }
 
-/// Whether an archive is stored; one that is, and is not what a manifest says about it, speaks against the manifest.
+/// Whether an archive is stored.
+///
+/// # Errors
+/// It is, and is not what the manifest says about it: the manifest is wrong.
 fn is_stored(db: &Connection, layer: &PlannedLayer, digest: &Digest, size: u64) -> Result<bool> {
     let Some(blob) = layers::find_blob(db, digest)? else {
         return Ok(false);
@@ -95,7 +98,7 @@ fn is_stored(db: &Connection, layer: &PlannedLayer, digest: &Digest, size: u64) 
     ))
 }
 
-/// What tells layers of plans apart: the archive where it is known, else the layer.
+/// What distinguishes layers of plans: the archive where it is known, else the layer.
 fn key(layer: &PlannedLayer) -> Digest {
     match layer.blob {
         Some((digest, _)) => digest,
@@ -109,8 +112,8 @@ pub(super) fn run(
     area: &Area,
     jobs: Vec<Job>,
     limits: &Limits,
-    watch: &dyn Watch,
-    ready: &mut BTreeMap<Digest, Ready>,
+    watch: &dyn LoadProgress,
+    ready: &mut BTreeMap<Digest, StagedLayer>,
 ) -> Result<()> {
     if jobs.is_empty() {
         return Ok(());
@@ -169,9 +172,9 @@ struct Work<'a> {
     source: &'a Source,
     area: &'a Area,
     limits: &'a Limits,
-    watch: &'a dyn Watch,
+    watch: &'a dyn LoadProgress,
     queue: Mutex<VecDeque<(usize, (u64, Job))>>,
-    done: Mutex<Vec<(Digest, Ready)>>,
+    done: Mutex<Vec<(Digest, StagedLayer)>>,
     failed: AtomicBool,
     failure: Mutex<Option<StoreError>>,
     /// The number of the first directory.
@@ -195,9 +198,9 @@ impl Work<'_> {
         }
     }
 
-    fn one(&self, number: usize, size: u64, job: &Job) -> Result<Ready> {
+    fn one(&self, number: usize, size: u64, job: &Job) -> Result<StagedLayer> {
         let layer = &job.layer;
-        let making = Making::begin(self.area, &format!("layer-{number}"), job.unpack)?;
+        let builder = LayerBuilder::begin(self.area, &format!("layer-{number}"), job.unpack)?;
         let progress = self.watch.begins(&layer.diff_id.short(), size);
         let reader = self.source.require(&layer.member)?.reader;
         let expect = Expect {
@@ -209,11 +212,11 @@ impl Work<'_> {
         let options = Unpack {
             expect,
             limits: *self.limits,
-            keep: Some(making.archive()),
+            keep: Some(builder.archive()),
             progress: &*progress,
             ..Unpack::default()
         };
-        let got = match making.tree() {
+        let got = match builder.tree() {
             Some(tree) => unpack(reader, tree, &options),
             None => keep(reader, &options),
         };
@@ -225,7 +228,7 @@ impl Work<'_> {
             )
         })?;
         check_compression(layer, got.compression)?;
-        making.end(&got)
+        builder.end(&got)
     }
 }
 

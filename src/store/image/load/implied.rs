@@ -5,19 +5,19 @@ use std::path::PathBuf;
 
 use rusqlite::Connection;
 
-use super::Ready;
-use super::plan::Plan;
+use super::StagedLayer;
+use super::plan::ImagePlan;
 use crate::archive::{Digest, describe_implied};
 use crate::store::base::{Paths, Result, StoreError};
 use crate::store::catalog::layers;
 
-/// Gives them the attributes that they have below, in every layer that was unpacked. A union shows them so anyway; this is for
+/// Applies the metadata that they have below, in every layer that was unpacked. A union shows them so anyway; this is for
 /// others who read the directory of the layer. Of several images with one layer the first one counts.
 pub(super) fn describe(
     db: &Connection,
     paths: &Paths,
-    plans: &[Plan],
-    ready: &BTreeMap<Digest, Ready>,
+    plans: &[ImagePlan],
+    ready: &BTreeMap<Digest, StagedLayer>,
 ) -> Result<()> {
     let mut described = HashSet::new();
     for plan in plans {
@@ -44,7 +44,7 @@ pub(super) fn describe(
                     done => done.map_err(|error| {
                         StoreError::failed(
                             format!(
-                                "cannot set what directories of layer {} look like",
+                                "cannot set the metadata of directories of layer {}",
                                 layer.diff_id.short()
                             ),
                             error,

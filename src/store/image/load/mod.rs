@@ -23,9 +23,9 @@ use crate::store::base::{
 };
 use crate::store::image::documents::Platform;
 use crate::store::image::source::Source;
-use plan::Plan;
+use plan::ImagePlan;
 pub(in crate::store) use publish::{NewImage, Published, manifest_document};
-pub(in crate::store) use ready::{Making, Ready};
+pub(in crate::store) use ready::{LayerBuilder, StagedLayer};
 
 /// How often a load begins again because others removed layers meanwhile.
 const ATTEMPTS: u32 = 5;
@@ -41,17 +41,17 @@ pub(crate) struct LoadOptions {
     pub(crate) limits: Limits,
 }
 
-/// Hears which layers are worked on.
-pub(crate) trait Watch: Sync {
-    /// A layer of so many bytes (as it is stored in the archive) begins; what is returned hears of its progress, and is
+/// Is notified of the layers that are worked on.
+pub(crate) trait LoadProgress: Sync {
+    /// A layer of so many bytes (as it is stored in the archive) begins; what is returned is notified of its progress, and is
     /// dropped at its end.
     fn begins(&self, layer: &str, bytes: u64) -> Box<dyn Progress + '_>;
     /// A layer is stored already.
     fn exists(&self, layer: &str);
 }
 
-/// Nobody listens.
-impl Watch for () {
+/// No notification is wanted.
+impl LoadProgress for () {
     fn begins(&self, _layer: &str, _bytes: u64) -> Box<dyn Progress + '_> {
         Box::new(())
     }
@@ -80,7 +80,7 @@ impl Store {
         &mut self,
         given: &Path,
         options: &LoadOptions,
-        watch: &dyn Watch,
+        watch: &dyn LoadProgress,
     ) -> Result<Vec<Loaded>> {
         let area = Area::new(&self.paths)?;
         let source = Source::open(given, &area, &options.limits)?;
@@ -96,7 +96,7 @@ impl Store {
                 }
             }
         }
-        let mut ready: BTreeMap<Digest, Ready> = BTreeMap::new();
+        let mut ready: BTreeMap<Digest, StagedLayer> = BTreeMap::new();
         let mut stored: Option<Vec<DiffId>> = None;
         for _ in 0..ATTEMPTS {
             let wanted = fetch::missing(self.catalog.read(), &plans, &ready)?;
@@ -107,7 +107,7 @@ impl Store {
             implied::describe(self.catalog.read(), &self.paths, &plans, &ready)?;
             let images = plans
                 .iter()
-                .map(Plan::to_image)
+                .map(ImagePlan::to_image)
                 .collect::<Result<Vec<_>>>()?;
             if self.publish(&area, &mut ready, &images)? == Published::Done {
                 let stored = stored.unwrap_or_default();
@@ -116,14 +116,18 @@ impl Store {
             log::info!("layers were removed by another command meanwhile; unpacking them");
         }
         Err(StoreError::conflict(
-            "another command goes on removing layers that are being loaded",
+            "another command keeps removing layers that are being loaded",
             "wait for its end and try again",
         ))
     }
 }
 
-/// Tells which layers of the plans need not be fetched.
-fn announce_stored(plans: &[Plan], wanted: &[fetch::Job], watch: &dyn Watch) -> Vec<DiffId> {
+/// Notifies of the layers of the plans that need not be fetched, and returns them.
+fn announce_stored(
+    plans: &[ImagePlan],
+    wanted: &[fetch::Job],
+    watch: &dyn LoadProgress,
+) -> Vec<DiffId> {
     let mut stored = Vec::new();
     for layer in plans.iter().flat_map(|plan| &plan.layers) {
         let id = layer.diff_id;

@@ -10,7 +10,7 @@ use crate::store::base::{
 };
 use crate::store::image::documents::Platform;
 use crate::store::image::documents::config::ImageConfig;
-use crate::store::image::documents::manifest::{self, Listing, Manifest};
+use crate::store::image::documents::manifest::{self, ImageManifest, ManifestOrIndex};
 use crate::store::image::documents::{
     Descriptor, OCI_MANIFEST, blob_path, docker, form, layer_compression, malformed, or_default,
     parse,
@@ -26,7 +26,7 @@ const MOST_LAYERS: usize = 65_000;
 
 /// An image that is to be loaded.
 #[derive(Clone, Debug)]
-pub(super) struct Plan {
+pub(super) struct ImagePlan {
     /// The digest of its configuration.
     pub(super) id: ImageId,
     config: Vec<u8>,
@@ -45,13 +45,13 @@ pub(super) struct PlannedLayer {
     pub(super) diff_id: DiffId,
     /// The member that holds it.
     pub(super) member: String,
-    /// Digest and size of the member, where a manifest tells them.
+    /// Digest and size of the member, where a manifest has them.
     pub(super) blob: Option<(Digest, u64)>,
     /// Its compression, where the media type names it.
     pub(super) compression: Option<Compression>,
 }
 
-impl Plan {
+impl ImagePlan {
     pub(super) fn to_image(&self) -> Result<NewImage> {
         Ok(NewImage {
             id: self.id,
@@ -79,7 +79,7 @@ impl Plan {
 }
 
 /// Reads the documents of an archive. One that is both (docker since version 25 writes so) is read as an OCI layout.
-pub(super) fn read(source: &Source, options: &LoadOptions) -> Result<Vec<Plan>> {
+pub(super) fn read(source: &Source, options: &LoadOptions) -> Result<Vec<ImagePlan>> {
     let limits = &options.limits;
     let reading = Reading { source, options };
     let plans = if source.document("oci-layout", limits)?.is_some() {
@@ -123,7 +123,7 @@ struct Reading<'a> {
 }
 
 impl Reading<'_> {
-    fn layout(&self) -> Result<Vec<Plan>> {
+    fn layout(&self) -> Result<Vec<ImagePlan>> {
         #[derive(serde::Deserialize)]
         struct Version {
             #[serde(
@@ -147,7 +147,7 @@ impl Reading<'_> {
             .source
             .document("index.json", limits)?
             .ok_or_else(|| malformed("the layout", "it has no index.json"))?;
-        let Listing::Index(listed) = manifest::read(&index, None, "index.json")? else {
+        let ManifestOrIndex::Index(listed) = manifest::read(&index, None, "index.json")? else {
             return Err(malformed("index.json", "it is no index"));
         };
         at_most(listed.len(), MOST_IMAGES, "images")?;
@@ -155,7 +155,7 @@ impl Reading<'_> {
             .source
             .file_name()
             .and_then(|name| repository_from(&name));
-        let mut plans: Vec<Plan> = Vec::new();
+        let mut plans: Vec<ImagePlan> = Vec::new();
         for chosen in self.one_per_name(&listed)? {
             let mut plan = self.image(chosen, MOST_NESTED)?;
             if let Some(text) = manifest::name_of(chosen) {
@@ -164,7 +164,7 @@ impl Reading<'_> {
             }
             // Several names of one image are several entries.
             match plans.iter_mut().find(|known| {
-                let digest = |plan: &Plan| plan.manifest.as_ref().map(|(digest, ..)| *digest);
+                let digest = |plan: &ImagePlan| plan.manifest.as_ref().map(|(digest, ..)| *digest);
                 digest(known) == digest(&plan)
             }) {
                 Some(known) => known.names.extend(plan.names),
@@ -214,7 +214,7 @@ impl Reading<'_> {
             .unwrap_or_else(Platform::of_machine)
     }
 
-    /// A document whose bytes are what the reference says.
+    /// A document with the size and the digest of its reference.
     fn blob(&self, descriptor: &Descriptor) -> Result<Vec<u8>> {
         let name = blob_path(&descriptor.digest);
         let member = self.source.require(&name)?;
@@ -235,11 +235,11 @@ impl Reading<'_> {
         Ok(bytes)
     }
 
-    fn image(&self, descriptor: &Descriptor, depth: usize) -> Result<Plan> {
+    fn image(&self, descriptor: &Descriptor, depth: usize) -> Result<ImagePlan> {
         let name = blob_path(&descriptor.digest);
         let bytes = self.blob(descriptor)?;
         match manifest::read(&bytes, Some(&descriptor.media_type), &name)? {
-            Listing::Index(listed) => {
+            ManifestOrIndex::Index(listed) => {
                 if depth == 0 {
                     return Err(malformed(&name, "indexes refer to indexes too deeply"));
                 }
@@ -247,7 +247,7 @@ impl Reading<'_> {
                 let chosen = manifest::choose(&listed, &self.platform(), &name)?;
                 self.image(chosen, depth - 1)
             }
-            Listing::Manifest(parts) => {
+            ManifestOrIndex::Manifest(parts) => {
                 if let Some(wanted) = &self.options.platform {
                     self.check_platform(wanted, &parts)?;
                 }
@@ -257,7 +257,7 @@ impl Reading<'_> {
     }
 
     /// A platform that was asked for is not to be missed because there is only one image.
-    fn check_platform(&self, wanted: &Platform, parts: &Manifest) -> Result<()> {
+    fn check_platform(&self, wanted: &Platform, parts: &ImageManifest) -> Result<()> {
         let name = blob_path(&parts.config.digest);
         let config = ImageConfig::read(&self.blob(&parts.config)?, &name)?;
         if wanted.suits(&config.platform).is_some() {
@@ -273,8 +273,8 @@ impl Reading<'_> {
         &self,
         descriptor: &Descriptor,
         bytes: Vec<u8>,
-        parts: &Manifest,
-    ) -> Result<Plan> {
+        parts: &ImageManifest,
+    ) -> Result<ImagePlan> {
         let name = blob_path(&parts.config.digest);
         let config = self.blob(&parts.config)?;
         let (diff_ids, created) = self.config(&config, parts.layers.len(), &name)?;
@@ -288,7 +288,7 @@ impl Reading<'_> {
                 compression: layer_compression(&layer.media_type),
             })
             .collect();
-        Ok(Plan {
+        Ok(ImagePlan {
             id: parts.config.digest.into(),
             config,
             created,
@@ -317,7 +317,7 @@ impl Reading<'_> {
         Ok((diff_ids, time::parse(&config.created)))
     }
 
-    fn docker(&self, entry: &docker::Entry) -> Result<Plan> {
+    fn docker(&self, entry: &docker::DockerImage) -> Result<ImagePlan> {
         let limits = &self.options.limits;
         let member = self.source.require(&entry.config)?;
         let config =
@@ -345,7 +345,7 @@ impl Reading<'_> {
             })
             .collect();
         let names = entry.repo_tags.iter().map(|name| Reference::parse(name));
-        Ok(Plan {
+        Ok(ImagePlan {
             id: id.into(),
             config,
             created,

@@ -7,7 +7,7 @@ use std::fs;
 use rusqlite::Transaction;
 
 use super::plan::OWN_MANIFEST;
-use super::ready::Ready;
+use super::ready::StagedLayer;
 use crate::archive::Digest;
 use crate::archive::durable::{sync_disk_of, sync_names_in};
 use crate::store::Store;
@@ -50,13 +50,13 @@ pub(in crate::store) enum Published {
 }
 
 impl Store {
-    /// Gives everything its place. Killed before the transaction ends, directories without rows are left. After a power
+    /// Moves everything to its place and records it. Killed before the transaction ends, directories without rows are left. After a power
     /// failure a row still stands for a whole layer: trees, archives and documents are written to the disk at once before
     /// anything is renamed, and the new names before the transaction ends.
     pub(in crate::store) fn publish(
         &mut self,
         area: &Area,
-        ready: &mut BTreeMap<Digest, Ready>,
+        ready: &mut BTreeMap<Digest, StagedLayer>,
         new: &[NewImage],
     ) -> Result<Published> {
         let paths = self.paths.clone();
@@ -73,7 +73,7 @@ impl Store {
                 return Ok(Published::Missing);
             }
             // Trees before archives that are added to them.
-            let mut ordered: Vec<&Ready> = ready.values().collect();
+            let mut ordered: Vec<&StagedLayer> = ready.values().collect();
             ordered.sort_by_key(|ready| !ready.has_tree);
             for ready in ordered {
                 let diff_id = &ready.blob.diff_id;
@@ -107,7 +107,7 @@ impl Store {
 
 fn all_there(
     db: &Transaction<'_>,
-    ready: &BTreeMap<Digest, Ready>,
+    ready: &BTreeMap<Digest, StagedLayer>,
     new: &[NewImage],
 ) -> Result<bool> {
     let is_ready = |diff_id: &DiffId| {
@@ -135,7 +135,7 @@ fn place_layer(
     db: &Transaction<'_>,
     paths: &crate::store::base::Paths,
     area: &Area,
-    ready: &Ready,
+    ready: &StagedLayer,
 ) -> Result<Layer> {
     let diff_id = &ready.blob.diff_id;
     let short = layers::free_short(db, diff_id)?;

@@ -8,12 +8,12 @@ use crate::archive::Unpacked;
 use crate::store::base::{Area, Context, PRIVATE, Result, measure};
 use crate::store::catalog::layers::{Blob, blob_file};
 
-/// The mode of a layer's root directory, unless its archive says one.
+/// The mode of a layer's root directory, unless its archive has an entry for it.
 const ROOT_MODE: u32 = 0o755;
 
 /// A layer, or another archive of a stored layer, that is complete in the area.
 #[derive(Clone, Debug)]
-pub(in crate::store) struct Ready {
+pub(in crate::store) struct StagedLayer {
     /// The directory with the archive, and with the tree as `diff` unless the layer is stored already.
     pub(in crate::store) dir: PathBuf,
     /// It has a tree.
@@ -22,7 +22,7 @@ pub(in crate::store) struct Ready {
     pub(in crate::store) size: u64,
     /// Bytes of the uncompressed tar.
     pub(in crate::store) tar_size: u64,
-    /// The archive says what the root directory looks like.
+    /// The archive has an entry for the root directory.
     pub(in crate::store) has_root: bool,
     /// Directories of the tree that no entry of the archive describes, as paths from the root.
     pub(in crate::store) implied: Vec<Vec<u8>>,
@@ -32,14 +32,14 @@ pub(in crate::store) struct Ready {
 
 /// A layer that is being made.
 #[derive(Debug)]
-pub(in crate::store) struct Making {
+pub(in crate::store) struct LayerBuilder {
     dir: PathBuf,
     tree: Option<PathBuf>,
     kept: PathBuf,
     file: File,
 }
 
-impl Making {
+impl LayerBuilder {
     /// Makes its directory, with a file for the archive, and with an empty tree if it is to have one.
     ///
     /// # Errors
@@ -94,7 +94,7 @@ impl Making {
     ///
     /// # Errors
     /// Those of the disk.
-    pub(in crate::store) fn end(self, got: &Unpacked) -> Result<Ready> {
+    pub(in crate::store) fn end(self, got: &Unpacked) -> Result<StagedLayer> {
         let stored_size = self.file.metadata().context("fstat", &self.kept)?.len();
         let digest = got.digest;
         let place = self.dir.join(blob_file(&digest));
@@ -103,7 +103,7 @@ impl Making {
             Some(tree) => measure(tree)?.size,
             None => 0,
         };
-        Ok(Ready {
+        Ok(StagedLayer {
             has_tree: self.tree.is_some(),
             size,
             tar_size: got.size,

@@ -21,12 +21,12 @@ pub(crate) const STDIN: &str = "-";
 /// An opened source.
 #[derive(Debug)]
 pub(crate) struct Source {
-    kind: Kind,
+    kind: SourceKind,
     given: PathBuf,
 }
 
 #[derive(Debug)]
-enum Kind {
+enum SourceKind {
     Layout(Layout),
     Tarball(Tarball),
 }
@@ -47,7 +47,7 @@ impl Source {
     /// There is no such file, it is no archive, or the disk is full.
     pub(crate) fn open(given: &Path, area: &Area, limits: &Limits) -> Result<Self> {
         let kind = if given.as_os_str() == STDIN {
-            Kind::Tarball(Tarball::new(
+            SourceKind::Tarball(Tarball::new(
                 spool(std::io::stdin().lock(), area, limits, given)?,
                 limits,
                 given,
@@ -60,7 +60,7 @@ impl Source {
                 )
             })?;
             if meta.is_dir() {
-                Kind::Layout(Layout::open(given)?)
+                SourceKind::Layout(Layout::open(given)?)
             } else {
                 let file = File::open(given).context("open", given)?;
                 let mut start = [0; 4];
@@ -71,7 +71,7 @@ impl Source {
                 } else {
                     spool(file, area, limits, given)?
                 };
-                Kind::Tarball(Tarball::new(file, limits, given)?)
+                SourceKind::Tarball(Tarball::new(file, limits, given)?)
             }
         };
         Ok(Self {
@@ -102,8 +102,8 @@ impl Source {
     /// It is no file, or cannot be read.
     pub(crate) fn member(&self, name: &str) -> Result<Option<Member>> {
         match &self.kind {
-            Kind::Layout(layout) => layout.member(name),
-            Kind::Tarball(tarball) => tarball.member(name),
+            SourceKind::Layout(layout) => layout.member(name),
+            SourceKind::Tarball(tarball) => tarball.member(name),
         }
     }
 

@@ -22,7 +22,7 @@ const HEADER_BUFFER: usize = 4096;
 
 /// Where a member is.
 #[derive(Clone, Debug)]
-enum Place {
+enum TarMember {
     Data {
         offset: u64,
         size: u64,
@@ -35,7 +35,7 @@ enum Place {
 #[derive(Debug)]
 pub(super) struct Tarball {
     file: Arc<File>,
-    members: HashMap<String, Place>,
+    members: HashMap<String, TarMember>,
 }
 
 impl Tarball {
@@ -71,11 +71,11 @@ impl Tarball {
             }
             at = behind + padding(stored);
             let place = match entry.what {
-                What::File(size) if size == stored => Place::Data { offset, size },
+                What::File(size) if size == stored => TarMember::Data { offset, size },
                 What::Symlink(ref target) => {
-                    Place::Link(beside(&name, &String::from_utf8_lossy(target)))
+                    TarMember::Link(beside(&name, &String::from_utf8_lossy(target)))
                 }
-                What::HardLink(ref target) => Place::Link(plain_name(target)),
+                What::HardLink(ref target) => TarMember::Link(plain_name(target)),
                 _ => continue,
             };
             if members.len() >= MOST_MEMBERS {
@@ -93,8 +93,8 @@ impl Tarball {
         for _ in 0..MOST_LINKS {
             match self.members.get(&name) {
                 None => return Ok(None),
-                Some(Place::Link(target)) => name.clone_from(target),
-                Some(Place::Data { offset, size }) => {
+                Some(TarMember::Link(target)) => name.clone_from(target),
+                Some(TarMember::Data { offset, size }) => {
                     return Ok(Some(Member {
                         size: *size,
                         reader: Box::new(Section {
