@@ -1,9 +1,10 @@
 //! Deleting what nothing refers to.
 //!
-//! Rows go first, in one transaction (see [`catalog`](crate::store::catalog)). Then each directory whose row is gone becomes an area
-//! itself, in a transaction that sees that no new row came meanwhile, and is deleted there. Nothing is made for that: it works on
-//! a disk without room. Killed between any two steps, directories without rows stay: the next collection finds them, as it finds
-//! the areas of commands that were killed.
+//! Rows go first, in one transaction (see [`catalog`](crate::store::catalog)). Then each directory
+//! whose row is gone becomes an area itself, in a transaction that sees that no new row came
+//! meanwhile, and is deleted there. Nothing is made for that: it works on a disk without room.
+//! Killed between any two steps, directories without rows stay: the next collection finds them, as
+//! it finds the areas of commands that were killed.
 
 use std::collections::HashSet;
 use std::fs;
@@ -24,18 +25,18 @@ use crate::store::catalog::{containers, images};
 
 /// What was deleted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Collected {
+pub(in crate::store) struct Collected {
     /// Layers, by diffID.
-    pub(crate) layers: Vec<DiffId>,
+    pub(in crate::store) layers: Vec<DiffId>,
     /// Directories without a row, and areas of commands that were killed.
-    pub(crate) leftovers: usize,
+    pub(in crate::store) leftovers: usize,
     /// Bytes on the disk that were freed.
-    pub(crate) freed: u64,
+    pub(in crate::store) freed: u64,
 }
 
 impl Collected {
     /// Adds up two collections.
-    pub(crate) fn add(&mut self, other: Self) {
+    pub(in crate::store) fn add(&mut self, other: Self) {
         self.layers.extend(other.layers);
         self.leftovers += other.leftovers;
         self.freed = self.freed.saturating_add(other.freed);
@@ -47,7 +48,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of the catalog and of the disk.
-    pub(crate) fn collect_layers(&mut self) -> Result<Collected> {
+    pub(in crate::store) fn collect_layers(&mut self) -> Result<Collected> {
         let gone = self.catalog.change(layers::forget_unreferenced)?;
         self.delete_layers(&gone)
     }
@@ -95,12 +96,12 @@ impl Store {
         Ok(collected)
     }
 
-    /// Deletes everything in the store's directories without a row in the catalog, and what killed commands left.
-    /// Nothing that a living command works on is touched.
+    /// Deletes everything in the store's directories without a row in the catalog, and what killed
+    /// commands left. Nothing that a living command works on is touched.
     ///
     /// # Errors
     /// Those of the catalog and of the disk.
-    pub(crate) fn collect_leftovers(&mut self) -> Result<Collected> {
+    pub(in crate::store) fn collect_leftovers(&mut self) -> Result<Collected> {
         let mut collected = Collected::default();
         for area in abandoned(&self.paths)? {
             collected.leftovers += 1;
@@ -126,12 +127,12 @@ impl Store {
         Ok(collected)
     }
 
-    /// What lies in the store's directories without a row. Other commands wait meanwhile: what one of them is
-    /// moving to its place is none.
+    /// What lies in the store's directories without a row. Other commands wait meanwhile: what one
+    /// of them is moving to its place is none.
     ///
     /// # Errors
     /// Those of the catalog and of the disk.
-    pub(crate) fn orphans(&mut self) -> Result<Vec<PathBuf>> {
+    pub(in crate::store) fn orphans(&mut self) -> Result<Vec<PathBuf>> {
         let paths = self.paths.clone();
         self.catalog.change(|db| {
             let mut found = Vec::new();
@@ -196,7 +197,8 @@ impl crate::store::base::Paths {
         ]
     }
 
-    /// Whether a directory is a volume with content that no command removed: a leftover of a catalog that was lost.
+    /// Whether a directory is a volume with content that no command removed: a leftover of a
+    /// catalog that was lost.
     pub(super) fn is_lost_volume(&self, db: &Connection, path: &Path) -> Result<bool> {
         let Ok(name) = path.strip_prefix(self.volumes()) else {
             return Ok(false);

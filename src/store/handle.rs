@@ -16,7 +16,8 @@ impl Store {
     /// Opens the store that a command works on, and makes it when there is none; see [`locate`].
     ///
     /// # Errors
-    /// It cannot be made or opened, it belongs to another user, others may write it, or it has lost its catalog.
+    /// It cannot be made or opened, it belongs to another user, others may write it, or it has lost
+    /// its catalog.
     pub(crate) fn open(root: Option<&Path>) -> Result<Self> {
         let paths = locate(root)?;
         paths.refuse_foreign()?;

@@ -1,11 +1,14 @@
-//! The store: layers, images, containers and volumes in one directory, as a container engine's storage driver keeps
-//! them. `base/paths.rs` says where what is, `catalog` what refers to what and in which order things change.
+//! The store: layers, images, containers and volumes in one directory, as a container engine's
+//! storage driver keeps them. `base/paths.rs` says where what is, `catalog` what refers to what and
+//! in which order things change.
 //!
-//! A layer is stored once, under the digest of its uncompressed tar, with its own whiteouts (it is a layer, not a merged tree),
-//! so that images share it whatever they put below. The archive it came in is kept, so that an unchanged image leaves the
-//! store with the digests it came with. A container is an upper directory over the layers of its image.
+//! A layer is stored once, under the digest of its uncompressed tar, with its own whiteouts (it is
+//! a layer, not a merged tree), so that images share it whatever they put below. The archive it
+//! came in is kept, so that an unchanged image leaves the store with the digests it came with. A
+//! container is an upper directory over the layers of its image.
 //!
-//! Each room uses those above it in this table and no others; `handle` is the opened store, to which each adds operations.
+//! Each room uses those above it in this table and no others; `handle` is the opened store, to
+//! which each adds operations.
 //!
 //! | room | job | uses |
 //! | --- | --- | --- |

@@ -1,8 +1,9 @@
 //! Volumes: directories that containers share and that outlive them.
 //!
-//! A volume is made in an area and renamed to its place before its row is committed. It is filled from an image by renaming
-//! a complete copy over the empty directory. Killed between, there is an empty volume, or a directory without a row. What is
-//! renamed, and its name, are on the disk before the row is: so it is after a power failure, too.
+//! A volume is made in an area and renamed to its place before its row is committed. It is filled
+//! from an image by renaming a complete copy over the empty directory. Killed between, there is an
+//! empty volume, or a directory without a row. What is renamed, and its name, are on the disk
+//! before the row is: so it is after a power failure, too.
 
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
@@ -132,15 +133,16 @@ impl Store {
                 Some(_) => None,
             })
         })?;
-        // After a power failure its directory may be back under its name: until that cannot happen it stays recorded as
-        // one that is being removed, so that it is not taken for a volume of a lost catalog.
+        // After a power failure its directory may be back under its name: until that cannot happen
+        // it stays recorded as one that is being removed, so that it is not taken for a volume of a
+        // lost catalog.
         sync_names_in(&paths.volumes()).context("fsync", &place)?;
         drop(taken);
         self.catalog.change(|db| volumes::end_removal(db, name))
     }
 
-    /// Removes the volumes that no container uses; with `all` also those that have a name. Returns their names and the
-    /// bytes that they took.
+    /// Removes the volumes that no container uses; with `all` also those that have a name. Returns
+    /// their names and the bytes that they took.
     ///
     /// # Errors
     /// Those of the catalog and of the disk.
@@ -163,8 +165,9 @@ impl Store {
         Ok((gone, freed))
     }
 
-    /// Copies an image's directory into a volume that is empty, as docker does when a container is made. A volume in use, one
-    /// that holds something, and a directory that the image does not have are left alone.
+    /// Copies an image's directory into a volume that is empty, as docker does when a container is
+    /// made. A volume in use, one that holds something, and a directory that the image does not
+    /// have are left alone.
     ///
     /// # Errors
     /// The disk is full, or the image cannot be read.
@@ -189,7 +192,8 @@ impl Store {
         sync_disk_of(&copy).context("syncfs", &copy)?;
         let place = self.paths.volumes().join(name);
         self.catalog.change(|db| {
-            // No container begins to use it during this transaction, and none that uses it loses its directory.
+            // No container begins to use it during this transaction, and none that uses it loses
+            // its directory.
             let in_use = lock::exclude(&data)?.is_none();
             if in_use || volumes::find(db, name)?.is_none() || !is_empty(&data)? {
                 return Ok(());

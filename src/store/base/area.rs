@@ -1,9 +1,9 @@
 //! Work under way: a directory in `tmp/` that is locked for as long as its owner lives.
 //!
-//! Things are built in an area and renamed to their place. A crash leaves the area, unlocked; the next command that
-//! collects garbage, or `system prune`, removes it. A command that makes an area locks it and then checks that it is still
-//! there: a collector that came between the two is waited for, and another area is made. A command that is interrupted removes
-//! its areas (see [`undo`]).
+//! Things are built in an area and renamed to their place. A crash leaves the area, unlocked; the
+//! next command that collects garbage, or `system prune`, removes it. A command that makes an area
+//! locks it and then checks that it is still there: a collector that came between the two is waited
+//! for, and another area is made. A command that is interrupted removes its areas (see [`undo`]).
 
 use std::fs::{self, File};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
@@ -53,8 +53,9 @@ impl Area {
         }
     }
 
-    /// Makes one of something that is to go, which takes no room: it is locked, and gets a name in `tmp/`. `None` when it is not
-    /// there. A caller that holds a lock on it already hands it over. To be called in a transaction.
+    /// Makes one of something that is to go, which takes no room: it is locked, and gets a name in
+    /// `tmp/`. `None` when it is not there. A caller that holds a lock on it already hands it over.
+    /// To be called in a transaction.
     ///
     /// # Errors
     /// Those of rename(2); another process has it locked.
@@ -156,7 +157,8 @@ pub(crate) fn abandoned(paths: &Paths) -> Result<Vec<Area>> {
 }
 
 impl Area {
-    /// Moves something into the area, where it is deleted with the area; `None` when it was not there.
+    /// Moves something into the area, where it is deleted with the area; `None` when it was not
+    /// there.
     pub(crate) fn take(&self, from: &Path, name: &str) -> Result<Option<PathBuf>> {
         let to = self.join(&format!("gone-{name}"));
         match fs::rename(from, &to) {

@@ -1,4 +1,5 @@
-//! Why a command on the store failed: what was tried on what, why it did not work, and what the user can do.
+//! Why a command on the store failed: what was tried on what, why it did not work, and what the
+//! user can do.
 
 use std::error::Error;
 use std::fmt;
@@ -28,7 +29,8 @@ pub enum ErrorKind {
     Exists,
     /// A container, a mount or another command uses it.
     InUse,
-    /// Another command changed the store meanwhile, or left something that has to be looked at first.
+    /// Another command changed the store meanwhile, or left something that has to be looked at
+    /// first.
     Conflict,
     /// What was to be read from outside of the store is damaged, incomplete or of an unknown form.
     Malformed,
@@ -184,7 +186,8 @@ impl Cause for archive::Error {
     }
 }
 
-/// Whether an error is a system call's, and so says nothing about the bytes that were to be read or written.
+/// Whether an error is a system call's, and so says nothing about the bytes that were to be read or
+/// written.
 #[must_use]
 pub(crate) fn is_of_system(error: &io::Error) -> bool {
     error.raw_os_error().is_some()

@@ -113,7 +113,8 @@ pub(crate) fn short(id: &str) -> &str {
     hex.get(..SHORT).unwrap_or(hex)
 }
 
-/// A name of two words, taken from an id; `attempt` 1 and later add a number, for when the plain one is taken.
+/// A name of two words, taken from an id; `attempt` 1 and later add a number, for when the plain
+/// one is taken.
 #[must_use]
 pub(crate) fn name_for(id: &str, attempt: u32) -> String {
     let digit = |at: usize| {

@@ -1,5 +1,10 @@
-//! A container or volume in use: a shared lock on its directory, held by every process that works with it. The daemon of a
-//! mount inherits it and keeps it until it ends, in whatever mount namespace; what is locked is not removed.
+//! A container or volume in use: a shared lock on its directory, held by every process that works
+//! with it. The daemon of a mount inherits it and keeps it until it ends, in whatever mount
+//! namespace; what is locked is not removed.
+//!
+//! These locks are tried for a moment and never waited for, so they may be taken inside a
+//! transaction of the catalog. A command that mounts takes its [`MountLock`] first, then shares the
+//! lock on the directory.
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -32,8 +37,8 @@ impl From<Lock> for OwnedFd {
     }
 }
 
-/// The right to mount a container: the others wait until it is mounted. It is given back when dropped, also by a process that was
-/// forked meanwhile and still has it.
+/// The right to mount a container: the others wait until it is mounted. It is given back when
+/// dropped, also by a process that was forked meanwhile and still has it.
 #[derive(Debug)]
 pub(crate) struct MountLock {
     file: File,
@@ -68,7 +73,8 @@ impl Drop for MountLock {
     }
 }
 
-/// How often it is tried, and how long in between: a process that only checks holds the lock for a moment.
+/// How often it is tried, and how long in between: a process that only checks holds the lock for a
+/// moment.
 const ATTEMPTS: u32 = 50;
 const PAUSE: Duration = Duration::from_millis(4);
 

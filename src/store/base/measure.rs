@@ -1,4 +1,5 @@
-//! How many bytes a tree has, as Docker counts: the sizes of everything but directories, each inode once.
+//! How many bytes a tree has, as Docker counts: the sizes of everything but directories, each inode
+//! once.
 
 use std::collections::HashSet;
 use std::ffi::CStr;
@@ -15,20 +16,21 @@ use crate::layer::way::Way;
 
 /// What a tree takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct TreeUsage {
+pub(in crate::store) struct TreeUsage {
     /// The sizes of all files and symlinks, each inode once: Docker's SIZE.
-    pub(crate) size: u64,
+    pub(in crate::store) size: u64,
     /// Bytes of disk blocks, directories included.
-    pub(crate) disk: u64,
+    pub(in crate::store) disk: u64,
     /// Entries, without the directory itself.
-    pub(crate) entries: u64,
+    pub(in crate::store) entries: u64,
 }
 
-/// Measures a tree; one that is not there takes nothing. Entries that vanish meanwhile are not counted.
+/// Measures a tree; one that is not there takes nothing. Entries that vanish meanwhile are not
+/// counted.
 ///
 /// # Errors
 /// A directory cannot be read.
-pub(crate) fn measure(path: &Path) -> Result<TreeUsage> {
+pub(in crate::store) fn measure(path: &Path) -> Result<TreeUsage> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let root = match openat(CWD, path, flags, Mode::empty()) {
         Err(Errno::NOENT) => return Ok(TreeUsage::default()),
@@ -106,7 +108,8 @@ impl Measuring {
     }
 }
 
-/// Opens a directory for reading. When its mode does not let its owner read it, it is made readable for the moment.
+/// Opens a directory for reading. When its mode does not let its owner read it, it is made readable
+/// for the moment.
 fn open_below(dir: &OwnedFd, name: &CStr) -> rustix::io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     match openat(dir, name, flags, Mode::empty()) {

@@ -1,4 +1,5 @@
-//! What every other room of the store stands on: where things are, work under way, locks, ids, names, times, errors.
+//! What every other room of the store stands on: where things are, work under way, locks, ids,
+//! names, times, errors.
 
 mod area;
 mod error;
@@ -11,8 +12,8 @@ mod remove;
 pub(crate) mod time;
 
 pub(crate) use area::{Area, abandoned};
-pub(crate) use error::{Context, is_of_system};
+pub(in crate::store) use error::{Context, is_of_system};
 pub use error::{ErrorKind, Result, StoreError};
-pub(crate) use measure::measure;
+pub(in crate::store) use measure::measure;
 pub(crate) use paths::{PRIVATE, Paths, config_file, data_of, is_empty, locate};
-pub(crate) use remove::{entries, remove_tree};
+pub(in crate::store) use remove::{entries, remove_tree};

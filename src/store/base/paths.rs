@@ -121,11 +121,12 @@ impl Paths {
         belongs(&self.root) && belongs(&self.catalog())
     }
 
-    /// Makes what is missing, all of it private; an empty directory of the caller's becomes private, too. Killed meanwhile,
-    /// the next command makes the rest.
+    /// Makes what is missing, all of it private; an empty directory of the caller's becomes
+    /// private, too. Killed meanwhile, the next command makes the rest.
     ///
     /// # Errors
-    /// A directory cannot be made, or what is there is not this user's alone ([`Paths::refuse_foreign`]).
+    /// A directory cannot be made, or what is there is not this user's alone
+    /// ([`Paths::refuse_foreign`]).
     pub(crate) fn create(&self) -> Result<()> {
         let mut private = fs::DirBuilder::new();
         private.recursive(true).mode(PRIVATE);
@@ -151,7 +152,8 @@ impl Paths {
         }
         for dir in missing.into_iter().filter_map(Path::parent) {
             match sync_names_in(dir) {
-                // It may be written, but not read: that its names are on the disk is left to its owner.
+                // It may be written, but not read: that its names are on the disk is left to its
+                // owner.
                 Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
                     log::debug!("fsync '{}': {error}", dir.display());
                 }
@@ -161,9 +163,10 @@ impl Paths {
         Ok(())
     }
 
-    /// Refuses a root, or a part of the store in it, that belongs to another user or that others may write: what a command
-    /// finds there could be theirs, and what it makes there could be changed. An empty directory of the caller's passes, since
-    /// [`Paths::create`] closes it. Changes nothing.
+    /// Refuses a root, or a part of the store in it, that belongs to another user or that others
+    /// may write: what a command finds there could be theirs, and what it makes there could be
+    /// changed. An empty directory of the caller's passes, since [`Paths::create`] closes it.
+    /// Changes nothing.
     ///
     /// # Errors
     /// It is so, or stat(2) fails.
@@ -190,7 +193,8 @@ impl Paths {
         ]
     }
 
-    /// The rule for one path, and for what a symlink there leads to. Returns whether something is there.
+    /// The rule for one path, and for what a symlink there leads to. Returns whether something is
+    /// there.
     fn refuse_open(&self, path: &Path) -> Result<bool> {
         let own = rustix::process::geteuid().as_raw();
         let looks: [fn(&Path) -> std::io::Result<fs::Metadata>; 2] =
@@ -225,8 +229,9 @@ impl Paths {
         Ok(true)
     }
 
-    /// Makes an empty directory private that the user made for a store, with whatever umask: other users must not read what
-    /// comes into it, or add anything. What was added before is seen afterwards, when no other user can add more.
+    /// Makes an empty directory private that the user made for a store, with whatever umask: other
+    /// users must not read what comes into it, or add anything. What was added before is seen
+    /// afterwards, when no other user can add more.
     fn close_empty_root(&self) -> Result<()> {
         let Ok(meta) = fs::metadata(&self.root) else {
             return Ok(());
@@ -245,7 +250,8 @@ fn is_empty_dir(dir: &Path) -> bool {
     fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_none())
 }
 
-/// The root that a command works on: the one given, else `UNIONMOUNT_ROOT`, else the user's own place.
+/// The root that a command works on: the one given, else `UNIONMOUNT_ROOT`, else the user's own
+/// place.
 ///
 /// # Errors
 /// None of them is known (no HOME), or the current directory is gone.

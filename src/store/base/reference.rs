@@ -4,8 +4,8 @@ use super::error::{Result, StoreError};
 
 /// The tag that is meant when none is given.
 const LATEST: &str = "latest";
-/// Longest repository, in bytes (distribution/reference). Of what is kept and shown: what was read may be longer, and what
-/// is shown is always a name again.
+/// Longest repository, in bytes (distribution/reference). Of what is kept and shown: what was read
+/// may be longer, and what is shown is always a name again.
 const LONGEST: usize = 255;
 /// Longest tag (distribution/reference).
 const LONGEST_TAG: usize = 128;
@@ -29,7 +29,8 @@ impl Reference {
     /// Reads a name; the tag may be missing.
     ///
     /// # Errors
-    /// Something that is no name: upper case, a digest, characters that a path would take for something else.
+    /// Something that is no name: upper case, a digest, characters that a path would take for
+    /// something else.
     pub fn parse(text: &str) -> Result<Self> {
         let bad = |why: &str| {
             StoreError::invalid(
@@ -73,7 +74,8 @@ impl Reference {
         has_registry(&self.repository)
     }
 
-    /// The name in an archive: what it says, or only a tag, which `repository` completes. `None` for a tag without one.
+    /// The name in an archive: what it says, or only a tag, which `repository` completes. `None`
+    /// for a tag without one.
     ///
     /// # Errors
     /// It is no name.
@@ -92,7 +94,8 @@ impl std::fmt::Display for Reference {
     }
 }
 
-/// Leaves out the registry that is meant when none is named, unless the rest would name another one.
+/// Leaves out the registry that is meant when none is named, unless the rest would name another
+/// one.
 fn short(repository: &str) -> &str {
     let mut libraries = HUB_LIBRARIES.iter();
     let plain = libraries.find_map(|prefix| repository.strip_prefix(prefix));

@@ -1,6 +1,8 @@
-//! Taking a tree away: whatever its modes, however deep it is, and never through a mount or a symlink.
+//! Taking a tree away: whatever its modes, however deep it is, and never through a mount or a
+//! symlink.
 //!
-//! A crash leaves the rest of the tree; the store only removes trees that were moved into `tmp/` before.
+//! A crash leaves the rest of the tree; the store only removes trees that were moved into `tmp/`
+//! before.
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -14,11 +16,12 @@ use rustix::io::Errno;
 use super::error::{Context, Result};
 use crate::layer::way::Way;
 
-/// Removes a file or a directory with everything in it. Something that is not there is removed already.
+/// Removes a file or a directory with everything in it. Something that is not there is removed
+/// already.
 ///
 /// # Errors
 /// What unlink(2) and its like answer; EXDEV when something is mounted inside.
-pub(crate) fn remove_tree(path: &Path) -> Result<()> {
+pub(in crate::store) fn remove_tree(path: &Path) -> Result<()> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(Errno::INVAL).context("remove", path);
     };
@@ -37,7 +40,8 @@ pub(crate) fn remove_tree(path: &Path) -> Result<()> {
 struct Emptying {
     /// Its name in the one above.
     name: CString,
-    /// What is still in it. Names first: what readdir returns while entries are removed is not defined.
+    /// What is still in it. Names first: what readdir returns while entries are removed is not
+    /// defined.
     left: std::vec::IntoIter<(CString, FileType)>,
     made_writable: bool,
 }
@@ -126,7 +130,7 @@ fn open_dir(dir: BorrowedFd<'_>, name: &CStr) -> rustix::io::Result<OwnedFd> {
 ///
 /// # Errors
 /// Those of getdents(2).
-pub(crate) fn entries(dir: &OwnedFd) -> rustix::io::Result<Vec<(CString, FileType)>> {
+pub(in crate::store) fn entries(dir: &OwnedFd) -> rustix::io::Result<Vec<(CString, FileType)>> {
     let mut found = Vec::new();
     for entry in Dir::read_from(dir)? {
         let entry = entry?;

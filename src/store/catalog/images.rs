@@ -12,28 +12,28 @@ use crate::store::base::{
 
 /// An image: its configuration, whose digest is its id.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Image {
+pub(in crate::store) struct Image {
     /// Digest of the configuration.
-    pub(crate) id: ImageId,
+    pub(in crate::store) id: ImageId,
     /// The configuration, byte for byte.
-    pub(crate) config: Vec<u8>,
+    pub(in crate::store) config: Vec<u8>,
     /// When it was made, by its own account, in seconds since 1970.
-    pub(crate) created: Option<i64>,
+    pub(in crate::store) created: Option<i64>,
     /// When it was stored, in seconds since 1970.
-    pub(crate) loaded: i64,
+    pub(in crate::store) loaded: i64,
 }
 
 /// A manifest of an image: the same image may have come with layers compressed in several ways.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Manifest {
+pub(in crate::store) struct Manifest {
     /// Digest of the document.
-    pub(crate) digest: Digest,
+    pub(in crate::store) digest: Digest,
     /// The image it describes.
-    pub(crate) image: ImageId,
+    pub(in crate::store) image: ImageId,
     /// Its media type.
-    pub(crate) media_type: String,
+    pub(in crate::store) media_type: String,
     /// The document, byte for byte.
-    pub(crate) document: Vec<u8>,
+    pub(in crate::store) document: Vec<u8>,
 }
 
 fn image(row: &Row<'_>) -> rusqlite::Result<Image> {
@@ -65,20 +65,20 @@ const MANIFEST: &str = "SELECT digest, image, media_type, document FROM manifest
 
 /// What a user's word for an image found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct FoundImage {
+pub(in crate::store) struct FoundImage {
     /// The image's id.
-    pub(crate) image: ImageId,
+    pub(in crate::store) image: ImageId,
     /// The manifest that is meant.
-    pub(crate) manifest: Digest,
+    pub(in crate::store) manifest: Digest,
     /// The name, when it was one.
-    pub(crate) name: Option<Reference>,
+    pub(in crate::store) name: Option<Reference>,
 }
 
 /// Finds an image by name, by id or its unique beginning, or by the digest of a manifest.
 ///
 /// # Errors
 /// There is none, or several ids begin so.
-pub(crate) fn resolve(db: &Connection, word: &str) -> Result<FoundImage> {
+pub(in crate::store) fn resolve(db: &Connection, word: &str) -> Result<FoundImage> {
     if let Ok(name) = Reference::parse(word) {
         let local = Reference {
             repository: format!("{LOCAL}{}", name.repository),
@@ -140,7 +140,7 @@ pub(crate) fn resolve(db: &Connection, word: &str) -> Result<FoundImage> {
 ///
 /// # Errors
 /// Those of the catalog, as everywhere here.
-pub(crate) fn named(db: &Connection, name: &Reference) -> Result<Option<Manifest>> {
+pub(in crate::store) fn named(db: &Connection, name: &Reference) -> Result<Option<Manifest>> {
     let mut statement = db.prepare_cached(
         "SELECT digest, image, media_type, document FROM manifests
          JOIN names ON names.manifest = manifests.digest WHERE repository = ? AND tag = ?",
@@ -153,7 +153,7 @@ pub(crate) fn named(db: &Connection, name: &Reference) -> Result<Option<Manifest
 ///
 /// # Errors
 /// Those of the catalog; it has none.
-pub(crate) fn latest_manifest(db: &Connection, image: &ImageId) -> Result<Manifest> {
+pub(in crate::store) fn latest_manifest(db: &Connection, image: &ImageId) -> Result<Manifest> {
     let mut statement = db.prepare_cached(&format!(
         "{MANIFEST} WHERE image = ? ORDER BY position DESC LIMIT 1"
     ))?;
@@ -164,7 +164,7 @@ pub(crate) fn latest_manifest(db: &Connection, image: &ImageId) -> Result<Manife
 ///
 /// # Errors
 /// Those of the catalog; there is none.
-pub(crate) fn manifest_by_digest(db: &Connection, digest: &Digest) -> Result<Manifest> {
+pub(in crate::store) fn manifest_by_digest(db: &Connection, digest: &Digest) -> Result<Manifest> {
     let mut statement = db.prepare_cached(&format!("{MANIFEST} WHERE digest = ?"))?;
     Ok(statement.query_row([digest], manifest)?)
 }
@@ -173,7 +173,7 @@ pub(crate) fn manifest_by_digest(db: &Connection, digest: &Digest) -> Result<Man
 ///
 /// # Errors
 /// Those of the catalog.
-pub(crate) fn find(db: &Connection, id: &ImageId) -> Result<Option<Image>> {
+pub(in crate::store) fn find(db: &Connection, id: &ImageId) -> Result<Option<Image>> {
     let mut statement =
         db.prepare_cached("SELECT id, config, created, loaded FROM images WHERE id = ?")?;
     Ok(statement.query_row([id], image).optional()?)
@@ -183,7 +183,7 @@ pub(crate) fn find(db: &Connection, id: &ImageId) -> Result<Option<Image>> {
 ///
 /// # Errors
 /// Those of the catalog.
-pub(crate) fn all(db: &Connection) -> Result<Vec<Image>> {
+pub(in crate::store) fn all(db: &Connection) -> Result<Vec<Image>> {
     let mut statement = db.prepare_cached(
         "SELECT id, config, created, loaded FROM images ORDER BY created DESC, loaded DESC, id",
     )?;
@@ -195,7 +195,7 @@ pub(crate) fn all(db: &Connection) -> Result<Vec<Image>> {
 ///
 /// # Errors
 /// Those of the catalog.
-pub(crate) fn names_of(db: &Connection, image: &ImageId) -> Result<Vec<Reference>> {
+pub(in crate::store) fn names_of(db: &Connection, image: &ImageId) -> Result<Vec<Reference>> {
     let mut statement = db.prepare_cached(
         "SELECT repository, tag FROM names JOIN manifests ON names.manifest = manifests.digest
          WHERE image = ? ORDER BY repository, tag",
@@ -208,7 +208,7 @@ pub(crate) fn names_of(db: &Connection, image: &ImageId) -> Result<Vec<Reference
 ///
 /// # Errors
 /// Those of the catalog.
-pub(crate) fn repo_digests(db: &Connection, image: &ImageId) -> Result<Vec<String>> {
+pub(in crate::store) fn repo_digests(db: &Connection, image: &ImageId) -> Result<Vec<String>> {
     column(
         db,
         "SELECT DISTINCT repository || '@' || digest FROM names
@@ -217,12 +217,12 @@ pub(crate) fn repo_digests(db: &Connection, image: &ImageId) -> Result<Vec<Strin
     )
 }
 
-/// Records an image with its layers, oldest first, and a manifest with its archives, oldest first. What is there already stays; the manifest becomes
-/// the latest one.
+/// Records an image with its layers, oldest first, and a manifest with its archives, oldest first.
+/// What is there already stays; the manifest becomes the latest one.
 ///
 /// # Errors
 /// Those of the catalog; a layer or an archive is not there.
-pub(crate) fn insert(
+pub(in crate::store) fn insert(
     db: &Transaction<'_>,
     image: &Image,
     layers: &[DiffId],
@@ -271,7 +271,11 @@ pub(crate) fn insert(
 ///
 /// # Errors
 /// Those of the catalog.
-pub(crate) fn name(db: &Transaction<'_>, name: &Reference, manifest: &Digest) -> Result<()> {
+pub(in crate::store) fn name(
+    db: &Transaction<'_>,
+    name: &Reference,
+    manifest: &Digest,
+) -> Result<()> {
     db.execute(
         "INSERT INTO names VALUES (?, ?, ?)
          ON CONFLICT (repository, tag) DO UPDATE SET manifest = excluded.manifest",
@@ -280,7 +284,8 @@ pub(crate) fn name(db: &Transaction<'_>, name: &Reference, manifest: &Digest) ->
     forget_superseded(db)
 }
 
-/// Manifests without a name, of images that have another one with a name or a later one, are of no use any more.
+/// Manifests without a name, of images that have another one with a name or a later one, are of no
+/// use any more.
 fn forget_superseded(db: &Transaction<'_>) -> Result<()> {
     db.execute(
         "DELETE FROM manifests AS m
@@ -296,7 +301,7 @@ fn forget_superseded(db: &Transaction<'_>) -> Result<()> {
 ///
 /// # Errors
 /// Those of the catalog.
-pub(crate) fn unname(db: &Transaction<'_>, name: &Reference) -> Result<()> {
+pub(in crate::store) fn unname(db: &Transaction<'_>, name: &Reference) -> Result<()> {
     db.execute(
         "DELETE FROM names WHERE repository = ? AND tag = ?",
         (&name.repository, &name.tag),
@@ -304,11 +309,12 @@ pub(crate) fn unname(db: &Transaction<'_>, name: &Reference) -> Result<()> {
     Ok(())
 }
 
-/// Deletes the rows of an image with its names and manifests. Its layers stay for other images and containers.
+/// Deletes the rows of an image with its names and manifests. Its layers stay for other images and
+/// containers.
 ///
 /// # Errors
 /// Those of the catalog.
-pub(crate) fn delete(db: &Transaction<'_>, id: &ImageId) -> Result<()> {
+pub(in crate::store) fn delete(db: &Transaction<'_>, id: &ImageId) -> Result<()> {
     db.execute(
         "DELETE FROM names WHERE manifest IN (SELECT digest FROM manifests WHERE image = ?)",
         [id],
@@ -321,7 +327,7 @@ pub(crate) fn delete(db: &Transaction<'_>, id: &ImageId) -> Result<()> {
 ///
 /// # Errors
 /// Those of the catalog.
-pub(crate) fn dangling(db: &Connection) -> Result<Vec<ImageId>> {
+pub(in crate::store) fn dangling(db: &Connection) -> Result<Vec<ImageId>> {
     column(
         db,
         "SELECT id FROM images WHERE id NOT IN
@@ -334,7 +340,7 @@ pub(crate) fn dangling(db: &Connection) -> Result<Vec<ImageId>> {
 ///
 /// # Errors
 /// Those of the catalog.
-pub(crate) fn is_used(db: &Connection, id: &ImageId) -> Result<bool> {
+pub(in crate::store) fn is_used(db: &Connection, id: &ImageId) -> Result<bool> {
     exists(db, "SELECT 1 FROM containers WHERE image = ?", [id])
 }
 
@@ -342,7 +348,7 @@ pub(crate) fn is_used(db: &Connection, id: &ImageId) -> Result<bool> {
 ///
 /// # Errors
 /// Those of the catalog.
-pub(crate) fn with_layer(db: &Connection, diff_id: &DiffId) -> Result<Vec<ImageId>> {
+pub(in crate::store) fn with_layer(db: &Connection, diff_id: &DiffId) -> Result<Vec<ImageId>> {
     column(
         db,
         "SELECT DISTINCT image FROM image_layers WHERE diff_id = ? ORDER BY image",

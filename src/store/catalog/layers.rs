@@ -11,47 +11,47 @@ use crate::store::base::{
 
 /// A stored layer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Layer {
+pub(in crate::store) struct Layer {
     /// Digest of its uncompressed tar.
-    pub(crate) diff_id: DiffId,
+    pub(in crate::store) diff_id: DiffId,
     /// The name of its directory.
-    pub(crate) short: String,
+    pub(in crate::store) short: String,
     /// Bytes of its files, each inode once, as Docker counts.
-    pub(crate) size: u64,
+    pub(in crate::store) size: u64,
     /// Bytes of the uncompressed tar.
-    pub(crate) tar_size: u64,
+    pub(in crate::store) tar_size: u64,
     /// Its archive has an entry for the root directory.
-    pub(crate) has_root: bool,
+    pub(in crate::store) has_root: bool,
     /// When it was stored, in seconds since 1970.
-    pub(crate) created: i64,
+    pub(in crate::store) created: i64,
 }
 
 /// An archive of a layer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Blob {
+pub(in crate::store) struct Blob {
     /// Digest of its bytes as they came.
-    pub(crate) digest: Digest,
+    pub(in crate::store) digest: Digest,
     /// The layer that it holds.
-    pub(crate) diff_id: DiffId,
+    pub(in crate::store) diff_id: DiffId,
     /// Bytes as they came.
-    pub(crate) size: u64,
+    pub(in crate::store) size: u64,
     /// How it is compressed; a plain one is kept compressed with zstd.
-    pub(crate) compression: Compression,
+    pub(in crate::store) compression: Compression,
     /// Bytes that it takes in the store.
-    pub(crate) stored_size: u64,
+    pub(in crate::store) stored_size: u64,
 }
 
 impl Blob {
     /// Its file in the layer's directory.
     #[must_use]
-    pub(crate) fn file_name(&self) -> String {
+    pub(in crate::store) fn file_name(&self) -> String {
         blob_file(&self.digest)
     }
 }
 
 /// The file of an archive in its layer's directory.
 #[must_use]
-pub(crate) fn blob_file(digest: &Digest) -> String {
+pub(in crate::store) fn blob_file(digest: &Digest) -> String {
     format!("blob-{}", digest.hex())
 }
 
@@ -90,7 +90,7 @@ const BLOB: &str = "SELECT digest, diff_id, size, compression, stored_size FROM 
 ///
 /// # Errors
 /// Those of the catalog, as everywhere here.
-pub(crate) fn find(db: &Connection, diff_id: &DiffId) -> Result<Option<Layer>> {
+pub(in crate::store) fn find(db: &Connection, diff_id: &DiffId) -> Result<Option<Layer>> {
     let mut statement = db.prepare_cached(&format!("{LAYER} WHERE diff_id = ?"))?;
     Ok(statement.query_row([diff_id], layer).optional()?)
 }
@@ -99,7 +99,7 @@ pub(crate) fn find(db: &Connection, diff_id: &DiffId) -> Result<Option<Layer>> {
 ///
 /// # Errors
 /// Those of the catalog.
-pub(crate) fn all(db: &Connection) -> Result<Vec<Layer>> {
+pub(in crate::store) fn all(db: &Connection) -> Result<Vec<Layer>> {
     let mut statement = db.prepare_cached(&format!("{LAYER} ORDER BY created, diff_id"))?;
     let rows = statement.query_map([], layer)?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
@@ -109,7 +109,7 @@ pub(crate) fn all(db: &Connection) -> Result<Vec<Layer>> {
 ///
 /// # Errors
 /// Those of the catalog.
-pub(crate) fn of_image(db: &Connection, image: &ImageId) -> Result<Vec<Layer>> {
+pub(in crate::store) fn of_image(db: &Connection, image: &ImageId) -> Result<Vec<Layer>> {
     stack(db, "image_layers", "image", image)
 }
 
@@ -117,7 +117,7 @@ pub(crate) fn of_image(db: &Connection, image: &ImageId) -> Result<Vec<Layer>> {
 ///
 /// # Errors
 /// Those of the catalog.
-pub(crate) fn of_container(db: &Connection, container: &str) -> Result<Vec<Layer>> {
+pub(in crate::store) fn of_container(db: &Connection, container: &str) -> Result<Vec<Layer>> {
     stack(db, "container_layers", "container", container)
 }
 
@@ -134,7 +134,7 @@ fn stack(db: &Connection, table: &str, column: &str, id: impl ToSql) -> Result<V
 ///
 /// # Errors
 /// Those of the catalog; it is there already.
-pub(crate) fn insert(db: &Transaction<'_>, layer: &Layer) -> Result<()> {
+pub(in crate::store) fn insert(db: &Transaction<'_>, layer: &Layer) -> Result<()> {
     db.prepare_cached("INSERT INTO layers VALUES (?, ?, ?, ?, ?, ?)")?
         .execute((
             &layer.diff_id,
@@ -151,7 +151,7 @@ pub(crate) fn insert(db: &Transaction<'_>, layer: &Layer) -> Result<()> {
 ///
 /// # Errors
 /// Those of the catalog.
-pub(crate) fn set_size(db: &Transaction<'_>, diff_id: &DiffId, size: u64) -> Result<()> {
+pub(in crate::store) fn set_size(db: &Transaction<'_>, diff_id: &DiffId, size: u64) -> Result<()> {
     db.execute(
         "UPDATE layers SET size = ? WHERE diff_id = ?",
         (signed(size), diff_id),
@@ -163,7 +163,7 @@ pub(crate) fn set_size(db: &Transaction<'_>, diff_id: &DiffId, size: u64) -> Res
 ///
 /// # Errors
 /// Those of the catalog.
-pub(crate) fn free_short(db: &Connection, diff_id: &DiffId) -> Result<String> {
+pub(in crate::store) fn free_short(db: &Connection, diff_id: &DiffId) -> Result<String> {
     let hex = diff_id.digest().hex();
     for length in crate::store::base::ids::SHORT..hex.len() {
         let short = hex.get(..length).unwrap_or(&hex);
@@ -178,7 +178,7 @@ pub(crate) fn free_short(db: &Connection, diff_id: &DiffId) -> Result<String> {
 ///
 /// # Errors
 /// Those of the catalog.
-pub(crate) fn shorts(db: &Connection) -> Result<Vec<String>> {
+pub(in crate::store) fn shorts(db: &Connection) -> Result<Vec<String>> {
     column(db, "SELECT short FROM layers", [])
 }
 
@@ -186,7 +186,7 @@ pub(crate) fn shorts(db: &Connection) -> Result<Vec<String>> {
 ///
 /// # Errors
 /// Those of the catalog.
-pub(crate) fn find_blob(db: &Connection, digest: &Digest) -> Result<Option<Blob>> {
+pub(in crate::store) fn find_blob(db: &Connection, digest: &Digest) -> Result<Option<Blob>> {
     let mut statement = db.prepare_cached(&format!("{BLOB} WHERE digest = ?"))?;
     Ok(statement.query_row([digest], blob).optional()?)
 }
@@ -195,7 +195,7 @@ pub(crate) fn find_blob(db: &Connection, digest: &Digest) -> Result<Option<Blob>
 ///
 /// # Errors
 /// Those of the catalog.
-pub(crate) fn blobs_of(db: &Connection, diff_id: &DiffId) -> Result<Vec<Blob>> {
+pub(in crate::store) fn blobs_of(db: &Connection, diff_id: &DiffId) -> Result<Vec<Blob>> {
     let mut statement = db.prepare_cached(&format!("{BLOB} WHERE diff_id = ? ORDER BY digest"))?;
     let rows = statement.query_map([diff_id], blob)?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
@@ -205,7 +205,7 @@ pub(crate) fn blobs_of(db: &Connection, diff_id: &DiffId) -> Result<Vec<Blob>> {
 ///
 /// # Errors
 /// Those of the catalog.
-pub(crate) fn blobs_of_manifest(db: &Connection, manifest: &Digest) -> Result<Vec<Blob>> {
+pub(in crate::store) fn blobs_of_manifest(db: &Connection, manifest: &Digest) -> Result<Vec<Blob>> {
     let mut statement = db.prepare_cached(
         "SELECT digest, diff_id, size, compression, stored_size FROM manifest_blobs
          JOIN blobs USING (digest) WHERE manifest = ? ORDER BY position",
@@ -218,7 +218,7 @@ pub(crate) fn blobs_of_manifest(db: &Connection, manifest: &Digest) -> Result<Ve
 ///
 /// # Errors
 /// Those of the catalog; it is there already.
-pub(crate) fn insert_blob(db: &Transaction<'_>, blob: &Blob) -> Result<()> {
+pub(in crate::store) fn insert_blob(db: &Transaction<'_>, blob: &Blob) -> Result<()> {
     db.prepare_cached("INSERT INTO blobs VALUES (?, ?, ?, ?, ?)")?
         .execute((
             &blob.digest,
@@ -230,12 +230,12 @@ pub(crate) fn insert_blob(db: &Transaction<'_>, blob: &Blob) -> Result<()> {
     Ok(())
 }
 
-/// Deletes the rows of archives that no manifest has, and then those of layers that no image and no container has. Returns
-/// the layers.
+/// Deletes the rows of archives that no manifest has, and then those of layers that no image and no
+/// container has. Returns the layers.
 ///
 /// # Errors
 /// Those of the catalog.
-pub(crate) fn forget_unreferenced(db: &Transaction<'_>) -> Result<Vec<Layer>> {
+pub(in crate::store) fn forget_unreferenced(db: &Transaction<'_>) -> Result<Vec<Layer>> {
     db.execute(
         "DELETE FROM blobs WHERE digest NOT IN (SELECT digest FROM manifest_blobs)",
         [],

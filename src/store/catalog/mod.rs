@@ -1,28 +1,31 @@
 //! The catalog: what refers to what. One SQLite file, which any number of commands use at a time.
 //!
-//! Every change is one transaction that begins by taking the write lock (`BEGIN IMMEDIATE`), so that a
-//! command that changes something has seen the state that it changes. Files follow these rules, in which a crash between two steps
-//! leaves nothing but something unreferenced:
+//! Every change is one transaction that begins by taking the write lock (`BEGIN IMMEDIATE`), so
+//! that a command that changes something has seen the state that it changes. Files follow these
+//! rules, in which a crash between two steps leaves nothing but something unreferenced:
 //!
-//! * what is new is built in an area (`base/area.rs`), renamed to its place *inside* the transaction, and then committed:
-//!   killed before the commit, it is in its place without a row, where the next command that needs the place moves it away
-//!   and the collector (`collect.rs`) finds it;
-//! * what goes loses its row first; then, in a second transaction that has seen that no new row came meanwhile, it is
-//!   renamed into an area, and then it is deleted.
+//! * what is new is built in an area (`base/area.rs`), renamed to its place *inside* the
+//!   transaction, and then committed: killed before the commit, it is in its place without a row,
+//!   where the next command that needs the place moves it away and the collector (`collect.rs`)
+//!   finds it;
+//! * what goes loses its row first; then, in a second transaction that has seen that no new row
+//!   came meanwhile, it is renamed into an area, and then it is deleted.
 //!
-//! The catalog is made before anything gets a place beside it. So a store that has layers or containers and no catalog has
-//! lost it: it is refused, since in a new catalog all of them would be leftovers.
+//! The catalog is made before anything gets a place beside it. So a store that has layers or
+//! containers and no catalog has lost it: it is refused, since in a new catalog all of them would
+//! be leftovers.
 //!
-//! Commits survive kill -9, and power failures where the disk keeps what it has synced (`synchronous=FULL`). On a full disk the
-//! catalog can be read, and what frees space can be written (`space.rs`).
+//! Commits survive kill -9, and power failures where the disk keeps what it has synced
+//! (`synchronous=FULL`). On a full disk the catalog can be read, and what frees space can be
+//! written (`space.rs`).
 
-pub(crate) mod containers;
-pub(crate) mod images;
-pub(crate) mod layers;
+pub(in crate::store) mod containers;
+pub(in crate::store) mod images;
+pub(in crate::store) mod layers;
 mod space;
 mod sql;
 mod tables;
-pub(crate) mod volumes;
+pub(in crate::store) mod volumes;
 
 use std::os::unix::fs::OpenOptionsExt;
 use std::time::Duration;
@@ -37,12 +40,13 @@ use crate::store::base::{Context, Paths, Result, StoreError};
 
 /// How long a command waits for another one's transaction.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// So many pages of 4 KiB the log has before it is copied into the catalog: what it takes is a store's, not a container's.
+/// So many pages of 4 KiB the log has before it is copied into the catalog: what it takes is a
+/// store's, not a container's.
 const LOG_PAGES: i64 = 32;
 
 /// The catalog, opened.
 #[derive(Debug)]
-pub(crate) struct Catalog {
+pub(in crate::store) struct Catalog {
     paths: Paths,
     connection: Connection,
     /// Other commands wait, since the index of its log is in this process's memory.
@@ -54,7 +58,7 @@ impl Catalog {
     ///
     /// # Errors
     /// It cannot be opened or made, it is damaged, or a later version of this program made it.
-    pub(crate) fn open(paths: &Paths) -> Result<Self> {
+    pub(in crate::store) fn open(paths: &Paths) -> Result<Self> {
         let is_alone = space::is_short(paths);
         let mut catalog = Self {
             paths: paths.clone(),
@@ -74,7 +78,8 @@ impl Catalog {
         Ok(catalog)
     }
 
-    /// Opens it once more when the disk became full since: then the index of the log must not be mapped any more.
+    /// Opens it once more when the disk became full since: then the index of the log must not be
+    /// mapped any more.
     fn keep_off_a_full_disk(&mut self) -> Result<()> {
         if self.is_alone || !space::is_short(&self.paths) {
             return Ok(());
@@ -90,7 +95,8 @@ impl Catalog {
         self.change(|db| {
             // Another command may have made them meanwhile.
             if version(db)? == 0 {
-                // An empty file is as good as none. No other command can add anything before this is committed.
+                // An empty file is as good as none. No other command can add anything before this
+                // is committed.
                 if has_content(paths)? {
                     return Err(lost(paths));
                 }
@@ -103,7 +109,7 @@ impl Catalog {
 
     /// For reading. Several reads that must agree belong into [`Catalog::view`].
     #[must_use]
-    pub(crate) fn read(&self) -> &Connection {
+    pub(in crate::store) fn read(&self) -> &Connection {
         &self.connection
     }
 
@@ -111,7 +117,10 @@ impl Catalog {
     ///
     /// # Errors
     /// Those of `look`, and of the catalog.
-    pub(crate) fn view<T>(&mut self, look: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+    pub(in crate::store) fn view<T>(
+        &mut self,
+        look: impl FnOnce(&Connection) -> Result<T>,
+    ) -> Result<T> {
         self.keep_off_a_full_disk()?;
         let transaction = self
             .connection
@@ -123,7 +132,7 @@ impl Catalog {
     ///
     /// # Errors
     /// Those of `change`, which undo it, and of the catalog.
-    pub(crate) fn change<T>(
+    pub(in crate::store) fn change<T>(
         &mut self,
         change: impl FnOnce(&Transaction<'_>) -> Result<T>,
     ) -> Result<T> {
@@ -142,7 +151,7 @@ impl Catalog {
     ///
     /// # Errors
     /// The file cannot be read.
-    pub(crate) fn damages(&self) -> Result<Vec<String>> {
+    pub(in crate::store) fn damages(&self) -> Result<Vec<String>> {
         let mut statement = self.connection.prepare("PRAGMA integrity_check")?;
         let found = statement.query_map([], |row| row.get::<_, String>(0))?;
         let mut damages: Vec<String> = found.collect::<rusqlite::Result<_>>()?;
@@ -181,9 +190,9 @@ fn connect(paths: &Paths, is_alone: bool) -> Result<Connection> {
         connection.pragma_update(None, "locking_mode", "exclusive")?;
     }
     connection.pragma_update(None, "journal_mode", "wal")?;
-    // The log is synced once for each change, which is then on the disk. That it were copied into the catalog whenever a
-    // command ends would take three syncs more, so that waits until there is something to copy; what it takes to read the log
-    // again is bounded by that.
+    // The log is synced once for each change, which is then on the disk. That it were copied into
+    // the catalog whenever a command ends would take three syncs more, so that waits until there is
+    // something to copy; what it takes to read the log again is bounded by that.
     connection.pragma_update(None, "synchronous", "full")?;
     connection.pragma_update(None, "wal_autocheckpoint", LOG_PAGES)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
@@ -202,12 +211,13 @@ fn version(db: &Connection) -> Result<i64> {
 ///
 /// # Errors
 /// It is so, or the directories cannot be read.
-pub(crate) fn refuse_lost(paths: &Paths) -> Result<()> {
+pub(in crate::store) fn refuse_lost(paths: &Paths) -> Result<()> {
     let is_there = || {
         let file = paths.catalog();
         file.try_exists().context("stat", &file)
     };
-    // Looked at again: another first command may have made the catalog and what it describes between the two looks.
+    // Looked at again: another first command may have made the catalog and what it describes
+    // between the two looks.
     if !is_there()? && has_content(paths)? && !is_there()? {
         return Err(lost(paths));
     }

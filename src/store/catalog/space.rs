@@ -1,11 +1,14 @@
-//! Room for the catalog on a disk that is full, where it is needed most: to see what can be removed, and to remove it.
+//! Room for the catalog on a disk that is full, where it is needed most: to see what can be
+//! removed, and to remove it.
 //!
-//! * The log, and what the catalog grows by when the log is copied into it, have their blocks before they are needed
-//!   (fallocate(2)). On a file system that copies on write (btrfs) these two files are marked to be written in place; both have what they need
-//!   to be whole after a crash without the disk's help.
-//! * Readers and writers find pages in the log by an index in a file that they map into memory. SQLite cuts that file
-//!   whenever no process had the catalog open, and a page of a mapping for which the disk has no block is a SIGBUS. So where room is
-//!   short the index is kept in the memory of each process, and commands use the catalog one after the other (`locking_mode`).
+//! * The log, and what the catalog grows by when the log is copied into it, have their blocks
+//!   before they are needed (fallocate(2)). On a file system that copies on write (btrfs) these two
+//!   files are marked to be written in place; both have what they need to be whole after a crash
+//!   without the disk's help.
+//! * Readers and writers find pages in the log by an index in a file that they map into memory.
+//!   SQLite cuts that file whenever no process had the catalog open, and a page of a mapping for
+//!   which the disk has no block is a SIGBUS. So where room is short the index is kept in the
+//!   memory of each process, and commands use the catalog one after the other (`locking_mode`).
 
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
@@ -23,8 +26,9 @@ const GROWTH: u64 = 64 << 10;
 /// With fewer bytes left, room is short: other programs may fill them while a command runs.
 const SHORT: u64 = 4 << 20;
 
-/// Allocates what the catalog will grow by. To be called before SQLite has it open: closing another descriptor of the file takes its
-/// locks away. Where that cannot be done the catalog works as it would without.
+/// Allocates what the catalog will grow by. To be called before SQLite has it open: closing another
+/// descriptor of the file takes its locks away. Where that cannot be done the catalog works as it
+/// would without.
 pub(super) fn keep_for_catalog(file: &File) {
     let Ok(meta) = file.metadata() else { return };
     if meta.len() == 0 {

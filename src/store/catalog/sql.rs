@@ -78,7 +78,8 @@ pub(super) fn exists(
         .is_some())
 }
 
-/// Text for a GLOB pattern that stands for itself at the beginning of a column: only characters of ids and names.
+/// Text for a GLOB pattern that stands for itself at the beginning of a column: only characters of
+/// ids and names.
 pub(super) fn is_plain(text: &str) -> bool {
     !text.is_empty()
         && text

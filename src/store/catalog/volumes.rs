@@ -7,13 +7,13 @@ use crate::store::base::{Result, StoreError};
 
 /// A volume.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Volume {
+pub(in crate::store) struct Volume {
     /// Its name.
-    pub(crate) name: String,
+    pub(in crate::store) name: String,
     /// When it was made, in seconds since 1970.
-    pub(crate) created: i64,
+    pub(in crate::store) created: i64,
     /// It was created without a name: `prune` removes it.
-    pub(crate) anonymous: bool,
+    pub(in crate::store) anonymous: bool,
 }
 
 fn volume(row: &Row<'_>) -> rusqlite::Result<Volume> {
@@ -30,7 +30,7 @@ const VOLUME: &str = "SELECT name, created, anonymous FROM volumes";
 ///
 /// # Errors
 /// Those of the catalog, as everywhere here.
-pub(crate) fn find(db: &Connection, name: &str) -> Result<Option<Volume>> {
+pub(in crate::store) fn find(db: &Connection, name: &str) -> Result<Option<Volume>> {
     let mut statement = db.prepare_cached(&format!("{VOLUME} WHERE name = ?"))?;
     Ok(statement.query_row([name], volume).optional()?)
 }
@@ -39,7 +39,7 @@ pub(crate) fn find(db: &Connection, name: &str) -> Result<Option<Volume>> {
 ///
 /// # Errors
 /// There is none, or several names begin so.
-pub(crate) fn resolve(db: &Connection, word: &str) -> Result<Volume> {
+pub(in crate::store) fn resolve(db: &Connection, word: &str) -> Result<Volume> {
     if let Some(found) = find(db, word)? {
         return Ok(found);
     }
@@ -68,7 +68,7 @@ pub(crate) fn resolve(db: &Connection, word: &str) -> Result<Volume> {
 ///
 /// # Errors
 /// Those of the catalog.
-pub(crate) fn all(db: &Connection) -> Result<Vec<Volume>> {
+pub(in crate::store) fn all(db: &Connection) -> Result<Vec<Volume>> {
     let mut statement = db.prepare_cached(&format!("{VOLUME} ORDER BY name"))?;
     let rows = statement.query_map([], volume)?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
@@ -78,7 +78,7 @@ pub(crate) fn all(db: &Connection) -> Result<Vec<Volume>> {
 ///
 /// # Errors
 /// Those of the catalog; it is there already.
-pub(crate) fn insert(db: &Transaction<'_>, volume: &Volume) -> Result<()> {
+pub(in crate::store) fn insert(db: &Transaction<'_>, volume: &Volume) -> Result<()> {
     db.execute(
         "INSERT INTO volumes VALUES (?, ?, ?)",
         (&volume.name, volume.created, volume.anonymous),
@@ -86,12 +86,12 @@ pub(crate) fn insert(db: &Transaction<'_>, volume: &Volume) -> Result<()> {
     Ok(())
 }
 
-/// Deletes the row of a volume, and records that its directory is to be removed: a directory with content for which there is
-/// neither row nor such a record comes from a catalog that was lost.
+/// Deletes the row of a volume, and records that its directory is to be removed: a directory with
+/// content for which there is neither row nor such a record comes from a catalog that was lost.
 ///
 /// # Errors
 /// Those of the catalog; a container uses it.
-pub(crate) fn delete(db: &Transaction<'_>, name: &str) -> Result<()> {
+pub(in crate::store) fn delete(db: &Transaction<'_>, name: &str) -> Result<()> {
     db.execute("DELETE FROM volumes WHERE name = ?", [name])?;
     db.execute("INSERT OR IGNORE INTO doomed_volumes VALUES (?)", [name])?;
     Ok(())
@@ -101,7 +101,7 @@ pub(crate) fn delete(db: &Transaction<'_>, name: &str) -> Result<()> {
 ///
 /// # Errors
 /// Those of the catalog.
-pub(crate) fn is_being_removed(db: &Connection, name: &str) -> Result<bool> {
+pub(in crate::store) fn is_being_removed(db: &Connection, name: &str) -> Result<bool> {
     exists(db, "SELECT 1 FROM doomed_volumes WHERE name = ?", [name])
 }
 
@@ -109,7 +109,7 @@ pub(crate) fn is_being_removed(db: &Connection, name: &str) -> Result<bool> {
 ///
 /// # Errors
 /// Those of the catalog.
-pub(crate) fn end_removal(db: &Transaction<'_>, name: &str) -> Result<()> {
+pub(in crate::store) fn end_removal(db: &Transaction<'_>, name: &str) -> Result<()> {
     db.execute("DELETE FROM doomed_volumes WHERE name = ?", [name])?;
     Ok(())
 }
@@ -118,7 +118,7 @@ pub(crate) fn end_removal(db: &Transaction<'_>, name: &str) -> Result<()> {
 ///
 /// # Errors
 /// Those of the catalog.
-pub(crate) fn users(db: &Connection, name: &str) -> Result<Vec<String>> {
+pub(in crate::store) fn users(db: &Connection, name: &str) -> Result<Vec<String>> {
     column(
         db,
         "SELECT DISTINCT containers.name FROM binds JOIN containers ON container = containers.id

@@ -1,4 +1,5 @@
-//! What is shown in a new container: the places that are asked for, checked, with volumes that are there and filled.
+//! What is shown in a new container: the places that are asked for, checked, with volumes that are
+//! there and filled.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -24,7 +25,8 @@ impl Store {
     /// Makes the volumes that are missing, and fills those that are empty.
     ///
     /// # Errors
-    /// A target is no path of its own, a source is not there, and those of the disk. Volumes that were made before stay.
+    /// A target is no path of its own, a source is not there, and those of the disk. Volumes that
+    /// were made before stay.
     pub(super) fn prepare_binds(
         &mut self,
         requests: &[BindRequest],

@@ -1,8 +1,9 @@
 //! `container commit` and `container export`.
 //!
-//! The changes are packed by one thread and unpacked into a new layer by another, in one pass, so that the layer in the store is
-//! what its archive holds. Then everything is published as with `image load`. A mounted container is read through
-//! a view of its own: what was closed is in the upper.
+//! The changes are packed by one thread and unpacked into a new layer by another, in one pass, so
+//! that the layer in the store is what its archive holds. Then everything is published as with
+//! `image load`. A mounted container is read through a view of its own: what was closed is in the
+//! upper.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -70,10 +71,12 @@ impl Store {
         }
     }
 
-    /// Makes an image of a container: the layers of its image, and its changes as one more. Returns the new image's id.
+    /// Makes an image of a container: the layers of its image, and its changes as one more. Returns
+    /// the new image's id.
     ///
     /// # Errors
-    /// There is no such container, its image was removed by force, a change is wrong, or the disk is full.
+    /// There is no such container, its image was removed by force, a change is wrong, or the disk
+    /// is full.
     pub(crate) fn commit(&mut self, word: &str, options: &CommitOptions) -> Result<ImageId> {
         let container = containers::resolve(self.db(), word)?;
         let _used =

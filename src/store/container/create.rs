@@ -1,9 +1,10 @@
 //! Making a container: planned, built in an area, published.
 //!
-//! A container is made in an area and renamed to its place before its row is committed, and its row goes before its
-//! directory. Making one costs the same whatever the image holds: some directories and a row. Killed between, a
-//! directory without a row is left, which the collector takes. After a power failure a row still stands for a whole container:
-//! its directories and their names are on the disk before the transaction ends.
+//! A container is made in an area and renamed to its place before its row is committed, and its row
+//! goes before its directory. Making one costs the same whatever the image holds: some directories
+//! and a row. Killed between, a directory without a row is left, which the collector takes. After a
+//! power failure a row still stands for a whole container: its directories and their names are on
+//! the disk before the transaction ends.
 
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
@@ -47,7 +48,8 @@ impl Store {
     /// Makes a container.
     ///
     /// # Errors
-    /// There is no such image, the name is taken, a bind's source is not there, and those of the disk.
+    /// There is no such image, the name is taken, a bind's source is not there, and those of the
+    /// disk.
     pub(crate) fn create_container(&mut self, new: &NewContainer) -> Result<Container> {
         ContainerPlan::new(self, new)?.build(self)?.publish(self)
     }
@@ -67,7 +69,8 @@ impl Store {
     }
 }
 
-/// What a container will be, but for its name and when it was made. Nothing of it is there yet but its volumes.
+/// What a container will be, but for its name and when it was made. Nothing of it is there yet but
+/// its volumes.
 struct ContainerPlan<'a> {
     new: &'a NewContainer,
     container: Container,
@@ -162,8 +165,8 @@ fn make_private(dir: &Path) -> Result<()> {
     builder.mode(PRIVATE).create(dir).context("mkdir", dir)
 }
 
-/// What the user asked for, and the volumes that the image declares. In a copy, what an image declares as a volume is a
-/// part of the copy.
+/// What the user asked for, and the volumes that the image declares. In a copy, what an image
+/// declares as a volume is a part of the copy.
 fn requests(new: &NewContainer, config: &ImageConfig) -> Vec<BindRequest> {
     let mut requests = new.binds.clone();
     if new.temporary || new.driver != Driver::Fuse {

@@ -1,7 +1,9 @@
-//! Stores of other engines, for reading: a layer of docker's `overlay2` directory, and a podman store.
+//! Stores of other engines, for reading: a layer of docker's `overlay2` directory, and a podman
+//! store.
 //!
-//! Both keep a layer as a directory with `diff`, its tree; `link`, a short name; and `lower`, the short names of what lies
-//! below it, newest first, as `l/SHORT:l/SHORT`. `l` beside the layers holds a symlink for each short name.
+//! Both keep a layer as a directory with `diff`, its tree; `link`, a short name; and `lower`, the
+//! short names of what lies below it, newest first, as `l/SHORT:l/SHORT`. `l` beside the layers
+//! holds a symlink for each short name.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -94,7 +96,8 @@ struct StorageEntry {
     layer: Option<String>,
 }
 
-/// The union of a container, image or layer of a podman store, by id, by the beginning of an id, or by name.
+/// The union of a container, image or layer of a podman store, by id, by the beginning of an id, or
+/// by name.
 ///
 /// # Errors
 /// There is no store, or nothing of that name in it.

@@ -68,8 +68,8 @@ impl Store {
         }))
     }
 
-    /// Docker's SIZE, the bytes of the writable layer (of a copy, what is new or different in it), and its virtual size,
-    /// that and the image's layers together.
+    /// Docker's SIZE, the bytes of the writable layer (of a copy, what is new or different in it),
+    /// and its virtual size, that and the image's layers together.
     ///
     /// # Errors
     /// The upper, or the copy and its image, cannot be read.

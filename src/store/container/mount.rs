@@ -180,8 +180,8 @@ fn trees(paths: &Paths, oldest_first: Vec<layers::Layer>) -> Result<Vec<PathBuf>
         .collect())
 }
 
-/// The source that a container's mount shows in `/proc/mounts`: its directory, by which `umount` finds the store again.
-/// Characters that would end it there are not shown.
+/// The source that a container's mount shows in `/proc/mounts`: its directory, by which `umount`
+/// finds the store again. Characters that would end it there are not shown.
 #[must_use]
 pub(crate) fn source_of(paths: &Paths, id: &str) -> String {
     let path = paths.container(id).to_string_lossy().into_owned();

@@ -9,8 +9,8 @@ use crate::store::catalog::containers::{self, BindSource, Container};
 use crate::store::catalog::volumes;
 
 impl Store {
-    /// Removes a container that is not in use, with its changes; with `volumes` also those of its volumes that have no name
-    /// and no other user.
+    /// Removes a container that is not in use, with its changes; with `volumes` also those of its
+    /// volumes that have no name and no other user.
     ///
     /// # Errors
     /// There is none, or it is in use.

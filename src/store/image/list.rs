@@ -69,7 +69,8 @@ pub(crate) fn size(db: &Connection, id: &ImageId) -> Result<u64> {
 }
 
 impl Store {
-    /// All images, a line for each name, the newest first; with `filter` only those of a repository or name.
+    /// All images, a line for each name, the newest first; with `filter` only those of a repository
+    /// or name.
     ///
     /// # Errors
     /// Those of the catalog.
@@ -119,7 +120,7 @@ impl Store {
     ///
     /// # Errors
     /// There is none, or several begin so.
-    pub(crate) fn find_image(&self, word: &str) -> Result<(FoundImage, Image)> {
+    pub(in crate::store) fn find_image(&self, word: &str) -> Result<(FoundImage, Image)> {
         let found = images::resolve(self.db(), word)?;
         let image = images::find(self.db(), &found.image)?;
         let image = image.ok_or_else(|| StoreError::vanished(word))?;
@@ -242,10 +243,12 @@ impl Store {
         Ok(name)
     }
 
-    /// Takes a name from an image, and removes the image when it was the last one; an id removes the image with its name.
+    /// Takes a name from an image, and removes the image when it was the last one; an id removes
+    /// the image with its name.
     ///
     /// # Errors
-    /// There is no such image; a container was made from it, or an id stands for several names, and it is not forced.
+    /// There is no such image; a container was made from it, or an id stands for several names, and
+    /// it is not forced.
     pub(crate) fn remove_image(&mut self, word: &str, force: bool) -> Result<Removed> {
         let mut removed = self.catalog.change(|db| forget(db, word, force))?;
         let collected: Collected = self.collect_layers()?;

@@ -42,7 +42,8 @@ impl<'a, W: Write> Members<'a, W> {
             .map_err(cannot_save)
     }
 
-    /// A member whose content has to have this size and digest: damage of the store is not passed on.
+    /// A member whose content has to have this size and digest: damage of the store is not passed
+    /// on.
     pub(super) fn verified(
         &mut self,
         name: &str,

@@ -1,4 +1,5 @@
-//! Images: their documents, from an archive into the store and back, and what commands show and remove.
+//! Images: their documents, from an archive into the store and back, and what commands show and
+//! remove.
 
 pub mod documents;
 mod list;

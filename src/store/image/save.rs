@@ -1,8 +1,9 @@
 //! `image save`: from the store into an archive, always the same bytes for the same images.
 //!
-//! An unchanged image leaves with the documents it came with, byte for byte, and with its archives: those that came plain
-//! were kept compressed and are written plain again. With `--compress` the layers get another compression, and so
-//! other digests, and the image another manifest; configuration and diffIDs stay.
+//! An unchanged image leaves with the documents it came with, byte for byte, and with its archives:
+//! those that came plain were kept compressed and are written plain again. With `--compress` the
+//! layers get another compression, and so other digests, and the image another manifest;
+//! configuration and diffIDs stay.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -37,7 +38,8 @@ pub(crate) enum Format {
 pub(crate) struct SaveOptions<'a> {
     /// The sort of archive.
     pub(crate) format: Format,
-    /// Another compression for the layers; `None` leaves them as they came (with docker's format: plain).
+    /// Another compression for the layers; `None` leaves them as they came (with docker's format:
+    /// plain).
     pub(crate) compression: Option<Compression>,
     /// Is notified of the bytes written.
     pub(crate) progress: &'a dyn Progress,
@@ -63,7 +65,8 @@ impl Store {
     /// Writes images into an archive.
     ///
     /// # Errors
-    /// There is no such image, an archive of a layer is missing or damaged, and failures of writing.
+    /// There is no such image, an archive of a layer is missing or damaged, and failures of
+    /// writing.
     pub(crate) fn save(
         &mut self,
         words: &[String],
@@ -217,7 +220,8 @@ impl Store {
         tar.file("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)
     }
 
-    /// `compressed` says that the layers have the compression that was asked for, whether they came so or not.
+    /// `compressed` says that the layers have the compression that was asked for, whether they came
+    /// so or not.
     fn save_docker(
         &self,
         chosen: &[ImageToSave],

@@ -1,9 +1,9 @@
 //! ChangeKind a container changed: A, C and D lines as `docker diff` has them.
 //!
-//! Only directories that are in the upper can hold changes. Each is compared as it is seen with and without the
-//! upper, so that every form of whiteout counts, and nothing but what a user sees. Each change is reported when it is found:
-//! what is kept are the names of the directories on the way. ChangeKind is only in the upper is not looked up in the union, which
-//! would remember it.
+//! Only directories that are in the upper can hold changes. Each is compared as it is seen with and
+//! without the upper, so that every form of whiteout counts, and nothing but what a user sees. Each
+//! change is reported when it is found: what is kept are the names of the directories on the way.
+//! ChangeKind is only in the upper is not looked up in the union, which would remember it.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -53,8 +53,8 @@ impl ChangeKind {
     }
 }
 
-/// Reports the changes of a union's upper by path (absolute, as seen in the container), sorted, the directory before what is
-/// in it. `report` may end it.
+/// Reports the changes of a union's upper by path (absolute, as seen in the container), sorted, the
+/// directory before what is in it. `report` may end it.
 ///
 /// # Errors
 /// The union cannot be opened or read; what was found before was reported.
@@ -109,7 +109,8 @@ struct ChangesWalk<'a> {
     report: &'a mut dyn FnMut(&Path, ChangeKind) -> ControlFlow<()>,
     /// ChangeKind is looked at.
     path: Vec<u8>,
-    /// Directories on the way whose metadata is the same, by where they end in the path: reported when something in them is found.
+    /// Directories on the way whose metadata is the same, by where they end in the path: reported
+    /// when something in them is found.
     above: Vec<usize>,
     /// The caller wants no more.
     ended: bool,
@@ -188,7 +189,8 @@ impl ChangesWalk<'_> {
         Ok(hidden)
     }
 
-    /// One name; `in_upper` says that the upper has something of that name. Returns a directory to continue in.
+    /// One name; `in_upper` says that the upper has something of that name. Returns a directory to
+    /// continue in.
     fn entry(
         &mut self,
         level: &ChangedDir,
@@ -222,7 +224,8 @@ impl ChangesWalk<'_> {
         };
         let (is_dir, was_dir) = (is_dir(now.as_ref()), is_dir(before.as_ref()));
         if below.is_none() && what == ChangeKind::Changed {
-            // A whiteout in the upper beside an entry that shows again, or the same entry of a layer below.
+            // A whiteout in the upper beside an entry that shows again, or the same entry of a
+            // layer below.
             let same = |now: &Entry, before: &Entry| now.attr.ino == before.attr.ino;
             if let (Some(now), Some(before)) = (&now, &before)
                 && same(now, before)

@@ -1,4 +1,5 @@
-//! Whether two trees on the disk are the same, entry by entry: names, types, owners, modes, sizes, times, links, xattrs, content.
+//! Whether two trees on the disk are the same, entry by entry: names, types, owners, modes, sizes,
+//! times, links, xattrs, content.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ffi::{CString, OsStr};
@@ -21,12 +22,13 @@ use crate::store::base::{Context, Result, entries};
 /// Bytes that are compared at a time.
 const BUFFER: usize = 64 * 1024;
 
-/// The first difference between two layers in words; `None` when there is none. Of whiteouts only the names count, and of
-/// the directories in `implied` (paths from the root; the root itself is empty) not their metadata.
+/// The first difference between two layers in words; `None` when there is none. Of whiteouts only
+/// the names count, and of the directories in `implied` (paths from the root; the root itself is
+/// empty) not their metadata.
 ///
 /// # Errors
 /// One of them cannot be read.
-pub(crate) fn first_difference(
+pub(in crate::store) fn first_difference(
     one: &Path,
     other: &Path,
     implied: &HashSet<Vec<u8>>,
@@ -176,8 +178,8 @@ fn attributes(one: &Stat, other: &Stat) -> Option<String> {
     differs.then(|| format!("link count {}, not {}", other.nlink, one.nlink))
 }
 
-/// The xattrs of an entry; of a directory that its archive does not describe only the marks, as the others are what the
-/// layers below it have.
+/// The xattrs of an entry; of a directory that its archive does not describe only the marks, as the
+/// others are what the layers below it have.
 fn all_xattrs(
     dir: &Arc<OwnedFd>,
     name: &[u8],

@@ -1,11 +1,12 @@
 //! Containers where FUSE is not available: a copy of the image's tree, which is changed directly.
 //!
-//! What was changed is found by comparing the copy with the image, as docker's driver of that name does: type, mode, owner,
-//! size, modification time, target and xattrs. The differences are made on a union over the image, which leaves them
-//! in an upper directory: from there on everything is as with the other driver.
+//! What was changed is found by comparing the copy with the image, as docker's driver of that name
+//! does: type, mode, owner, size, modification time, target and xattrs. The differences are made on
+//! a union over the image, which leaves them in an upper directory: from there on everything is as
+//! with the other driver.
 //!
-//! In a union no file can get a name that begins with `.wh.`. In a copy it can; in a layer it would be a whiteout,
-//! so changes with such names are refused. Their bytes count.
+//! In a union no file can get a name that begins with `.wh.`. In a copy it can; in a layer it would
+//! be a whiteout, so changes with such names are refused. Their bytes count.
 
 use std::collections::{BTreeSet, HashSet};
 use std::fs;
@@ -22,11 +23,17 @@ use crate::layer::stat::Kind;
 use crate::store::base::{Area, Context, Result, StoreError, measure};
 use crate::union::{self, Attr, Config, NodeId, Union};
 
-/// Gathers the changes of a copied tree in an upper directory of the area. Returns the union of the layers and that.
+/// Gathers the changes of a copied tree in an upper directory of the area. Returns the union of the
+/// layers and that.
 ///
 /// # Errors
-/// The trees cannot be read, a name in the copy means something else in a layer, or the disk is full.
-pub(crate) fn changes_as_upper(lowers: &[PathBuf], tree: &Path, area: &Area) -> Result<Config> {
+/// The trees cannot be read, a name in the copy means something else in a layer, or the disk is
+/// full.
+pub(in crate::store) fn changes_as_upper(
+    lowers: &[PathBuf],
+    tree: &Path,
+    area: &Area,
+) -> Result<Config> {
     if let Some(path) = whiteout_names(tree)?.first() {
         return Err(StoreError::unsupported(
             format!(
@@ -78,12 +85,12 @@ fn cannot_compare(tree: &Path, error: union::Error) -> StoreError {
     )
 }
 
-/// The bytes of what a copied tree has besides its image: the sizes of files and symlinks that are new or different, each inode
-/// once, as they would be in an upper directory.
+/// The bytes of what a copied tree has besides its image: the sizes of files and symlinks that are
+/// new or different, each inode once, as they would be in an upper directory.
 ///
 /// # Errors
 /// The trees cannot be read.
-pub(crate) fn changed_size(lowers: &[PathBuf], tree: &Path) -> Result<u64> {
+pub(in crate::store) fn changed_size(lowers: &[PathBuf], tree: &Path) -> Result<u64> {
     let open = |lowers: &[PathBuf]| {
         Union::open(&Config {
             lowers: lowers.to_vec(),

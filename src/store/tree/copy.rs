@@ -1,9 +1,11 @@
-//! Copying what a union shows into a directory: for new volumes, and for containers where there is no FUSE.
+//! Copying what a union shows into a directory: for new volumes, and for containers where there is
+//! no FUSE.
 //!
-//! The directory is itself opened as a union that has nothing but an upper, so that owners and devices are stored as the
-//! user at hand can store them, and read back so. Data are shared with the layers where the disk can do that (reflinks), never
-//! by hard links: a change of the copy must not change a layer. Killed meanwhile, the directory has a part of it; it is
-//! moved to its place when it is complete.
+//! The directory is itself opened as a union that has nothing but an upper, so that owners and
+//! devices are stored as the user at hand can store them, and read back so. Data are shared with
+//! the layers where the disk can do that (reflinks), never by hard links: a change of the copy must
+//! not change a layer. Killed meanwhile, the directory has a part of it; it is moved to its place
+//! when it is complete.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -21,12 +23,13 @@ use crate::layer::upper::SetTime;
 use crate::store::base::{Result, StoreError};
 use crate::union::{self, Attr, Caller, Config, Entry, New, NodeId, SetAttr, Union};
 
-/// Copies a directory of a union with everything in it, its own attributes included. `into` and `work` exist and are empty.
-/// `records` is the form in which owners and types are kept; without, an ordinary user's copy is the user's, without devices.
+/// Copies a directory of a union with everything in it, its own attributes included. `into` and
+/// `work` exist and are empty. `records` is the form in which owners and types are kept; without,
+/// an ordinary user's copy is the user's, without devices.
 ///
 /// # Errors
 /// The disk is full, or cannot store what there is.
-pub(crate) fn copy_tree(
+pub(in crate::store) fn copy_tree(
     source: &Union,
     from: NodeId,
     into: &Path,
@@ -43,7 +46,7 @@ pub(crate) fn copy_tree(
 ///
 /// # Errors
 /// The disk cannot store them.
-pub(crate) fn copy_root(source: &Config, into: &Path, work: &Path) -> Result<()> {
+pub(in crate::store) fn copy_root(source: &Config, into: &Path, work: &Path) -> Result<()> {
     let (source, target) = (Union::open(source)?, target(into, work, record_form())?);
     let copied = Copy::new(&source, &target).root(NodeId::ROOT);
     copied.map_err(|error| cannot(into, error))
@@ -73,7 +76,8 @@ fn may_not(error: &union::Error) -> bool {
     error.errno() == Errno::PERM && !rustix::process::geteuid().is_root()
 }
 
-/// How often in a row something is looked up again that another one took the place of while it was read.
+/// How often in a row something is looked up again that another one took the place of while it was
+/// read.
 const ATTEMPTS: u32 = 8;
 
 /// A copy under way.
@@ -131,7 +135,8 @@ impl<'a> Copy<'a> {
         })
     }
 
-    /// Copies what has a name in a directory, with everything in it, to a name that is free; returns whether it was there.
+    /// Copies what has a name in a directory, with everything in it, to a name that is free;
+    /// returns whether it was there.
     pub(super) fn entry(&mut self, parent: NodeId, name: &[u8], to: NodeId) -> union::Result<bool> {
         let Some(made) = self.begin(parent, name, to)? else {
             return Ok(false);
@@ -142,7 +147,8 @@ impl<'a> Copy<'a> {
         Ok(true)
     }
 
-    /// However deep it is. What is kept for each level on the way are the names that are left in it.
+    /// However deep it is. What is kept for each level on the way are the names that are left in
+    /// it.
     fn walk(&mut self, first: CopiedDir) -> union::Result<()> {
         let mut levels = vec![first];
         while let Some(level) = levels.last_mut() {
@@ -166,8 +172,8 @@ impl<'a> Copy<'a> {
         Ok(())
     }
 
-    /// Looks a name up and copies it, of a directory nothing but itself, which is returned to continue with. `None` when it is not
-    /// there.
+    /// Looks a name up and copies it, of a directory nothing but itself, which is returned to
+    /// continue with. `None` when it is not there.
     fn begin(
         &mut self,
         from: NodeId,

@@ -6,12 +6,12 @@ use crate::layer::stat::Kind;
 use crate::store::base::{Result, StoreError};
 use crate::union::{self, NodeId, Union};
 
-/// Finds a directory of a union by its absolute path. Symlinks are followed within the union, as a container would follow
-/// them. `None` when there is none.
+/// Finds a directory of a union by its absolute path. Symlinks are followed within the union, as a
+/// container would follow them. `None` when there is none.
 ///
 /// # Errors
 /// The disk cannot be read, or symlinks lead in a circle.
-pub(crate) fn find_dir(source: &Union, path: &Path) -> Result<Option<NodeId>> {
+pub(in crate::store) fn find_dir(source: &Union, path: &Path) -> Result<Option<NodeId>> {
     /// As many as the kernel follows.
     const MOST_LINKS: usize = 40;
     let unreadable = |error: union::Error| {

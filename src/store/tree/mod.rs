@@ -1,4 +1,5 @@
-//! Trees on the disk: copying what a union shows, finding what a container changed, comparing two trees.
+//! Trees on the disk: copying what a union shows, finding what a container changed, comparing two
+//! trees.
 
 mod changes;
 mod compare;

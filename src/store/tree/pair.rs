@@ -36,7 +36,8 @@ pub(super) enum Now<'a> {
 
 /// What is done with the differences.
 pub(super) trait Visitor {
-    /// Directories are compared as well, and one that only the copy has is a single difference; otherwise it is walked.
+    /// Directories are compared as well, and one that only the copy has is a single difference;
+    /// otherwise it is walked.
     const DIRECTORIES: bool;
 
     /// A directory begins, with what the copy has in it.

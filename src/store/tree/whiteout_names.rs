@@ -16,7 +16,8 @@ use crate::store::base::{Context, Result};
 /// Descriptors that stay open while a tree is walked.
 const DESCRIPTORS: usize = 64;
 
-/// The paths in a tree, from its root, whose names would be whiteouts in a layer; not what is below them.
+/// The paths in a tree, from its root, whose names would be whiteouts in a layer; not what is below
+/// them.
 pub(super) fn whiteout_names(tree: &Path) -> Result<Vec<PathBuf>> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let root = openat(CWD, tree, flags, Mode::empty()).context("open", tree)?;
@@ -51,7 +52,8 @@ pub(super) fn whiteout_names(tree: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Those in one directory, whose path is empty or ends with a slash; returns the names of what may be directories in it.
+/// Those in one directory, whose path is empty or ends with a slash; returns the names of what may
+/// be directories in it.
 fn whiteout_names_in(
     dir: &LowerDir,
     path: &[u8],

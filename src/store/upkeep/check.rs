@@ -1,7 +1,7 @@
 //! `system check`: does the disk have what the catalog says, and nothing else?
 //!
-//! Repairs only remove what nothing refers to, correct numbers, and unpack layers again from their archives. They are made
-//! one by one; killed between two, the next check finds the rest.
+//! Repairs only remove what nothing refers to, correct numbers, and unpack layers again from their
+//! archives. They are made one by one; killed between two, the next check finds the rest.
 
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
@@ -217,8 +217,8 @@ impl Store {
     }
 }
 
-/// The directories in a directory that may be missing, by the types in its listing: a mountpoint is not touched, whose daemon may
-/// be dead or suspended.
+/// The directories in a directory that may be missing, by the types in its listing: a mountpoint is
+/// not touched, whose daemon may be dead or suspended.
 fn directories_in(dir: &Path) -> io::Result<HashSet<OsString>> {
     let entries = match fs::read_dir(dir) {
         Err(error) if is_missing(&error) => return Ok(HashSet::new()),

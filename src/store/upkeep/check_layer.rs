@@ -1,4 +1,5 @@
-//! One layer of `system check`: its archives, its tree, its size; and its tree made again from an archive.
+//! One layer of `system check`: its archives, its tree, its size; and its tree made again from an
+//! archive.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -81,7 +82,8 @@ impl LayerCheck<'_> {
         Ok(false)
     }
 
-    /// Whether the tree has what its archive holds, as far as that is asked for and can be found out; one that has not is made again.
+    /// Whether the tree has what its archive holds, as far as that is asked for and can be found
+    /// out; one that has not is made again.
     fn is_as_archived(&mut self, store: &mut Store) -> bool {
         let name = &self.layer.short;
         let Some(blob) = self.sound.first().filter(|_| self.options.deep) else {
@@ -131,7 +133,8 @@ impl LayerCheck<'_> {
         Ok(())
     }
 
-    /// Makes the tree again when that was asked for; returns whether it is whole, and reports why not.
+    /// Makes the tree again when that was asked for; returns whether it is whole, and reports why
+    /// not.
     fn mend(&mut self, store: &mut Store) -> bool {
         if !self.options.repair {
             return false;
@@ -261,7 +264,8 @@ impl Store {
         first_difference(&fresh, &self.paths.layer_tree(&layer.short), &implied)
     }
 
-    /// Puts a fresh copy, which is on the disk, in the place of a layer's tree; returns whether that was possible.
+    /// Puts a fresh copy, which is on the disk, in the place of a layer's tree; returns whether
+    /// that was possible.
     fn unpack_again(&mut self, layer: &Layer, sound: &[Blob]) -> Result<bool> {
         let Some(blob) = sound.first() else {
             return Ok(false);

@@ -1,4 +1,5 @@
-//! What keeps a store in order: what takes how much, what can go, and whether the disk has what the catalog says.
+//! What keeps a store in order: what takes how much, what can go, and whether the disk has what the
+//! catalog says.
 
 mod check;
 mod check_layer;

@@ -151,7 +151,8 @@ impl DfLine {
     }
 }
 
-/// Images share layers: what they take is what all layers take, and of that only layers without a container can go.
+/// Images share layers: what they take is what all layers take, and of that only layers without a
+/// container can go.
 fn images_line(images: &[ImageUsage], layers: &[LayerLine]) -> DfLine {
     let of_layers = DfLine::of(
         "Images",

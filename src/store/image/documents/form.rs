@@ -1,10 +1,11 @@
 //! Documents that readers read alike.
 //!
-//! Go's encoding/json, by which docker, containerd, podman and skopeo read, takes a key for that of a field whatever its case, by
-//! Unicode's simple folding, and the last one that fits counts; serde takes the exact one, and so do others. So an
-//! object whose keys differ in nothing but that, or one that has a known key in another case, is two documents, of which a
-//! scanner may see one and an engine the other (as in CVE-2021-41190). Where keys are free, as those of labels are, they are
-//! compared as they are, and only the same one twice is refused.
+//! Go's encoding/json, by which docker, containerd, podman and skopeo read, takes a key for that of
+//! a field whatever its case, by Unicode's simple folding, and the last one that fits counts; serde
+//! takes the exact one, and so do others. So an object whose keys differ in nothing but that, or
+//! one that has a known key in another case, is two documents, of which a scanner may see one and
+//! an engine the other (as in CVE-2021-41190). Where keys are free, as those of labels are, they
+//! are compared as they are, and only the same one twice is refused.
 
 use std::collections::HashSet;
 
@@ -122,7 +123,8 @@ pub(in crate::store) fn refuse_ambiguous(
 /// A key as readers see it that ignore case.
 fn folded(key: &str) -> String {
     let plain = key.chars().map(|c| match c {
-        // Its like in capitals is S: Unicode's simple folding, which knows more such letters than lower case has.
+        // Its like in capitals is S: Unicode's simple folding, which knows more such letters than
+        // lower case has.
         '\u{17f}' => 's',
         c => c,
     });

@@ -1,4 +1,5 @@
-//! Reading and writing JSON of others: up to a limit, `null` for nothing, an object where one belongs.
+//! Reading and writing JSON of others: up to a limit, `null` for nothing, an object where one
+//! belongs.
 
 use std::io::Read;
 

@@ -53,8 +53,8 @@ pub struct ImageManifest {
 /// Reads an index or a manifest. `expected` is the media type by which it was referred to.
 ///
 /// # Errors
-/// It is neither, it could be taken for both (CVE-2021-41190), it is of another type than it was referred to, or a
-/// type that is not supported.
+/// It is neither, it could be taken for both (CVE-2021-41190), it is of another type than it was
+/// referred to, or a type that is not supported.
 pub fn read(bytes: &[u8], expected: Option<&str>, name: &str) -> Result<ManifestOrIndex> {
     form::refuse_ambiguous(bytes, form::LISTING, name)?;
     let parts: Parts = parse(bytes, name)?;

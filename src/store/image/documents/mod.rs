@@ -1,9 +1,10 @@
-//! The JSON documents of images: OCI index, manifest and configuration, and docker's `manifest.json`.
+//! The JSON documents of images: OCI index, manifest and configuration, and docker's
+//! `manifest.json`.
 //!
-//! They come from outside. A document is read up to a limit, its digest is verified before it is parsed, and one that
-//! two readers could take for two different things is refused. The bytes are kept, so that digests stay what they
-//! are; the structures here name only the parts that are used (oci-spec would refuse fields that docker writes, and
-//! leave out others).
+//! They come from outside. A document is read up to a limit, its digest is verified before it is
+//! parsed, and one that two readers could take for two different things is refused. The bytes are
+//! kept, so that digests stay what they are; the structures here name only the parts that are used
+//! (oci-spec would refuse fields that docker writes, and leave out others).
 
 mod change;
 pub mod config;

@@ -15,7 +15,8 @@ use crate::store::catalog::layers;
 use crate::store::image::source::Source;
 use crate::sync::lock;
 
-/// Layers that are unpacked at a time, at most: more would not make a disk faster, and each takes memory.
+/// Layers that are unpacked at a time, at most: more would not make a disk faster, and each takes
+/// memory.
 const MOST_WORKERS: usize = 4;
 
 /// What has to be done.
@@ -36,8 +37,8 @@ impl Job {
     }
 }
 
-/// The layers that are neither stored nor ready, and the archives of stored layers that are not stored. The largest
-/// come first: then the last ones end together.
+/// The layers that are neither stored nor ready, and the archives of stored layers that are not
+/// stored. The largest come first: then the last ones end together.
 pub(super) fn missing(
     db: &Connection,
     plans: &[ImagePlan],
@@ -168,6 +169,7 @@ pub(super) fn run(
     Ok(())
 }
 
+/// What the threads share. Each lock is held for one statement, none with another one.
 struct Work<'a> {
     source: &'a Source,
     area: &'a Area,
@@ -232,7 +234,8 @@ impl Work<'_> {
     }
 }
 
-/// The media type and the first bytes have to agree: readers that trust one of them would see different things.
+/// The media type and the first bytes have to agree: readers that trust one of them would see
+/// different things.
 fn check_compression(layer: &PlannedLayer, found: Compression) -> Result<()> {
     match layer.compression {
         Some(named) if named != found => Err(StoreError::malformed(

@@ -11,8 +11,9 @@ use crate::archive::{Digest, describe_implied};
 use crate::store::base::{Paths, Result, StoreError};
 use crate::store::catalog::layers;
 
-/// Applies the metadata that they have below, in every layer that was unpacked. A union shows them so anyway; this is for
-/// others who read the directory of the layer. Of several images with one layer the first one counts.
+/// Applies the metadata that they have below, in every layer that was unpacked. A union shows them
+/// so anyway; this is for others who read the directory of the layer. Of several images with one
+/// layer the first one counts.
 pub(super) fn describe(
     db: &Connection,
     paths: &Paths,

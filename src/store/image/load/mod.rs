@@ -1,9 +1,10 @@
 //! `image load`: from an archive into the store.
 //!
-//! First all documents are read (`plan.rs`), which is cheap and finds nearly everything that can be wrong. Then the layers
-//! that are not stored yet are unpacked into an area, several at a time (`fetch.rs`). At last everything gets its place in
-//! one transaction (`publish.rs`). Killed before that, an area is left and nothing is half loaded; when layers that were
-//! stored already are removed meanwhile by another command, the missing ones are unpacked too and it is tried again.
+//! First all documents are read (`plan.rs`), which is cheap and finds nearly everything that can be
+//! wrong. Then the layers that are not stored yet are unpacked into an area, several at a time
+//! (`fetch.rs`). At last everything gets its place in one transaction (`publish.rs`). Killed before
+//! that, an area is left and nothing is half loaded; when layers that were stored already are
+//! removed meanwhile by another command, the missing ones are unpacked too and it is tried again.
 
 mod fetch;
 mod implied;
@@ -43,8 +44,8 @@ pub(crate) struct LoadOptions {
 
 /// Is notified of the layers that are worked on.
 pub(crate) trait LoadProgress: Sync {
-    /// A layer of so many bytes (as it is stored in the archive) begins; what is returned is notified of its progress, and is
-    /// dropped at its end.
+    /// A layer of so many bytes (as it is stored in the archive) begins; what is returned is
+    /// notified of its progress, and is dropped at its end.
     fn begins(&self, layer: &str, bytes: u64) -> Box<dyn Progress + '_>;
     /// A layer is stored already.
     fn exists(&self, layer: &str);
@@ -71,8 +72,8 @@ pub(crate) struct Loaded {
 }
 
 impl Store {
-    /// Loads all images of an archive: an OCI layout (directory or tar), an archive of `docker save`, or one of them on standard
-    /// input (`-`).
+    /// Loads all images of an archive: an OCI layout (directory or tar), an archive of `docker
+    /// save`, or one of them on standard input (`-`).
     ///
     /// # Errors
     /// Whatever is wrong with the archive, and failures of the disk; nothing is loaded then.
@@ -105,10 +106,7 @@ impl Store {
             }
             fetch::run(&source, &area, wanted, &options.limits, watch, &mut ready)?;
             implied::describe(self.catalog.read(), &self.paths, &plans, &ready)?;
-            let images = plans
-                .iter()
-                .map(ImagePlan::to_image)
-                .collect::<Result<Vec<_>>>()?;
+            let images: Vec<NewImage> = plans.iter().map(ImagePlan::to_image).collect();
             if self.publish(&area, &mut ready, &images)? == Published::Done {
                 let stored = stored.unwrap_or_default();
                 return Ok(plans.iter().map(|plan| plan.loaded(&stored)).collect());

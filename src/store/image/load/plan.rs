@@ -8,6 +8,7 @@ use crate::store::base::{
     reference::{Reference, repository_from},
     time,
 };
+use crate::store::catalog::images::Manifest;
 use crate::store::image::documents::Platform;
 use crate::store::image::documents::config::ImageConfig;
 use crate::store::image::documents::manifest::{self, ImageManifest, ManifestOrIndex};
@@ -31,8 +32,8 @@ pub(super) struct ImagePlan {
     pub(super) id: ImageId,
     config: Vec<u8>,
     created: Option<i64>,
-    /// Digest, media type and bytes; docker-archives have none.
-    manifest: Option<(Digest, String, Vec<u8>)>,
+    /// Archives of docker have none.
+    manifest: Option<Manifest>,
     /// Oldest first.
     pub(super) layers: Vec<PlannedLayer>,
     pub(super) names: Vec<Reference>,
@@ -52,8 +53,8 @@ pub(super) struct PlannedLayer {
 }
 
 impl ImagePlan {
-    pub(super) fn to_image(&self) -> Result<NewImage> {
-        Ok(NewImage {
+    pub(super) fn to_image(&self) -> NewImage {
+        NewImage {
             id: self.id,
             config: self.config.clone(),
             created: self.created,
@@ -65,7 +66,7 @@ impl ImagePlan {
                 .filter_map(|layer| layer.blob.map(|(digest, _)| digest))
                 .collect(),
             names: self.names.clone(),
-        })
+        }
     }
 
     pub(super) fn loaded(&self, stored: &[DiffId]) -> Loaded {
@@ -78,7 +79,8 @@ impl ImagePlan {
     }
 }
 
-/// Reads the documents of an archive. One that is both (docker since version 25 writes so) is read as an OCI layout.
+/// Reads the documents of an archive. One that is both (docker since version 25 writes so) is read
+/// as an OCI layout.
 pub(super) fn read(source: &Source, options: &LoadOptions) -> Result<Vec<ImagePlan>> {
     let limits = &options.limits;
     let reading = Reading { source, options };
@@ -164,7 +166,8 @@ impl Reading<'_> {
             }
             // Several names of one image are several entries.
             match plans.iter_mut().find(|known| {
-                let digest = |plan: &ImagePlan| plan.manifest.as_ref().map(|(digest, ..)| *digest);
+                let digest =
+                    |plan: &ImagePlan| plan.manifest.as_ref().map(|manifest| manifest.digest);
                 digest(known) == digest(&plan)
             }) {
                 Some(known) => known.names.extend(plan.names),
@@ -174,7 +177,8 @@ impl Reading<'_> {
         Ok(plans)
     }
 
-    /// Entries of the same name for several platforms are alternatives, as they are in an index below.
+    /// Entries of the same name for several platforms are alternatives, as they are in an index
+    /// below.
     fn one_per_name<'a>(&self, listed: &'a [Descriptor]) -> Result<Vec<&'a Descriptor>> {
         let images: Vec<&Descriptor> = listed
             .iter()
@@ -292,7 +296,12 @@ impl Reading<'_> {
             id: parts.config.digest.into(),
             config,
             created,
-            manifest: Some((descriptor.digest, descriptor.media_type.clone(), bytes)),
+            manifest: Some(Manifest {
+                digest: descriptor.digest,
+                image: parts.config.digest.into(),
+                media_type: descriptor.media_type.clone(),
+                document: bytes,
+            }),
             layers,
             names: Vec::new(),
         })

@@ -1,5 +1,5 @@
-//! The last step of whatever makes images: layers and documents get their places, and the catalog learns of them, in one
-//! transaction.
+//! The last step of whatever makes images: layers and documents get their places, and the catalog
+//! learns of them, in one transaction.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -32,8 +32,8 @@ pub(in crate::store) struct NewImage {
     pub(in crate::store) created: Option<i64>,
     /// The diffIDs of its layers, oldest first.
     pub(in crate::store) layers: Vec<DiffId>,
-    /// Digest, media type and bytes of the manifest it came with; without one, one is made.
-    pub(in crate::store) manifest: Option<(Digest, String, Vec<u8>)>,
+    /// The manifest it came with; without one, one is made.
+    pub(in crate::store) manifest: Option<Manifest>,
     /// The archives of that manifest, oldest first.
     pub(in crate::store) blobs: Vec<Digest>,
     /// Its names.
@@ -50,9 +50,10 @@ pub(in crate::store) enum Published {
 }
 
 impl Store {
-    /// Moves everything to its place and records it. Killed before the transaction ends, directories without rows are left. After a power
-    /// failure a row still stands for a whole layer: trees, archives and documents are written to the disk at once before
-    /// anything is renamed, and the new names before the transaction ends.
+    /// Moves everything to its place and records it. Killed before the transaction ends,
+    /// directories without rows are left. After a power failure a row still stands for a whole
+    /// layer: trees, archives and documents are written to the disk at once before anything is
+    /// renamed, and the new names before the transaction ends.
     pub(in crate::store) fn publish(
         &mut self,
         area: &Area,
@@ -164,23 +165,13 @@ fn record(db: &Transaction<'_>, new: &NewImage) -> Result<()> {
     };
     let digest = match &new.manifest {
         None if known => images::latest_manifest(db, &new.id)?.digest,
-        given => {
-            let (digest, media_type, document, blobs) = match given {
-                Some((digest, media_type, document)) => (
-                    *digest,
-                    media_type.clone(),
-                    document.clone(),
-                    new.blobs.clone(),
-                ),
-                None => make_manifest(db, new)?,
-            };
-            let manifest = Manifest {
-                digest,
-                image: new.id,
-                media_type,
-                document,
-            };
+        None => {
+            let (manifest, blobs) = make_manifest(db, new)?;
             images::insert(db, &image, &new.layers, &manifest, &blobs)?;
+            manifest.digest
+        }
+        Some(manifest) => {
+            images::insert(db, &image, &new.layers, manifest, &new.blobs)?;
             manifest.digest
         }
     };
@@ -190,11 +181,8 @@ fn record(db: &Transaction<'_>, new: &NewImage) -> Result<()> {
     Ok(())
 }
 
-/// A manifest for an image that came without one.
-fn make_manifest(
-    db: &Transaction<'_>,
-    new: &NewImage,
-) -> Result<(Digest, String, Vec<u8>, Vec<Digest>)> {
+/// A manifest for an image that came without one, and the archives in it.
+fn make_manifest(db: &Transaction<'_>, new: &NewImage) -> Result<(Manifest, Vec<Digest>)> {
     let mut blobs = Vec::new();
     for diff_id in &new.layers {
         let of_layer = layers::blobs_of(db, diff_id)?;
@@ -212,13 +200,14 @@ fn make_manifest(
         blobs.push(chosen.clone());
     }
     let document = manifest_document(new.id, new.config.len(), &blobs)?;
-    let digests = blobs.into_iter().map(|blob| blob.digest).collect();
-    Ok((
-        Digest::of(&document),
-        OWN_MANIFEST.to_owned(),
+    let manifest = Manifest {
+        digest: Digest::of(&document),
+        image: new.id,
+        media_type: OWN_MANIFEST.to_owned(),
         document,
-        digests,
-    ))
+    };
+    let digests = blobs.into_iter().map(|blob| blob.digest).collect();
+    Ok((manifest, digests))
 }
 
 /// An OCI manifest of a configuration and archives, oldest first.

@@ -1,4 +1,5 @@
-//! A layer in an area, from an empty directory to what can be published: `diff`, its tree, beside the archive that it came in.
+//! A layer in an area, from an empty directory to what can be published: `diff`, its tree, beside
+//! the archive that it came in.
 
 use std::fs::{self, DirBuilder, File};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
@@ -14,7 +15,8 @@ const ROOT_MODE: u32 = 0o755;
 /// A layer, or another archive of a stored layer, that is complete in the area.
 #[derive(Clone, Debug)]
 pub(in crate::store) struct StagedLayer {
-    /// The directory with the archive, and with the tree as `diff` unless the layer is stored already.
+    /// The directory with the archive, and with the tree as `diff` unless the layer is stored
+    /// already.
     pub(in crate::store) dir: PathBuf,
     /// It has a tree.
     pub(in crate::store) has_tree: bool,
@@ -40,7 +42,8 @@ pub(in crate::store) struct LayerBuilder {
 }
 
 impl LayerBuilder {
-    /// Makes its directory, with a file for the archive, and with an empty tree if it is to have one.
+    /// Makes its directory, with a file for the archive, and with an empty tree if it is to have
+    /// one.
     ///
     /// # Errors
     /// Those of the disk.

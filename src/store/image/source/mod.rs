@@ -1,5 +1,5 @@
-//! Where an image comes from: a directory, or a tar archive in a file or on standard input. Members are read by name,
-//! several at a time.
+//! Where an image comes from: a directory, or a tar archive in a file or on standard input. Members
+//! are read by name, several at a time.
 
 mod layout;
 mod tarball;
@@ -20,7 +20,7 @@ pub(crate) const STDIN: &str = "-";
 
 /// An opened source.
 #[derive(Debug)]
-pub(crate) struct Source {
+pub(super) struct Source {
     kind: SourceKind,
     given: PathBuf,
 }
@@ -32,7 +32,7 @@ enum SourceKind {
 }
 
 /// Something in a source.
-pub(crate) struct Member {
+pub(super) struct Member {
     /// Its content.
     pub(crate) reader: Box<dyn Read + Send>,
     /// Its bytes.
@@ -40,12 +40,12 @@ pub(crate) struct Member {
 }
 
 impl Source {
-    /// Opens what the user named. What cannot be read at any place, standard input and compressed archives, is written
-    /// into the area first: memory stays bounded.
+    /// Opens what the user named. What cannot be read at any place, standard input and compressed
+    /// archives, is written into the area first: memory stays bounded.
     ///
     /// # Errors
     /// There is no such file, it is no archive, or the disk is full.
-    pub(crate) fn open(given: &Path, area: &Area, limits: &Limits) -> Result<Self> {
+    pub(super) fn open(given: &Path, area: &Area, limits: &Limits) -> Result<Self> {
         let kind = if given.as_os_str() == STDIN {
             SourceKind::Tarball(Tarball::new(
                 spool(std::io::stdin().lock(), area, limits, given)?,
@@ -82,13 +82,13 @@ impl Source {
 
     /// What the user named.
     #[must_use]
-    pub(crate) fn given(&self) -> &Path {
+    pub(super) fn given(&self) -> &Path {
         &self.given
     }
 
     /// The last part of its path, from which an image may get its name; standard input has none.
     #[must_use]
-    pub(crate) fn file_name(&self) -> Option<String> {
+    pub(super) fn file_name(&self) -> Option<String> {
         if self.given.as_os_str() == STDIN {
             return None;
         }
@@ -100,7 +100,7 @@ impl Source {
     ///
     /// # Errors
     /// It is no file, or cannot be read.
-    pub(crate) fn member(&self, name: &str) -> Result<Option<Member>> {
+    pub(super) fn member(&self, name: &str) -> Result<Option<Member>> {
         match &self.kind {
             SourceKind::Layout(layout) => layout.member(name),
             SourceKind::Tarball(tarball) => tarball.member(name),
@@ -111,7 +111,7 @@ impl Source {
     ///
     /// # Errors
     /// As [`Source::member`]; there is none.
-    pub(crate) fn require(&self, name: &str) -> Result<Member> {
+    pub(super) fn require(&self, name: &str) -> Result<Member> {
         self.member(name)?.ok_or_else(|| {
             StoreError::malformed(
                 format!(
@@ -128,7 +128,7 @@ impl Source {
     ///
     /// # Errors
     /// It is too long, or cannot be read.
-    pub(crate) fn document(&self, name: &str, limits: &Limits) -> Result<Option<Vec<u8>>> {
+    pub(super) fn document(&self, name: &str, limits: &Limits) -> Result<Option<Vec<u8>>> {
         match self.member(name)? {
             Some(member) => documents::read(member.reader, limits.json, name).map(Some),
             None => Ok(None),

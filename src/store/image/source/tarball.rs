@@ -1,4 +1,5 @@
-//! A tar archive that can be read at any place: where each member is, found by going from header to header.
+//! A tar archive that can be read at any place: where each member is, found by going from header to
+//! header.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -13,7 +14,8 @@ use crate::archive::entry::What;
 use crate::archive::read::{TarReader, padding};
 use crate::store::base::{Context, Result, StoreError};
 
-/// Members that an archive of images may have: one for each layer and document, and their directories.
+/// Members that an archive of images may have: one for each layer and document, and their
+/// directories.
 const MOST_MEMBERS: usize = 100_000;
 /// Links that are followed from one name to a member.
 const MOST_LINKS: usize = 8;
