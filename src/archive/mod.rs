@@ -36,8 +36,8 @@ pub mod tar;
 
 pub use codec::{Compression, Digest};
 pub use error::{Error, ErrorKind, Result};
-pub(crate) use extract::describe_implied;
 pub use extract::{Expect, Unpack, Unpacked, unpack};
+pub(crate) use extract::{describe_implied, keep};
 pub use limits::Limits;
 pub use options::{Ownership, Progress, Whiteouts};
 pub use pack::{Pack, Packed, Times, diff, export};

@@ -10,7 +10,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::interrupt::Display;
 use crate::archive::Progress;
 use crate::cancel;
-use crate::store::load::Watch;
+use crate::store::LoadProgress;
 
 /// A bar of a layer under way.
 const BAR: &str = "{prefix}: {wide_bar:.cyan/blue} {bytes}/{total_bytes} {bytes_per_sec} eta {eta}";
@@ -91,7 +91,7 @@ fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
-impl Watch for Bars {
+impl LoadProgress for Bars {
     fn begins(&self, layer: &str, bytes: u64) -> Box<dyn Progress + '_> {
         Box::new(Layer {
             bars: self,

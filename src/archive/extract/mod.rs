@@ -19,4 +19,5 @@ mod unpack;
 pub(super) use beneath::is_mark;
 pub(crate) use implied::describe_implied;
 pub use target::{Onto, apply};
+pub(crate) use unpack::keep;
 pub use unpack::{Expect, Unpack, Unpacked, unpack};

@@ -107,7 +107,9 @@ pub fn unpack(blob: impl Read + Send, into: &Path, options: &Unpack<'_>) -> Resu
             .with_hint("a layer is unpacked into a directory of its own"));
     }
     let before = RootMetadata::of(dir.root())?;
-    let unpacked = verified(blob, into, options);
+    let unpacked = verified(blob, options, |tar, limits| {
+        extract(tar, into, options, limits)
+    });
     if unpacked.is_err() {
         let _removing = Removing::begin();
         let cleared = clear(dir.root()).and_then(|()| before.restore(dir.root()));
@@ -118,8 +120,35 @@ pub fn unpack(blob: impl Read + Send, into: &Path, options: &Unpack<'_>) -> Resu
     unpacked
 }
 
-/// One thread reads, hashes and decompresses the blob; this one hashes the tar and makes the files.
-fn verified(blob: impl Read + Send, into: &Path, options: &Unpack<'_>) -> Result<Unpacked> {
+/// Reads a blob of a layer that is there already, verifies it, and keeps it where `options` say. Nothing is extracted, and no
+/// limit holds for its content: what it holds is what a layer with the expected digests holds.
+///
+/// # Errors
+/// The blob cannot be read, its digests and sizes are not as expected, and failures of the disk.
+///
+/// # Crash
+/// Killed meanwhile, the file has a part of the blob. Nothing is synced.
+pub(crate) fn keep(blob: impl Read + Send, options: &Unpack<'_>) -> Result<Unpacked> {
+    verified(blob, options, |tar, _| {
+        let hashed = tar.drain(u64::MAX)?;
+        Ok(Extracted {
+            diff_id: hashed.map(|(digest, _)| digest),
+            size: hashed.map(|(_, size)| size),
+            entries: 0,
+            content: 0,
+            has_root: false,
+            implied: Vec::new(),
+            end: End::Unmarked,
+        })
+    })
+}
+
+/// One thread reads, hashes and decompresses; this one hashes the tar and passes it to `consume`.
+fn verified(
+    blob: impl Read + Send,
+    options: &Unpack<'_>,
+    consume: impl FnOnce(PipeReader, Limits) -> Result<Extracted>,
+) -> Result<Unpacked> {
     let mut limits = options.limits;
     if let Some(size) = options.expect.size {
         limits.bytes = limits.bytes.min(size);
@@ -132,7 +161,7 @@ fn verified(blob: impl Read + Send, into: &Path, options: &Unpack<'_>) -> Result
             progress: options.progress,
         };
         let source = scope.spawn(move || source(blob, decoded, blob_options));
-        let extracted = extract(tar, into, options, limits);
+        let extracted = consume(tar, limits);
         // The pipe is closed by now: a source that has more fails.
         let sourced = match source.join() {
             Ok(sourced) => sourced,

@@ -98,7 +98,7 @@ impl<W: Write> TarWriter<W> {
                 read => read.map_err(reading)?,
             };
             if len == 0 {
-                return Err(Error::malformed(format!("it ends {left} bytes too early")));
+                return Err(reading(io::ErrorKind::UnexpectedEof.into()));
             }
             self.out.write_all(&self.buffer[..len]).map_err(writing)?;
             left -= len as u64;
