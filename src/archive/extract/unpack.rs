@@ -85,8 +85,8 @@ pub struct Unpacked {
     pub content: u64,
     /// The archive describes the root directory; otherwise its owner, mode and times are the caller's.
     pub has_root: bool,
-    /// Directories that no entry describes, made because something is in them, as paths from the root: see
-    /// [`Applier::implied`].
+    /// Directories that no entry describes, made because something is in them, as paths from the root. They belong
+    /// to root and have mode 0755; in a merged tree they are shown with the metadata of the layers below.
     pub implied: Vec<Vec<u8>>,
 }
 
