@@ -131,7 +131,7 @@ impl ChangesWalk<'_> {
             let left = levels.pop();
             if let Some(left) = left.filter(|_| !levels.is_empty()) {
                 self.forget(left.merged, left.base);
-                // What was found in it took it away.
+                // A change that was found in it reported it already.
                 self.above.truncate(left.above);
             }
         }

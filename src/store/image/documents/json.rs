@@ -35,7 +35,7 @@ pub(in crate::store) fn read(source: impl Read, limit: usize, name: &str) -> Res
 /// Parses a document.
 ///
 /// # Errors
-/// It is not what it should be.
+/// It is not JSON, or not of the expected form.
 pub(in crate::store) fn parse<T: DeserializeOwned>(bytes: &[u8], name: &str) -> Result<T> {
     serde_json::from_slice(bytes).map_err(|error| malformed(name, &error.to_string()))
 }
