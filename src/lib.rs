@@ -82,7 +82,7 @@
 //! nearest option name), rusqlite with its own SQLite (the store's catalog: several processes, transactions),
 //! time (RFC 3339), toml (podman's storage.conf), log and env_logger, tar (the fields of a tar header), flate2 with zlib-rs and zstd
 //! (compression), sha2 (digests), serde and serde_json (documents; why not
-//! oci-spec, `store/documents` says), indicatif (progress bars); tempfile and proptest for
+//! oci-spec, `store/image/documents` says), indicatif (progress bars); tempfile and proptest for
 //! tests.
 
 pub mod archive;

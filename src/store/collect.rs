@@ -1,8 +1,8 @@
 //! Deleting what nothing refers to.
 //!
-//! Rows go first, in one transaction (see [`catalog`](crate::store::catalog)). Then each directory
-//! whose row is gone becomes an area itself, in a transaction that sees that no new row came
-//! meanwhile, and is deleted there. Nothing is made for that: it works on a disk without room.
+//! Rows are deleted first, in one transaction (see [`catalog`](crate::store::catalog)). Then each
+//! directory whose row is gone becomes an area itself, in a transaction that sees that no new row
+//! came meanwhile, and is deleted there. Nothing is made for that: it works on a disk without room.
 //! Killed between any two steps, directories without rows stay: the next collection finds them, as
 //! it finds the areas of commands that were killed.
 

@@ -14,7 +14,7 @@
 //! | --- | --- | --- |
 //! | `base` | paths, work areas, locks, ids, names, times, errors, removing and measuring trees | |
 //! | `catalog` | what refers to what, in one SQLite file | `base` |
-//! | `handle` | [`Store`]: paths and catalog, opened | `base`, `catalog` |
+//! | `handle` | `Store`: paths and catalog, opened | `base`, `catalog` |
 //! | `tree` | copying and comparing trees | `base` |
 //! | `collect` | deleting what no row refers to | `base`, `catalog`, `handle` |
 //! | `volume` | directories that outlive containers | `base`, `catalog`, `handle`, `tree` |

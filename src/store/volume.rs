@@ -49,7 +49,7 @@ impl Store {
     /// Makes a volume; one that is there stays as it is. Without a name it gets a random one.
     ///
     /// # Errors
-    /// The name is none, and those of the disk.
+    /// The name is not valid, and those of the disk.
     pub(crate) fn create_volume(&mut self, name: Option<&str>) -> Result<String> {
         let (name, anonymous) = match name {
             Some(name) => (name.to_owned(), false),

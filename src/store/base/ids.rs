@@ -13,7 +13,7 @@ const BYTES: usize = 32;
 /// Digits that tables and the directories of layers show.
 pub(crate) const SHORT: usize = 12;
 
-/// How a container may be.
+/// First words of made-up names.
 const QUALITIES: [&str; 32] = [
     "amber", "brisk", "calm", "candid", "clever", "cosy", "dapper", "eager", "early", "fleet",
     "frank", "gentle", "glad", "hardy", "honest", "jolly", "keen", "lively", "lucid", "mellow",
@@ -21,7 +21,7 @@ const QUALITIES: [&str; 32] = [
     "tidy", "witty",
 ];
 
-/// What a container may be.
+/// Second words of made-up names.
 const THINGS: [&str; 32] = [
     "acorn", "badger", "beacon", "birch", "brook", "cedar", "comet", "curlew", "dune", "falcon",
     "fjord", "garnet", "harbour", "heron", "island", "juniper", "kestrel", "lantern", "maple",
@@ -89,7 +89,7 @@ named_digest! {
 /// 64 random hexadecimal digits.
 ///
 /// # Errors
-/// The kernel has no random numbers for us (ENOSYS).
+/// Those of getrandom(2).
 pub(crate) fn random_id() -> Result<String> {
     let mut bytes = [0_u8; BYTES];
     let mut filled = 0;
@@ -132,10 +132,10 @@ pub(crate) fn name_for(id: &str, attempt: u32) -> String {
     }
 }
 
-/// Checks a name that a user gives.
+/// Checks the name of a container or volume.
 ///
 /// # Errors
-/// It is none.
+/// It is not valid.
 pub(crate) fn check_name(name: &str, what: &str) -> Result<()> {
     let first = name
         .bytes()

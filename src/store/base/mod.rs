@@ -1,4 +1,4 @@
-//! What every other room of the store stands on: where things are, work under way, locks, ids,
+//! What every other room of the store uses: where things are, work under way, locks, ids,
 //! names, times, errors.
 
 mod area;

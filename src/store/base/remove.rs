@@ -1,4 +1,4 @@
-//! Taking a tree away: whatever its modes, however deep it is, and never through a mount or a
+//! Removing a tree: whatever its modes, however deep it is, and never through a mount or a
 //! symlink.
 //!
 //! A crash leaves the rest of the tree; the store only removes trees that were moved into `tmp/`

@@ -93,7 +93,7 @@ impl Store {
         let created = time::creation()?;
         let area = Area::new(&self.paths)?;
         let view = self.view(&container)?;
-        let ready = pack_changes(&view.config, &area)?;
+        let ready = pack_changes(&container.name, &view.config, &area)?;
         let config = extend(
             &base.config,
             &Addition {
@@ -135,21 +135,22 @@ impl Store {
         let _used =
             lock::share(&self.paths.container(&container.id))?.ok_or_else(|| in_use(&container))?;
         let view = self.view(&container)?;
-        export(&view.config, out, &Pack::default()).map_err(cannot_pack)?;
+        export(&view.config, out, &Pack::default())
+            .map_err(|error| cannot_pack(&container.name, error))?;
         Ok(())
     }
 }
 
-fn cannot_pack(error: crate::archive::Error) -> StoreError {
+fn cannot_pack(container: &str, error: crate::archive::Error) -> StoreError {
     StoreError::failed(
-        "cannot pack the container",
+        format_args!("cannot pack container {container}"),
         error,
         "make room where it is written to, or remove what cannot be packed",
     )
 }
 
 /// Packs the changes and unpacks them as a layer.
-fn pack_changes(view: &Config, area: &Area) -> Result<StagedLayer> {
+fn pack_changes(container: &str, view: &Config, area: &Area) -> Result<StagedLayer> {
     let builder = LayerBuilder::begin(area, "layer", true)?;
     let tree = builder.tree().unwrap_or(builder.dir());
     let upper = view.upper.clone().unwrap_or_default();
@@ -168,17 +169,17 @@ fn pack_changes(view: &Config, area: &Area) -> Result<StagedLayer> {
     });
     let Ok(packed) = packed else {
         return Err(StoreError::internal(
-            "packing the changes broke off",
+            format!("packing container {container} broke off"),
             "report this bug of unionmount",
         ));
     };
     // When one of them gives up, the other one finds the pipe broken, or the archive cut off.
     let got = match (packed, unpacked) {
-        (Ok(_), unpacked) => unpacked.map_err(cannot_pack)?,
+        (Ok(_), unpacked) => unpacked.map_err(|error| cannot_pack(container, error))?,
         (Err(packed), Err(unpacked)) if packed.is_broken_pipe() => {
-            return Err(cannot_pack(unpacked));
+            return Err(cannot_pack(container, unpacked));
         }
-        (Err(packed), _) => return Err(cannot_pack(packed)),
+        (Err(packed), _) => return Err(cannot_pack(container, packed)),
     };
     builder.end(&got)
 }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::store::base::{Context, Result, StoreError};
-use crate::store::image::documents::{malformed, parse};
+use crate::store::image::documents::parse;
 use crate::union::Config;
 
 /// A `lower` file names at most so many bytes of layers.
@@ -172,7 +172,13 @@ impl StorageEntry {
             })?
         };
         if !layer.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return Err(malformed("the podman store", "the id of a layer is none"));
+            return Err(StoreError::malformed(
+                format!(
+                    "the layer of '{word}' has the id '{}'",
+                    layer.escape_debug()
+                ),
+                "check the podman store with 'podman system check'",
+            ));
         }
         Ok(layer)
     }

@@ -4,7 +4,10 @@ use std::path::{Path, PathBuf};
 
 use crate::fuse::mountinfo::{self, Mount};
 use crate::store::Store;
-use crate::store::base::{Paths, Result, StoreError, ids::ImageId};
+use crate::store::base::{
+    Paths, Result, StoreError,
+    ids::{ImageId, short},
+};
 use crate::store::catalog::containers::{self, Bind, BindSource, Container};
 use crate::store::catalog::layers;
 use crate::store::tree::record_form;
@@ -56,7 +59,11 @@ impl Store {
     /// # Errors
     /// Those of the catalog.
     pub(crate) fn lowers_of_container(&self, id: &str) -> Result<Vec<PathBuf>> {
-        trees(&self.paths, layers::of_container(self.db(), id)?)
+        trees(
+            &self.paths,
+            &format!("container {}", short(id)),
+            layers::of_container(self.db(), id)?,
+        )
     }
 
     /// The trees of an image's layers, newest first.
@@ -64,7 +71,11 @@ impl Store {
     /// # Errors
     /// Those of the catalog.
     pub(crate) fn lowers_of_image(&self, id: &ImageId) -> Result<Vec<PathBuf>> {
-        trees(&self.paths, layers::of_image(self.db(), id)?)
+        trees(
+            &self.paths,
+            &format!("image {}", id.short()),
+            layers::of_image(self.db(), id)?,
+        )
     }
 
     /// The union of a container, to be mounted writable.
@@ -166,10 +177,10 @@ pub(crate) fn mounts() -> Result<Vec<Mount>> {
     })
 }
 
-fn trees(paths: &Paths, oldest_first: Vec<layers::Layer>) -> Result<Vec<PathBuf>> {
+fn trees(paths: &Paths, owner: &str, oldest_first: Vec<layers::Layer>) -> Result<Vec<PathBuf>> {
     if oldest_first.is_empty() {
         return Err(StoreError::unsupported(
-            "the image has no layers",
+            format!("{owner} has no layers"),
             "nothing can be mounted of it; images need at least one layer",
         ));
     }

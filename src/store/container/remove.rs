@@ -20,7 +20,7 @@ impl Store {
         let lock = match lock::exclude(&dir) {
             Ok(Some(lock)) => Some(lock),
             Ok(None) => return Err(in_use(&container)),
-            // The row is all that is left of it.
+            // Its directory is gone; only the row is there.
             Err(_) if !dir.exists() => None,
             Err(error) => return Err(error),
         };
@@ -61,7 +61,7 @@ impl Store {
     /// Those of the catalog.
     pub(crate) fn forget_mountpoint(&mut self, id: &str) -> Result<()> {
         let found = containers::find(self.db(), id)?;
-        // What is so already needs no room on the disk.
+        // Nothing is written when nothing changes: the disk may be full.
         if found.is_none_or(|found| found.mountpoint.is_none()) {
             return Ok(());
         }

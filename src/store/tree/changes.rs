@@ -1,9 +1,9 @@
-//! ChangeKind a container changed: A, C and D lines as `docker diff` has them.
+//! What a container changed: A, C and D lines as `docker diff` has them.
 //!
 //! Only directories that are in the upper can hold changes. Each is compared as it is seen with and
 //! without the upper, so that every form of whiteout counts, and nothing but what a user sees. Each
 //! change is reported when it is found: what is kept are the names of the directories on the way.
-//! ChangeKind is only in the upper is not looked up in the union, which would remember it.
+//! What is only in the upper is not looked up in the union, which would remember it.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -27,7 +27,7 @@ use crate::union::{Config, Entry, NodeId, Union, reads_plain_names};
 /// Descriptors that stay open while the upper is walked.
 const DESCRIPTORS: usize = 64;
 
-/// ChangeKind happened to a path.
+/// What happened to a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub(crate) enum ChangeKind {
     /// It is new.
@@ -95,9 +95,9 @@ struct ChangedDir {
     end: usize,
     /// So many directories above it wait to be reported.
     above: usize,
-    /// ChangeKind the upper has in it.
+    /// What the upper has in it.
     entries: BTreeSet<Name>,
-    /// ChangeKind was not looked at yet.
+    /// What was not looked at yet.
     names: std::vec::IntoIter<Name>,
 }
 
@@ -107,7 +107,7 @@ struct ChangesWalk<'a> {
     merged: &'a Union,
     base: &'a Union,
     report: &'a mut dyn FnMut(&Path, ChangeKind) -> ControlFlow<()>,
-    /// ChangeKind is looked at.
+    /// What is looked at.
     path: Vec<u8>,
     /// Directories on the way whose metadata is the same, by where they end in the path: reported
     /// when something in them is found.
@@ -131,7 +131,7 @@ impl ChangesWalk<'_> {
             let left = levels.pop();
             if let Some(left) = left.filter(|_| !levels.is_empty()) {
                 self.forget(left.merged, left.base);
-                // ChangeKind was found in it took it away.
+                // A change that was found in it reported it already.
                 self.above.truncate(left.above);
             }
         }
@@ -212,41 +212,24 @@ impl ChangesWalk<'_> {
             };
         }
         let now = self.look(self.merged, level.merged, name)?;
-        let nodes = |now: &Option<Entry>, before: &Option<Entry>| {
-            (now.map(|e| e.node), before.map(|e| e.node))
+        let (merged, base) = (now.map(|entry| entry.node), before.map(|entry| entry.node));
+        let Some(kind) = kind_of(before.as_ref(), now.as_ref()) else {
+            return Ok(None);
         };
-        let (merged, base) = nodes(&now, &before);
-        let what = match (&before, &now) {
-            (None, None) => return Ok(None),
-            (Some(_), None) => ChangeKind::Deleted,
-            (None, Some(_)) => ChangeKind::Added,
-            (Some(_), Some(_)) => ChangeKind::Changed,
-        };
-        let (is_dir, was_dir) = (is_dir(now.as_ref()), is_dir(before.as_ref()));
-        if below.is_none() && what == ChangeKind::Changed {
-            // A whiteout in the upper beside an entry that shows again, or the same entry of a
-            // layer below.
-            let same = |now: &Entry, before: &Entry| now.attr.ino == before.attr.ino;
-            if let (Some(now), Some(before)) = (&now, &before)
-                && same(now, before)
-                && !in_upper
-            {
-                self.forget(merged, base);
-                return Ok(None);
-            }
+        if !in_upper && shows_the_same(before.as_ref(), now.as_ref()) {
+            self.forget(merged, base);
+            return Ok(None);
         }
-        let waits = what == ChangeKind::Changed
-            && is_dir
-            && was_dir
-            && alike(now.as_ref(), before.as_ref());
+        let (is_dir, was_dir) = (is_dir(now.as_ref()), is_dir(before.as_ref()));
+        let waits = is_dir && was_dir && alike(now.as_ref(), before.as_ref());
         if !waits {
-            self.found(what);
+            self.found(kind);
         }
         let Some(below) = below else {
             self.forget(merged, base);
             return Ok(None);
         };
-        // ChangeKind is no directory there has nothing in it to be looked up.
+        // In what is not a directory there is nothing to look up.
         self.forget(merged.filter(|_| !is_dir), base.filter(|_| !was_dir));
         let (merged, base) = (merged.filter(|_| is_dir), base.filter(|_| was_dir));
         let above = self.above.len();
@@ -316,6 +299,25 @@ impl ChangesWalk<'_> {
             error,
             "run 'unionmount system check'",
         )
+    }
+}
+
+/// What happened to a name; `None` when there is and was nothing.
+fn kind_of(before: Option<&Entry>, now: Option<&Entry>) -> Option<ChangeKind> {
+    match (before, now) {
+        (None, None) => None,
+        (Some(_), None) => Some(ChangeKind::Deleted),
+        (None, Some(_)) => Some(ChangeKind::Added),
+        (Some(_), Some(_)) => Some(ChangeKind::Changed),
+    }
+}
+
+/// Whether a name that the upper does not have as an entry shows what it showed: beside a whiteout
+/// that hides nothing, the same entry of a layer below.
+fn shows_the_same(before: Option<&Entry>, now: Option<&Entry>) -> bool {
+    match (before, now) {
+        (Some(before), Some(now)) => before.attr.ino == now.attr.ino,
+        _ => false,
     }
 }
 

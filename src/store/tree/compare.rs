@@ -60,7 +60,7 @@ struct Pairs<'a> {
     inodes: HashMap<u64, u64>,
 }
 
-/// The names that two directories have in common, or in what they differ.
+/// The names that two directories have in common, or the first difference.
 type Names = std::result::Result<std::vec::IntoIter<CString>, String>;
 
 /// What two entries are.
@@ -185,7 +185,7 @@ fn all_xattrs(
     name: &[u8],
     is_implied: bool,
 ) -> rustix::io::Result<BTreeMap<Vec<u8>, Vec<u8>>> {
-    // Labels are the machine's, not the layer's.
+    // SELinux labels belong to the machine, not to the layer.
     let counts = |xattr: &[u8]| match is_implied {
         true => OPAQUE_XATTRS.contains(&xattr),
         false => xattr != b"security.selinux",

@@ -25,8 +25,8 @@ use crate::store::base::{Result, StoreError};
 use crate::union::{self, Attr, Caller, Config, Entry, New, NodeId, SetAttr, Union};
 
 /// Copies a directory of a union with everything in it, its own attributes included. `into` and
-/// `work` exist and are empty. `records` is the form in which owners and types are kept; without,
-/// an ordinary user's copy is the user's, without devices.
+/// `work` exist and are empty. `records` is the form in which owners and types are stored; with
+/// `None`, an ordinary user owns all of the copy, and devices are left out.
 ///
 /// # Errors
 /// The disk is full, or cannot store what there is.
@@ -77,8 +77,7 @@ fn may_not(error: &union::Error) -> bool {
     error.errno() == Errno::PERM && !rustix::process::geteuid().is_root()
 }
 
-/// How often in a row something is looked up again that another one took the place of while it was
-/// read.
+/// How often a name is looked up again whose entry was replaced while it was read.
 const ATTEMPTS: u32 = 8;
 
 /// A copy under way.
@@ -111,7 +110,7 @@ impl<'a> Copy<'a> {
         }
     }
 
-    /// Of something that others work in.
+    /// A copy of a tree that other processes change meanwhile.
     pub(super) fn of_living(source: &'a Union, target: &'a Union) -> Self {
         Self {
             is_in_use: true,

@@ -162,7 +162,7 @@ impl Store {
                 if there.contains(OsStr::new(part)) {
                     continue;
                 }
-                // An upper that is gone cannot be made up for.
+                // An upper that is gone cannot be restored.
                 let can = options.repair && *part != "upper" && container.driver == Driver::Fuse;
                 if can {
                     fs::DirBuilder::new()

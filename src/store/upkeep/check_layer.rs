@@ -43,7 +43,7 @@ struct LayerCheck<'a> {
     layer: &'a Layer,
     options: CheckOptions,
     report: &'a mut Report,
-    /// Archives that nothing is wrong with.
+    /// Archives without a finding.
     sound: Vec<Blob>,
 }
 

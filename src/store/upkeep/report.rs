@@ -12,18 +12,18 @@ use serde::Serialize;
 pub(crate) struct Finding {
     /// What, in one line.
     pub(crate) what: String,
-    /// It was put right.
+    /// It was repaired.
     pub(crate) repaired: bool,
-    /// What to do when it was not.
+    /// The hint for when it was not.
     pub(crate) cure: String,
 }
 
-/// How thorough a check is, and whether it puts things right.
+/// How thorough a check is, and whether it repairs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct CheckOptions {
     /// Read every archive, verify its digests, and compare each layer with it, entry by entry.
     pub(crate) deep: bool,
-    /// Put right what can be.
+    /// Repair what can be repaired.
     pub(crate) repair: bool,
 }
 

@@ -1,4 +1,4 @@
-//! `system df`, `layer ls` and `system prune`: who takes how much, and what can go.
+//! `system df` and `layer ls`: what takes how much space, and what can be removed.
 
 use serde::Serialize;
 

@@ -23,7 +23,7 @@ pub struct DockerImage {
 /// Reads the list.
 ///
 /// # Errors
-/// It is none, or names a member that could not be in the archive.
+/// It is not of this form, or names a member that could not be in the archive.
 pub fn read(bytes: &[u8], name: &str) -> Result<Vec<DockerImage>> {
     form::refuse_ambiguous(bytes, form::DOCKER, name)?;
     let entries: Vec<DockerImage> = parse(bytes, name)?;

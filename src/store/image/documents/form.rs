@@ -109,7 +109,7 @@ pub(in crate::store) const DOCKER: &KnownFields = &List(&Fields(&[
 /// Refuses a document that two readers could take for two different ones.
 ///
 /// # Errors
-/// It is such a one; the key is named. Or it is no JSON.
+/// It is ambiguous, and the key is named; or it is not JSON.
 pub(in crate::store) fn refuse_ambiguous(
     bytes: &[u8],
     form: &KnownFields,
@@ -123,8 +123,7 @@ pub(in crate::store) fn refuse_ambiguous(
 /// A key as readers see it that ignore case.
 fn folded(key: &str) -> String {
     let plain = key.chars().map(|c| match c {
-        // Its like in capitals is S: Unicode's simple folding, which knows more such letters than
-        // lower case has.
+        // Its capital letter is S by Unicode's simple folding, but not by `to_lowercase`.
         '\u{17f}' => 's',
         c => c,
     });

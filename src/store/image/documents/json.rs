@@ -20,7 +20,7 @@ pub(in crate::store) fn read(source: impl Read, limit: usize, name: &str) -> Res
         StoreError::failed(
             format!("cannot read {name}"),
             error,
-            "check the archive, or make it again",
+            "the archive is damaged: download or build it again",
         )
     })?;
     if bytes.len() > limit {
@@ -35,7 +35,7 @@ pub(in crate::store) fn read(source: impl Read, limit: usize, name: &str) -> Res
 /// Parses a document.
 ///
 /// # Errors
-/// It is not what it should be.
+/// It is not JSON, or not of the expected form.
 pub(in crate::store) fn parse<T: DeserializeOwned>(bytes: &[u8], name: &str) -> Result<T> {
     serde_json::from_slice(bytes).map_err(|error| malformed(name, &error.to_string()))
 }
@@ -45,7 +45,7 @@ pub(in crate::store) fn parse<T: DeserializeOwned>(bytes: &[u8], name: &str) -> 
 pub(in crate::store) fn malformed(name: &str, why: &str) -> StoreError {
     StoreError::malformed(
         format!("{name} is wrong: {why}"),
-        "make the image again, or fetch it again",
+        "the image is damaged or not the one expected: download or build it again",
     )
 }
 

@@ -95,7 +95,7 @@ fn is_stored(db: &Connection, layer: &PlannedLayer, digest: &Digest, size: u64) 
             blob.diff_id,
             layer.diff_id
         ),
-        "make the image again, or fetch it again",
+        "the image is damaged or not the one expected: download or build it again",
     ))
 }
 
@@ -130,7 +130,7 @@ pub(super) fn run(
                     "layer '{}' has {size} bytes, not {expected} as its manifest says",
                     job.layer.member
                 ),
-                "make the image again, or fetch it again",
+                "the image is damaged or not the one expected: download or build it again",
             ));
         }
         sized.push((size, job));
@@ -226,7 +226,7 @@ impl Work<'_> {
             StoreError::failed(
                 format_args!("layer {}", layer.diff_id.short()),
                 error,
-                "nothing was loaded; make the image again, or fetch it again",
+                "nothing was loaded; the file is damaged or not the one expected: download or build it again",
             )
         })?;
         check_compression(layer, got.compression)?;
@@ -245,7 +245,7 @@ fn check_compression(layer: &PlannedLayer, found: Compression) -> Result<()> {
                 named.name(),
                 found.name()
             ),
-            "make the image again, with the right media types",
+            "build the image again, with the right media types",
         )),
         _ => Ok(()),
     }

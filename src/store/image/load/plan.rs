@@ -115,7 +115,7 @@ fn at_most(count: usize, most: usize, what: &str) -> Result<()> {
     }
     Err(StoreError::limit(
         format!("the archive has {count} {what}, more than {most}"),
-        "split it",
+        "split the archive, or the image",
     ))
 }
 

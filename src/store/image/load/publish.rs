@@ -1,5 +1,5 @@
-//! The last step of whatever makes images: layers and documents get their places, and the catalog
-//! learns of them, in one transaction.
+//! The last step of everything that makes images: layers and documents are moved to their places
+//! and recorded in the catalog, in one transaction.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

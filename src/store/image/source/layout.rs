@@ -47,7 +47,7 @@ impl Layout {
         if !meta.is_file() {
             return Err(StoreError::malformed(
                 format!("'{}' is not a file", path.display()),
-                "make the image again",
+                "the directory is damaged: download or build the image again",
             ));
         }
         Ok(Some(Member {

@@ -19,6 +19,9 @@ use tarball::Tarball;
 /// What stands for standard input.
 pub(crate) const STDIN: &str = "-";
 
+/// What a source can be.
+const WHAT_TO_NAME: &str = "name an OCI layout (a directory or a tar archive), an archive of docker save, or - for standard input";
+
 /// An opened source.
 #[derive(Debug)]
 pub(super) struct Source {
@@ -55,10 +58,8 @@ impl Source {
             )?)
         } else {
             let meta = std::fs::metadata(given).map_err(|error| {
-                StoreError::failed(
-                    format!("cannot open '{}'", given.display()), error,
-                    "name an OCI layout (a directory or a tar archive), an archive of docker save, or - for standard input",
-                )
+                let what = format!("cannot open '{}'", given.display());
+                StoreError::failed(what, error, WHAT_TO_NAME)
             })?;
             if meta.is_dir() {
                 SourceKind::Layout(Layout::open(given)?)
@@ -66,7 +67,7 @@ impl Source {
                 let file = File::open(given).context("open", given)?;
                 let mut start = [0; 4];
                 let file = if meta.is_file()
-                    && Compression::of(read_start(&file, &mut start)?) == Compression::None
+                    && Compression::of(read_start(&file, given, &mut start)?) == Compression::None
                 {
                     file
                 } else {
@@ -120,7 +121,7 @@ impl Source {
                     self.given.display(),
                     name.escape_debug()
                 ),
-                "it is incomplete: make the image again, or fetch it again",
+                "it is incomplete: download or build it again",
             )
         })
     }
@@ -137,11 +138,9 @@ impl Source {
     }
 }
 
-fn read_start<'a>(file: &File, start: &'a mut [u8]) -> Result<&'a [u8]> {
+fn read_start<'a>(file: &File, given: &Path, start: &'a mut [u8]) -> Result<&'a [u8]> {
     use std::os::unix::fs::FileExt as _;
-    let len = file
-        .read_at(start, 0)
-        .context("read", Path::new("the archive"))?;
+    let len = file.read_at(start, 0).context("read", given)?;
     Ok(start.get(..len).unwrap_or_default())
 }
 
@@ -151,7 +150,7 @@ fn spool(from: impl Read, area: &Area, limits: &Limits, given: &Path) -> Result<
         StoreError::failed(
             format!("cannot read the archive '{}'", given.display()),
             error,
-            "fetch it again, or make it again",
+            "the file is damaged: download or build it again",
         )
     };
     let (decoder, _) = Decoder::new(Cancellable(from)).map_err(unreadable)?;

@@ -46,7 +46,7 @@ impl Tarball {
         let unreadable = |why: String| {
             StoreError::malformed(
                 format!("cannot read the archive '{}': {why}", given.display()),
-                "name an OCI layout or an archive of docker save or podman save; fetch it again if it was one",
+                "name an OCI layout or an archive of docker save or podman save; download it again if it was one",
             )
         };
         let mut members = HashMap::new();
@@ -109,7 +109,7 @@ impl Tarball {
         }
         Err(StoreError::malformed(
             format!("links of the archive lead from '{name}' in a circle"),
-            "make the archive again",
+            "the archive is damaged: download or build it again",
         ))
     }
 }
