@@ -26,8 +26,8 @@
 //!   upper, and a whole union, written as such.
 //! * [`layer`]: one directory of a layer: opening beneath it, its marks on disk, what it can do. Lower layers are
 //!   read-only by type.
-//! * [`sys`]: the few system calls that rustix does not wrap, and the only unsafe code. [`sync`]: locks. [`undo`]: what an interrupted
-//!   command takes back.
+//! * [`sys`]: the few system calls that rustix does not wrap, and the only unsafe code. [`sync`]: locks. [`cancel`]:
+//!   whether a command is to end early, and what it has to remove before.
 //!
 //! # How the union works
 //!
@@ -82,10 +82,11 @@
 //! nearest option name), rusqlite with its own SQLite (the store's catalog: several processes, transactions),
 //! time (RFC 3339), toml (podman's storage.conf), log and env_logger, tar (the fields of a tar header), flate2 with zlib-rs and zstd
 //! (compression), sha2 (digests), serde and serde_json (documents; why not
-//! oci-spec, `store/documents` says), indicatif (progress bars); tempfile and proptest for
+//! oci-spec, `store/image/documents` says), indicatif (progress bars); tempfile and proptest for
 //! tests.
 
 pub mod archive;
+pub mod cancel;
 pub mod check;
 pub mod cli;
 pub mod fuse;
@@ -93,5 +94,4 @@ pub mod layer;
 pub mod store;
 pub mod sync;
 pub mod sys;
-pub mod undo;
 pub mod union;

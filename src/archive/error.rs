@@ -1,13 +1,18 @@
-//! Why an archive could not be read, applied or written: one line with the entry, the call, the cause and the cure.
+//! Why an archive could not be read, applied or written: one line with the entry, the call, the cause and a hint.
 
 use std::io;
 
 use rustix::io::Errno;
 
+use crate::cancel::Cancelled;
+
 /// The result of working on an archive.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What sort of failure it is.
+/// What helps against a damaged archive.
+pub(super) const DOWNLOAD: &str = "download it again";
+
+/// What kind of failure it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
     /// The bytes are not what they should be: damaged, cut off, or of an unknown format.
@@ -20,6 +25,8 @@ pub enum ErrorKind {
     Mismatch,
     /// A system call failed.
     Io,
+    /// The command is to end early.
+    Cancelled,
 }
 
 /// Why an archive could not be read, applied or written.
@@ -29,6 +36,7 @@ pub struct Error {
     entry: Option<Vec<u8>>,
     what: String,
     cause: Option<io::Error>,
+    hint: Option<String>,
 }
 
 impl Error {
@@ -38,6 +46,7 @@ impl Error {
             entry: None,
             what: what.into(),
             cause: None,
+            hint: None,
         }
     }
 
@@ -46,27 +55,27 @@ impl Error {
         Self::new(ErrorKind::Malformed, what)
     }
 
-    /// The archive asks for what is never done.
+    /// The archive asks for something that is never done.
     pub fn refused(what: impl Into<String>) -> Self {
         Self::new(ErrorKind::Refused, what)
     }
 
     /// A limit is exceeded; `option` is what raises it on the command line.
     pub fn limit(what: impl std::fmt::Display, option: &str) -> Self {
-        let what = format!("{what}; raise the limit with {option} if you trust the archive");
-        Self::new(ErrorKind::Limit, what)
+        Self::new(ErrorKind::Limit, what.to_string()).with_hint(format!(
+            "raise the limit with {option} if you trust the archive"
+        ))
     }
 
-    /// Something is not what it was said to be.
+    /// Something has not the expected value.
     pub fn mismatch(
         what: &str,
         expected: impl std::fmt::Display,
         found: impl std::fmt::Display,
     ) -> Self {
-        let what = format!(
-            "{what} is {found}, not {expected} as expected; the file is damaged or another one, fetch it again"
-        );
+        let what = format!("{what} is {found}, not {expected} as expected");
         Self::new(ErrorKind::Mismatch, what)
+            .with_hint("the file is damaged or not the one expected; download it again")
     }
 
     /// A system call failed.
@@ -77,7 +86,20 @@ impl Error {
         }
     }
 
-    /// Says which entry it is about, unless that is known.
+    /// Adds what the user can do about it.
+    #[must_use]
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// What the user can do about it, where that is known.
+    #[must_use]
+    pub fn hint(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+
+    /// Adds the entry that it is about, unless that is known.
     #[must_use]
     pub fn at(mut self, entry: &[u8]) -> Self {
         if self.entry.is_none() {
@@ -86,20 +108,20 @@ impl Error {
         self
     }
 
-    /// What sort of failure it is.
+    /// What kind of failure it is.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         self.kind
     }
 
-    /// Whether what was to be read is not there any more, or something of another kind is: somebody works in the tree.
+    /// Whether what was to be read was removed or replaced by something of another kind: the tree is being changed.
     #[must_use]
-    pub fn is_gone(&self) -> bool {
+    pub(crate) fn is_gone(&self) -> bool {
         let errno = self.cause.as_ref().and_then(Errno::from_io_error);
         errno.is_some_and(is_gone)
     }
 
-    /// Whether nobody reads any more what was to be written.
+    /// Whether the reader of what is written has closed its end.
     #[must_use]
     pub fn is_broken_pipe(&self) -> bool {
         let cause = self.cause.as_ref();
@@ -122,7 +144,16 @@ impl std::fmt::Display for Error {
         if let Some(cause) = &self.cause {
             write!(f, ": {cause}")?;
         }
+        if let Some(hint) = &self.hint {
+            write!(f, "; {hint}")?;
+        }
         Ok(())
+    }
+}
+
+impl From<Cancelled> for Error {
+    fn from(cancelled: Cancelled) -> Self {
+        Self::new(ErrorKind::Cancelled, cancelled.to_string())
     }
 }
 
@@ -134,7 +165,7 @@ impl std::error::Error for Error {
 
 /// Whether a system call failed since what it was about is not there any more, or is of another kind by now.
 #[must_use]
-pub fn is_gone(errno: Errno) -> bool {
+pub(crate) fn is_gone(errno: Errno) -> bool {
     GONE.contains(&errno)
 }
 
@@ -146,7 +177,7 @@ const GONE: [Errno; 5] = [
     Errno::LOOP,
 ];
 
-/// `None`, and a word in the log, for what was removed while it was read.
+/// Returns `None`, and logs it, for what was removed while it was read.
 pub(super) fn unless_gone<T>(path: &[u8], read: Result<T>) -> Result<Option<T>> {
     match read {
         Err(error) if error.is_gone() => {
@@ -158,20 +189,20 @@ pub(super) fn unless_gone<T>(path: &[u8], read: Result<T>) -> Result<Option<T>> 
 }
 
 /// Adds to a failed system call what was attempted.
-pub(super) trait During<T> {
+pub(super) trait Context<T> {
     /// `call` was attempted on `name`.
-    fn during(self, call: &str, name: &[u8]) -> Result<T>;
+    fn context(self, call: &str, name: &[u8]) -> Result<T>;
 }
 
-impl<T, E: Into<io::Error>> During<T> for std::result::Result<T, E> {
-    fn during(self, call: &str, name: &[u8]) -> Result<T> {
+impl<T, E: Into<io::Error>> Context<T> for std::result::Result<T, E> {
+    fn context(self, call: &str, name: &[u8]) -> Result<T> {
         self.map_err(|err| Error::io(format!("{call}({})", String::from_utf8_lossy(name)), err))
     }
 }
 
-/// Says which entry an error is about.
+/// Adds to an error the entry that it is about.
 pub(super) trait AtEntry {
-    /// The error, with the entry's name.
+    /// Returns the error with the entry's name.
     #[must_use]
     fn at_entry(self, entry: &[u8]) -> Self;
 }

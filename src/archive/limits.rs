@@ -1,5 +1,4 @@
-//! How much an archive may ask for. An archive comes from somebody else: none of its numbers is believed before it
-//! was compared with one of these.
+//! How much an archive may ask for: none of its numbers is used before it was compared with one of these.
 
 /// Bounds of what is accepted. Each can be raised on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +21,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// For an archive whose digest is known to be that of one that was accepted, whatever the limits were then.
+    /// For an archive whose digest is known to be that of one that was accepted, under any limits.
     #[must_use]
     pub fn accepted_before() -> Self {
         // Nothing in one archive is larger, and sums of these do not overflow.

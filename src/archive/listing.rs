@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::error::{During as _, Result};
+use super::error::{Context as _, Result};
 use crate::layer::LowerDir;
 use crate::layer::dir::Name;
 use crate::layer::marks::{DirMarks, NameMeaning, WHITEOUT_XATTRS, dir_marks, meaning};
@@ -26,8 +26,8 @@ pub(crate) struct Listing {
 impl Listing {
     /// Reads it; `plain_names` says that `.wh.` names are ordinary ones.
     pub(crate) fn read(dir: &LowerDir, plain_names: bool) -> Result<Self> {
-        let xattrs = dir.xattrs().during("open", b".")?;
-        let names = xattrs.list().during("listxattr", b".")?;
+        let xattrs = dir.xattrs().context("open", b".")?;
+        let names = xattrs.list().context("listxattr", b".")?;
         Self::of(dir, &xattrs, &names, plain_names)
     }
 
@@ -67,7 +67,7 @@ impl Listing {
                 }
             }
         })
-        .during("getdents", b".")?;
+        .context("getdents", b".")?;
         for name in closer {
             let hides = hides(dir, &name, marks)?;
             match hides {
@@ -81,16 +81,16 @@ impl Listing {
 
 /// Whether what has the name is a mark in place of it.
 fn hides(dir: &LowerDir, name: &Name, marks: DirMarks) -> Result<bool> {
-    let stat = dir.stat_on_disk(name).during("stat", name)?;
+    let stat = dir.stat_on_disk(name).context("stat", name)?;
     if stat.is_whiteout_device() {
         return Ok(true);
     }
     if marks.xattr_whiteouts && stat.kind() == Kind::File {
-        let xattrs = dir.xattrs_of(name).during("open", name)?;
+        let xattrs = dir.xattrs_of(name).context("open", name)?;
         for xattr in WHITEOUT_XATTRS {
             if xattrs
                 .get_opt(xattr.as_bytes())
-                .during("getxattr", name)?
+                .context("getxattr", name)?
                 .is_some()
             {
                 return Ok(true);

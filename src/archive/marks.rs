@@ -11,7 +11,7 @@ use rustix::fs::{FileType, Mode, OFlags, XattrFlags, fsetxattr, mknodat, openat}
 use rustix::io::Errno;
 
 use super::Whiteouts;
-use super::error::{During as _, Result};
+use super::error::{Context as _, Result};
 use crate::layer::marks::{OPAQUE_FILE, own_xattrs, whiteout_name};
 use crate::layer::stat::{Kind, Stat};
 use crate::layer::xattr::XattrPath;
@@ -42,12 +42,12 @@ impl Marks {
             Err(Errno::NOENT) => mark_in_place(dir, hidden),
             Ok(stat) if stat.kind() == Kind::Dir => {
                 let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                let inner = openat(dir, hidden, flags, Mode::empty()).during("open", hidden)?;
+                let inner = openat(dir, hidden, flags, Mode::empty()).context("open", hidden)?;
                 make_opaque(&Arc::new(inner), self.form)
             }
             // It hides them by itself, or is the same mark.
             Ok(_) => Ok(()),
-            Err(errno) => Err(errno).during("stat", hidden),
+            Err(errno) => Err(errno).context("stat", hidden),
         }
     }
 
@@ -64,7 +64,7 @@ pub(super) fn say(dir: &OwnedFd, name: &str, value: &[u8]) -> Result<()> {
         match fsetxattr(dir, name.as_str(), value, XattrFlags::empty()) {
             Ok(()) => return Ok(()),
             Err(Errno::PERM | Errno::ACCESS | Errno::OPNOTSUPP) => {}
-            Err(errno) => return Err(errno).during("setxattr", name.as_bytes()),
+            Err(errno) => return Err(errno).context("setxattr", name.as_bytes()),
         }
     }
     Ok(())
@@ -74,7 +74,7 @@ pub(super) fn say(dir: &OwnedFd, name: &str, value: &[u8]) -> Result<()> {
 fn mark_file(dir: &OwnedFd, name: &[u8]) -> Result<()> {
     match mknodat(dir, name, FileType::RegularFile, MARK_MODE, 0) {
         Ok(()) | Err(Errno::EXIST) => Ok(()),
-        Err(errno) => Err(errno).during("create whiteout", name),
+        Err(errno) => Err(errno).context("create whiteout", name),
     }
 }
 
@@ -83,7 +83,7 @@ fn mark_file(dir: &OwnedFd, name: &[u8]) -> Result<()> {
 fn mark_in_place(dir: &Arc<OwnedFd>, hidden: &[u8]) -> Result<()> {
     match mknodat(dir, hidden, FileType::CharacterDevice, Mode::empty(), 0) {
         Err(Errno::PERM | Errno::OPNOTSUPP | Errno::INVAL) => mark_by_xattr(dir, hidden),
-        other => other.during("mknod whiteout", hidden),
+        other => other.context("mknod whiteout", hidden),
     }
 }
 
@@ -97,7 +97,7 @@ fn mark_by_xattr(dir: &Arc<OwnedFd>, hidden: &[u8]) -> Result<()> {
     }
     mark_file(dir, hidden)?;
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file = openat(dir, hidden, flags, Mode::empty()).during("open", hidden)?;
+    let file = openat(dir, hidden, flags, Mode::empty()).context("open", hidden)?;
     set_overlay_xattr(&file, "whiteout", b"y")
 }
 
@@ -119,7 +119,7 @@ fn opaque_xattr(dir: &Arc<OwnedFd>) -> Result<Option<Vec<u8>>> {
         let name = format!("{namespace}opaque");
         if let Some(value) = xattrs
             .get_opt(name.as_bytes())
-            .during("getxattr", name.as_bytes())?
+            .context("getxattr", name.as_bytes())?
         {
             return Ok(Some(value));
         }
@@ -133,7 +133,7 @@ fn set_overlay_xattr(fd: &OwnedFd, name: &str, value: &[u8]) -> Result<()> {
         let name = format!("{namespace}{name}");
         match fsetxattr(fd, &name, value, XattrFlags::empty()) {
             Ok(()) => return Ok(()),
-            Err(errno) => refused = Err(errno).during("setxattr", name.as_bytes()),
+            Err(errno) => refused = Err(errno).context("setxattr", name.as_bytes()),
         }
     }
     refused
@@ -142,7 +142,7 @@ fn set_overlay_xattr(fd: &OwnedFd, name: &str, value: &[u8]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::super::beneath::is_mark;
+    use super::super::extract::is_mark;
     use super::super::listing::Listing;
     use super::*;
     use crate::layer::{FdCache, LowerDir};

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::interrupt::Display;
 use crate::archive::Progress;
-use crate::undo::Undo;
 
 /// How often a bar is drawn.
 const TICK: Duration = Duration::from_millis(120);
@@ -14,7 +14,7 @@ const TICK: Duration = Duration::from_millis(120);
 /// A bar with bytes, speed and time left, on standard error and only where that is a terminal.
 pub struct Bar {
     bar: ProgressBar,
-    _interrupted: Undo,
+    _display: Display,
 }
 
 impl Bar {
@@ -38,13 +38,10 @@ impl Bar {
             bar.enable_steady_tick(TICK);
         }
         let shown = bar.clone();
-        let interrupted = Undo::new(move || {
-            shown.finish_and_clear();
-            Ok(())
-        });
+        let display = Display::new(move || shown.finish_and_clear());
         Self {
             bar,
-            _interrupted: interrupted,
+            _display: display,
         }
     }
 

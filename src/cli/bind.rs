@@ -3,8 +3,7 @@
 use std::path::PathBuf;
 
 use super::exit::Failure;
-use crate::store::catalog::containers::BindSource;
-use crate::store::container::BindRequest;
+use crate::store::{BindRequest, BindSource};
 
 fn wrong(option: &str, text: &str, why: &str) -> Failure {
     Failure::Usage(format!(
@@ -17,7 +16,7 @@ fn wrong(option: &str, text: &str, why: &str) -> Failure {
 ///
 /// # Errors
 /// [`Failure::Usage`].
-pub fn from_mount(text: &str) -> Result<BindRequest, Failure> {
+pub(crate) fn from_mount(text: &str) -> Result<BindRequest, Failure> {
     let wrong = |why: &str| wrong("--mount", text, why);
     let (mut kind, mut source, mut target) = ("volume", None, None);
     let (mut read_only, mut no_copy) = (false, false);
@@ -61,7 +60,7 @@ pub fn from_mount(text: &str) -> Result<BindRequest, Failure> {
 ///
 /// # Errors
 /// [`Failure::Usage`].
-pub fn from_volume(text: &str) -> Result<BindRequest, Failure> {
+pub(crate) fn from_volume(text: &str) -> Result<BindRequest, Failure> {
     let wrong = |why: &str| wrong("-v", text, why);
     let parts: Vec<&str> = text.split(':').collect();
     let (source, target, flags) = match parts.as_slice() {

@@ -14,12 +14,11 @@ use super::listing::{
 use super::output::Output;
 use super::store_args::{StoreArgs, for_each};
 use super::{bind, container_diff, container_mount, privilege, umount, units};
-use crate::store::catalog::containers::{Container, Driver};
-use crate::store::commit::CommitOptions;
-use crate::store::container::{NewContainer, in_use, status_word};
-use crate::store::mount::{Status, container_of_source, mounts, resolve};
 use crate::store::reference::Reference;
-use crate::store::{Store, paths, time};
+use crate::store::{
+    CommitOptions, Container, Driver, NewContainer, Paths, Status, Store, container_of_source,
+    in_use, mountpoint, mounts, status_word, time,
+};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -92,7 +91,7 @@ impl DriverArg {
     ///
     /// # Errors
     /// FUSE was asked for and is not available.
-    pub fn choose(self) -> Result<Driver, Failure> {
+    pub(crate) fn choose(self) -> Result<Driver, Failure> {
         match (self, privilege::fuse_is_available()) {
             (Self::Vfs, _) => Ok(Driver::Vfs),
             (_, Ok(())) => Ok(Driver::Fuse),
@@ -295,7 +294,7 @@ fn list(store: &StoreArgs, args: &LsArgs) -> Result<(), Failure> {
     let (store, mounts) = (store.open()?, mounts()?);
     let no_trunc = args.list.no_trunc;
     let (mut lines, mut documents) = (Vec::new(), Vec::new());
-    for container in crate::store::catalog::containers::all(store.db())? {
+    for container in store.containers()? {
         let status = store.status(&container, &mounts)?;
         let sizes = if args.size {
             Some(store.container_size(&container)?)
@@ -310,7 +309,7 @@ fn list(store: &StoreArgs, args: &LsArgs) -> Result<(), Failure> {
             "Command": container.command,
             "Created": container.created,
             "Status": status_word(&status),
-            "Mountpoint": crate::store::container::mountpoint(&status),
+            "Mountpoint": mountpoint(&status),
             "Names": container.name,
             "Driver": container.driver.name(),
             "Temporary": container.temporary,
@@ -359,7 +358,7 @@ fn line(
         "RunningFor": time::ago(Some(container.created)),
         "CreatedAt": time::format(container.created),
         "Status": status_word(status),
-        "Mountpoint": crate::store::container::mountpoint(status),
+        "Mountpoint": mountpoint(status),
         "Names": container.name,
         "Driver": container.driver.name(),
         "Size": sizes.map_or_else(String::new, |(own, whole)| {
@@ -369,7 +368,7 @@ fn line(
 }
 
 fn umount_one(store: &mut Store, word: &str, args: &UmountContainerArgs) -> Result<(), Failure> {
-    let container = resolve(store.db(), word)?;
+    let container = store.container(word)?;
     let mountpoint = match settled(store, &container, |status| *status != Status::Elsewhere)? {
         (Status::Mounted(path) | Status::Dead(path), _) => path,
         // Somebody else was just unmounting it.
@@ -439,11 +438,11 @@ pub fn after_umount(source: &str) -> Result<(), Failure> {
         return Ok(());
     };
     // What is mounted there may be somebody else's: a catalog of his is not opened.
-    if !paths::Paths::new(root.clone()).is_ours() {
+    if !Paths::new(root.clone()).is_ours() {
         return Ok(());
     }
     let mut store = Store::open(Some(&root))?;
-    let Some(container) = crate::store::catalog::containers::find(store.db(), &id)? else {
+    let Some(container) = store.find_container(&id)? else {
         return Ok(());
     };
     let in_use = store.status(&container, &mounts()?)? != Status::Idle;
@@ -473,7 +472,7 @@ fn export(store: &StoreArgs, args: &ExportArgs) -> Result<(), Failure> {
 }
 
 fn remove(store: &mut Store, word: &str, args: &RmArgs) -> Result<(), Failure> {
-    let container = resolve(store.db(), word)?;
+    let container = store.container(word)?;
     match store.status(&container, &mounts()?)? {
         Status::Mounted(path) | Status::Dead(path) if args.force => unmount_by_force(&path)?,
         Status::Dead(_) | Status::Mounted(_) => return Err(in_use(&container).into()),

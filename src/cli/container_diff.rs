@@ -12,8 +12,7 @@ use serde_json::json;
 use super::exit::{Failure, written};
 use super::store_args::StoreArgs;
 use super::visible;
-use crate::store::changes::{What, changes};
-use crate::store::mount::resolve;
+use crate::store::{ChangeKind, changes};
 
 const EXAMPLES: &str = "\
 Names that are not UTF-8:
@@ -49,7 +48,7 @@ pub struct DiffArgs {
 /// There is no such container, or it cannot be read. What was found before is written.
 pub(super) fn run(store: &StoreArgs, args: &DiffArgs) -> Result<(), Failure> {
     let store = store.open()?;
-    let container = resolve(store.db(), &args.container)?;
+    let container = store.container(&args.container)?;
     let view = store.view(&container)?;
     let mut sheet = Sheet {
         out: BufWriter::new(io::stdout().lock()),
@@ -82,7 +81,7 @@ struct Sheet<W: Write> {
 }
 
 impl<W: Write> Sheet<W> {
-    fn add(&mut self, path: &Path, what: What) -> io::Result<()> {
+    fn add(&mut self, path: &Path, what: ChangeKind) -> io::Result<()> {
         let bytes = path.as_os_str().as_bytes();
         if !self.json {
             write!(self.out, "{} ", what.letter())?;
@@ -136,11 +135,16 @@ mod tests {
 
     use super::*;
 
-    fn text(entries: &[(&[u8], What)], json: bool) -> Vec<u8> {
+    fn text(entries: &[(&[u8], ChangeKind)], json: bool) -> Vec<u8> {
         written_to(entries, json, false, false)
     }
 
-    fn written_to(entries: &[(&[u8], What)], json: bool, null: bool, for_people: bool) -> Vec<u8> {
+    fn written_to(
+        entries: &[(&[u8], ChangeKind)],
+        json: bool,
+        null: bool,
+        for_people: bool,
+    ) -> Vec<u8> {
         let mut sheet = Sheet {
             out: Vec::new(),
             json,
@@ -162,9 +166,9 @@ mod tests {
         assert_eq!(text(&[], true), b"[]\n");
         assert_eq!(text(&[], false), b"");
         let entries: [(&[u8], _); 3] = [
-            (b"/a\nb", What::Added),
-            (b"/c", What::Changed),
-            (b"/\xff\x01", What::Deleted),
+            (b"/a\nb", ChangeKind::Added),
+            (b"/c", ChangeKind::Changed),
+            (b"/\xff\x01", ChangeKind::Deleted),
         ];
         assert_eq!(text(&entries, false), b"A /a\nb\nC /c\nD /\xff\x01\n");
         let exact = written_to(&entries, false, true, false);

@@ -17,10 +17,10 @@ use super::mount::{self, Request};
 use super::options::{Dialect, Options};
 use super::store_args::StoreArgs;
 use crate::fuse::settings::Held;
-use crate::store::catalog::containers::{BindSource, Container, Driver};
-use crate::store::container::{NewContainer, in_use, status_word};
-use crate::store::mount::{Status, mounts, resolve, source_of};
-use crate::store::{Store, foreign, lock};
+use crate::store::{
+    BindSource, Container, Driver, NewContainer, Status, Store, foreign, in_use, lock, mounts,
+    source_of, status_word,
+};
 use crate::sys::daemon;
 
 /// How long a command waits for another one that is mounting the same container.
@@ -158,7 +158,7 @@ fn image_at(from: &MountSourceArgs, image: &str, args: MountArgs) -> Result<(), 
 pub fn run(store: &StoreArgs, args: &MountContainerArgs) -> Result<(), Failure> {
     close_inherited()?;
     let store = Store::open(store.root.as_deref())?;
-    let container = resolve(store.db(), &args.container)?;
+    let container = store.container(&args.container)?;
     let (status, turn) = await_turn(&store, &container)?;
     match status {
         Status::Idle => {}
@@ -198,7 +198,7 @@ pub fn run(store: &StoreArgs, args: &MountContainerArgs) -> Result<(), Failure> 
 fn await_turn(
     store: &Store,
     container: &Container,
-) -> Result<(Status, Option<lock::Turn>), Failure> {
+) -> Result<(Status, Option<lock::MountLock>), Failure> {
     let place = store.paths().turn(&container.id);
     let began = Instant::now();
     let mut turn = None;
@@ -215,7 +215,7 @@ fn await_turn(
             status => return Ok((status, turn)),
         }
         if !has_turn {
-            turn = lock::Turn::take(&place)?;
+            turn = lock::MountLock::take(&place)?;
             if turn.is_some() {
                 mine_since = Some(Instant::now());
                 // It may have been mounted between the two looks.

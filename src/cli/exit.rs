@@ -65,8 +65,8 @@ impl From<SetupError> for Failure {
 /// Reports the end of a command and gives its exit code.
 #[must_use]
 pub fn report(result: Result<(), Failure>) -> ExitCode {
-    // Who was interrupted has nothing more to say, and who ends by himself is not interrupted any more.
-    crate::undo::hold().to_the_end();
+    // A command that was interrupted has nothing more to say; one that has ended is not interrupted any more.
+    crate::cancel::conclude();
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

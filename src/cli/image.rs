@@ -16,11 +16,9 @@ use super::progress::Bars;
 use super::store_args::{StoreArgs, for_each};
 use super::units;
 use crate::archive::{Compression, Limits};
-use crate::store::load::LoadOptions;
-use crate::store::platform::Platform;
+use crate::store::documents::Platform;
 use crate::store::reference::Reference;
-use crate::store::save::{Format, SaveOptions};
-use crate::store::time;
+use crate::store::{Format, LoadOptions, STDIN, SaveOptions, time};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -246,7 +244,7 @@ pub fn run(args: &ImageArgs) -> Result<(), Failure> {
 }
 
 fn load(store: &StoreArgs, args: &LoadArgs) -> Result<(), Failure> {
-    if args.source.as_os_str() == crate::store::source::STDIN && std::io::stdin().is_terminal() {
+    if args.source.as_os_str() == STDIN && std::io::stdin().is_terminal() {
         return Err(Failure::Usage(
             "standard input is a terminal; name a file or directory, or pipe an archive into the command".to_owned(),
         ));

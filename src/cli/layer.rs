@@ -11,7 +11,7 @@ use super::exit::{Failure, print};
 use super::limit_args::LimitArgs;
 use super::output::Output;
 use super::{logging, shown, visible};
-use crate::archive::target::{Onto, apply as apply_layer};
+use crate::archive::extract::{Onto, apply as apply_layer};
 use crate::archive::{
     Compression, Digest, Expect, Ownership, Pack, Packed, Times, Unpack, Unpacked, Whiteouts,
     diff as write_diff,

@@ -1,11 +1,14 @@
 //! Where archives go that a command writes: into a file, which appears when it is complete, or to standard output.
 
+use std::fs::File;
 use std::io::{BufWriter, IsTerminal as _, Write};
+use std::os::fd::AsFd as _;
 use std::path::Path;
 
 use super::exit::Failure;
 use super::shown;
-use crate::archive::staged::StagedFile;
+use crate::archive::disk::StagedFile;
+use crate::cancel::Cancellable;
 
 /// Where an archive goes.
 #[derive(Clone, Copy, Debug)]
@@ -42,13 +45,17 @@ impl<'a> Output<'a> {
         write: impl FnOnce(&mut dyn Write) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let Some(path) = self.0 else {
-            let mut out = BufWriter::new(std::io::stdout().lock());
-            let written = write(&mut out)?;
-            out.flush().map_err(|error| {
+            let failed = |error: std::io::Error| {
                 Failure::Operation(format!(
                     "cannot write to standard output: {error}; check where it is redirected to"
                 ))
-            })?;
+            };
+            // The standard library's own buffer repeats calls that are interrupted.
+            let stdout = std::io::stdout().as_fd().try_clone_to_owned();
+            let stdout = File::from(stdout.map_err(failed)?);
+            let mut out = BufWriter::new(Cancellable(stdout));
+            let written = write(&mut out)?;
+            out.flush().map_err(failed)?;
             return Ok(written);
         };
         let failed = |cure: &'static str| {
@@ -59,7 +66,7 @@ impl<'a> Output<'a> {
         let staged = StagedFile::new(path).map_err(failed(
             "name a file in a directory that exists and can be written",
         ))?;
-        let mut out = BufWriter::new(staged.writer());
+        let mut out = BufWriter::new(Cancellable(staged.writer()));
         let written = write(&mut out)?;
         let on_disk = failed("check the disk that it is on");
         out.flush().map_err(on_disk)?;

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::interrupt::Display;
 use crate::archive::Progress;
-use crate::store::load::Watch;
-use crate::undo::{self, Undo};
+use crate::cancel;
+use crate::store::LoadProgress;
 
 /// A bar of a layer under way.
 const BAR: &str = "{prefix}: {wide_bar:.cyan/blue} {bytes}/{total_bytes} {bytes_per_sec} eta {eta}";
@@ -24,7 +25,7 @@ const TICK: Duration = Duration::from_millis(100);
 pub struct Bars {
     bars: Option<MultiProgress>,
     quiet: bool,
-    _interrupted: Option<Undo>,
+    _display: Option<Display>,
 }
 
 impl Bars {
@@ -35,17 +36,18 @@ impl Bars {
         let bars =
             on_terminal.then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr()));
         let shown = bars.clone();
-        let interrupted = shown.map(|bars| {
-            Undo::new(move || {
-                let cleared = bars.clear().map_err(|error| format!("the bars: {error}"));
+        let display = shown.map(|bars| {
+            Display::new(move || {
+                if let Err(error) = bars.clear() {
+                    log::debug!("the bars: {error}");
+                }
                 bars.set_draw_target(ProgressDrawTarget::hidden());
-                cleared
             })
         });
         Self {
             bars,
             quiet,
-            _interrupted: interrupted,
+            _display: display,
         }
     }
 
@@ -57,7 +59,6 @@ impl Bars {
     }
 
     fn say(&self, layer: &str, what: &str) {
-        let _whole = undo::hold();
         match &self.bars {
             Some(bars) => {
                 let bar = bars.add(ProgressBar::new(0));
@@ -90,7 +91,7 @@ fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
-impl Watch for Bars {
+impl LoadProgress for Bars {
     fn begins(&self, layer: &str, bytes: u64) -> Box<dyn Progress + '_> {
         Box::new(Layer {
             bars: self,
@@ -132,6 +133,7 @@ impl Drop for Layer<'_> {
                 bar.set_style(style(DONE));
                 bar.finish_with_message("unpacked");
             }
+            (Some(bar), _) if cancel::check().is_err() => bar.finish_and_clear(),
             (Some(bar), _) => bar.abandon(),
             (None, 0) => self.bars.say(&self.layer, "unpacked"),
             (None, _) => {}

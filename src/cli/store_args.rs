@@ -22,7 +22,7 @@ impl StoreArgs {
     ///
     /// # Errors
     /// Those of [`Store::open`].
-    pub fn open(&self) -> Result<Store, Failure> {
+    pub(crate) fn open(&self) -> Result<Store, Failure> {
         logging::init(false, None)?;
         Ok(Store::open(self.root.as_deref())?)
     }

@@ -7,9 +7,7 @@ use super::exit::{Failure, print};
 use super::listing::{ListArgs, Listing, document, id, shortened, value};
 use super::store_args::{StoreArgs, confirm};
 use super::{system_info, units, visible};
-use crate::store::check::CheckOptions;
-use crate::store::time;
-use crate::store::usage::{PruneOptions, Pruned, Usage};
+use crate::store::{CheckOptions, PruneOptions, Pruned, Usage, time};
 
 const EXAMPLES: &str = "\
 Examples:

@@ -16,9 +16,8 @@ use super::visible;
 use crate::archive::Ownership;
 use crate::layer::probe::{UpperAbilities, probe};
 use crate::layer::{FdCache, UpperDir};
-use crate::store::Store;
-use crate::store::area::Area;
-use crate::store::platform::Platform;
+use crate::store::documents::Platform;
+use crate::store::{Area, Store};
 use crate::sys::ring_probe;
 
 /// Magic numbers of file systems that layers are usually on (statfs(2)).

@@ -1,78 +1,47 @@
-//! The store: layers, images, containers and volumes in one directory, as a container engine's storage driver keeps
-//! them. [`paths`] says where what is, [`catalog`] what refers to what and in which order things change.
+//! The store: layers, images, containers and volumes in one directory, as a container engine's
+//! storage driver keeps them. `base/paths.rs` says where what is, `catalog` what refers to what and
+//! in which order things change.
 //!
-//! A layer is stored once, under the digest of its uncompressed tar, with its own whiteouts (it is a layer, not a merged tree),
-//! so that images share it whatever they put below. The archive it came in is kept, so that an unchanged image leaves the
-//! store with the digests it came with. A container is an upper directory over the layers of its image.
+//! A layer is stored once, under the digest of its uncompressed tar, with its own whiteouts (it is
+//! a layer, not a merged tree), so that images share it whatever they put below. The archive it
+//! came in is kept, so that an unchanged image leaves the store with the digests it came with. A
+//! container is an upper directory over the layers of its image.
+//!
+//! Each room uses those above it in this table and no others; `handle` is the opened store, to
+//! which each adds operations.
+//!
+//! | room | job | uses |
+//! | --- | --- | --- |
+//! | `base` | paths, work areas, locks, ids, names, times, errors, removing and measuring trees | |
+//! | `catalog` | what refers to what, in one SQLite file | `base` |
+//! | `handle` | `Store`: paths and catalog, opened | `base`, `catalog` |
+//! | `tree` | copying and comparing trees | `base` |
+//! | `collect` | deleting what no row refers to | `base`, `catalog`, `handle` |
+//! | `volume` | directories that outlive containers | `base`, `catalog`, `handle`, `tree` |
+//! | `image` | documents, loading, saving, listing, removing | `base`, `catalog`, `handle`, `collect` |
+//! | `container` | making, showing, committing, removing; stores of other engines | all above |
+//! | `upkeep` | `system df`, `prune` and `check` | all above |
 
-pub mod area;
-pub mod catalog;
-pub mod changes;
-pub mod check;
-pub mod commit;
-pub mod compare;
-pub mod container;
-pub mod copy;
-pub mod documents;
-pub mod error;
-pub mod foreign;
-pub mod gc;
-pub mod ids;
-pub mod image;
-pub mod load;
-pub mod lock;
-pub mod mount;
-pub mod paths;
-pub mod platform;
-pub mod reference;
-pub mod remove;
-pub mod save;
-pub mod size;
-pub mod source;
-pub mod time;
-pub mod usage;
-pub mod vfs;
-pub mod volume;
+mod base;
+mod catalog;
+mod collect;
+mod container;
+mod handle;
+mod image;
+mod tree;
+mod upkeep;
+mod volume;
 
-use std::path::Path;
+pub use base::{ErrorKind, Result, StoreError, reference};
+pub use image::documents;
 
-pub use error::{Result, StoreError};
-
-use catalog::Catalog;
-use paths::Paths;
-
-/// An opened store.
-#[derive(Debug)]
-pub struct Store {
-    paths: Paths,
-    catalog: Catalog,
-}
-
-impl Store {
-    /// Opens the store that a command works on, and makes it when there is none; see [`paths::locate`].
-    ///
-    /// # Errors
-    /// It cannot be made or opened, it is somebody else's, others may write it, or it has lost its catalog.
-    pub fn open(root: Option<&Path>) -> Result<Self> {
-        let paths = paths::locate(root)?;
-        paths.refuse_foreign()?;
-        catalog::refuse_lost(&paths)?;
-        paths.create()?;
-        // Symlinks on the way were not there to be resolved before it was made.
-        let paths = paths::locate(Some(paths.root()))?;
-        let catalog = Catalog::open(&paths)?;
-        Ok(Self { paths, catalog })
-    }
-
-    /// Where things are.
-    #[must_use]
-    pub fn paths(&self) -> &Paths {
-        &self.paths
-    }
-
-    /// The catalog, for reading.
-    #[must_use]
-    pub fn db(&self) -> &rusqlite::Connection {
-        self.catalog.read()
-    }
-}
+pub(crate) use base::{Area, Paths, ids, lock, time};
+pub(crate) use catalog::containers::{BindSource, Container, Driver};
+pub(crate) use container::{
+    BindRequest, CommitOptions, NewContainer, Status, container_of_source, foreign, in_use,
+    mountpoint, mounts, source_of, status_word,
+};
+pub(crate) use handle::Store;
+pub(crate) use image::{Format, LoadOptions, LoadProgress, STDIN, SaveOptions};
+pub(crate) use tree::{ChangeKind, changes};
+pub(crate) use upkeep::{CheckOptions, PruneOptions, Pruned, Usage};

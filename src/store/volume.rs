@@ -1,8 +1,9 @@
 //! Volumes: directories that containers share and that outlive them.
 //!
-//! A volume is made in an area and renamed to its place before its row is committed. It is filled from an image by renaming
-//! a complete copy over the empty directory. Killed between, there is an empty volume, or a directory without a row. What is
-//! renamed, and its name, are on the disk before the row is: so it is after a power failure, too.
+//! A volume is made in an area and renamed to its place before its row is committed. It is filled
+//! from an image by renaming a complete copy over the empty directory. Killed between, there is an
+//! empty volume, or a directory without a row. What is renamed, and its name, are on the disk
+//! before the row is: so it is after a power failure, too.
 
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
@@ -11,18 +12,14 @@ use std::path::Path;
 use rusqlite::Transaction;
 use serde::Serialize;
 
-use super::Store;
-use super::area::Area;
-use super::catalog::volumes::{self, Volume};
-use super::copy::{copy_tree, find_dir};
-use super::error::{Doing, Result, StoreError};
-use super::gc::take;
-use super::ids::random_id;
-use super::lock;
-use super::paths::{PRIVATE, Paths};
-use super::size::measure;
-use super::time;
-use crate::archive::durable::{sync_disk_of, sync_names_in};
+use crate::archive::disk::{sync_disk_of, sync_names_in};
+use crate::store::Store;
+use crate::store::base::{
+    Area, Context, PRIVATE, Paths, Result, StoreError, data_of, ids::check_name, ids::random_id,
+    is_empty, lock, measure, time,
+};
+use crate::store::catalog::volumes::{self, Volume};
+use crate::store::tree::{copy_tree, find_dir};
 use crate::union::{Config, Union};
 
 /// The mode of a new volume's content, as docker makes it.
@@ -31,50 +28,29 @@ const DATA_MODE: u32 = 0o755;
 /// A volume as commands show it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
-pub struct VolumeView {
+pub(crate) struct VolumeView {
     /// Always `local`.
-    pub driver: &'static str,
+    pub(crate) driver: &'static str,
     /// Its name.
-    pub name: String,
+    pub(crate) name: String,
     /// Its directory.
-    pub mountpoint: String,
+    pub(crate) mountpoint: String,
     /// In RFC 3339.
-    pub created_at: String,
-    /// Nobody gave it a name.
-    pub anonymous: bool,
+    pub(crate) created_at: String,
+    /// It was created without a name.
+    pub(crate) anonymous: bool,
     /// Always `local`.
-    pub scope: &'static str,
+    pub(crate) scope: &'static str,
     /// The containers that use it.
-    pub containers: Vec<String>,
-}
-
-/// Checks a name that a user gives.
-///
-/// # Errors
-/// It is none.
-pub fn check_name(name: &str, what: &str) -> Result<()> {
-    let first = name
-        .bytes()
-        .next()
-        .is_some_and(|byte| byte.is_ascii_alphanumeric());
-    let rest = name
-        .bytes()
-        .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-'));
-    if first && rest && name.len() <= 128 {
-        return Ok(());
-    }
-    Err(StoreError::new(
-        format!("'{}' cannot be the name of a {what}", name.escape_debug()),
-        "use letters, digits, '_', '.' and '-', a letter or digit first",
-    ))
+    pub(crate) containers: Vec<String>,
 }
 
 impl Store {
-    /// Makes a volume; one that is there is taken as it is. Without a name it gets a random one.
+    /// Makes a volume; one that is there stays as it is. Without a name it gets a random one.
     ///
     /// # Errors
-    /// The name is none, and those of the disk.
-    pub fn create_volume(&mut self, name: Option<&str>) -> Result<String> {
+    /// The name is not valid, and those of the disk.
+    pub(crate) fn create_volume(&mut self, name: Option<&str>) -> Result<String> {
         let (name, anonymous) = match name {
             Some(name) => (name.to_owned(), false),
             None => (random_id()?, true),
@@ -94,7 +70,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of the catalog.
-    pub fn volumes(&mut self) -> Result<Vec<VolumeView>> {
+    pub(crate) fn volumes(&mut self) -> Result<Vec<VolumeView>> {
         let all = volumes::all(self.db())?;
         all.into_iter()
             .map(|volume| self.volume_view(volume))
@@ -105,7 +81,7 @@ impl Store {
     ///
     /// # Errors
     /// There is none.
-    pub fn inspect_volume(&mut self, word: &str) -> Result<VolumeView> {
+    pub(crate) fn inspect_volume(&mut self, word: &str) -> Result<VolumeView> {
         let volume = volumes::resolve(self.db(), word)?;
         self.volume_view(volume)
     }
@@ -127,12 +103,12 @@ impl Store {
     ///
     /// # Errors
     /// There is none, or a container uses it.
-    pub fn remove_volume(&mut self, word: &str) -> Result<String> {
+    pub(crate) fn remove_volume(&mut self, word: &str) -> Result<String> {
         let name = self.catalog.change(|db| {
             let volume = volumes::resolve(db, word)?;
             let users = volumes::users(db, &volume.name)?;
             if !users.is_empty() {
-                return Err(StoreError::new(
+                return Err(StoreError::in_use(
                     format!(
                         "volume {} is used by container {}",
                         volume.name,
@@ -157,19 +133,20 @@ impl Store {
                 Some(_) => None,
             })
         })?;
-        // After a power failure its directory may be back under its name: until that cannot happen it is a doomed one, not
-        // what is left of a lost catalog.
-        sync_names_in(&paths.volumes()).doing("fsync", &place)?;
+        // After a power failure its directory may be back under its name: until that cannot happen
+        // it stays recorded as one that is being removed, so that it is not taken for a volume of a
+        // lost catalog.
+        sync_names_in(&paths.volumes()).context("fsync", &place)?;
         drop(taken);
-        self.catalog.change(|db| volumes::undoom(db, name))
+        self.catalog.change(|db| volumes::end_removal(db, name))
     }
 
-    /// Removes the volumes that no container uses; with `all` also those that have a name. Gives their names and the bytes
-    /// that they took.
+    /// Removes the volumes that no container uses; with `all` also those that have a name. Returns
+    /// their names and the bytes that they took.
     ///
     /// # Errors
     /// Those of the catalog and of the disk.
-    pub fn prune_volumes(&mut self, all: bool) -> Result<(Vec<String>, u64)> {
+    pub(crate) fn prune_volumes(&mut self, all: bool) -> Result<(Vec<String>, u64)> {
         let gone = self.catalog.change(|db| {
             let mut gone = Vec::new();
             for volume in volumes::all(db)? {
@@ -188,8 +165,9 @@ impl Store {
         Ok((gone, freed))
     }
 
-    /// Copies an image's directory into a volume that is empty, as docker does when a container is made. A volume in use, one
-    /// that holds something, and a directory that the image does not have are left alone.
+    /// Copies an image's directory into a volume that is empty, as docker does when a container is
+    /// made. A volume in use, one that holds something, and a directory that the image does not
+    /// have are left alone.
     ///
     /// # Errors
     /// The disk is full, or the image cannot be read.
@@ -208,34 +186,22 @@ impl Store {
             fs::DirBuilder::new()
                 .mode(DATA_MODE)
                 .create(dir)
-                .doing("mkdir", dir)?;
+                .context("mkdir", dir)?;
         }
         copy_tree(&union, dir, &copy, &work, None)?;
-        sync_disk_of(&copy).doing("syncfs", &copy)?;
+        sync_disk_of(&copy).context("syncfs", &copy)?;
         let place = self.paths.volumes().join(name);
         self.catalog.change(|db| {
-            // Nobody begins to use it in the middle of a transaction of ours, and nobody who uses it loses its directory.
+            // No container begins to use it during this transaction, and none that uses it loses
+            // its directory.
             let in_use = lock::exclude(&data)?.is_none();
             if in_use || volumes::find(db, name)?.is_none() || !is_empty(&data)? {
                 return Ok(());
             }
-            fs::rename(&copy, &data).doing("rename", &copy)?;
-            sync_names_in(&place).doing("fsync", &place)
+            fs::rename(&copy, &data).context("rename", &copy)?;
+            sync_names_in(&place).context("fsync", &place)
         })
     }
-}
-
-/// Whether there is nothing in a directory, or no directory.
-pub(super) fn is_empty(dir: &Path) -> Result<bool> {
-    match fs::read_dir(dir) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(true),
-        listed => Ok(listed.doing("read", dir)?.next().is_none()),
-    }
-}
-
-/// The content of a volume whose directory this is.
-pub(super) fn data_of(volume: &Path) -> std::path::PathBuf {
-    volume.join("_data")
 }
 
 /// Makes a volume inside a transaction, unless it is there.
@@ -253,18 +219,18 @@ pub(super) fn make(
     fs::DirBuilder::new()
         .mode(PRIVATE)
         .create(&built)
-        .doing("mkdir", &built)?;
+        .context("mkdir", &built)?;
     let data = built.join("_data");
-    fs::create_dir(&data).doing("mkdir", &data)?;
+    fs::create_dir(&data).context("mkdir", &data)?;
     fs::set_permissions(
         &data,
         std::os::unix::fs::PermissionsExt::from_mode(DATA_MODE),
     )
-    .doing("chmod", &data)?;
+    .context("chmod", &data)?;
     let place = paths.volumes().join(name);
     // A killed command may have left one without a row.
-    if place.exists() && !is_empty(&data_of(&place))? && !volumes::is_doomed(db, name)? {
-        return Err(StoreError::new(
+    if place.exists() && !is_empty(&data_of(&place))? && !volumes::is_being_removed(db, name)? {
+        return Err(StoreError::conflict(
             format!(
                 "'{}' holds data, but the catalog does not know this volume",
                 place.display()
@@ -272,11 +238,11 @@ pub(super) fn make(
             "take it over with 'unionmount system check --repair', or move it away",
         ));
     }
-    take(&place, area, &format!("old-{name}"))?;
-    volumes::undoom(db, name)?;
-    fs::rename(&built, &place).doing("rename", &built)?;
+    area.take(&place, &format!("old-{name}"))?;
+    volumes::end_removal(db, name)?;
+    fs::rename(&built, &place).context("rename", &built)?;
     for dir in [&data_of(&place), &place, &paths.volumes()] {
-        sync_names_in(dir).doing("fsync", dir)?;
+        sync_names_in(dir).context("fsync", dir)?;
     }
     let volume = Volume {
         name: name.to_owned(),

@@ -17,6 +17,7 @@ pub mod ring;
 mod ring_layout;
 pub mod ring_probe;
 pub mod signals;
+pub mod wake;
 pub mod without_group;
 
 /// Whether this process may give files to other owners, as root may. In a user namespace with a single id it

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 
-use unionmount::archive::compression::Encoder;
+use unionmount::archive::codec::Encoder;
 use unionmount::archive::{Compression, ErrorKind, Limits, Unpack, unpack};
 
 use super::build::{Place, Tar, head, octal};

@@ -1,7 +1,7 @@
 //! Archives that want more than a layer may have. Each import must fail with the entry's name, change nothing outside, and
 //! leave nothing; or be harmless.
 
-use unionmount::archive::target::{Onto, apply};
+use unionmount::archive::extract::{Onto, apply};
 use unionmount::archive::{Unpack, unpack};
 
 use super::build::{Place, Tar, head, record};

@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+use unionmount::archive::Digest;
 
 use super::build::{Place, Tar};
 use super::commands::binary;
@@ -142,6 +143,27 @@ fn an_interrupted_apply_leaves_everything_as_it_was() {
     }
 }
 
+/// Before anything was begun, nothing has to notice.
+#[test]
+fn a_command_that_waits_for_its_archive_ends_at_once() {
+    let place = Place::new();
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        place.at("fifo"),
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RWXU,
+        0,
+    )
+    .unwrap();
+    let apply = Begun::new(&place, &["layer", "apply", "fifo", "new"]);
+    std::thread::sleep(Duration::from_millis(300));
+    apply.send(Signal::INT);
+    let (end, said) = apply.end();
+    assert_eq!(end, Ok(Signal::INT.as_raw()), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(!place.at("new").exists());
+}
+
 #[test]
 fn who_ignores_a_signal_is_not_interrupted() {
     let place = Place::new();
@@ -191,20 +213,24 @@ fn what_a_killed_apply_left_goes_with_the_next_one() {
     assert!(staged(&place.at("")).is_empty() && place.at("app/third").exists());
 }
 
-#[test]
-fn an_interrupted_archive_leaves_the_old_one() {
-    let place = Place::new();
-    fs::create_dir(place.at("upper")).unwrap();
-    // Nothing that compresses quickly.
+/// Nothing that compresses quickly.
+fn noise(len: usize) -> Vec<u8> {
     let mut state = 1_u64;
-    let noise: Vec<u8> = (0..16 << 20)
+    (0..len)
         .map(|_| {
             state = state
                 .wrapping_mul(6_364_136_223_846_793_005)
                 .wrapping_add(1);
             (state >> 56) as u8
         })
-        .collect();
+        .collect()
+}
+
+#[test]
+fn an_interrupted_archive_leaves_the_old_one() {
+    let place = Place::new();
+    fs::create_dir(place.at("upper")).unwrap();
+    let noise = noise(16 << 20);
     for number in 0..8 {
         fs::write(place.at(format!("upper/noise{number}")), &noise).unwrap();
     }
@@ -229,6 +255,40 @@ fn an_interrupted_archive_leaves_the_old_one() {
     assert_eq!(said.lines().count(), 1, "{said}");
     assert!(staged(&place.at("")).is_empty());
     assert_eq!(fs::read(place.at("out.tar")).unwrap(), b"the old one");
+}
+
+/// An archive of one image with one layer of `bytes`, as `docker save` writes it.
+fn image(bytes: &[u8]) -> Vec<u8> {
+    let layer = Tar::new().file("noise", bytes).end();
+    let config = format!(
+        r#"{{"architecture":"amd64","os":"linux","rootfs":{{"type":"layers","diff_ids":["{}"]}}}}"#,
+        Digest::of(&layer)
+    );
+    let manifest = br#"[{"Config":"c.json","RepoTags":["noise:latest"],"Layers":["l.tar"]}]"#;
+    Tar::new()
+        .file("c.json", config.as_bytes())
+        .file("l.tar", &layer)
+        .file("manifest.json", manifest)
+        .end()
+}
+
+/// Its output is not read: a thread that waits in a system call is woken.
+#[test]
+fn a_command_that_waits_for_its_reader_takes_its_place_in_the_store_with_it() {
+    let place = Place::new();
+    fs::write(place.at("image.tar"), image(&noise(4 << 20))).unwrap();
+    let load = Begun::new(&place, &["image", "load", "-q", "image.tar"]);
+    let (end, said) = load.end();
+    assert_eq!(end, Err(0), "{said}");
+    let save = Begun::new(&place, &["image", "save", "noise"]);
+    let areas = || fs::read_dir(place.at("root/tmp")).unwrap().count();
+    wait_until("it has a place in the store", || areas() > 0);
+    std::thread::sleep(Duration::from_millis(300));
+    save.send(Signal::TERM);
+    let (end, said) = save.end();
+    assert_eq!(end, Ok(Signal::TERM.as_raw()), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert_eq!(areas(), 0);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::os::unix::fs::MetadataExt as _;
 use std::process::{Command, Output};
 
-use unionmount::archive::target::{Onto, apply};
+use unionmount::archive::extract::{Onto, apply};
 use unionmount::archive::{Ownership, Pack, Unpack, diff, unpack};
 use unionmount::layer::stat::Kind;
 use unionmount::union::{Config, NodeId, Union};

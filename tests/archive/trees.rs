@@ -1,6 +1,6 @@
 //! Layers that are carried out on a tree: what is refused before anything is changed.
 
-use unionmount::archive::target::{Onto, apply};
+use unionmount::archive::extract::{Onto, apply};
 use unionmount::archive::{Limits, Pack, Unpack, diff};
 
 use super::build::{Place, Tar};

@@ -3,10 +3,9 @@
 use std::fs::File;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
-use unionmount::archive::target::{Onto, apply};
+use unionmount::archive::extract::{Onto, apply};
 use unionmount::archive::{
-    Compression, Digest, ErrorKind, Expect, Ownership, Pack, Unpack, Whiteouts, compression, diff,
-    unpack,
+    Compression, Digest, ErrorKind, Expect, Ownership, Pack, Unpack, Whiteouts, codec, diff, unpack,
 };
 
 use super::build::{GNU, Place, Tar, binary, head, octal, seal};
@@ -14,7 +13,7 @@ use super::survey::{survey, xattrs};
 
 fn packed(tar: &[u8], how: Compression) -> Vec<u8> {
     use std::io::Write as _;
-    let mut encoder = compression::Encoder::new(Vec::new(), how).unwrap();
+    let mut encoder = codec::Encoder::new(Vec::new(), how).unwrap();
     encoder.write_all(tar).unwrap();
     encoder.finish().unwrap()
 }

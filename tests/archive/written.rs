@@ -4,8 +4,8 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 
-use unionmount::archive::entry::{Entry, What};
-use unionmount::archive::read::TarReader;
+use unionmount::archive::tar::TarReader;
+use unionmount::archive::tar::{EntryKind, TarEntry};
 use unionmount::archive::{Digest, Limits, Pack, Times, diff, export};
 use unionmount::layer::stat::Time;
 use unionmount::union::{Caller, Config, New, NodeId, RenameMode, Union};
@@ -23,7 +23,7 @@ fn tar_of(upper: &Path, lowers: &[&Path], options: &Pack<'_>) -> Vec<u8> {
     tar
 }
 
-fn entries(tar: &[u8]) -> Vec<Entry> {
+fn entries(tar: &[u8]) -> Vec<TarEntry> {
     let mut reader = TarReader::new(tar, Limits::default());
     let mut all = Vec::new();
     while let Some(entry) = reader.next_entry().unwrap() {
@@ -100,7 +100,7 @@ fn marks_come_first_and_everything_is_sorted() {
     {
         assert_eq!(
             (entry.what.clone(), entry.mode, entry.mtime),
-            (What::File(0), 0, Time::default())
+            (EntryKind::File(0), 0, Time::default())
         );
     }
 }
@@ -293,7 +293,7 @@ fn what_cannot_be_read_is_named() {
     fs::write(place.target().join("f"), "x").unwrap();
     fs::set_permissions(place.target().join("f"), fs::Permissions::from_mode(0o600)).unwrap();
     let all = entries(&tar_of(&place.target(), &[], &Pack::default()));
-    assert_eq!(all[2].what, What::Symlink(b"/etc/passwd".to_vec()));
+    assert_eq!(all[2].what, EntryKind::Symlink(b"/etc/passwd".to_vec()));
 }
 
 /// Kernel overlayfs copies the attributes of a file only (metacopy): its bytes come from below.

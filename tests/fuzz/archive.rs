@@ -3,17 +3,17 @@
 use std::io::{self, BufReader, Read as _};
 
 use unionmount::archive::Limits;
-use unionmount::archive::compression::Decoder;
-use unionmount::archive::entry::{Entry, What};
-use unionmount::archive::read::TarReader;
-use unionmount::archive::write::{Content, TarWriter};
+use unionmount::archive::codec::Decoder;
+use unionmount::archive::tar::TarReader;
+use unionmount::archive::tar::{Content, TarWriter};
+use unionmount::archive::tar::{EntryKind, TarEntry};
 
 /// Bytes of a file that are looked at.
 const MOST: u64 = 1 << 20;
 const BLOCK: usize = 512;
 
 /// An entry with the pieces of its data.
-type Read = (Entry, Vec<(u64, Vec<u8>)>);
+type Read = (TarEntry, Vec<(u64, Vec<u8>)>);
 
 /// Reads the bytes as a blob and as a tar; what can be read is written again, and must be the same then.
 pub fn check(bytes: &[u8]) {
@@ -61,7 +61,7 @@ fn read(bytes: &[u8]) -> Option<Vec<Read>> {
         let mut pieces: Vec<(u64, Vec<u8>)> = Vec::new();
         let mut end = 0;
         let size = match entry.what {
-            What::File(size) => size,
+            EntryKind::File(size) => size,
             _ => 0,
         };
         let done = reader.data(|offset, piece| {
@@ -81,7 +81,7 @@ fn read(bytes: &[u8]) -> Option<Vec<Read>> {
 
 /// The content; `None` of a file that is too large.
 fn flat((entry, pieces): &Read) -> Option<Vec<u8>> {
-    let What::File(size @ 0..=MOST) = entry.what else {
+    let EntryKind::File(size @ 0..=MOST) = entry.what else {
         return None;
     };
     let mut data = vec![0; usize::try_from(size).ok()?];
@@ -116,7 +116,7 @@ fn write(all: &[Read]) -> Option<Vec<u8>> {
             return None;
         }
         match entry.what {
-            What::File(size) if size > 0 => {
+            EntryKind::File(size) if size > 0 => {
                 writer.file(entry, size, &mut Flat(flat(read)?)).ok()?
             }
             _ => writer.entry(entry).ok()?,

@@ -12,13 +12,13 @@ pub fn check(bytes: &[u8]) {
         Some("application/vnd.oci.image.index.v1+json"),
     ] {
         match manifest::read(bytes, expected, "document") {
-            Ok(manifest::Listing::Index(listed)) => {
-                let any = unionmount::store::platform::Platform::of_machine();
+            Ok(manifest::ManifestOrIndex::Index(listed)) => {
+                let any = unionmount::store::documents::Platform::of_machine();
                 if let Err(error) = manifest::choose(&listed, &any, "document") {
                     assert!(!error.to_string().contains('\n'));
                 }
             }
-            Ok(manifest::Listing::Manifest(parts)) => {
+            Ok(manifest::ManifestOrIndex::Manifest(parts)) => {
                 assert_eq!(parts.config.digest.hex().len(), 64);
             }
             Err(error) => assert!(!error.to_string().is_empty()),

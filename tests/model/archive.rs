@@ -5,7 +5,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use unionmount::archive::target::{Onto, apply};
+use unionmount::archive::extract::{Onto, apply};
 use unionmount::archive::{Pack, Unpack, Whiteouts, diff, export, unpack};
 use unionmount::union::Config;
 

@@ -6,12 +6,15 @@ use std::path::PathBuf;
 
 use rusqlite::{Connection, OptionalExtension, Row, Transaction};
 
-use super::{exists, is_plain, strings};
-use crate::store::error::{Result, StoreError};
+use super::sql::{column, exists, is_plain};
+use crate::store::base::{
+    Result, StoreError,
+    ids::{DiffId, ImageId},
+};
 
 /// How a container's tree is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Driver {
+pub(crate) enum Driver {
     /// A union mount of the layers and the container's upper directory.
     Fuse,
     /// A copy of the image's tree, where FUSE is not available.
@@ -21,7 +24,7 @@ pub enum Driver {
 impl Driver {
     /// Its name.
     #[must_use]
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Fuse => "fuse",
             Self::Vfs => "vfs",
@@ -30,7 +33,7 @@ impl Driver {
 
     /// The directories of such a container.
     #[must_use]
-    pub fn parts(self) -> &'static [&'static str] {
+    pub(crate) fn parts(self) -> &'static [&'static str] {
         match self {
             Self::Fuse => &["upper", "work", "merged"],
             Self::Vfs => &["merged"],
@@ -44,41 +47,41 @@ impl Driver {
 
 /// A container.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Container {
+pub(crate) struct Container {
     /// 64 hexadecimal digits.
-    pub id: String,
+    pub(crate) id: String,
     /// Its name.
-    pub name: String,
+    pub(crate) name: String,
     /// The image's id; the image itself may have been removed by force.
-    pub image: String,
+    pub(crate) image: ImageId,
     /// What the user called the image.
-    pub image_name: String,
+    pub(crate) image_name: String,
     /// What the image would run.
-    pub command: String,
+    pub(crate) command: String,
     /// When it was made, in seconds since 1970.
-    pub created: i64,
+    pub(crate) created: i64,
     /// How its tree is shown.
-    pub driver: Driver,
-    /// It goes when it is unmounted.
-    pub temporary: bool,
+    pub(crate) driver: Driver,
+    /// It is removed when it is unmounted.
+    pub(crate) temporary: bool,
     /// Where it was mounted last, when not in its own directory.
-    pub mountpoint: Option<PathBuf>,
+    pub(crate) mountpoint: Option<PathBuf>,
 }
 
 /// What is shown at a place of a container's tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Bind {
+pub(crate) struct Bind {
     /// A volume's name, or a directory of the machine.
-    pub source: BindSource,
+    pub(crate) source: BindSource,
     /// The absolute path inside the container.
-    pub target: PathBuf,
+    pub(crate) target: PathBuf,
     /// Nothing can be changed through it.
-    pub read_only: bool,
+    pub(crate) read_only: bool,
 }
 
 /// Where the content of a [`Bind`] comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum BindSource {
+pub(crate) enum BindSource {
     /// A volume of the store.
     Volume(String),
     /// A directory of the machine.
@@ -111,7 +114,7 @@ fn path(bytes: Vec<u8>) -> PathBuf {
 ///
 /// # Errors
 /// There is none, or several ids begin so.
-pub fn resolve(db: &Connection, word: &str) -> Result<Container> {
+pub(crate) fn resolve(db: &Connection, word: &str) -> Result<Container> {
     let mut statement = db.prepare_cached(&format!("{CONTAINER} WHERE name = ?1 OR id = ?1"))?;
     if let Some(found) = statement.query_row([word], container).optional()? {
         return Ok(found);
@@ -127,11 +130,11 @@ pub fn resolve(db: &Connection, word: &str) -> Result<Container> {
     }
     match (found.pop(), found.pop()) {
         (Some(only), None) => Ok(only),
-        (None, _) => Err(StoreError::new(
+        (None, _) => Err(StoreError::not_found(
             format!("there is no container '{}'", word.escape_debug()),
             "see 'unionmount container ls'",
         )),
-        _ => Err(StoreError::new(
+        _ => Err(StoreError::ambiguous(
             format!("several containers begin with '{word}'"),
             "give more of the one that is meant",
         )),
@@ -142,7 +145,7 @@ pub fn resolve(db: &Connection, word: &str) -> Result<Container> {
 ///
 /// # Errors
 /// Those of the catalog, as everywhere here.
-pub fn find(db: &Connection, id: &str) -> Result<Option<Container>> {
+pub(crate) fn find(db: &Connection, id: &str) -> Result<Option<Container>> {
     let mut statement = db.prepare_cached(&format!("{CONTAINER} WHERE id = ?"))?;
     Ok(statement.query_row([id], container).optional()?)
 }
@@ -151,7 +154,7 @@ pub fn find(db: &Connection, id: &str) -> Result<Option<Container>> {
 ///
 /// # Errors
 /// Those of the catalog.
-pub fn all(db: &Connection) -> Result<Vec<Container>> {
+pub(crate) fn all(db: &Connection) -> Result<Vec<Container>> {
     let mut statement =
         db.prepare_cached(&format!("{CONTAINER} ORDER BY created DESC, rowid DESC"))?;
     let rows = statement.query_map([], container)?;
@@ -162,7 +165,7 @@ pub fn all(db: &Connection) -> Result<Vec<Container>> {
 ///
 /// # Errors
 /// Those of the catalog.
-pub fn name_is_taken(db: &Connection, name: &str) -> Result<bool> {
+pub(crate) fn name_is_taken(db: &Connection, name: &str) -> Result<bool> {
     exists(db, "SELECT 1 FROM containers WHERE name = ?", [name])
 }
 
@@ -170,10 +173,10 @@ pub fn name_is_taken(db: &Connection, name: &str) -> Result<bool> {
 ///
 /// # Errors
 /// Those of the catalog; the name is taken, a layer or a volume is not there.
-pub fn insert(
+pub(crate) fn insert(
     db: &Transaction<'_>,
     container: &Container,
-    layers: &[String],
+    layers: &[DiffId],
     binds: &[Bind],
 ) -> Result<()> {
     db.prepare_cached("INSERT INTO containers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)")?
@@ -218,7 +221,7 @@ pub fn insert(
 ///
 /// # Errors
 /// Those of the catalog.
-pub fn binds_of(db: &Connection, id: &str) -> Result<Vec<Bind>> {
+pub(crate) fn binds_of(db: &Connection, id: &str) -> Result<Vec<Bind>> {
     let mut statement = db.prepare_cached(
         "SELECT volume, source, target, read_only FROM binds WHERE container = ? ORDER BY position",
     )?;
@@ -236,11 +239,11 @@ pub fn binds_of(db: &Connection, id: &str) -> Result<Vec<Bind>> {
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// Remembers where a container is mounted.
+/// Records where a container is mounted.
 ///
 /// # Errors
 /// Those of the catalog.
-pub fn set_mountpoint(
+pub(crate) fn set_mountpoint(
     db: &Transaction<'_>,
     id: &str,
     mountpoint: Option<&std::path::Path>,
@@ -252,11 +255,11 @@ pub fn set_mountpoint(
     Ok(())
 }
 
-/// Forgets a container; says whether it was there.
+/// Deletes the row of a container; returns whether there was one.
 ///
 /// # Errors
 /// Those of the catalog.
-pub fn delete(db: &Transaction<'_>, id: &str) -> Result<bool> {
+pub(crate) fn delete(db: &Transaction<'_>, id: &str) -> Result<bool> {
     Ok(db.execute("DELETE FROM containers WHERE id = ?", [id])? > 0)
 }
 
@@ -264,8 +267,8 @@ pub fn delete(db: &Transaction<'_>, id: &str) -> Result<bool> {
 ///
 /// # Errors
 /// Those of the catalog.
-pub fn with_layer(db: &Connection, diff_id: &str) -> Result<Vec<String>> {
-    strings(
+pub(crate) fn with_layer(db: &Connection, diff_id: &DiffId) -> Result<Vec<String>> {
+    column(
         db,
         "SELECT name FROM container_layers JOIN containers ON container = id
          WHERE diff_id = ? ORDER BY name",
@@ -277,8 +280,8 @@ pub fn with_layer(db: &Connection, diff_id: &str) -> Result<Vec<String>> {
 ///
 /// # Errors
 /// Those of the catalog.
-pub fn of_image(db: &Connection, image: &str) -> Result<Vec<String>> {
-    strings(
+pub(crate) fn of_image(db: &Connection, image: &ImageId) -> Result<Vec<String>> {
+    column(
         db,
         "SELECT name FROM containers WHERE image = ? ORDER BY name",
         [image],

@@ -2,34 +2,38 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, Transaction};
 
-use super::{exists, is_plain, strings};
-use crate::store::error::{Result, StoreError};
-use crate::store::reference::{LOCAL, Reference};
+use super::sql::{column, exists, is_plain};
+use crate::archive::Digest;
+use crate::store::base::{
+    Result, StoreError,
+    ids::{DiffId, ImageId},
+    reference::{LOCAL, Reference},
+};
 
 /// An image: its configuration, whose digest is its id.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Image {
-    /// Digest of the configuration, `sha256:..`.
-    pub id: String,
+pub(in crate::store) struct Image {
+    /// Digest of the configuration.
+    pub(in crate::store) id: ImageId,
     /// The configuration, byte for byte.
-    pub config: Vec<u8>,
+    pub(in crate::store) config: Vec<u8>,
     /// When it was made, by its own account, in seconds since 1970.
-    pub created: Option<i64>,
+    pub(in crate::store) created: Option<i64>,
     /// When it was stored, in seconds since 1970.
-    pub loaded: i64,
+    pub(in crate::store) loaded: i64,
 }
 
 /// A manifest of an image: the same image may have come with layers compressed in several ways.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Manifest {
-    /// Digest of the document, `sha256:..`.
-    pub digest: String,
+pub(in crate::store) struct Manifest {
+    /// Digest of the document.
+    pub(in crate::store) digest: Digest,
     /// The image it describes.
-    pub image: String,
+    pub(in crate::store) image: ImageId,
     /// Its media type.
-    pub media_type: String,
+    pub(in crate::store) media_type: String,
     /// The document, byte for byte.
-    pub document: Vec<u8>,
+    pub(in crate::store) document: Vec<u8>,
 }
 
 fn image(row: &Row<'_>) -> rusqlite::Result<Image> {
@@ -61,20 +65,20 @@ const MANIFEST: &str = "SELECT digest, image, media_type, document FROM manifest
 
 /// What a user's word for an image found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found {
+pub(in crate::store) struct FoundImage {
     /// The image's id.
-    pub image: String,
+    pub(in crate::store) image: ImageId,
     /// The manifest that is meant.
-    pub manifest: String,
+    pub(in crate::store) manifest: Digest,
     /// The name, when it was one.
-    pub name: Option<Reference>,
+    pub(in crate::store) name: Option<Reference>,
 }
 
 /// Finds an image by name, by id or its unique beginning, or by the digest of a manifest.
 ///
 /// # Errors
 /// There is none, or several ids begin so.
-pub fn resolve(db: &Connection, word: &str) -> Result<Found> {
+pub(in crate::store) fn resolve(db: &Connection, word: &str) -> Result<FoundImage> {
     if let Ok(name) = Reference::parse(word) {
         let local = Reference {
             repository: format!("{LOCAL}{}", name.repository),
@@ -82,7 +86,7 @@ pub fn resolve(db: &Connection, word: &str) -> Result<Found> {
         };
         for name in [name, local] {
             if let Some(manifest) = named(db, &name)? {
-                return Ok(Found {
+                return Ok(FoundImage {
                     image: manifest.image,
                     manifest: manifest.digest,
                     name: Some(name),
@@ -93,22 +97,22 @@ pub fn resolve(db: &Connection, word: &str) -> Result<Found> {
     let hex = word.strip_prefix("sha256:").unwrap_or(word);
     if hex.bytes().all(|byte| byte.is_ascii_hexdigit()) && is_plain(hex) {
         let pattern = format!("sha256:{hex}*");
-        let found = strings(
+        let found: Vec<ImageId> = column(
             db,
             "SELECT id FROM images WHERE id GLOB ? LIMIT 2",
             [&pattern],
         )?;
         match found.as_slice() {
             [image] => {
-                return Ok(Found {
+                return Ok(FoundImage {
                     manifest: latest_manifest(db, image)?.digest,
-                    image: image.clone(),
+                    image: *image,
                     name: None,
                 });
             }
             [] => {}
             _ => {
-                return Err(StoreError::new(
+                return Err(StoreError::ambiguous(
                     format!("several images begin with '{word}'"),
                     "give more digits of the one that is meant",
                 ));
@@ -119,14 +123,14 @@ pub fn resolve(db: &Connection, word: &str) -> Result<Found> {
             .query_row(&sql, [format!("sha256:{hex}")], manifest)
             .optional()?;
         if let Some(found) = found {
-            return Ok(Found {
+            return Ok(FoundImage {
                 image: found.image,
                 manifest: found.digest,
                 name: None,
             });
         }
     }
-    Err(StoreError::new(
+    Err(StoreError::not_found(
         format!("there is no image '{}'", word.escape_debug()),
         "see 'unionmount image ls', or load it with 'unionmount image load'",
     ))
@@ -136,7 +140,7 @@ pub fn resolve(db: &Connection, word: &str) -> Result<Found> {
 ///
 /// # Errors
 /// Those of the catalog, as everywhere here.
-pub fn named(db: &Connection, name: &Reference) -> Result<Option<Manifest>> {
+pub(in crate::store) fn named(db: &Connection, name: &Reference) -> Result<Option<Manifest>> {
     let mut statement = db.prepare_cached(
         "SELECT digest, image, media_type, document FROM manifests
          JOIN names ON names.manifest = manifests.digest WHERE repository = ? AND tag = ?",
@@ -149,7 +153,7 @@ pub fn named(db: &Connection, name: &Reference) -> Result<Option<Manifest>> {
 ///
 /// # Errors
 /// Those of the catalog; it has none.
-pub fn latest_manifest(db: &Connection, image: &str) -> Result<Manifest> {
+pub(in crate::store) fn latest_manifest(db: &Connection, image: &ImageId) -> Result<Manifest> {
     let mut statement = db.prepare_cached(&format!(
         "{MANIFEST} WHERE image = ? ORDER BY position DESC LIMIT 1"
     ))?;
@@ -160,7 +164,7 @@ pub fn latest_manifest(db: &Connection, image: &str) -> Result<Manifest> {
 ///
 /// # Errors
 /// Those of the catalog; there is none.
-pub fn manifest_by_digest(db: &Connection, digest: &str) -> Result<Manifest> {
+pub(in crate::store) fn manifest_by_digest(db: &Connection, digest: &Digest) -> Result<Manifest> {
     let mut statement = db.prepare_cached(&format!("{MANIFEST} WHERE digest = ?"))?;
     Ok(statement.query_row([digest], manifest)?)
 }
@@ -169,7 +173,7 @@ pub fn manifest_by_digest(db: &Connection, digest: &str) -> Result<Manifest> {
 ///
 /// # Errors
 /// Those of the catalog.
-pub fn find(db: &Connection, id: &str) -> Result<Option<Image>> {
+pub(in crate::store) fn find(db: &Connection, id: &ImageId) -> Result<Option<Image>> {
     let mut statement =
         db.prepare_cached("SELECT id, config, created, loaded FROM images WHERE id = ?")?;
     Ok(statement.query_row([id], image).optional()?)
@@ -179,7 +183,7 @@ pub fn find(db: &Connection, id: &str) -> Result<Option<Image>> {
 ///
 /// # Errors
 /// Those of the catalog.
-pub fn all(db: &Connection) -> Result<Vec<Image>> {
+pub(in crate::store) fn all(db: &Connection) -> Result<Vec<Image>> {
     let mut statement = db.prepare_cached(
         "SELECT id, config, created, loaded FROM images ORDER BY created DESC, loaded DESC, id",
     )?;
@@ -191,7 +195,7 @@ pub fn all(db: &Connection) -> Result<Vec<Image>> {
 ///
 /// # Errors
 /// Those of the catalog.
-pub fn names_of(db: &Connection, image: &str) -> Result<Vec<Reference>> {
+pub(in crate::store) fn names_of(db: &Connection, image: &ImageId) -> Result<Vec<Reference>> {
     let mut statement = db.prepare_cached(
         "SELECT repository, tag FROM names JOIN manifests ON names.manifest = manifests.digest
          WHERE image = ? ORDER BY repository, tag",
@@ -204,8 +208,8 @@ pub fn names_of(db: &Connection, image: &str) -> Result<Vec<Reference>> {
 ///
 /// # Errors
 /// Those of the catalog.
-pub fn repo_digests(db: &Connection, image: &str) -> Result<Vec<String>> {
-    strings(
+pub(in crate::store) fn repo_digests(db: &Connection, image: &ImageId) -> Result<Vec<String>> {
+    column(
         db,
         "SELECT DISTINCT repository || '@' || digest FROM names
          JOIN manifests ON names.manifest = manifests.digest WHERE image = ? ORDER BY 1",
@@ -213,17 +217,17 @@ pub fn repo_digests(db: &Connection, image: &str) -> Result<Vec<String>> {
     )
 }
 
-/// Records an image with its layers, oldest first, and a manifest with its archives, oldest first. What is there already stays; the manifest becomes
-/// the latest one.
+/// Records an image with its layers, oldest first, and a manifest with its archives, oldest first.
+/// What is there already stays; the manifest becomes the latest one.
 ///
 /// # Errors
 /// Those of the catalog; a layer or an archive is not there.
-pub fn insert(
+pub(in crate::store) fn insert(
     db: &Transaction<'_>,
     image: &Image,
-    layers: &[String],
+    layers: &[DiffId],
     manifest: &Manifest,
-    blobs: &[String],
+    blobs: &[Digest],
 ) -> Result<()> {
     if find(db, &image.id)?.is_none() {
         db.execute(
@@ -263,11 +267,15 @@ pub fn insert(
     Ok(())
 }
 
-/// Gives a name to a manifest; whoever had it loses it.
+/// Sets a name to a manifest; the manifest that had it loses it.
 ///
 /// # Errors
 /// Those of the catalog.
-pub fn name(db: &Transaction<'_>, name: &Reference, manifest: &str) -> Result<()> {
+pub(in crate::store) fn name(
+    db: &Transaction<'_>,
+    name: &Reference,
+    manifest: &Digest,
+) -> Result<()> {
     db.execute(
         "INSERT INTO names VALUES (?, ?, ?)
          ON CONFLICT (repository, tag) DO UPDATE SET manifest = excluded.manifest",
@@ -276,7 +284,8 @@ pub fn name(db: &Transaction<'_>, name: &Reference, manifest: &str) -> Result<()
     forget_superseded(db)
 }
 
-/// Manifests without a name, of images that have another one with a name or a later one, are of no use any more.
+/// Manifests without a name, of images that have another one with a name or a later one, are of no
+/// use any more.
 fn forget_superseded(db: &Transaction<'_>) -> Result<()> {
     db.execute(
         "DELETE FROM manifests AS m
@@ -292,7 +301,7 @@ fn forget_superseded(db: &Transaction<'_>) -> Result<()> {
 ///
 /// # Errors
 /// Those of the catalog.
-pub fn unname(db: &Transaction<'_>, name: &Reference) -> Result<()> {
+pub(in crate::store) fn unname(db: &Transaction<'_>, name: &Reference) -> Result<()> {
     db.execute(
         "DELETE FROM names WHERE repository = ? AND tag = ?",
         (&name.repository, &name.tag),
@@ -300,11 +309,12 @@ pub fn unname(db: &Transaction<'_>, name: &Reference) -> Result<()> {
     Ok(())
 }
 
-/// Forgets an image with its names and manifests. Its layers stay for whoever else has them.
+/// Deletes the rows of an image with its names and manifests. Its layers stay for other images and
+/// containers.
 ///
 /// # Errors
 /// Those of the catalog.
-pub fn delete(db: &Transaction<'_>, id: &str) -> Result<()> {
+pub(in crate::store) fn delete(db: &Transaction<'_>, id: &ImageId) -> Result<()> {
     db.execute(
         "DELETE FROM names WHERE manifest IN (SELECT digest FROM manifests WHERE image = ?)",
         [id],
@@ -317,8 +327,8 @@ pub fn delete(db: &Transaction<'_>, id: &str) -> Result<()> {
 ///
 /// # Errors
 /// Those of the catalog.
-pub fn dangling(db: &Connection) -> Result<Vec<String>> {
-    strings(
+pub(in crate::store) fn dangling(db: &Connection) -> Result<Vec<ImageId>> {
+    column(
         db,
         "SELECT id FROM images WHERE id NOT IN
          (SELECT image FROM manifests JOIN names ON names.manifest = manifests.digest) ORDER BY id",
@@ -330,16 +340,16 @@ pub fn dangling(db: &Connection) -> Result<Vec<String>> {
 ///
 /// # Errors
 /// Those of the catalog.
-pub fn is_used(db: &Connection, id: &str) -> Result<bool> {
+pub(in crate::store) fn is_used(db: &Connection, id: &ImageId) -> Result<bool> {
     exists(db, "SELECT 1 FROM containers WHERE image = ?", [id])
 }
 
-/// Names or short ids of the images that have a layer.
+/// The images that have a layer.
 ///
 /// # Errors
 /// Those of the catalog.
-pub fn with_layer(db: &Connection, diff_id: &str) -> Result<Vec<String>> {
-    strings(
+pub(in crate::store) fn with_layer(db: &Connection, diff_id: &DiffId) -> Result<Vec<ImageId>> {
+    column(
         db,
         "SELECT DISTINCT image FROM image_layers WHERE diff_id = ? ORDER BY image",
         [diff_id],

@@ -1,55 +1,58 @@
 //! Layers and the archives they came in.
 
-use rusqlite::{Connection, OptionalExtension, Row, Transaction};
+use rusqlite::{Connection, OptionalExtension, Row, ToSql, Transaction};
 
-use super::{exists, signed, strings, unsigned};
-use crate::archive::Compression;
-use crate::store::error::Result;
+use super::sql::{column, exists, signed, unsigned};
+use crate::archive::{Compression, Digest};
+use crate::store::base::{
+    Result,
+    ids::{DiffId, ImageId},
+};
 
 /// A stored layer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Layer {
-    /// Digest of its uncompressed tar, `sha256:..`.
-    pub diff_id: String,
+pub(in crate::store) struct Layer {
+    /// Digest of its uncompressed tar.
+    pub(in crate::store) diff_id: DiffId,
     /// The name of its directory.
-    pub short: String,
+    pub(in crate::store) short: String,
     /// Bytes of its files, each inode once, as Docker counts.
-    pub size: u64,
+    pub(in crate::store) size: u64,
     /// Bytes of the uncompressed tar.
-    pub tar_size: u64,
-    /// Its archive says what the root directory looks like.
-    pub has_root: bool,
+    pub(in crate::store) tar_size: u64,
+    /// Its archive has an entry for the root directory.
+    pub(in crate::store) has_root: bool,
     /// When it was stored, in seconds since 1970.
-    pub created: i64,
+    pub(in crate::store) created: i64,
 }
 
 /// An archive of a layer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Blob {
+pub(in crate::store) struct Blob {
     /// Digest of its bytes as they came.
-    pub digest: String,
+    pub(in crate::store) digest: Digest,
     /// The layer that it holds.
-    pub diff_id: String,
+    pub(in crate::store) diff_id: DiffId,
     /// Bytes as they came.
-    pub size: u64,
+    pub(in crate::store) size: u64,
     /// How it is compressed; a plain one is kept compressed with zstd.
-    pub compression: Compression,
+    pub(in crate::store) compression: Compression,
     /// Bytes that it takes in the store.
-    pub stored_size: u64,
+    pub(in crate::store) stored_size: u64,
 }
 
 impl Blob {
     /// Its file in the layer's directory.
     #[must_use]
-    pub fn file_name(&self) -> String {
+    pub(in crate::store) fn file_name(&self) -> String {
         blob_file(&self.digest)
     }
 }
 
 /// The file of an archive in its layer's directory.
 #[must_use]
-pub fn blob_file(digest: &str) -> String {
-    format!("blob-{}", digest.strip_prefix("sha256:").unwrap_or(digest))
+pub(in crate::store) fn blob_file(digest: &Digest) -> String {
+    format!("blob-{}", digest.hex())
 }
 
 fn compression(name: &str) -> Compression {
@@ -87,7 +90,7 @@ const BLOB: &str = "SELECT digest, diff_id, size, compression, stored_size FROM 
 ///
 /// # Errors
 /// Those of the catalog, as everywhere here.
-pub fn find(db: &Connection, diff_id: &str) -> Result<Option<Layer>> {
+pub(in crate::store) fn find(db: &Connection, diff_id: &DiffId) -> Result<Option<Layer>> {
     let mut statement = db.prepare_cached(&format!("{LAYER} WHERE diff_id = ?"))?;
     Ok(statement.query_row([diff_id], layer).optional()?)
 }
@@ -96,7 +99,7 @@ pub fn find(db: &Connection, diff_id: &str) -> Result<Option<Layer>> {
 ///
 /// # Errors
 /// Those of the catalog.
-pub fn all(db: &Connection) -> Result<Vec<Layer>> {
+pub(in crate::store) fn all(db: &Connection) -> Result<Vec<Layer>> {
     let mut statement = db.prepare_cached(&format!("{LAYER} ORDER BY created, diff_id"))?;
     let rows = statement.query_map([], layer)?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
@@ -106,7 +109,7 @@ pub fn all(db: &Connection) -> Result<Vec<Layer>> {
 ///
 /// # Errors
 /// Those of the catalog.
-pub fn of_image(db: &Connection, image: &str) -> Result<Vec<Layer>> {
+pub(in crate::store) fn of_image(db: &Connection, image: &ImageId) -> Result<Vec<Layer>> {
     stack(db, "image_layers", "image", image)
 }
 
@@ -114,11 +117,11 @@ pub fn of_image(db: &Connection, image: &str) -> Result<Vec<Layer>> {
 ///
 /// # Errors
 /// Those of the catalog.
-pub fn of_container(db: &Connection, container: &str) -> Result<Vec<Layer>> {
+pub(in crate::store) fn of_container(db: &Connection, container: &str) -> Result<Vec<Layer>> {
     stack(db, "container_layers", "container", container)
 }
 
-fn stack(db: &Connection, table: &str, column: &str, id: &str) -> Result<Vec<Layer>> {
+fn stack(db: &Connection, table: &str, column: &str, id: impl ToSql) -> Result<Vec<Layer>> {
     let mut statement = db.prepare_cached(&format!(
         "SELECT diff_id, short, size, tar_size, has_root, created FROM {table} JOIN layers USING (diff_id)
          WHERE {column} = ? ORDER BY position"
@@ -131,7 +134,7 @@ fn stack(db: &Connection, table: &str, column: &str, id: &str) -> Result<Vec<Lay
 ///
 /// # Errors
 /// Those of the catalog; it is there already.
-pub fn insert(db: &Transaction<'_>, layer: &Layer) -> Result<()> {
+pub(in crate::store) fn insert(db: &Transaction<'_>, layer: &Layer) -> Result<()> {
     db.prepare_cached("INSERT INTO layers VALUES (?, ?, ?, ?, ?, ?)")?
         .execute((
             &layer.diff_id,
@@ -148,7 +151,7 @@ pub fn insert(db: &Transaction<'_>, layer: &Layer) -> Result<()> {
 ///
 /// # Errors
 /// Those of the catalog.
-pub fn set_size(db: &Transaction<'_>, diff_id: &str, size: u64) -> Result<()> {
+pub(in crate::store) fn set_size(db: &Transaction<'_>, diff_id: &DiffId, size: u64) -> Result<()> {
     db.execute(
         "UPDATE layers SET size = ? WHERE diff_id = ?",
         (signed(size), diff_id),
@@ -160,30 +163,30 @@ pub fn set_size(db: &Transaction<'_>, diff_id: &str, size: u64) -> Result<()> {
 ///
 /// # Errors
 /// Those of the catalog.
-pub fn free_short(db: &Connection, diff_id: &str) -> Result<String> {
-    let hex = diff_id.strip_prefix("sha256:").unwrap_or(diff_id);
-    for length in crate::store::ids::SHORT..hex.len() {
-        let short = hex.get(..length).unwrap_or(hex);
+pub(in crate::store) fn free_short(db: &Connection, diff_id: &DiffId) -> Result<String> {
+    let hex = diff_id.digest().hex();
+    for length in crate::store::base::ids::SHORT..hex.len() {
+        let short = hex.get(..length).unwrap_or(&hex);
         if !exists(db, "SELECT 1 FROM layers WHERE short = ?", [short])? {
             return Ok(short.to_owned());
         }
     }
-    Ok(hex.to_owned())
+    Ok(hex)
 }
 
 /// The directory names of all layers.
 ///
 /// # Errors
 /// Those of the catalog.
-pub fn shorts(db: &Connection) -> Result<Vec<String>> {
-    strings(db, "SELECT short FROM layers", [])
+pub(in crate::store) fn shorts(db: &Connection) -> Result<Vec<String>> {
+    column(db, "SELECT short FROM layers", [])
 }
 
 /// One archive.
 ///
 /// # Errors
 /// Those of the catalog.
-pub fn find_blob(db: &Connection, digest: &str) -> Result<Option<Blob>> {
+pub(in crate::store) fn find_blob(db: &Connection, digest: &Digest) -> Result<Option<Blob>> {
     let mut statement = db.prepare_cached(&format!("{BLOB} WHERE digest = ?"))?;
     Ok(statement.query_row([digest], blob).optional()?)
 }
@@ -192,7 +195,7 @@ pub fn find_blob(db: &Connection, digest: &str) -> Result<Option<Blob>> {
 ///
 /// # Errors
 /// Those of the catalog.
-pub fn blobs_of(db: &Connection, diff_id: &str) -> Result<Vec<Blob>> {
+pub(in crate::store) fn blobs_of(db: &Connection, diff_id: &DiffId) -> Result<Vec<Blob>> {
     let mut statement = db.prepare_cached(&format!("{BLOB} WHERE diff_id = ? ORDER BY digest"))?;
     let rows = statement.query_map([diff_id], blob)?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
@@ -202,7 +205,7 @@ pub fn blobs_of(db: &Connection, diff_id: &str) -> Result<Vec<Blob>> {
 ///
 /// # Errors
 /// Those of the catalog.
-pub fn blobs_of_manifest(db: &Connection, manifest: &str) -> Result<Vec<Blob>> {
+pub(in crate::store) fn blobs_of_manifest(db: &Connection, manifest: &Digest) -> Result<Vec<Blob>> {
     let mut statement = db.prepare_cached(
         "SELECT digest, diff_id, size, compression, stored_size FROM manifest_blobs
          JOIN blobs USING (digest) WHERE manifest = ? ORDER BY position",
@@ -215,7 +218,7 @@ pub fn blobs_of_manifest(db: &Connection, manifest: &str) -> Result<Vec<Blob>> {
 ///
 /// # Errors
 /// Those of the catalog; it is there already.
-pub fn insert_blob(db: &Transaction<'_>, blob: &Blob) -> Result<()> {
+pub(in crate::store) fn insert_blob(db: &Transaction<'_>, blob: &Blob) -> Result<()> {
     db.prepare_cached("INSERT INTO blobs VALUES (?, ?, ?, ?, ?)")?
         .execute((
             &blob.digest,
@@ -227,11 +230,12 @@ pub fn insert_blob(db: &Transaction<'_>, blob: &Blob) -> Result<()> {
     Ok(())
 }
 
-/// Forgets the archives that no manifest has, and then the layers that nobody has. Gives the layers.
+/// Deletes the rows of archives that no manifest has, and then those of layers that no image and no
+/// container has. Returns the layers.
 ///
 /// # Errors
 /// Those of the catalog.
-pub fn forget_unreferenced(db: &Transaction<'_>) -> Result<Vec<Layer>> {
+pub(in crate::store) fn forget_unreferenced(db: &Transaction<'_>) -> Result<Vec<Layer>> {
     db.execute(
         "DELETE FROM blobs WHERE digest NOT IN (SELECT digest FROM manifest_blobs)",
         [],

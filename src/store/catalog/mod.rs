@@ -1,139 +1,56 @@
 //! The catalog: what refers to what. One SQLite file, which any number of commands use at a time.
 //!
-//! Every change is one transaction that begins by taking the write lock (`BEGIN IMMEDIATE`), so that whoever
-//! changes something has seen the state that is changed. Files follow these rules, in which a crash between two steps
-//! leaves nothing but something unreferenced:
+//! Every change is one transaction that begins by taking the write lock (`BEGIN IMMEDIATE`), so
+//! that a command that changes something has seen the state that it changes. Files follow these
+//! rules, in which a crash between two steps leaves nothing but something unreferenced:
 //!
-//! * what is new is built in an area (`area.rs`), renamed to its place *inside* the transaction, and then committed:
-//!   killed before the commit, it lies in its place without a row, where the next one that wants the place moves it away and
-//!   the collector (`gc.rs`) finds it;
-//! * what goes loses its row first; then, in a second transaction that has seen that no new row came meanwhile, it is
-//!   renamed into an area, and then it is deleted.
+//! * what is new is built in an area (`base/area.rs`), renamed to its place *inside* the
+//!   transaction, and then committed: killed before the commit, it is in its place without a row,
+//!   where the next command that needs the place moves it away and the collector (`collect.rs`)
+//!   finds it;
+//! * what goes loses its row first; then, in a second transaction that has seen that no new row
+//!   came meanwhile, it is renamed into an area, and then it is deleted.
 //!
-//! The catalog is made before anything gets a place beside it. So a store that has layers or containers and no catalog has
-//! lost it: it is refused, since in a new catalog all of them would be leftovers.
+//! The catalog is made before anything gets a place beside it. So a store that has layers or
+//! containers and no catalog has lost it: it is refused, since in a new catalog all of them would
+//! be leftovers.
 //!
-//! Commits survive kill -9, and power failures where the disk keeps what it has synced (`synchronous=FULL`). On a full disk the
-//! catalog can be read, and what frees space can be written (`room.rs`).
+//! Commits survive kill -9, and power failures where the disk keeps what it has synced
+//! (`synchronous=FULL`). On a full disk the catalog can be read, and what frees space can be
+//! written (`space.rs`).
 
-pub mod containers;
-pub mod images;
-pub mod layers;
-mod room;
-pub mod volumes;
+pub(in crate::store) mod containers;
+pub(in crate::store) mod images;
+pub(in crate::store) mod layers;
+mod space;
+mod sql;
+mod tables;
+pub(in crate::store) mod volumes;
 
 use std::os::unix::fs::OpenOptionsExt;
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
+use rusqlite::{Connection, Transaction, TransactionBehavior};
 
-use super::error::{Doing, Result, StoreError};
-use super::paths::Paths;
-use crate::archive::durable::sync_names_in;
+use tables::{TABLES, VERSION};
+
+use crate::archive::disk::sync_names_in;
+use crate::cancel::WholeStep;
+use crate::store::base::{Context, Paths, Result, StoreError};
 
 /// How long a command waits for another one's transaction.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// So many pages of 4 KiB the log has before it is copied into the catalog: what it takes is a store's, not a container's.
+/// So many pages of 4 KiB the log has before it is copied into the catalog: what it takes is a
+/// store's, not a container's.
 const LOG_PAGES: i64 = 32;
-/// The form of the tables, kept in `user_version`.
-const VERSION: i64 = 1;
-
-const TABLES: &str = "
-CREATE TABLE layers (
-    diff_id TEXT PRIMARY KEY,
-    short TEXT NOT NULL UNIQUE,
-    size INTEGER NOT NULL,
-    tar_size INTEGER NOT NULL,
-    has_root INTEGER NOT NULL,
-    created INTEGER NOT NULL
-) STRICT;
-CREATE TABLE blobs (
-    digest TEXT PRIMARY KEY,
-    diff_id TEXT NOT NULL REFERENCES layers ON DELETE CASCADE,
-    size INTEGER NOT NULL,
-    compression TEXT NOT NULL,
-    stored_size INTEGER NOT NULL
-) STRICT;
-CREATE INDEX blobs_of_layer ON blobs (diff_id);
-CREATE TABLE images (
-    id TEXT PRIMARY KEY,
-    config BLOB NOT NULL,
-    created INTEGER,
-    loaded INTEGER NOT NULL
-) STRICT;
-CREATE TABLE image_layers (
-    image TEXT NOT NULL REFERENCES images ON DELETE CASCADE,
-    position INTEGER NOT NULL,
-    diff_id TEXT NOT NULL REFERENCES layers,
-    PRIMARY KEY (image, position)
-) STRICT;
-CREATE INDEX images_of_layer ON image_layers (diff_id);
-CREATE TABLE manifests (
-    digest TEXT PRIMARY KEY,
-    image TEXT NOT NULL REFERENCES images ON DELETE CASCADE,
-    media_type TEXT NOT NULL,
-    document BLOB NOT NULL,
-    position INTEGER NOT NULL
-) STRICT;
-CREATE INDEX manifests_of_image ON manifests (image);
-CREATE TABLE manifest_blobs (
-    manifest TEXT NOT NULL REFERENCES manifests ON DELETE CASCADE,
-    position INTEGER NOT NULL,
-    digest TEXT NOT NULL REFERENCES blobs,
-    PRIMARY KEY (manifest, position)
-) STRICT;
-CREATE INDEX manifests_of_blob ON manifest_blobs (digest);
-CREATE TABLE names (
-    repository TEXT NOT NULL,
-    tag TEXT NOT NULL,
-    manifest TEXT NOT NULL REFERENCES manifests,
-    PRIMARY KEY (repository, tag)
-) STRICT;
-CREATE INDEX names_of_manifest ON names (manifest);
-CREATE TABLE containers (
-    id TEXT PRIMARY KEY,
-    name TEXT NOT NULL UNIQUE,
-    image TEXT NOT NULL,
-    image_name TEXT NOT NULL,
-    command TEXT NOT NULL,
-    created INTEGER NOT NULL,
-    driver TEXT NOT NULL,
-    temporary INTEGER NOT NULL,
-    mountpoint BLOB
-) STRICT;
-CREATE TABLE container_layers (
-    container TEXT NOT NULL REFERENCES containers ON DELETE CASCADE,
-    position INTEGER NOT NULL,
-    diff_id TEXT NOT NULL REFERENCES layers,
-    PRIMARY KEY (container, position)
-) STRICT;
-CREATE INDEX containers_of_layer ON container_layers (diff_id);
-CREATE TABLE volumes (
-    name TEXT PRIMARY KEY,
-    created INTEGER NOT NULL,
-    anonymous INTEGER NOT NULL
-) STRICT;
-CREATE TABLE doomed_volumes (name TEXT PRIMARY KEY) STRICT;
-CREATE TABLE binds (
-    container TEXT NOT NULL REFERENCES containers ON DELETE CASCADE,
-    position INTEGER NOT NULL,
-    volume TEXT REFERENCES volumes,
-    source BLOB,
-    target BLOB NOT NULL,
-    read_only INTEGER NOT NULL,
-    PRIMARY KEY (container, position),
-    CHECK ((volume IS NULL) <> (source IS NULL))
-) STRICT;
-CREATE INDEX binds_of_volume ON binds (volume);
-";
 
 /// The catalog, opened.
 #[derive(Debug)]
-pub struct Catalog {
+pub(in crate::store) struct Catalog {
     paths: Paths,
     connection: Connection,
-    /// Nobody else can use it meanwhile, since the index of its log is in this process's memory.
+    /// Other commands wait, since the index of its log is in this process's memory.
     is_alone: bool,
 }
 
@@ -142,8 +59,8 @@ impl Catalog {
     ///
     /// # Errors
     /// It cannot be opened or made, it is damaged, or a later version of this program made it.
-    pub fn open(paths: &Paths) -> Result<Self> {
-        let is_alone = room::is_short(paths);
+    pub(in crate::store) fn open(paths: &Paths) -> Result<Self> {
+        let is_alone = space::is_short(paths);
         let mut catalog = Self {
             paths: paths.clone(),
             connection: connect(paths, is_alone)?,
@@ -153,7 +70,7 @@ impl Catalog {
             VERSION => {}
             0 => catalog.make_tables(paths)?,
             later => {
-                return Err(StoreError::new(
+                return Err(StoreError::unsupported(
                     format!("the store '{}' has version {later}", paths.root().display()),
                     "use the newer unionmount that made it, or another --root",
                 ));
@@ -162,9 +79,10 @@ impl Catalog {
         Ok(catalog)
     }
 
-    /// Opens it once more when the disk became full since: then the index of the log must not be mapped any more.
+    /// Opens it once more when the disk became full since: then the index of the log must not be
+    /// mapped any more.
     fn keep_off_a_full_disk(&mut self) -> Result<()> {
-        if self.is_alone || !room::is_short(&self.paths) {
+        if self.is_alone || !space::is_short(&self.paths) {
             return Ok(());
         }
         // It waits for all who have it open, and that must not be this one.
@@ -178,20 +96,21 @@ impl Catalog {
         self.change(|db| {
             // Another command may have made them meanwhile.
             if version(db)? == 0 {
-                // An empty file is as good as none. Nobody else can add anything before this is committed.
+                // An empty file is as good as none. No other command can add anything before this
+                // is committed.
                 if has_content(paths)? {
                     return Err(lost(paths));
                 }
                 db.execute_batch(TABLES)?;
                 db.pragma_update(None, "user_version", VERSION)?;
             }
-            sync_names_in(paths.root()).doing("fsync", paths.root())
+            sync_names_in(paths.root()).context("fsync", paths.root())
         })
     }
 
     /// For reading. Several reads that must agree belong into [`Catalog::view`].
     #[must_use]
-    pub fn read(&self) -> &Connection {
+    pub(in crate::store) fn read(&self) -> &Connection {
         &self.connection
     }
 
@@ -199,7 +118,10 @@ impl Catalog {
     ///
     /// # Errors
     /// Those of `look`, and of the catalog.
-    pub fn view<T>(&mut self, look: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+    pub(in crate::store) fn view<T>(
+        &mut self,
+        look: impl FnOnce(&Connection) -> Result<T>,
+    ) -> Result<T> {
         self.keep_off_a_full_disk()?;
         let transaction = self
             .connection
@@ -207,17 +129,20 @@ impl Catalog {
         look(&transaction)
     }
 
-    /// One change: all of it or nothing. Nobody else changes anything while `change` runs.
+    /// One change: all of it or nothing. Other commands wait while `change` runs.
     ///
     /// # Errors
     /// Those of `change`, which undo it, and of the catalog.
-    pub fn change<T>(&mut self, change: impl FnOnce(&Transaction<'_>) -> Result<T>) -> Result<T> {
+    pub(in crate::store) fn change<T>(
+        &mut self,
+        change: impl FnOnce(&Transaction<'_>) -> Result<T>,
+    ) -> Result<T> {
         self.keep_off_a_full_disk()?;
         let transaction = self
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
-        // A command that is interrupted takes back what was not published.
-        let _whole = crate::undo::hold();
+        // A command that is interrupted publishes nothing any more.
+        let _whole = WholeStep::begin()?;
         let result = change(&transaction)?;
         transaction.commit()?;
         Ok(result)
@@ -227,7 +152,7 @@ impl Catalog {
     ///
     /// # Errors
     /// The file cannot be read.
-    pub fn damages(&self) -> Result<Vec<String>> {
+    pub(in crate::store) fn damages(&self) -> Result<Vec<String>> {
         let mut statement = self.connection.prepare("PRAGMA integrity_check")?;
         let found = statement.query_map([], |row| row.get::<_, String>(0))?;
         let mut damages: Vec<String> = found.collect::<rusqlite::Result<_>>()?;
@@ -257,8 +182,8 @@ fn connect(paths: &Paths, is_alone: bool) -> Result<Connection> {
         .create(true)
         .mode(0o600)
         .open(&file)
-        .doing("open", &file)?;
-    room::keep_for_catalog(&made);
+        .context("open", &file)?;
+    space::keep_for_catalog(&made);
     drop(made);
     let connection = Connection::open(&file)?;
     connection.busy_timeout(PATIENCE)?;
@@ -266,16 +191,16 @@ fn connect(paths: &Paths, is_alone: bool) -> Result<Connection> {
         connection.pragma_update(None, "locking_mode", "exclusive")?;
     }
     connection.pragma_update(None, "journal_mode", "wal")?;
-    // The log is synced once for each change, which is then on the disk. That it were copied into the catalog whenever a
-    // command ends would take three syncs more, so that waits until there is something to copy; what it takes to read the log
-    // again is bounded by that.
+    // The log is synced once for each change, which is then on the disk. That it were copied into
+    // the catalog whenever a command ends would take three syncs more, so that waits until there is
+    // something to copy; what it takes to read the log again is bounded by that.
     connection.pragma_update(None, "synchronous", "full")?;
     connection.pragma_update(None, "wal_autocheckpoint", LOG_PAGES)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     connection.pragma_update(None, "foreign_keys", true)?;
     // The log is made when the catalog is read first.
     version(&connection)?;
-    room::keep_for_log(&file.with_extension("sqlite-wal"));
+    space::keep_for_log(&file.with_extension("sqlite-wal"));
     Ok(connection)
 }
 
@@ -287,12 +212,13 @@ fn version(db: &Connection) -> Result<i64> {
 ///
 /// # Errors
 /// It is so, or the directories cannot be read.
-pub fn refuse_lost(paths: &Paths) -> Result<()> {
+pub(in crate::store) fn refuse_lost(paths: &Paths) -> Result<()> {
     let is_there = || {
         let file = paths.catalog();
-        file.try_exists().doing("stat", &file)
+        file.try_exists().context("stat", &file)
     };
-    // Looked at again: another first command may have made the catalog and what it describes between the two looks.
+    // Looked at again: another first command may have made the catalog and what it describes
+    // between the two looks.
     if !is_there()? && has_content(paths)? && !is_there()? {
         return Err(lost(paths));
     }
@@ -309,62 +235,20 @@ fn has_content(paths: &Paths) -> Result<bool> {
                 }
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error).doing("read", &dir),
+            Err(error) => return Err(error).context("read", &dir),
         }
     }
     Ok(false)
 }
 
 fn lost(paths: &Paths) -> StoreError {
-    StoreError::new(
+    StoreError::damaged(
         format!(
             "the catalog '{}' is missing or empty, and the store has layers or containers",
             paths.catalog().display()
         ),
         "restore it from a backup, or move the directories containers and layers away to begin a new store",
     )
-}
-
-/// Sizes and counts are positive in Rust and signed in SQLite.
-pub(super) fn signed(value: u64) -> i64 {
-    i64::try_from(value).unwrap_or(i64::MAX)
-}
-
-/// The other way round.
-pub(super) fn unsigned(value: i64) -> u64 {
-    u64::try_from(value).unwrap_or(0)
-}
-
-/// All rows of a query of one column of text.
-pub(super) fn strings(
-    db: &Connection,
-    sql: &str,
-    parameters: impl rusqlite::Params,
-) -> Result<Vec<String>> {
-    let mut statement = db.prepare_cached(sql)?;
-    let rows = statement.query_map(parameters, |row| row.get(0))?;
-    Ok(rows.collect::<rusqlite::Result<_>>()?)
-}
-
-/// Whether a query has a row.
-pub(super) fn exists(
-    db: &Connection,
-    sql: &str,
-    parameters: impl rusqlite::Params,
-) -> Result<bool> {
-    let mut statement = db.prepare_cached(sql)?;
-    Ok(statement
-        .query_row(parameters, |_| Ok(()))
-        .optional()?
-        .is_some())
-}
-
-/// Text for a GLOB pattern that stands for itself at the beginning of a column: only characters of ids and names.
-pub(super) fn is_plain(text: &str) -> bool {
-    !text.is_empty()
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-' | b':'))
 }
 
 #[cfg(test)]
@@ -381,10 +265,10 @@ mod tests {
         assert!(catalog.damages().unwrap().is_empty());
         let failed: Result<()> = catalog.change(|db| {
             db.execute("INSERT INTO volumes VALUES ('v', 1, 0)", [])?;
-            Err(StoreError::new("no", "none"))
+            Err(StoreError::invalid("no", "none"))
         });
         assert!(failed.is_err());
-        assert!(!exists(catalog.read(), "SELECT 1 FROM volumes", []).unwrap());
+        assert!(!sql::exists(catalog.read(), "SELECT 1 FROM volumes", []).unwrap());
         catalog
             .connection
             .pragma_update(None, "user_version", VERSION + 1)

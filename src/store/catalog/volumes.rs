@@ -2,18 +2,18 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, Transaction};
 
-use super::{is_plain, strings};
-use crate::store::error::{Result, StoreError};
+use super::sql::{column, exists, is_plain};
+use crate::store::base::{Result, StoreError};
 
 /// A volume.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Volume {
+pub(in crate::store) struct Volume {
     /// Its name.
-    pub name: String,
+    pub(in crate::store) name: String,
     /// When it was made, in seconds since 1970.
-    pub created: i64,
-    /// Nobody gave it a name: `prune` takes it.
-    pub anonymous: bool,
+    pub(in crate::store) created: i64,
+    /// It was created without a name: `prune` removes it.
+    pub(in crate::store) anonymous: bool,
 }
 
 fn volume(row: &Row<'_>) -> rusqlite::Result<Volume> {
@@ -30,7 +30,7 @@ const VOLUME: &str = "SELECT name, created, anonymous FROM volumes";
 ///
 /// # Errors
 /// Those of the catalog, as everywhere here.
-pub fn find(db: &Connection, name: &str) -> Result<Option<Volume>> {
+pub(in crate::store) fn find(db: &Connection, name: &str) -> Result<Option<Volume>> {
     let mut statement = db.prepare_cached(&format!("{VOLUME} WHERE name = ?"))?;
     Ok(statement.query_row([name], volume).optional()?)
 }
@@ -39,7 +39,7 @@ pub fn find(db: &Connection, name: &str) -> Result<Option<Volume>> {
 ///
 /// # Errors
 /// There is none, or several names begin so.
-pub fn resolve(db: &Connection, word: &str) -> Result<Volume> {
+pub(in crate::store) fn resolve(db: &Connection, word: &str) -> Result<Volume> {
     if let Some(found) = find(db, word)? {
         return Ok(found);
     }
@@ -53,11 +53,11 @@ pub fn resolve(db: &Connection, word: &str) -> Result<Volume> {
     }
     match (found.pop(), found.pop()) {
         (Some(only), None) => Ok(only),
-        (None, _) => Err(StoreError::new(
+        (None, _) => Err(StoreError::not_found(
             format!("there is no volume '{}'", word.escape_debug()),
             "see 'unionmount volume ls'",
         )),
-        _ => Err(StoreError::new(
+        _ => Err(StoreError::ambiguous(
             format!("several volumes begin with '{word}'"),
             "give more of the one that is meant",
         )),
@@ -68,7 +68,7 @@ pub fn resolve(db: &Connection, word: &str) -> Result<Volume> {
 ///
 /// # Errors
 /// Those of the catalog.
-pub fn all(db: &Connection) -> Result<Vec<Volume>> {
+pub(in crate::store) fn all(db: &Connection) -> Result<Vec<Volume>> {
     let mut statement = db.prepare_cached(&format!("{VOLUME} ORDER BY name"))?;
     let rows = statement.query_map([], volume)?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
@@ -78,7 +78,7 @@ pub fn all(db: &Connection) -> Result<Vec<Volume>> {
 ///
 /// # Errors
 /// Those of the catalog; it is there already.
-pub fn insert(db: &Transaction<'_>, volume: &Volume) -> Result<()> {
+pub(in crate::store) fn insert(db: &Transaction<'_>, volume: &Volume) -> Result<()> {
     db.execute(
         "INSERT INTO volumes VALUES (?, ?, ?)",
         (&volume.name, volume.created, volume.anonymous),
@@ -86,30 +86,30 @@ pub fn insert(db: &Transaction<'_>, volume: &Volume) -> Result<()> {
     Ok(())
 }
 
-/// Forgets a volume, and remembers that its directory is to go: one that nobody knows and nobody doomed may be what is left
-/// of a lost catalog.
+/// Deletes the row of a volume, and records that its directory is to be removed: a directory with
+/// content for which there is neither row nor such a record comes from a catalog that was lost.
 ///
 /// # Errors
 /// Those of the catalog; a container uses it.
-pub fn delete(db: &Transaction<'_>, name: &str) -> Result<()> {
+pub(in crate::store) fn delete(db: &Transaction<'_>, name: &str) -> Result<()> {
     db.execute("DELETE FROM volumes WHERE name = ?", [name])?;
     db.execute("INSERT OR IGNORE INTO doomed_volumes VALUES (?)", [name])?;
     Ok(())
 }
 
-/// Whether a volume's directory is to go.
+/// Whether a volume's directory is still to be removed.
 ///
 /// # Errors
 /// Those of the catalog.
-pub fn is_doomed(db: &Connection, name: &str) -> Result<bool> {
-    super::exists(db, "SELECT 1 FROM doomed_volumes WHERE name = ?", [name])
+pub(in crate::store) fn is_being_removed(db: &Connection, name: &str) -> Result<bool> {
+    exists(db, "SELECT 1 FROM doomed_volumes WHERE name = ?", [name])
 }
 
 /// The directory is gone, or in use again.
 ///
 /// # Errors
 /// Those of the catalog.
-pub fn undoom(db: &Transaction<'_>, name: &str) -> Result<()> {
+pub(in crate::store) fn end_removal(db: &Transaction<'_>, name: &str) -> Result<()> {
     db.execute("DELETE FROM doomed_volumes WHERE name = ?", [name])?;
     Ok(())
 }
@@ -118,8 +118,8 @@ pub fn undoom(db: &Transaction<'_>, name: &str) -> Result<()> {
 ///
 /// # Errors
 /// Those of the catalog.
-pub fn users(db: &Connection, name: &str) -> Result<Vec<String>> {
-    strings(
+pub(in crate::store) fn users(db: &Connection, name: &str) -> Result<Vec<String>> {
+    column(
         db,
         "SELECT DISTINCT containers.name FROM binds JOIN containers ON container = containers.id
          WHERE volume = ? ORDER BY 1",
