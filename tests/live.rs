@@ -206,12 +206,12 @@ fn while_nothing_changes_the_kernel_answers_by_itself() {
         if option == "cache=auto" {
             // A thread has its maker's name until it gives itself its own.
             let limit = Instant::now() + Duration::from_secs(5);
-            while !(named("ears") && named("news")) {
+            while !(named("live") && named("send")) {
                 assert!(Instant::now() < limit, "nobody listens");
                 std::thread::sleep(Duration::from_millis(5));
             }
         } else {
-            assert!(!named("ears") && !named("news"));
+            assert!(!named("live") && !named("send"));
         }
         let _remembered = caches::remembered();
         for _ in 0..2 {

@@ -27,10 +27,10 @@ pub(in crate::fuse) fn start(
     };
     let following = Arc::clone(union);
     Builder::new()
-        .name("unionmount-watch".into())
+        .name("unionmount-live".into())
         .spawn(move || following.follow())?;
     Builder::new()
-        .name("unionmount-notify".into())
+        .name("unionmount-send".into())
         .spawn(move || {
             let mut message = Vec::new();
             for change in changes {
