@@ -233,3 +233,54 @@ fn remove(union: &Union, parent: NodeId, name: &[u8], kind: Kind) -> union::Resu
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::process::Command;
+
+    use super::*;
+    use crate::store::base::Paths;
+
+    #[test]
+    fn differences_are_counted_and_become_an_upper() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        fs::create_dir_all(at("image/d/same")).unwrap();
+        fs::create_dir_all(at("image/gone/deep")).unwrap();
+        for name in ["image/d/f", "image/d/same/kept", "image/gone/deep/f"] {
+            fs::write(at(name), "old").unwrap();
+        }
+        let status = Command::new("cp")
+            .arg("-a")
+            .args([at("image"), at("copy")])
+            .status();
+        assert!(status.unwrap().success());
+        fs::write(at("copy/d/f"), "newer").unwrap();
+        fs::create_dir(at("copy/more")).unwrap();
+        fs::write(at("copy/more/one"), "1234567").unwrap();
+        fs::hard_link(at("copy/more/one"), at("copy/two")).unwrap();
+        fs::remove_dir_all(at("copy/gone")).unwrap();
+        let lowers = [at("image")];
+        assert_eq!(changed_size(&lowers, &at("copy")).unwrap(), 5 + 7);
+
+        let paths = Paths::new(at("store"));
+        paths.create().unwrap();
+        let area = Area::new(&paths).unwrap();
+        let config = changes_as_upper(&lowers, &at("copy"), &area).unwrap();
+        let upper = config.upper.clone().unwrap();
+        assert_eq!(fs::read_to_string(upper.join("d/f")).unwrap(), "newer");
+        assert!(!upper.join("d/same").exists());
+        let same = Pair {
+            now: &Union::open(&config).unwrap(),
+            base: &Union::open(&Config {
+                lowers: vec![at("copy")],
+                ..Config::default()
+            })
+            .unwrap(),
+        };
+        let mut tally = Tally::default();
+        same.walk(&mut tally).unwrap();
+        assert_eq!(tally.size, 0);
+    }
+}
