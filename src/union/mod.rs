@@ -32,6 +32,7 @@ use rustix::io::Errno;
 pub use config::{Config, SetupError};
 pub use copyup::recovery::Recovery;
 pub use error::{Error, Result};
+pub use file::privileges::{Asker, Privileged};
 pub use location::{LayerKind, Location, RealLocation};
 pub use node::inode::NodeId;
 pub use types::{Attr, Belief, Caller, Change, DirEntry, Entry, New, RenameMode, SetAttr};

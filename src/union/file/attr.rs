@@ -8,12 +8,13 @@ use std::sync::Arc;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use crate::layer::stat::{Kind, Protection, Stat};
+use crate::layer::stat::Kind;
 use crate::layer::object::{SetTime, UpperObject};
 use crate::sync::lock;
 use crate::union::Union;
 use crate::union::error::{During, Result, refuse};
 use crate::union::node::inode::{Inode, Node, NodeId};
+use crate::union::file::privileges::{Asker, Privileged, drop_after_chown};
 
 impl Default for SetAttr {
     fn default() -> Self {
@@ -34,6 +35,13 @@ impl Union {
     /// the bytes that remain). Gives the attributes after it.
     /// Errors: EROFS, ENOSPC and whatever the disk answers.
     pub fn setattr(&self, node: NodeId, set: &SetAttr) -> Result<Attr> {
+        self.setattr_by(node, set, &Privileged)
+    }
+
+    /// As [`Union::setattr`], for `asker`: a truncation without CAP_FSETID (`drop_setid`) and a change of owner take
+    /// setgid from a file that is no program and whose group it does not belong to. Killed before that last step, the
+    /// file has the new size or owner, and the bit.
+    pub fn setattr_by(&self, node: NodeId, set: &SetAttr, asker: &dyn Asker) -> Result<Attr> {
         let inode = self.nodes.table.get(node)?;
         self.check_writable(&inode)?;
         let ids = self.ids_of(inode.volume);
@@ -68,9 +76,6 @@ impl Union {
                         return refuse(Errno::INVAL);
                     }
                     self.truncate(&inode, size)?;
-                    if set.drop_setid {
-                        self.drop_setid(&inode, &|_| true)?;
-                    }
                 } else if self.changes_nothing(&inode, set)? {
                     return self.attr_with(&inode, None);
                 } else {
@@ -78,14 +83,25 @@ impl Union {
                 }
                 let _times = lock(&file.copy_up);
                 let state = lock(&file.state);
-                if set.mode.is_some()
-                    || uid.is_some()
-                    || gid.is_some()
+                if set.size.is_some() && set.drop_setid {
+                    // A mode that is set as well counts as it is.
+                    let belongs = |group| set.mode.is_some() || asker.belongs(group);
+                    self.drop_setid(&inode, &state, &belongs)?;
+                }
+                let chown = uid.or(gid).is_some();
+                let drops_setgid = chown
+                    && set.mode.is_none()
+                    && self.chown_drops_setgid(&inode, &state, asker)?;
+                if chown
+                    || set.mode.is_some()
                     || set.atime != SetTime::Keep
                     || set.mtime != SetTime::Keep
                 {
                     let object = self.object_of(&inode, &state)?;
                     self.apply(&inode, &object, set, uid, gid)?;
+                }
+                if drops_setgid {
+                    self.drop_setid(&inode, &state, &|_| false)?;
                 }
                 self.file_attr(&inode, &state, None)
             }
@@ -109,56 +125,6 @@ impl Union {
         Ok(same(set.atime, stat.atime) && same(set.mtime, stat.mtime))
     }
 
-    /// Clears setuid, setgid of a program (a file that its group may execute), and setgid of other files whose group
-    /// (as seen) whoever changes them does not belong to, as the kernel does when somebody without CAP_FSETID changes
-    /// the content (`setattr_should_drop_suidgid`).
-    pub(super) fn drop_setid(&self, inode: &Inode, belongs: &dyn Fn(u32) -> bool) -> Result<bool> {
-        let Some(state) = inode.lock_file() else {
-            return Ok(false);
-        };
-        let stat = self.stat_of(inode, &state)?;
-        let perm = stat.perm();
-        let mut kept = without_setid(perm);
-        if kept & S_ISGID != 0 && !belongs(self.ids_of(inode.volume).seen_gid(stat.gid)) {
-            kept &= !S_ISGID;
-        }
-        if kept == perm {
-            return Ok(false);
-        }
-        let object = self.object_of(inode, &state)?;
-        if inode.volume.is_none() {
-            // Nobody else changes modes in the upper, and here that takes the lock that is held.
-            object.chmod(kept).during("chmod", b".")?;
-        } else {
-            drop_shared_setid(&object, &stat, kept)?;
-        }
-        Ok(true)
-    }
-
-    /// Clears setgid of an object, whatever it is.
-    pub(super) fn drop_setgid(&self, inode: &Inode) -> Result<()> {
-        let clear = |object: &UpperObject| {
-            let perm = object.stat().during("stat", b".")?.perm();
-            if perm & S_ISGID == 0 {
-                return Ok(());
-            }
-            object.chmod(perm & !S_ISGID).during("chmod", b".")
-        };
-        match &inode.node {
-            Node::Dir(dir) => {
-                let state = lock(&dir.state);
-                match &state.upper {
-                    Some(upper) => clear(&upper.this().during("open directory", b".")?),
-                    None => Ok(()),
-                }
-            }
-            Node::File(file) => {
-                let state = lock(&file.state);
-                clear(&self.object_of(inode, &state)?)
-            }
-        }
-    }
-
     /// Owner before mode, since changing the owner clears setuid and setgid; times last, since all else changes them.
     fn apply(
         &self,
@@ -171,11 +137,7 @@ impl Union {
         if uid.is_some() || gid.is_some() {
             object.chown(uid, gid).during("chown", b".")?;
             if object.is_recorded() && inode.kind != Kind::Dir {
-                // The disk, which would clear them, knows nothing of an owner that is kept in an xattr.
-                let perm = object.stat().during("stat", b".")?.perm();
-                if without_setid(perm) != perm {
-                    object.chmod(without_setid(perm)).during("chmod", b".")?;
-                }
+                drop_after_chown(object)?;
                 self.drop_capability_of(inode, object)?;
             }
         }
@@ -207,35 +169,3 @@ impl Union {
     }
 }
 
-const S_ISGID: u32 = 0o2000;
-
-/// A mode without setuid, and without the setgid of a program.
-fn without_setid(perm: u32) -> u32 {
-    const S_ISUID: u32 = 0o4000;
-    const S_IXGRP: u32 = 0o0010;
-    let kept = perm & !S_ISUID;
-    if perm & S_IXGRP != 0 {
-        kept & !S_ISGID
-    } else {
-        kept
-    }
-}
-
-/// Clears setuid, and setgid unless it is among the bits that are `kept`, of a file whose mode others change as well: its
-/// disk does it, as for anybody. An ordinary user's daemon that belongs to the group cannot have that done.
-fn drop_shared_setid(object: &UpperObject, stat: &Stat, kept: u32) -> Result<()> {
-    if Protection::of(object.fd()).immutable {
-        return refuse(Errno::PERM);
-    }
-    let loses_group = stat.mode & !kept & S_ISGID != 0;
-    let dropped = if loses_group {
-        object.drop_privileges_outside(stat.gid)
-    } else {
-        object.drop_privileges().map(|()| true)
-    };
-    if dropped.during("chown", b".")? {
-        return Ok(());
-    }
-    let now = object.stat().during("stat", b".")?.perm();
-    object.chmod(now & !(0o6000 & !kept)).during("chmod", b".")
-}

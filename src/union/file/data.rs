@@ -231,15 +231,6 @@ impl Union {
         }
     }
 
-    /// Clears setuid and setgid of a file whose content somebody without CAP_FSETID changes. `belongs` says whether they
-    /// are in a group (as seen): then a file of that group which is no program keeps its setgid bit. Gives whether there
-    /// was anything to clear: then whoever remembers the mode has an old one.
-    pub fn clear_setid(&self, node: NodeId, belongs: &dyn Fn(u32) -> bool) -> Result<bool> {
-        let inode = self.nodes.table.get(node)?;
-        self.copy_up_file(&inode, None)?;
-        self.drop_setid(&inode, belongs)
-    }
-
     /// Brings a node's bytes (and, unless `data_only`, its attributes) to the disk, unless the union is
     /// volatile. Nothing of a lower layer needs that.
     pub fn fsync(&self, node: NodeId, data_only: bool) -> Result<()> {

@@ -6,6 +6,7 @@ pub(super) mod attr;
 pub(in crate::union) mod backing;
 pub(in crate::union) mod data;
 pub(in crate::union) mod flags;
+pub(in crate::union) mod privileges;
 pub(in crate::union) mod protection;
 pub(in crate::union) mod removed;
 pub(in crate::union) mod sync;

@@ -20,6 +20,7 @@ use crate::union::Union;
 use crate::union::error::{During, Result, refuse};
 use crate::union::file::acl::{ACCESS_ACL, Acl, DEFAULT_ACL};
 use crate::union::idmap::Side;
+use crate::union::file::privileges::{Asker, Privileged, drop_setgid};
 use crate::union::node::inode::{DirState, Inode, Node, NodeId, Real};
 use crate::union::node::remains::Remains;
 
@@ -266,12 +267,10 @@ impl Union {
         value: &[u8],
         flags: XattrFlags,
     ) -> Result<()> {
-        self.set_xattr_by(node, name, value, flags, false).map(drop)
+        self.setxattr_by(node, name, value, flags, &Privileged)
     }
 
-    /// As [`Union::setxattr`], for an access ACL and somebody who is not in the object's group: setgid goes with it, as with
-    /// chmod(2) (`posix_acl_update_mode` in the kernel's `posix_acl.c`). In a volume, whose modes others change as well,
-    /// its disk does that; elsewhere it is a second step: killed between, the bit is still there.
+    /// As [`Union::setxattr`], for an access ACL and a process that is not in the object's group: the kernel has said so.
     pub fn set_acl_of_outsider(
         &self,
         node: NodeId,
@@ -279,22 +278,20 @@ impl Union {
         value: &[u8],
         flags: XattrFlags,
     ) -> Result<()> {
-        let inode = self.nodes.table.get(node)?;
-        if self.set_xattr_by(node, name, value, flags, true)? {
-            return Ok(());
-        }
-        self.drop_setgid(&inode)
+        self.setxattr_by(node, name, value, flags, &|_| false)
     }
 
-    /// Sets an xattr, as somebody who is not in the object's group where that is asked for and can be. Gives whether it was.
-    fn set_xattr_by(
+    /// As [`Union::setxattr`], for `asker`: an access ACL takes setgid from an object whose group it does not belong to, as
+    /// chmod(2) does (`posix_acl_update_mode` in the kernel's `posix_acl.c`). In a volume, whose modes others change as
+    /// well, its disk does that; elsewhere it is a second step: killed between, the bit is still there.
+    pub fn setxattr_by(
         &self,
         node: NodeId,
         name: &[u8],
         value: &[u8],
         flags: XattrFlags,
-        outsider: bool,
-    ) -> Result<bool> {
+        asker: &dyn Asker,
+    ) -> Result<()> {
         self.check_xattr_name(name)?;
         if value.len() > SIZE_MAX {
             return refuse(Errno::TOOBIG);
@@ -303,39 +300,47 @@ impl Union {
         self.check_writable(&inode)?;
         if let Some(set) = on_remains(&inode, |remains| remains.setxattr(name, value, flags)) {
             inode.xattrs.fetch_and(!NONE, Ordering::AcqRel);
-            return set.map(|()| false);
+            return set;
         }
         let object = self.upper_object(&inode)?;
         let ids = self.ids_of(inode.volume);
         let Some(value) = ids.translate_xattr(name, value.to_vec(), Side::Disk) else {
             return refuse(Errno::INVAL);
         };
-        // ENOSPC: so ext4 says that an inode has no room for more xattrs.
-        let answer = |set: rustix::io::Result<()>| match set {
-            Err(Errno::NOSPC) => refuse(Errno::NOSPC),
-            other => other.during("setxattr", name),
+        let set = SetXattr {
+            keeping: self.keeping_of(&inode)?,
+            object: &object,
+            name,
+            value: &value,
+            flags,
         };
-        let set_on_disk = |stored: &[u8]| answer(object.set_xattr(stored, &value, flags));
-        let mut was_outsider = false;
-        match self.keeping_of(&inode)? {
-            None if outsider => {
-                let group = object.stat().during("stat", b".")?.gid;
-                let set = outside_of_group(group, || object.set_xattr(name, &value, flags));
-                was_outsider = set.is_some();
-                set.map_or_else(|| set_on_disk(name), answer)?;
-            }
-            None => set_on_disk(name)?,
-            Some(keeping @ Keeping::Disk) => set_on_disk(&keeping.stored(name))?,
-            Some(keeping) if is_acl(name) => {
-                set_kept_acl(keeping, &inode, &object, name, &value)?;
-            }
-            Some(keeping) => set_kept(keeping, &object, name, &value, flags)?,
+        if name == ACCESS_ACL {
+            self.set_access_acl(&inode, &set, asker)?;
+        } else {
+            set.apply(&inode)?;
         }
-        // Behind the call, so that whoever looked before it does not note that there is none.
+        // Behind the call, so that a thread that looked before it does not note that there is none.
         inode.xattrs.fetch_add(2, Ordering::AcqRel);
         inode.xattrs.fetch_and(!NONE, Ordering::AcqRel);
         self.forget_inheritance(&inode);
-        Ok(was_outsider)
+        Ok(())
+    }
+
+    /// Sets an access ACL, and with it the mode, under the lock of the inode's state.
+    fn set_access_acl(&self, inode: &Inode, set: &SetXattr<'_>, asker: &dyn Asker) -> Result<()> {
+        let _dir = inode.lock_dir();
+        let _file = inode.lock_file();
+        if !self.acl_drops_setgid(inode, set.object, asker)? {
+            return set.apply(inode);
+        }
+        if set.keeping.is_none() {
+            let group = set.object.stat().during("stat", b".")?.gid;
+            if let Some(done) = outside_of_group(group, || set.on_disk(set.name)) {
+                return set.answer(done);
+            }
+        }
+        set.apply(inode)?;
+        drop_setgid(set.object)
     }
 
     /// After the mode of an object was set: its access ACL says the same, where no disk sees to that. Killed before,
@@ -480,6 +485,42 @@ impl Union {
     fn forget_inheritance(&self, inode: &Inode) {
         if let Some(mut state) = inode.lock_dir() {
             state.inheritance = None;
+        }
+    }
+}
+
+/// An xattr that is set on an object.
+struct SetXattr<'a> {
+    /// How its layer keeps xattrs that have a meaning; `None` in a volume, where names are what they are.
+    keeping: Option<Keeping>,
+    object: &'a UpperObject,
+    name: &'a [u8],
+    /// As it is on disk.
+    value: &'a [u8],
+    flags: XattrFlags,
+}
+
+impl SetXattr<'_> {
+    fn apply(&self, inode: &Inode) -> Result<()> {
+        match self.keeping {
+            None => self.answer(self.on_disk(self.name)),
+            Some(keeping @ Keeping::Disk) => self.answer(self.on_disk(&keeping.stored(self.name))),
+            Some(keeping) if is_acl(self.name) => {
+                set_kept_acl(keeping, inode, self.object, self.name, self.value)
+            }
+            Some(keeping) => set_kept(keeping, self.object, self.name, self.value, self.flags),
+        }
+    }
+
+    fn on_disk(&self, stored: &[u8]) -> rustix::io::Result<()> {
+        self.object.set_xattr(stored, self.value, self.flags)
+    }
+
+    fn answer(&self, set: rustix::io::Result<()>) -> Result<()> {
+        match set {
+            // ext4 says so of an inode that has no room for more xattrs.
+            Err(Errno::NOSPC) => refuse(Errno::NOSPC),
+            other => other.during("setxattr", self.name),
         }
     }
 }

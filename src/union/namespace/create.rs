@@ -25,13 +25,13 @@ use crate::union::Union;
 use crate::union::error::{During, Result, refuse};
 use crate::union::file::acl::Acl;
 use crate::union::idmap::IdMaps;
+use crate::union::file::privileges::{S_ISGID, SETID};
 use crate::union::merge::lookup::Child;
 use crate::union::node::inode::{DirState, Inheritance, Inode, Real};
 use crate::union::node::listing::Listing;
 use crate::union::node::stack::Found;
 use crate::union::work::writable::Writable;
 
-const S_ISGID: u32 = 0o2000;
 
 /// Owner and mode that a new entry gets on disk.
 pub(in crate::union) struct Looks {
@@ -330,9 +330,9 @@ impl Union {
         // Behind chown(2), which takes security.capability away.
         self.label(keeping, object, caller.security)?;
         // chown(2) clears setuid and setgid, mkdir(2) does not take them.
-        if looks.mode & 0o6000 != 0 && kind != Kind::Symlink {
+        if looks.mode & SETID != 0 && kind != Kind::Symlink {
             let perm = object.stat().during("stat", b".")?.perm();
-            let wanted = perm | (looks.mode & 0o6000);
+            let wanted = perm | (looks.mode & SETID);
             // A directory has the bit from its parent; in a volume others may set the mode of what has a name.
             if wanted != perm {
                 object.chmod(wanted).during("chmod", b".")?;

@@ -2,6 +2,7 @@
 
 pub(in crate::union) mod deep;
 pub(in crate::union) mod live;
+pub(in crate::union) mod privileges;
 pub(in crate::union) mod recorded;
 pub(in crate::union) mod testing;
 pub(in crate::union) mod volume;
