@@ -1,21 +1,13 @@
-//! Which changes clear setuid and setgid, and for whom (capabilities(7), CAP_FSETID; chmod(2), write(2), chown(2)).
+//! Who asks for a change that may clear setuid and setgid (capabilities(7), CAP_FSETID).
 //!
-//! Every change whose answer depends on who asks goes through [`SetidRules`], whichever transport it came by. The union
-//! clears the bits; what is known here alone is the process that asks.
+//! The rules are the union's (`union/file/privileges.rs`), which applies them under the lock of the inode. What is known here
+//! alone is the process that asks, and what the kernel has decided already.
 
 use rustix::fs::XattrFlags;
 
 use super::privilege::{belongs, may_keep_setid};
-use crate::layer::stat::Kind;
 use crate::layer::object::SetTime;
-use crate::union::{Attr, NodeId, Result, SetAttr, Union};
-
-/// Mode bits (inode(7)).
-const S_ISUID: u32 = 0o4000;
-const S_ISGID: u32 = 0o2000;
-const S_IXGRP: u32 = 0o0010;
-/// The xattr that is the access ACL.
-const ACCESS_ACL: &[u8] = b"system.posix_acl_access";
+use crate::union::{Asker, Attr, NodeId, Result, SetAttr, Union};
 
 /// The process that a request comes from.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +22,16 @@ impl Requester {
     /// Whether it may change the content of a file and leave setuid and setgid.
     pub(in crate::fuse) fn may_keep_setid(self) -> bool {
         may_keep_setid(self.uid, self.pid)
+    }
+}
+
+impl Asker for Requester {
+    fn keeps_setid(&self) -> bool {
+        self.may_keep_setid()
+    }
+
+    fn belongs(&self, group: u32) -> bool {
+        belongs(self.pid, group)
     }
 }
 
@@ -91,7 +93,8 @@ impl<F: Fn(NodeId)> SetidRules<'_, F> {
     /// Writes, and clears setuid and setgid when the kernel says so.
     pub(in crate::fuse) fn write(&self, node: NodeId, write: &Write<'_>) -> Result<()> {
         if write.kill_setid {
-            self.clear(node)?;
+            // The kernel has found that CAP_FSETID is missing.
+            self.clear(node, &|group| belongs(self.requester.pid, group))?;
         }
         let Write { offset, data, .. } = *write;
         match write.kind {
@@ -102,8 +105,7 @@ impl<F: Fn(NodeId)> SetidRules<'_, F> {
         }
     }
 
-    /// Sets attributes. A truncation or a change of owner takes setgid from a file that is no program, when the process
-    /// that asks for it is not in the file's group. (From programs it is taken by the union and by the upper's disk.)
+    /// Sets attributes for the process.
     pub(in crate::fuse) fn setattr(&self, node: NodeId, set: &SetAttr) -> Result<Attr> {
         let owners = set.mode.or(set.uid).or(set.gid);
         let times = (set.atime, set.mtime);
@@ -111,23 +113,7 @@ impl<F: Fn(NodeId)> SetidRules<'_, F> {
             // Only a time that the kernel keeps by itself (ctime with the writeback cache).
             return self.union.getattr(node);
         }
-        let loses = self.loses_setgid(node, set)?;
-        let attr = self.union.setattr(node, set)?;
-        if loses && self.union.clear_setid(node, &|_| false)? {
-            return self.union.getattr(node);
-        }
-        Ok(attr)
-    }
-
-    fn loses_setgid(&self, node: NodeId, set: &SetAttr) -> Result<bool> {
-        let chown = set.uid.or(set.gid).is_some();
-        if set.mode.is_some() || !(chown || (set.size.is_some() && set.drop_setid)) {
-            return Ok(false);
-        }
-        let attr = self.union.getattr(node)?;
-        Ok(attr.kind() != Kind::Dir
-            && attr.mode & (S_ISGID | S_IXGRP) == S_ISGID
-            && !belongs(self.requester.pid, attr.gid))
+        self.union.setattr_by(node, set, &self.requester)
     }
 
     /// Sets an xattr. An access ACL takes setgid from a file whose group the process is not in, as chmod(2) does.
@@ -139,33 +125,28 @@ impl<F: Fn(NodeId)> SetidRules<'_, F> {
         flags: XattrFlags,
         acl: AclChange,
     ) -> Result<()> {
-        let kill_setgid = match acl {
-            AclChange::Decided { kill_setgid } => kill_setgid,
-            AclChange::Undecided if name == ACCESS_ACL => {
-                let attr = self.union.getattr(node)?;
-                attr.mode & S_ISGID != 0 && !belongs(self.requester.pid, attr.gid)
+        match acl {
+            AclChange::Decided { kill_setgid: true } => {
+                self.union.set_acl_of_outsider(node, name, value, flags)
             }
-            AclChange::Undecided => false,
-        };
-        if kill_setgid {
-            return self.union.set_acl_of_outsider(node, name, value, flags);
+            AclChange::Decided { kill_setgid: false } => {
+                self.union.setxattr(node, name, value, flags)
+            }
+            AclChange::Undecided => {
+                self.union
+                    .setxattr_by(node, name, value, flags, &self.requester)
+            }
         }
-        self.union.setxattr(node, name, value, flags)
     }
 
     /// Before fallocate(2) and copy_file_range(2), with which the kernel does not say whether the bits go.
     pub(in crate::fuse) fn before_content_changes(&self, node: NodeId) -> Result<()> {
         // The file's `security.capability` goes with every write; the upper's disk sees to that.
-        let has_bits = self.union.getattr(node)?.mode & (S_ISUID | S_ISGID) != 0;
-        if has_bits && !self.requester.may_keep_setid() {
-            self.clear(node)?;
-        }
-        Ok(())
+        self.clear(node, &self.requester)
     }
 
-    fn clear(&self, node: NodeId) -> Result<()> {
-        let is_member = |group| belongs(self.requester.pid, group);
-        if self.union.clear_setid(node, &is_member)? {
+    fn clear(&self, node: NodeId, asker: &dyn Asker) -> Result<()> {
+        if self.union.clear_setid(node, asker)? {
             (self.invalidate)(node);
         }
         Ok(())
