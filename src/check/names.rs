@@ -11,8 +11,8 @@ use rustix::io::Errno;
 use super::report::path_of;
 use crate::layer::LowerDir;
 use crate::layer::dir::{Dir, Name};
-use crate::layer::marks::{NameMeaning, WH_PREFIX, meaning};
 use crate::layer::marks::root::{has_device_marks, reads_plain_names};
+use crate::layer::marks::{NameMeaning, WH_PREFIX, meaning};
 use crate::layer::stat::{Kind, Stat};
 
 /// Permissions to write.

@@ -7,14 +7,14 @@ use std::sync::Arc;
 
 use crate::layer::UpperDir;
 use crate::layer::dir::{Dir, LayerNo, Name, UPPER};
-use crate::layer::marks::{Mark, REDIRECT_XATTRS, USER_PREFIX, whiteout_name};
 use crate::layer::marks::own::is_own_xattr;
 use crate::layer::marks::root::has_device_marks;
 use crate::layer::marks::write::{
     OpaqueValue, create_opaque_file, remove_redirect, set_opaque_xattr,
 };
-use crate::layer::stat_override::{RECORD_XATTRS, Record};
+use crate::layer::marks::{Mark, REDIRECT_XATTRS, USER_PREFIX, whiteout_name};
 use crate::layer::stat::Kind;
+use crate::layer::stat_override::{RECORD_XATTRS, Record};
 use crate::union::Union;
 use crate::union::copyup::copy::restore_times;
 use crate::union::error::{During, Result};

@@ -15,8 +15,8 @@ use crate::layer::marks::root::{
     KernelNamespaces, has_kernel_xattr, reads_plain_names, set_devices,
 };
 use crate::layer::probe::{keeps_records, probe};
-use crate::layer::stat_override::{Record, RecordForm, Records};
 use crate::layer::stat::{Birth, Kind, Stat};
+use crate::layer::stat_override::{Record, RecordForm, Records};
 use crate::layer::xattr_name::Keeping;
 use crate::layer::{FdCache, LowerDir, UpperDir};
 use crate::sync::lock;

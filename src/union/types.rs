@@ -1,9 +1,9 @@
 //! What the operations of a union take and return.
 
 use crate::layer::dir::Name;
+use crate::layer::object::SetTime;
 use crate::layer::stat::Kind;
 use crate::layer::stat::Time;
-use crate::layer::object::SetTime;
 use crate::union::node::inode::NodeId;
 
 /// What stat(2) shows of an inode of the merged tree. Owners are as seen through the mount.

@@ -26,8 +26,8 @@ use crate::archive::error::{AtEntry as _, Context as _, Error, ErrorKind, Result
 use crate::archive::options::{Ownership, Whiteouts};
 use crate::archive::tar::{EntryKind, TarEntry, TarReader};
 use crate::layer::marks::{NameMeaning, WH_PREFIX, meaning};
-use crate::layer::stat::{Kind, Stat};
 use crate::layer::object::UpperObject;
+use crate::layer::stat::{Kind, Stat};
 use crate::layer::xattr_name::is_internal;
 
 const OPEN_PATH: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);

@@ -18,8 +18,8 @@ use super::inside::LayerPath;
 use crate::archive::disk::{DIRECTORY, clear, open_inner};
 use crate::archive::error::{Context as _, Error, Result};
 use crate::layer::marks::{NAME_MAX, WHITEOUT_XATTRS};
-use crate::layer::stat::{Kind, Stat, Time};
 use crate::layer::object::{SetTime, timestamps};
+use crate::layer::stat::{Kind, Stat, Time};
 use crate::layer::xattr::XattrPath;
 
 /// Directories that stay open: an archive lists a directory after another, so a few are enough.

@@ -11,8 +11,8 @@ use crate::archive::error::{Context as _, ErrorKind, Result};
 use crate::archive::marks::say;
 use crate::archive::options::Ownership;
 use crate::layer::marks::{HAS_IMPLIED, IMPLIED, looks};
-use crate::layer::stat::Kind;
 use crate::layer::object::UpperObject;
+use crate::layer::stat::Kind;
 
 /// Applies to directories of an unpacked layer that no entry of its archive describes ([`super::Unpacked::implied`]) the owner,
 /// mode, times and xattrs that they have in the layers below, newest first: for layers that are unpacked side by side, once all are there.

@@ -22,12 +22,12 @@ use crate::archive::disk::{DIRECTORY, clear, open_inner};
 use crate::archive::error::{AtEntry as _, Context as _, Result};
 use crate::archive::listing::Listing;
 use crate::layer::LowerDir;
+use crate::layer::descent::Way;
 use crate::layer::dir::Name;
 use crate::layer::marks::{HAS_IMPLIED, IMPLIED, own_xattrs};
-use crate::layer::stat_override::{RECORD_XATTRS, Record, Records};
-use crate::layer::stat::{Kind, Stat};
 use crate::layer::object::{SetTime, UpperObject, timestamps};
-use crate::layer::descent::Way;
+use crate::layer::stat::{Kind, Stat};
+use crate::layer::stat_override::{RECORD_XATTRS, Record, Records};
 use crate::layer::xattr::XattrPath;
 use crate::layer::xattr_name::{is_internal, seen};
 

@@ -8,10 +8,10 @@ use std::path::Path;
 
 use crate::archive::error::{AtEntry as _, Context as _, Error, Result};
 use crate::archive::listing::Listing;
-use crate::sys::mountinfo;
 use crate::layer::LowerDir;
 use crate::layer::dir::Name;
 use crate::layer::stat::Kind;
+use crate::sys::mountinfo;
 
 /// The mount points below a directory that is named by its real path, as paths from it.
 pub(super) fn below(dir: &Path) -> Vec<Vec<u8>> {

@@ -12,9 +12,9 @@ use crate::archive::error::{Context as _, Error, Result};
 use crate::archive::marks::Marks;
 use crate::archive::options::{Ownership, Whiteouts};
 use crate::archive::tar::{EntryKind, TarEntry};
-use crate::layer::stat_override::{Record, RecordForm, Records};
-use crate::layer::stat::{Kind, Stat, Time};
 use crate::layer::object::{SetTime, UpperObject};
+use crate::layer::stat::{Kind, Stat, Time};
+use crate::layer::stat_override::{Record, RecordForm, Records};
 use crate::layer::xattr::XattrPath;
 use crate::layer::xattr_name::Keeping;
 

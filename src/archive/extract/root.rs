@@ -7,8 +7,8 @@ use rustix::fs::{Mode, RawDir, openat};
 
 use crate::archive::disk::DIRECTORY;
 use crate::archive::error::{Context as _, Result};
-use crate::layer::stat::Stat;
 use crate::layer::object::{SetTime, UpperObject};
+use crate::layer::stat::Stat;
 use crate::layer::xattr::XattrPath;
 
 /// Whether there is nothing in a directory.

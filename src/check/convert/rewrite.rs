@@ -7,12 +7,12 @@ use super::times::Times;
 use super::{Converted, Form};
 use crate::layer::UpperDir;
 use crate::layer::dir::Name;
-use crate::layer::marks::{WH_PREFIX, whiteout_name};
 use crate::layer::marks::inventory::Marks;
 use crate::layer::marks::write::{
     OpaqueValue, create_opaque_file, create_whiteout_device, create_whiteout_file,
     remove_opaque_file, remove_whiteout_file, set_opaque_xattr,
 };
+use crate::layer::marks::{WH_PREFIX, whiteout_name};
 use crate::layer::remove;
 use crate::layer::stat::Kind;
 

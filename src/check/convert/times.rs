@@ -3,8 +3,8 @@
 use rustix::fs::XattrFlags;
 
 use crate::layer::UpperDir;
-use crate::layer::stat::Time;
 use crate::layer::object::SetTime;
+use crate::layer::stat::Time;
 
 /// The times that a directory gets back.
 pub(super) struct Times {

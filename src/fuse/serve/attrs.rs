@@ -5,8 +5,8 @@ use super::setid::AclChange;
 use crate::fuse::proto::InHeader;
 use crate::fuse::proto::reply::{Body, attr_out, statx_out};
 use crate::fuse::proto::wire::{SETXATTR_ACL_KILL_SGID, SetattrIn, SetxattrIn, StatfsOut, fattr};
-use crate::layer::stat::Time;
 use crate::layer::object::SetTime;
+use crate::layer::stat::Time;
 use crate::union::{NAME_MAX, NodeId, Result, SetAttr};
 use rustix::fs::XattrFlags;
 

@@ -11,8 +11,8 @@ use rustix::io::Errno;
 
 use super::error::{Context, Result};
 use super::remove::entries;
-use crate::layer::stat::{Kind, Stat};
 use crate::layer::descent::Way;
+use crate::layer::stat::{Kind, Stat};
 
 /// What a tree takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -3,12 +3,12 @@
 use serde_json::{Value, json};
 
 use super::mount::{Status, source_of};
-use crate::sys::mountinfo::Mount;
 use crate::store::Store;
 use crate::store::base::{Result, measure, time};
 use crate::store::catalog::containers::{self, BindSource, Container, Driver};
 use crate::store::catalog::layers;
 use crate::store::tree::changed_size;
+use crate::sys::mountinfo::Mount;
 
 impl Store {
     /// Everything about a container.

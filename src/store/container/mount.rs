@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::sys::mountinfo::{self, Mount};
 use crate::store::Store;
 use crate::store::base::{
     Paths, Result, StoreError,
@@ -11,6 +10,7 @@ use crate::store::base::{
 use crate::store::catalog::containers::{self, Bind, BindSource, Container};
 use crate::store::catalog::layers;
 use crate::store::tree::record_form;
+use crate::sys::mountinfo::{self, Mount};
 use crate::union::Config;
 use crate::union::config::Volume;
 

@@ -13,9 +13,9 @@ use std::sync::Arc;
 use rustix::fs::{CWD, Mode, OFlags, openat, readlinkat};
 
 use super::metadata::Metadata;
+use crate::layer::descent::Way;
 use crate::layer::marks::{NameMeaning, OPAQUE_XATTRS, meaning};
 use crate::layer::stat::{Kind, Stat};
-use crate::layer::descent::Way;
 use crate::layer::xattr::XattrPath;
 use crate::store::base::{Context, Result, entries};
 

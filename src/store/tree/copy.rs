@@ -18,9 +18,9 @@ use super::record_form;
 use crate::archive::error::is_gone;
 use crate::cancel;
 use crate::layer::dir::Name;
-use crate::layer::stat_override::RecordForm;
-use crate::layer::stat::Kind;
 use crate::layer::object::SetTime;
+use crate::layer::stat::Kind;
+use crate::layer::stat_override::RecordForm;
 use crate::store::base::{Result, StoreError};
 use crate::union::{self, Attr, Caller, Config, Entry, New, NodeId, SetAttr, Union};
 

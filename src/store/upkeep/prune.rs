@@ -2,13 +2,13 @@
 
 use serde::Serialize;
 
-use crate::sys::mountinfo::Mount;
 use crate::store::Store;
 use crate::store::base::{Result, time};
 use crate::store::catalog::containers::{self, Container};
 use crate::store::catalog::images;
 use crate::store::collect::Collected;
 use crate::store::container::{Status, mounts};
+use crate::sys::mountinfo::Mount;
 
 /// What `system prune` may remove.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

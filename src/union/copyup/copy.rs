@@ -15,9 +15,9 @@ use rustix::io::Errno;
 
 use crate::layer::UpperDir;
 use crate::layer::dir::Name;
-use crate::layer::stat_override::Record;
-use crate::layer::stat::{Kind, Stat};
 use crate::layer::object::{SetTime, UpperObject};
+use crate::layer::stat::{Kind, Stat};
+use crate::layer::stat_override::Record;
 use crate::layer::xattr::XattrPath;
 use crate::layer::xattr_name::seen;
 use crate::sync::lock;

@@ -10,12 +10,12 @@ use rustix::io::Errno;
 
 use crate::layer::UpperDir;
 use crate::layer::dir::Name;
-use crate::layer::marks::{Mark, OPAQUE_FILE, whiteout_name};
 use crate::layer::marks::read::has_whiteout_xattr;
 use crate::layer::marks::write::{
     OpaqueValue, create_opaque_file, create_whiteout_device, create_whiteout_file,
     create_xattr_whiteout, opaque_xattr, remove_whiteout_file, set_opaque_xattr,
 };
+use crate::layer::marks::{Mark, OPAQUE_FILE, whiteout_name};
 use crate::union::error::{During, Error, Result};
 use crate::union::work::writable::Writable;
 

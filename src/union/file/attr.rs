@@ -8,13 +8,13 @@ use std::sync::Arc;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use crate::layer::stat::Kind;
 use crate::layer::object::{SetTime, UpperObject};
+use crate::layer::stat::Kind;
 use crate::sync::lock;
 use crate::union::Union;
 use crate::union::error::{During, Result, refuse};
-use crate::union::node::inode::{Inode, Node, NodeId};
 use crate::union::file::privileges::{Asker, Privileged, drop_after_chown};
+use crate::union::node::inode::{Inode, Node, NodeId};
 
 impl Default for SetAttr {
     fn default() -> Self {
@@ -168,4 +168,3 @@ impl Union {
         .during("ftruncate", b".")
     }
 }
-

@@ -11,8 +11,8 @@ use std::sync::atomic::Ordering;
 use rustix::fs::{OFlags, SeekFrom, StatVfs};
 use rustix::io::Errno;
 
-use crate::layer::stat::{Birth, Kind, Stat};
 use crate::layer::object::{SetTime, timestamps};
+use crate::layer::stat::{Birth, Kind, Stat};
 use crate::sync::lock;
 use crate::union::Union;
 use crate::union::copyup::copy::{READ_WRITE, fallocate_flags};

@@ -6,8 +6,8 @@
 
 use rustix::io::Errno;
 
-use crate::layer::stat::{Protection, Stat};
 use crate::layer::object::UpperObject;
+use crate::layer::stat::{Protection, Stat};
 use crate::union::Union;
 use crate::union::error::{During, Result, refuse};
 use crate::union::node::inode::{FileState, Inode, NodeId};

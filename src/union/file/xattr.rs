@@ -10,31 +10,29 @@ use std::sync::atomic::Ordering;
 use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 
-use crate::layer::stat::{Kind, Protection};
 use crate::layer::object::UpperObject;
+use crate::layer::stat::Kind;
 use crate::layer::xattr::{SIZE_MAX, XattrPath};
 use crate::layer::xattr_name::{Keeping, seen};
 use crate::sync::lock;
 use crate::sys::without_group::outside_of_group;
 use crate::union::Union;
 use crate::union::error::{During, Result, refuse};
-use crate::union::file::acl::{ACCESS_ACL, Acl, DEFAULT_ACL};
-use crate::union::idmap::Side;
+use crate::union::file::acl::{ACCESS_ACL, Acl};
 use crate::union::file::privileges::{Asker, Privileged, drop_setgid};
+use crate::union::file::stored_xattr::{
+    SetXattr, held, is_acl, remove_if_there, remove_kept, set_kept,
+};
+use crate::union::idmap::Side;
 use crate::union::node::inode::{DirState, Inode, Node, NodeId, Real};
 use crate::union::node::remains::Remains;
 
 /// The bit of [`Inode::xattrs`] that says there are none that are shown.
-const NONE: u64 = 1;
-const CAPABILITY: &[u8] = b"security.capability";
-/// Namespaces in which anybody may make up names (xattr(7)); of `system.` there are only the ACLs.
+pub(super) const NONE: u64 = 1;
+/// Namespaces in which names may be made up (xattr(7)); of `system.` there are only the ACLs.
 const NAMESPACES: [&[u8]; 3] = [b"user.", b"trusted.", b"security."];
 /// Longest name of an xattr (`XATTR_NAME_MAX`, xattr(7)).
 const XATTR_NAME_MAX: usize = 255;
-
-fn is_acl(name: &[u8]) -> bool {
-    name == ACCESS_ACL || name == DEFAULT_ACL
-}
 
 /// A list of names, each ended by a NUL, without those of ACLs.
 fn without_acls(list: &[u8]) -> Vec<u8> {
@@ -71,7 +69,7 @@ impl Union {
         Ok(())
     }
 
-    fn xattr_path(&self, inode: &Inode) -> Result<Option<XattrPath>> {
+    pub(super) fn xattr_path(&self, inode: &Inode) -> Result<Option<XattrPath>> {
         let path = match &inode.node {
             Node::Dir(dir) => return xattr_path_of(&lock(&dir.state)),
             Node::File(file) if inode.volume.is_some() => {
@@ -130,37 +128,6 @@ impl Union {
                 seen.map_or_else(|| refuse(Errno::NODATA), Ok)
             }
             None => refuse(Errno::NODATA),
-        }
-    }
-
-    /// The capabilities of a program, if it has some.
-    pub(super) fn capability(&self, inode: &Inode) -> Option<Vec<u8>> {
-        if self.rules.no_xattrs || inode.xattrs.load(Ordering::Acquire) & NONE != 0 {
-            return None;
-        }
-        let path = self.xattr_path(inode).ok()??;
-        if self.has_plain_names(inode) {
-            // Anybody may write the names that stand for it in a layer.
-            return path.get_opt(CAPABILITY).ok()?;
-        }
-        self.kept_xattr(&path, CAPABILITY).ok()?
-    }
-
-    /// Gives a program its capabilities back, after a write took them; a daemon that may not is on its own.
-    pub(super) fn restore_capability(&self, inode: &Arc<Inode>, value: &[u8]) -> Result<()> {
-        let object = self.upper_object(inode)?;
-        let stored = match self.keeping_of(inode)? {
-            Some(keeping) => keeping.stored(CAPABILITY),
-            None => CAPABILITY.into(),
-        };
-        // What is there now somebody set meanwhile.
-        match object.set_xattr(&stored, value, XattrFlags::CREATE) {
-            Err(Errno::EXIST) => Ok(()),
-            Err(Errno::PERM | Errno::OPNOTSUPP) => {
-                log::debug!("a changed program lost its capabilities: no right to set them");
-                Ok(())
-            }
-            other => other.during("setxattr", CAPABILITY),
         }
     }
 
@@ -368,32 +335,6 @@ impl Union {
         }
     }
 
-    /// Takes `security.capability` away from a file whose content changes, where no disk does.
-    pub(super) fn drop_capability(&self, inode: &Inode) -> Result<()> {
-        if self.disk_drops_capability(inode) {
-            return Ok(());
-        }
-        let object = match inode.lock_file() {
-            Some(state) if state.is_upper() => self.object_of(inode, &state)?,
-            _ => return Ok(()),
-        };
-        remove_kept(&object, CAPABILITY)
-    }
-
-    /// The same when the owner changes, of an object that is at hand.
-    pub(super) fn drop_capability_of(&self, inode: &Inode, object: &UpperObject) -> Result<()> {
-        if self.disk_drops_capability(inode) && !object.is_recorded() {
-            return Ok(());
-        }
-        remove_kept(object, CAPABILITY)
-    }
-
-    fn disk_drops_capability(&self, inode: &Inode) -> bool {
-        let keeping = self.keeping_of(inode);
-        let by_disk = !matches!(keeping, Ok(Some(Keeping::User { .. })));
-        by_disk || inode.xattrs.load(Ordering::Acquire) & NONE != 0
-    }
-
     /// Removes an xattr. Errors: ENODATA when there is none, EPERM of an object that is immutable or append-only.
     pub fn removexattr(&self, node: NodeId, name: &[u8]) -> Result<()> {
         self.check_xattr_name(name)?;
@@ -452,12 +393,12 @@ impl Union {
     }
 
     /// Whether the names of an object's xattrs are what they are: in a volume.
-    fn has_plain_names(&self, inode: &Inode) -> bool {
+    pub(super) fn has_plain_names(&self, inode: &Inode) -> bool {
         inode.volume.is_some()
     }
 
     /// The inode's object in the upper, copied up if need be.
-    fn upper_object(&self, inode: &Arc<Inode>) -> Result<UpperObject> {
+    pub(super) fn upper_object(&self, inode: &Arc<Inode>) -> Result<UpperObject> {
         match &inode.node {
             Node::Dir(_) => self.copy_up_dir(inode)?.this(),
             Node::File(file) => {
@@ -486,160 +427,5 @@ impl Union {
         if let Some(mut state) = inode.lock_dir() {
             state.inheritance = None;
         }
-    }
-}
-
-/// An xattr that is set on an object.
-struct SetXattr<'a> {
-    /// How its layer keeps xattrs that have a meaning; `None` in a volume, where names are what they are.
-    keeping: Option<Keeping>,
-    object: &'a UpperObject,
-    name: &'a [u8],
-    /// As it is on disk.
-    value: &'a [u8],
-    flags: XattrFlags,
-}
-
-impl SetXattr<'_> {
-    fn apply(&self, inode: &Inode) -> Result<()> {
-        match self.keeping {
-            None => self.answer(self.on_disk(self.name)),
-            Some(keeping @ Keeping::Disk) => self.answer(self.on_disk(&keeping.stored(self.name))),
-            Some(keeping) if is_acl(self.name) => {
-                set_kept_acl(keeping, inode, self.object, self.name, self.value)
-            }
-            Some(keeping) => set_kept(keeping, self.object, self.name, self.value, self.flags),
-        }
-    }
-
-    fn on_disk(&self, stored: &[u8]) -> rustix::io::Result<()> {
-        self.object.set_xattr(stored, self.value, self.flags)
-    }
-
-    fn answer(&self, set: rustix::io::Result<()>) -> Result<()> {
-        match set {
-            // ext4 says so of an inode that has no room for more xattrs.
-            Err(Errno::NOSPC) => refuse(Errno::NOSPC),
-            other => other.during("setxattr", self.name),
-        }
-    }
-}
-
-/// How an object has an xattr of the merged view.
-#[derive(Debug, Default)]
-struct Held {
-    /// It has some xattr that is shown.
-    any: bool,
-    /// The name that the disk interprets.
-    plain: bool,
-    /// The name that stands for it.
-    kept: Option<Vec<u8>>,
-}
-
-impl Held {
-    /// The stored name that counts. One that is not listed may be there all the same.
-    fn stored<'a>(&self, name: &'a [u8]) -> Cow<'a, [u8]> {
-        match &self.kept {
-            Some(kept) => Cow::Owned(kept.clone()),
-            None => Keeping::Disk.stored(name),
-        }
-    }
-}
-
-fn held(path: &XattrPath, name: &[u8]) -> rustix::io::Result<Held> {
-    let mut held = Held::default();
-    path.any(|stored| {
-        if let Some(seen) = seen(stored) {
-            held.any = true;
-            match (*seen.name == *name, seen.kept) {
-                (true, true) => held.kept = Some(stored.to_vec()),
-                (true, false) => held.plain = true,
-                (false, _) => {}
-            }
-        }
-        false
-    })?;
-    Ok(held)
-}
-
-/// Sets an ACL that no disk interprets (`posix_acl_update_mode` in the kernel's `posix_acl.c`).
-fn set_kept_acl(
-    keeping: Keeping,
-    inode: &Inode,
-    object: &UpperObject,
-    name: &[u8],
-    value: &[u8],
-) -> Result<()> {
-    match (name == DEFAULT_ACL, inode.kind) {
-        (_, Kind::Symlink) => return refuse(Errno::OPNOTSUPP),
-        (true, kind) if kind != Kind::Dir => return refuse(Errno::ACCESS),
-        _ => {}
-    }
-    let Some(acl) = Acl::parse(value) else {
-        return refuse(Errno::INVAL);
-    };
-    if name == DEFAULT_ACL {
-        return set_kept(keeping, object, name, value, XattrFlags::empty());
-    }
-    if acl.is_mode() {
-        remove_kept(object, name)?;
-    } else {
-        set_kept(keeping, object, name, value, XattrFlags::empty())?;
-    }
-    let perm = object.stat().during("stat", b".")?.perm();
-    object
-        .chmod(perm & !0o777 | acl.perm())
-        .during("chmod", b".")
-}
-
-/// Sets an xattr that may be there under a name that the disk interprets and under one that stands for it.
-fn set_kept(
-    keeping: Keeping,
-    object: &UpperObject,
-    name: &[u8],
-    value: &[u8],
-    flags: XattrFlags,
-) -> Result<()> {
-    let held = held(&object.xattrs(), name).during("listxattr", b".")?;
-    let is_there = held.plain || held.kept.is_some();
-    if is_there && flags.contains(XattrFlags::CREATE) {
-        return refuse(Errno::EXIST);
-    }
-    if !is_there && flags.contains(XattrFlags::REPLACE) {
-        return refuse(Errno::NODATA);
-    }
-    let stored = keeping.stored(name);
-    object
-        .set_xattr(&stored, value, XattrFlags::empty())
-        .during("setxattr", name)?;
-    match held.kept {
-        Some(other) if *other != *stored => remove_if_there(object, &other),
-        _ => Ok(()),
-    }
-}
-
-/// Removes an xattr under every name by which it may be there.
-fn remove_kept(object: &UpperObject, name: &[u8]) -> Result<()> {
-    let held = held(&object.xattrs(), name).during("listxattr", b".")?;
-    if held.plain {
-        remove_if_there(object, &Keeping::Disk.stored(name))?;
-    }
-    held.kept
-        .map_or(Ok(()), |kept| remove_if_there(object, &kept))
-}
-
-fn remove_if_there(object: &UpperObject, stored: &[u8]) -> Result<()> {
-    match object.remove_xattr(stored) {
-        Err(Errno::NODATA) => Ok(()),
-        // The kernel has seen to the caller's rights, or does it itself since somebody writes; an ordinary user's daemon
-        // may not do by name what any write of its user does. What is immutable stays as it is.
-        Err(Errno::PERM) if stored == CAPABILITY && !Protection::of(object.fd()).binds() => {
-            object.drop_privileges().during("chown", b".")?;
-            match object.xattrs().get_opt(stored) {
-                Ok(None) => Ok(()),
-                _ => refuse(Errno::PERM),
-            }
-        }
-        other => other.during("removexattr", stored),
     }
 }

@@ -16,8 +16,8 @@ use rustix::io::Errno;
 
 use crate::layer::LowerDir;
 use crate::layer::dir::{Dir, LayerNo, Name};
-use crate::layer::marks::METACOPY_XATTRS;
 use crate::layer::marks;
+use crate::layer::marks::METACOPY_XATTRS;
 use crate::layer::stat::{Kind, Stat};
 use crate::layer::xattr::XattrPath;
 use crate::union::Union;

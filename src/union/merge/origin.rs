@@ -11,8 +11,8 @@ use rustix::io::Errno;
 
 use crate::layer::UpperDir;
 use crate::layer::marks::{LEAVING, USER_PREFIX, own_xattr};
-use crate::layer::stat::Kind;
 use crate::layer::object::UpperObject;
+use crate::layer::stat::Kind;
 use crate::layer::xattr::XattrPath;
 use crate::union::Union;
 use crate::union::error::{During, Result};

@@ -5,8 +5,8 @@
 use rustix::io::Errno;
 
 use crate::layer::dir::{LayerNo, Name, UPPER};
-use crate::layer::marks::whiteout_name;
 use crate::layer::marks::read::{has_opaque_xattr, is_opaque, redirect};
+use crate::layer::marks::whiteout_name;
 use crate::layer::marks::write::set_redirect;
 use crate::layer::stat::Kind;
 use crate::layer::{LowerDir, UpperDir};

@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use rustix::io::Errno;
 
 use crate::layer::dir::{Dir, LayerNo, Name, UPPER};
-use crate::layer::marks::{DEVICE_XATTR, DirMarks, Mark, NameMeaning, own_xattr};
 use crate::layer::marks::names::meaning_in;
 use crate::layer::marks::read::{has_whiteout_xattr, marks_by_xattr, redirect};
+use crate::layer::marks::{DEVICE_XATTR, DirMarks, Mark, NameMeaning, own_xattr};
 use crate::layer::stat::Kind;
 use crate::union::Union;
 use crate::union::config::CacheMode;

@@ -11,8 +11,8 @@ use std::sync::Weak;
 use rustix::io::Errno;
 
 use crate::layer::dir::{Dir, Name};
-use crate::layer::marks::{DirMarks, Mark, NameMeaning, OPAQUE_FILE, meaning, whiteout_name};
 use crate::layer::marks::read::marks_by_readable_xattr;
+use crate::layer::marks::{DirMarks, Mark, NameMeaning, OPAQUE_FILE, meaning, whiteout_name};
 use crate::union::Union;
 use crate::union::config::CacheMode;
 use crate::union::error::{During, Result, refuse};

@@ -17,21 +17,20 @@ use rustix::io::Errno;
 use crate::layer::UpperDir;
 use crate::layer::dir::{Name, UPPER};
 use crate::layer::marks::Mark;
-use crate::layer::stat_override::Record;
-use crate::layer::stat::{Kind, Stat};
 use crate::layer::object::UpperObject;
+use crate::layer::stat::{Kind, Stat};
+use crate::layer::stat_override::Record;
 use crate::layer::xattr_name::Keeping;
 use crate::union::Union;
 use crate::union::error::{During, Result, refuse};
 use crate::union::file::acl::Acl;
-use crate::union::idmap::IdMaps;
 use crate::union::file::privileges::{S_ISGID, SETID};
+use crate::union::idmap::IdMaps;
 use crate::union::merge::lookup::Child;
 use crate::union::node::inode::{DirState, Inheritance, Inode, Real};
 use crate::union::node::listing::Listing;
 use crate::union::node::stack::Found;
 use crate::union::work::writable::Writable;
-
 
 /// Owner and mode that a new entry gets on disk.
 pub(in crate::union) struct Looks {

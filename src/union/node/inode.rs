@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::layer::dir::{LayerNo, Name};
-use crate::layer::stat::{Birth, Kind, Protection};
 use crate::layer::object::UpperObject;
+use crate::layer::stat::{Birth, Kind, Protection};
 use crate::layer::{FdSlot, LowerDir, UpperDir};
 use crate::sync::lock;
 use crate::union::node::followers::LiveDir;

@@ -2,8 +2,8 @@
 
 use crate::layer::UpperDir;
 use crate::layer::dir::Name;
-use crate::layer::stat::Stat;
 use crate::layer::object::UpperObject;
+use crate::layer::stat::Stat;
 use crate::union::error::{During, Result};
 use crate::union::node::inode::{DirState, FileState, Inode, Real};
 use crate::union::node::stack::Found;

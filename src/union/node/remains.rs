@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 
-use crate::layer::stat::Kind;
 use crate::layer::object::SetTime;
+use crate::layer::stat::Kind;
 use crate::union::error::{Result, refuse};
 use crate::union::node::inode::DirState;
 use crate::union::node::listing::Listing;

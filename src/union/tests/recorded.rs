@@ -9,8 +9,8 @@ use std::path::Path;
 use rustix::fs::{Mode, XattrFlags, makedev, mknodat};
 use rustix::io::Errno;
 
-use crate::layer::stat_override::Record;
 use crate::layer::stat::Kind;
+use crate::layer::stat_override::Record;
 use crate::union::config::RecordForm;
 use crate::union::tests::testing::{Stack, content, errno, file, find, mkdir};
 use crate::union::{Attr, Caller, Config, New, NodeId, RenameMode, SetAttr, Union};

@@ -14,8 +14,8 @@ use rustix::fs::RenameFlags;
 use rustix::io::Errno;
 
 use crate::layer::dir::Name;
-use crate::layer::stat::Kind;
 use crate::layer::object::UpperObject;
+use crate::layer::stat::Kind;
 use crate::layer::{FdSlot, UpperDir};
 use crate::sync::lock;
 use crate::union::error::{During, Result, refuse};

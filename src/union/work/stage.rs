@@ -15,8 +15,8 @@ use rustix::fs::{FlockOperation, Mode, OFlags, flock, mkdirat, openat};
 use rustix::io::Errno;
 
 use crate::layer::dir::Name;
-use crate::layer::stat_override::Records;
 use crate::layer::remove::{clear, remove};
+use crate::layer::stat_override::Records;
 use crate::layer::{FdCache, UpperDir};
 use crate::union::config::{SetupError, cure_for_work};
 

@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use fuser::{Errno, FileAttr, FileType, INodeNo, TimeOrNow};
 
 use crate::fuse::proto::reply::kernel_device;
-use crate::layer::stat::{Kind, Time};
 use crate::layer::object::SetTime;
+use crate::layer::stat::{Kind, Time};
 use crate::union::{Attr, Error};
 
 /// The errno of an error, for a reply.
