@@ -7,6 +7,8 @@ pub(in crate::union) mod cut;
 pub(in crate::union) mod device;
 pub(in crate::union) mod flags;
 pub(in crate::union) mod kernel_index;
+mod metadata;
+pub(in crate::union) mod publish;
 pub(in crate::union) mod publish_names;
 pub(in crate::union) mod recovery;
 pub(in crate::union) mod whiteout;

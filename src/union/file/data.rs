@@ -8,16 +8,23 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use rustix::fs::{OFlags, SeekFrom, StatVfs};
+use rustix::fs::{FallocateFlags, OFlags, SeekFrom, StatVfs};
 use rustix::io::Errno;
 
 use crate::layer::object::{SetTime, timestamps};
 use crate::layer::stat::{Birth, Kind, Stat};
 use crate::sync::lock;
 use crate::union::Union;
-use crate::union::copyup::copy::{READ_WRITE, fallocate_flags};
 use crate::union::error::{During, Result, refuse};
 use crate::union::node::inode::{FileNode, FileState, Inode, NodeId, Real};
+
+/// Modes of fallocate(2) are passed on as they are.
+fn fallocate_flags(mode: u32) -> FallocateFlags {
+    FallocateFlags::from_bits_retain(mode)
+}
+
+/// Flags to open the data of an upper file for reading and writing.
+const READ_WRITE: OFlags = OFlags::RDWR;
 
 /// Runs a change of a file's data and puts its mtime back.
 fn keeping_mtime<T>(
@@ -57,7 +64,7 @@ impl Union {
                     let fd = dir.open_entry(name)?;
                     let known = inode.birth != Birth::UNKNOWN;
                     if known && !Stat::of_fd(&fd)?.birth().agrees(inode.birth) {
-                        // Somebody put another file in its place.
+                        // Another file was put in its place.
                         return Err(Errno::STALE);
                     }
                     Ok(fd)
@@ -136,7 +143,7 @@ impl Union {
         self.data_fd(inode, true)
     }
 
-    /// Reads into `buffer` from `offset`; gives the number of bytes, less than asked only at the end of file.
+    /// Reads into `buffer` from `offset`; returns the number of bytes, less than asked only at the end of file.
     pub fn read(&self, node: NodeId, offset: u64, buffer: &mut [u8]) -> Result<usize> {
         let inode = self.nodes.table.get(node)?;
         let fd = self.data_fd(&inode, false)?;
@@ -183,7 +190,7 @@ impl Union {
     }
 
     /// Writes pages that a program changed through a mapping: a file that was mapped keeps its capabilities, as it does
-    /// on a disk, where nobody asks before a page is changed. Killed between two steps, the file has lost them.
+    /// on a disk, where no check comes before a page is changed. Killed between two steps, the file has lost them.
     /// Errors: as [`Union::write`].
     pub fn write_mapped(&self, node: NodeId, offset: u64, data: &[u8]) -> Result<()> {
         let inode = self.nodes.table.get(node)?;
@@ -281,7 +288,7 @@ impl Union {
         rustix::fs::seek(&fd, position).during("lseek", b".")
     }
 
-    /// copy_file_range(2) between two nodes; gives the bytes copied. EXDEV and EOPNOTSUPP tell the kernel to
+    /// copy_file_range(2) between two nodes; returns the bytes copied. EXDEV and EOPNOTSUPP tell the kernel to
     /// copy through the page cache instead.
     pub fn copy_file_range(
         &self,

@@ -1,9 +1,9 @@
 //! Inode flags (ioctl_iflags(2), chattr(1)), extended flags (ioctl_xfs_fsgetxattr(2)) and generations.
 //!
-//! The flags of an upper object are what the view shows, and they bind as on any disk: nobody writes to an immutable
+//! The flags of an upper object are what the view shows, and they bind as on any disk: no process writes to an immutable
 //! file, or takes its name away, until the flag is cleared. Those of a lower object are shown as well, but for
 //! *immutable* and *append-only*: they protect the layer from its owner, and a lower object is never written anyway.
-//! So they would bind nobody, and the copy has not got them, as kernel overlayfs's copies have not (it keeps them in
+//! So they would bind no process, and the copy has not got them, as kernel overlayfs's copies have not (it keeps them in
 //! an xattr instead, and lets them bind in the view: there an image that its store protects cannot be written over).
 //! Of the others, a copy takes along those that have a meaning outside their disk.
 //!
@@ -24,7 +24,7 @@ use crate::union::Union;
 use crate::union::error::{During, Result, refuse};
 use crate::union::node::inode::{Inode, Node, NodeId};
 
-/// What binds whoever wants to change an object, its disk's owner included.
+/// What binds every process that wants to change an object, its disk's owner included.
 const PROTECTING: IFlags = IFlags::IMMUTABLE.union(IFlags::APPEND);
 /// The same in `struct fsxattr`: `FS_XFLAG_IMMUTABLE` and `FS_XFLAG_APPEND` (`linux/fs.h`).
 const PROTECTING_X: u32 = 0x8 | 0x10;
