@@ -24,6 +24,7 @@ use crate::union::Union;
 use crate::union::config::{CacheMode, Config, SetupError, WhiteoutForm};
 use crate::union::copyup::publish_names::finish_publications;
 use crate::union::idmap::IdMaps;
+use crate::union::merge::hardlink::LayerLinks;
 use crate::union::merge::layers::Layers;
 use crate::union::merge::lookup::open_root;
 use crate::union::merge::redirect::visible_roots;
@@ -103,7 +104,7 @@ impl Union {
         };
         let (volumes, sources): (Vec<_>, Vec<_>) =
             open_sources(&config.volumes)?.into_iter().unzip();
-        let link_index = lowers.iter().map(|_| Mutex::default()).collect();
+        let link_index = lowers.iter().map(|_| LayerLinks::default()).collect();
         let root = Arc::new(Inode {
             id: NodeId::ROOT,
             st_ino: ROOT_INO,

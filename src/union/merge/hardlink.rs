@@ -3,21 +3,16 @@
 //! A lower file with several names is one inode of the merged view, whose names are exactly those of the
 //! layer's that are visible. They are found by an index of the layer, made when the first such file is met.
 //! When the file is copied up, all its visible names become hard links of the copy.
-//!
-//! # Crash
-//! Several names cannot be published by one call. Before the first one, the list of names is written to the
-//! work directory and synced; the next writable mount finishes the list (see [`finish_publications`]).
-//! A name whose whiteout or another entry stands in the upper by then was changed after it was published and
-//! is left alone.
+//! How a copy of it is published is written in `copyup/publish_names.rs`.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::layer::LowerDir;
 use crate::layer::dir::{LayerNo, Name};
 use crate::layer::stat::Kind;
-use crate::sync::lock;
+use crate::sync::{lock, wait};
 use crate::union::Union;
 use crate::union::config::CacheMode;
 use crate::union::error::Result;
@@ -33,6 +28,59 @@ pub(in crate::union) struct LinkIndex {
     pub(in crate::union) names: HashMap<u64, Vec<LayerPath>>,
     /// When it was made, and how long that took.
     made: Option<(Instant, Duration)>,
+}
+
+/// The index of one layer, once a file with several names was met there.
+#[derive(Debug, Default)]
+pub(in crate::union) struct LayerLinks {
+    /// Lock order: after the locks of inodes; nothing is locked while it is held, and it is not held while the layer is walked.
+    state: Mutex<Built>,
+    /// A walk has ended.
+    built: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Built {
+    index: Option<Arc<LinkIndex>>,
+    /// A thread walks the layer.
+    is_walked: bool,
+}
+
+impl LayerLinks {
+    /// The index, if it is valid; else what `build` makes, in one thread at a time: others that need it wait for that one.
+    fn get(
+        &self,
+        is_valid: impl Fn(&LinkIndex) -> bool,
+        build: impl FnOnce() -> LinkIndex,
+    ) -> Arc<LinkIndex> {
+        let mut state = lock(&self.state);
+        loop {
+            if let Some(index) = state.index.as_ref().filter(|index| is_valid(index)) {
+                return Arc::clone(index);
+            }
+            if !state.is_walked {
+                break;
+            }
+            state = wait(&self.built, state);
+        }
+        state.is_walked = true;
+        drop(state);
+        // Also when the walk panics the next one may try.
+        let _ended = Walk(self);
+        let index = Arc::new(build());
+        lock(&self.state).index = Some(Arc::clone(&index));
+        index
+    }
+}
+
+/// A walk of a layer; ends it when it is dropped.
+struct Walk<'a>(&'a LayerLinks);
+
+impl Drop for Walk<'_> {
+    fn drop(&mut self) {
+        lock(&self.0.state).is_walked = false;
+        self.0.built.notify_all();
+    }
 }
 
 /// How long an index holds when the layer is edited: at least this, and so many times what it took to make it.
@@ -140,24 +188,14 @@ impl Union {
         Ok(Some(at))
     }
 
-    /// The index of a lower layer, made if need be.
+    /// The index of a lower layer, built if need be.
     pub(in crate::union) fn index_of(&self, layer: LayerNo) -> Option<Arc<LinkIndex>> {
         let number = usize::from(layer).checked_sub(1)?;
-        let (index, root) = (
-            self.layers.link_index.get(number)?,
-            self.layers.lowers.get(number)?,
-        );
-        // Held while it is made: who needs it, too, waits for it.
-        let mut index = lock(index);
-        let held = index
-            .as_ref()
-            .filter(|index| self.rules.cache == CacheMode::Static || index.is_fresh());
-        if let Some(held) = held {
-            return Some(Arc::clone(held));
-        }
-        let made = Arc::new(LinkIndex::build(root));
-        *index = Some(Arc::clone(&made));
-        Some(made)
+        let root = self.layers.lowers.get(number)?;
+        let index = self.layers.link_index.get(number)?;
+        let is_valid =
+            |index: &LinkIndex| self.rules.cache == CacheMode::Static || index.is_fresh();
+        Some(index.get(is_valid, || LinkIndex::build(root)))
     }
 
     /// The place of a layer's path in the merged view, if what stands there is that layer's file.
@@ -197,5 +235,52 @@ impl Union {
         drop(state);
         let name = Arc::clone(name);
         Ok(visible.then_some(Place { parent: at, name }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn an_index_is_built_once_and_not_under_its_lock() {
+        let links = LayerLinks::default();
+        let walks = AtomicUsize::new(0);
+        let indexes: Vec<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4)
+                .map(|_| {
+                    scope.spawn(|| {
+                        links.get(
+                            |_| true,
+                            || {
+                                walks.fetch_add(1, Ordering::SeqCst);
+                                assert!(links.state.try_lock().is_ok());
+                                std::thread::sleep(Duration::from_millis(50));
+                                LinkIndex::default()
+                            },
+                        )
+                    })
+                })
+                .collect();
+            threads.into_iter().map(|t| t.join().unwrap()).collect()
+        });
+        assert_eq!(walks.load(Ordering::SeqCst), 1);
+        assert!(indexes.iter().all(|index| Arc::ptr_eq(index, &indexes[0])));
+        // One that is not valid any more is built again.
+        let again = links.get(|_| false, LinkIndex::default);
+        assert!(!Arc::ptr_eq(&again, &indexes[0]));
+    }
+
+    #[test]
+    fn a_walk_that_panics_lets_the_next_one_try() {
+        let links = LayerLinks::default();
+        let broken = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            links.get(|_| true, || panic!("the walk breaks off"))
+        }));
+        assert!(broken.is_err());
+        links.get(|_| true, LinkIndex::default);
     }
 }

@@ -1,9 +1,9 @@
 //! The directories that a union is made of.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use crate::layer::{FdCache, LowerDir, UpperDir};
-use crate::union::merge::hardlink::LinkIndex;
+use crate::union::merge::hardlink::LayerLinks;
 
 /// The directories that are merged.
 #[derive(Debug)]
@@ -16,6 +16,6 @@ pub(in crate::union) struct Layers {
     pub(in crate::union) upper: Option<UpperDir>,
     /// Names that begin with `.wh.` are ordinary names in the upper.
     pub(in crate::union) plain_wh_names: bool,
-    pub(in crate::union) link_index: Vec<Mutex<Option<Arc<LinkIndex>>>>,
+    pub(in crate::union) link_index: Vec<LayerLinks>,
     pub(in crate::union) fds: Arc<FdCache>,
 }
