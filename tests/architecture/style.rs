@@ -1,0 +1,78 @@
+//! Rules of style.
+
+use std::fs;
+use std::path::PathBuf;
+
+use crate::sources::{files, root, src_files};
+
+/// Columns of a line, in code as rustfmt makes it and in comments.
+const WIDTH: usize = 100;
+/// Lines of a file.
+const MOST_LINES: usize = 700;
+
+fn all_files() -> Vec<PathBuf> {
+    let mut all = src_files();
+    all.extend(files(root().join("tests")));
+    all.extend(files(root().join("benches")));
+    all
+}
+
+/// Tables in comments and links are as wide as they are.
+#[test]
+fn comments_are_no_wider_than_code() {
+    let mut wide = Vec::new();
+    for file in all_files() {
+        let text = fs::read_to_string(&file).unwrap();
+        for (number, line) in text.lines().enumerate() {
+            let comment = line.trim_start();
+            let is_comment = comment.starts_with("//");
+            let is_table = comment
+                .trim_start_matches(['/', '!'])
+                .trim_start()
+                .starts_with('|');
+            let is_one_word = comment.split_whitespace().count() <= 2;
+            if is_comment && !is_table && !is_one_word && line.chars().count() > WIDTH {
+                wide.push(format!("{}:{}", file.display(), number + 1));
+            }
+        }
+    }
+    assert!(wide.is_empty(), "{wide:#?}");
+}
+
+#[test]
+fn files_can_be_read_at_a_sitting() {
+    let long: Vec<String> = all_files()
+        .iter()
+        .filter_map(|file| {
+            let lines = fs::read_to_string(file).unwrap().lines().count();
+            (lines > MOST_LINES).then(|| format!("{}: {lines}", file.display()))
+        })
+        .collect();
+    assert!(long.is_empty(), "{long:#?}");
+}
+
+/// Comments cite what a reader of the repository can open.
+#[test]
+fn nothing_outside_the_repository_is_cited() {
+    let mut cited = Vec::new();
+    for file in all_files() {
+        if file.ends_with("architecture/style.rs") {
+            continue;
+        }
+        let text = fs::read_to_string(&file).unwrap();
+        for (number, line) in text.lines().enumerate() {
+            if [
+                "../shared",
+                "semantics.md of",
+                "contracts/",
+                "fuse-performance.md",
+            ]
+            .iter()
+            .any(|outside| line.contains(outside))
+            {
+                cited.push(format!("{}:{}", file.display(), number + 1));
+            }
+        }
+    }
+    assert!(cited.is_empty(), "{cited:#?}");
+}
