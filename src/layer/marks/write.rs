@@ -19,6 +19,9 @@ use crate::layer::xattr::XattrPath;
 /// The mode of mark files: they have no content, and no reader opens them.
 const MARK_MODE: Mode = Mode::RUSR.union(Mode::RGRP).union(Mode::ROTH);
 
+/// The namespaces in which kernel overlayfs keeps its marks, in the order in which they are tried.
+pub(crate) const NAMESPACES: [&str; 2] = ["trusted.", "user."];
+
 /// What the opaque xattr of a directory says. It has room for one of both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OpaqueValue {
@@ -172,8 +175,6 @@ mod tests {
     use super::*;
     use crate::layer::marks::read::{has_whiteout_xattr, is_opaque, marks_by_xattr};
     use crate::layer::{FdCache, LowerDir};
-
-    const NAMESPACES: [&str; 2] = ["trusted.", "user."];
 
     fn layer(dir: &tempfile::TempDir) -> (Arc<OwnedFd>, LowerDir) {
         let open = || OwnedFd::from(std::fs::File::open(dir.path()).unwrap());
