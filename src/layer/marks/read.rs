@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::{Errno, Result};
 
-use super::names::OPAQUE_FILE;
+use super::names::{OPAQUE_FILE, whiteout_name};
 use super::own::{LEAVING, is_own_xattr};
 use crate::layer::dir::{Dir, os};
 use crate::layer::stat::{Kind, Stat};
@@ -151,6 +151,49 @@ pub(crate) fn has_opaque_xattr(dir: &Dir) -> bool {
 /// Whether a directory, in which `.wh.` names are marks, hides what lies below it.
 pub(crate) fn is_opaque(dir: &Dir) -> bool {
     has_opaque_xattr(dir) || dir.stat_entry(OPAQUE_FILE).is_ok()
+}
+
+/// Whether a `.wh.` file beside a name hides it. Errors: those of statx(2).
+pub(crate) fn has_whiteout_file(dir: &Dir, hidden: &[u8]) -> Result<bool> {
+    match whiteout_name(hidden) {
+        Some(name) => exists(dir, &name),
+        None => Ok(false),
+    }
+}
+
+/// Whether there is a file by which the directory hides everything below it. Errors: those of
+/// statx(2).
+pub(crate) fn has_opaque_file(dir: &Dir) -> Result<bool> {
+    exists(dir, OPAQUE_FILE)
+}
+
+fn exists(dir: &Dir, name: &[u8]) -> Result<bool> {
+    match dir.stat_on_disk(name) {
+        Ok(_) => Ok(true),
+        Err(Errno::NOENT | Errno::NAMETOOLONG) => Ok(false),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Whether a name is that of the xattr of a file of which the layer has the attributes only.
+pub(crate) fn is_metacopy_xattr(name: &[u8]) -> bool {
+    METACOPY_XATTRS.iter().any(|xattr| xattr.as_bytes() == name)
+}
+
+/// Whether the names of its xattrs say of a file that the layer has its attributes only.
+pub(crate) fn is_metacopy(names: &[u8]) -> bool {
+    lists_any(names, &METACOPY_XATTRS)
+}
+
+/// Whether the names of its xattrs say of a directory that it continues below under another name.
+pub(crate) fn is_redirected(names: &[u8]) -> bool {
+    lists_any(names, &REDIRECT_XATTRS)
+}
+
+fn lists_any(names: &[u8], wanted: &[&str]) -> bool {
+    names
+        .split(|byte| *byte == 0)
+        .any(|name| wanted.iter().any(|wanted| wanted.as_bytes() == name))
 }
 
 /// Returns where a renamed directory of a layer continues in the layers below, if it says so.

@@ -11,7 +11,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, XattrFlags, mknodat, openat, u
 use rustix::io::{Errno, Result};
 
 use super::names::{OPAQUE_FILE, whiteout_name};
-use super::read::REDIRECT_XATTRS;
+use super::read::{METACOPY_XATTRS, REDIRECT_XATTRS};
 use crate::layer::dir::os;
 use crate::layer::object::UpperObject;
 use crate::layer::xattr::XattrPath;
@@ -146,6 +146,18 @@ pub(crate) fn remove_redirect(dir: &UpperObject) -> Result<()> {
     for xattr in REDIRECT_XATTRS.map(str::as_bytes) {
         if xattrs.get_opt(xattr)?.is_some() {
             dir.remove_xattr(xattr)?;
+        }
+    }
+    Ok(())
+}
+
+/// Takes off a file that the layer has its attributes only, in either namespace. A crash between
+/// both leaves it saying so. Errors: those of removexattr(2).
+pub(crate) fn remove_metacopy(file: &UpperObject) -> Result<()> {
+    for xattr in METACOPY_XATTRS {
+        match file.remove_xattr(xattr.as_bytes()) {
+            Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP) => {}
+            Err(errno) => return Err(errno),
         }
     }
     Ok(())
