@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use super::error::{Context as _, Result};
 use crate::layer::LowerDir;
 use crate::layer::dir::Name;
-use crate::layer::marks::{DirMarks, NameMeaning, WHITEOUT_XATTRS, dir_marks, meaning};
-use crate::layer::stat::Kind;
+use crate::layer::marks::names::meaning_in;
+use crate::layer::marks::{DirMarks, NameMeaning, dir_marks};
 use crate::layer::xattr::XattrPath;
 
 /// What a directory of a layer holds. A name that is hidden and there as well is a directory that hides what lies below
@@ -45,57 +45,28 @@ impl Listing {
             ..Self::default()
         };
         let mut closer = Vec::new();
-        dir.for_each(|name, kind, _| {
-            let meant = match plain_names {
-                true => NameMeaning::Plain,
-                false => meaning(name),
-            };
-            match meant {
-                NameMeaning::Whiteout(hidden) => {
-                    listing.whiteouts.insert(Name::from(hidden));
-                }
-                NameMeaning::Opaque => listing.opaque = true,
-                NameMeaning::Leftover => {}
-                NameMeaning::Plain => {
-                    let may_be_mark = matches!(kind, None | Some(Kind::Char))
-                        || (marks.xattr_whiteouts && kind == Some(Kind::File));
-                    if may_be_mark {
-                        closer.push(Name::from(name));
-                    } else {
-                        listing.entries.insert(Name::from(name));
-                    }
+        dir.for_each(|name, kind, _| match meaning_in(name, plain_names) {
+            NameMeaning::Whiteout(hidden) => {
+                listing.whiteouts.insert(Name::from(hidden));
+            }
+            NameMeaning::Opaque => listing.opaque = true,
+            NameMeaning::Leftover => {}
+            NameMeaning::Plain => {
+                if marks.may_be_whiteout(kind) {
+                    closer.push(Name::from(name));
+                } else {
+                    listing.entries.insert(Name::from(name));
                 }
             }
         })
         .context("getdents", b".")?;
         for name in closer {
-            let hides = hides(dir, &name, marks)?;
-            match hides {
+            let hides = marks.is_whiteout(dir, &name);
+            match hides.context("stat", &name)? {
                 true => listing.whiteouts.insert(name),
                 false => listing.entries.insert(name),
             };
         }
         Ok(listing)
     }
-}
-
-/// Whether what has the name is a mark in place of it.
-fn hides(dir: &LowerDir, name: &Name, marks: DirMarks) -> Result<bool> {
-    let stat = dir.stat_on_disk(name).context("stat", name)?;
-    if stat.is_whiteout_device() {
-        return Ok(true);
-    }
-    if marks.xattr_whiteouts && stat.kind() == Kind::File {
-        let xattrs = dir.xattrs_of(name).context("open", name)?;
-        for xattr in WHITEOUT_XATTRS {
-            if xattrs
-                .get_opt(xattr.as_bytes())
-                .context("getxattr", name)?
-                .is_some()
-            {
-                return Ok(true);
-            }
-        }
-    }
-    Ok(false)
 }

@@ -7,19 +7,18 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use rustix::fs::{FileType, Mode, OFlags, XattrFlags, fsetxattr, mknodat, openat};
+use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::Errno;
 
 use super::Whiteouts;
 use super::error::{Context as _, Result};
-use crate::layer::marks::{OPAQUE_FILE, own_xattrs, whiteout_name};
+use crate::layer::marks::own::set_own_xattr;
+use crate::layer::marks::whiteout_name;
+use crate::layer::marks::write::{
+    NAMESPACES, OpaqueValue, create_opaque_file, create_whiteout_device, create_whiteout_file,
+    create_xattr_whiteout, opaque_xattr, set_opaque_xattr,
+};
 use crate::layer::stat::{Kind, Stat};
-use crate::layer::xattr::XattrPath;
-
-/// As the union makes them: nobody needs to read them.
-const MARK_MODE: Mode = Mode::RUSR.union(Mode::RGRP).union(Mode::ROTH);
-/// Where kernel overlayfs keeps its marks: the first that may be written.
-const NAMESPACES: [&str; 2] = ["trusted.overlay.", "user.overlay."];
 
 /// Writes marks of one form.
 pub(super) struct Marks {
@@ -36,7 +35,7 @@ impl Marks {
         if self.form == Whiteouts::Wh
             && let Some(name) = whiteout_name(hidden)
         {
-            return mark_file(dir, &name);
+            return create_whiteout_file(dir, hidden).context("create whiteout", &name);
         }
         match Stat::of_entry(dir, hidden) {
             Err(Errno::NOENT) => mark_in_place(dir, hidden),
@@ -57,31 +56,18 @@ impl Marks {
     }
 }
 
-/// Says of a directory that no entry describes it, and what it looks like ([`crate::layer::marks::IMPLIED`]), or of the root that there are such
-/// ([`crate::layer::marks::HAS_IMPLIED`]). Where no xattr can be set it looks as it was made.
-pub(super) fn say(dir: &OwnedFd, name: &str, value: &[u8]) -> Result<()> {
-    for name in own_xattrs(name) {
-        match fsetxattr(dir, name.as_str(), value, XattrFlags::empty()) {
-            Ok(()) => return Ok(()),
-            Err(Errno::PERM | Errno::ACCESS | Errno::OPNOTSUPP) => {}
-            Err(errno) => return Err(errno).context("setxattr", name.as_bytes()),
-        }
-    }
-    Ok(())
+/// Has a directory say that no entry describes it, and what its metadata is then
+/// ([`crate::layer::marks::IMPLIED`]), or the root that there are such
+/// ([`crate::layer::marks::HAS_IMPLIED`]). Where no xattr can be set it has its own metadata.
+pub(super) fn say(dir: &Arc<OwnedFd>, name: &str, value: &[u8]) -> Result<()> {
+    let set = set_own_xattr(dir, name, value);
+    set.map(drop).context("setxattr", name.as_bytes())
 }
 
-/// A file that is a mark by its name.
-fn mark_file(dir: &OwnedFd, name: &[u8]) -> Result<()> {
-    match mknodat(dir, name, FileType::RegularFile, MARK_MODE, 0) {
-        Ok(()) | Err(Errno::EXIST) => Ok(()),
-        Err(errno) => Err(errno).context("create whiteout", name),
-    }
-}
-
-/// Hides a name, which nothing has, by something of that name: a 0/0 device, or an empty file with an xattr where none can
-/// be made.
+/// Hides a name, which nothing has, by something of that name: a 0/0 device, or an empty file with an
+/// xattr where none can be made.
 fn mark_in_place(dir: &Arc<OwnedFd>, hidden: &[u8]) -> Result<()> {
-    match mknodat(dir, hidden, FileType::CharacterDevice, Mode::empty(), 0) {
+    match create_whiteout_device(dir, hidden) {
         Err(Errno::PERM | Errno::OPNOTSUPP | Errno::INVAL) => mark_by_xattr(dir, hidden),
         other => other.context("mknod whiteout", hidden),
     }
@@ -89,54 +75,28 @@ fn mark_in_place(dir: &Arc<OwnedFd>, hidden: &[u8]) -> Result<()> {
 
 /// An empty file with an xattr, in a directory that says that there are such files.
 fn mark_by_xattr(dir: &Arc<OwnedFd>, hidden: &[u8]) -> Result<()> {
-    // A directory that is opaque by an xattr hides the name anyway, and has no room for the other meaning.
-    match opaque_xattr(dir)?.as_deref() {
-        Some(b"y") => return Ok(()),
-        Some(b"x") => {}
-        _ => set_overlay_xattr(dir, "opaque", b"x")?,
+    // A directory that is opaque by an xattr hides the name anyway, and has no room for the other
+    // meaning.
+    match opaque_xattr(dir, &NAMESPACES).context("getxattr", b".")? {
+        Some(OpaqueValue::Opaque) => return Ok(()),
+        Some(OpaqueValue::HoldsXattrWhiteouts) => {}
+        None => set_opaque_xattr(dir, &NAMESPACES, OpaqueValue::HoldsXattrWhiteouts)
+            .context("setxattr", b".")?,
     }
-    mark_file(dir, hidden)?;
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file = openat(dir, hidden, flags, Mode::empty()).context("open", hidden)?;
-    set_overlay_xattr(&file, "whiteout", b"y")
+    create_xattr_whiteout(dir, hidden, &NAMESPACES).context("create whiteout", hidden)
 }
 
 /// Makes a directory hide everything below it.
 fn make_opaque(dir: &Arc<OwnedFd>, form: Whiteouts) -> Result<()> {
-    // Where the xattr says that there are whiteouts in the directory, it has no room for the other meaning.
-    if form == Whiteouts::Wh || opaque_xattr(dir)?.as_deref() == Some(b"x") {
-        return mark_file(dir, OPAQUE_FILE);
+    let by_file = || create_opaque_file(dir).context("create opaque mark", b".");
+    if form == Whiteouts::Wh {
+        return by_file();
     }
-    match set_overlay_xattr(dir, "opaque", b"y") {
-        Err(_) => mark_file(dir, OPAQUE_FILE),
-        Ok(()) => Ok(()),
+    match opaque_xattr(dir, &NAMESPACES).context("getxattr", b".")? {
+        // The xattr has no room for the other meaning.
+        Some(OpaqueValue::HoldsXattrWhiteouts) => by_file(),
+        _ => set_opaque_xattr(dir, &NAMESPACES, OpaqueValue::Opaque).or_else(|_| by_file()),
     }
-}
-
-fn opaque_xattr(dir: &Arc<OwnedFd>) -> Result<Option<Vec<u8>>> {
-    let xattrs = XattrPath::of_fd(Arc::clone(dir));
-    for namespace in NAMESPACES {
-        let name = format!("{namespace}opaque");
-        if let Some(value) = xattrs
-            .get_opt(name.as_bytes())
-            .context("getxattr", name.as_bytes())?
-        {
-            return Ok(Some(value));
-        }
-    }
-    Ok(None)
-}
-
-fn set_overlay_xattr(fd: &OwnedFd, name: &str, value: &[u8]) -> Result<()> {
-    let mut refused = Ok(());
-    for namespace in NAMESPACES {
-        let name = format!("{namespace}{name}");
-        match fsetxattr(fd, &name, value, XattrFlags::empty()) {
-            Ok(()) => return Ok(()),
-            Err(errno) => refused = Err(errno).context("setxattr", name.as_bytes()),
-        }
-    }
-    refused
 }
 
 #[cfg(test)]

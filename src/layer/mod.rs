@@ -33,11 +33,7 @@ mod writable;
 pub mod xattr;
 pub mod xattr_name;
 
-pub use descent as way;
 pub use dir::Dir;
 pub use fd_cache::{FdCache, FdSlot};
-pub use marks as mark;
-pub use object as upper;
 pub use read_only::LowerDir;
-pub use stat_override as record;
 pub use writable::UpperDir;

@@ -8,6 +8,6 @@ mod staged;
 
 pub(crate) use durable::{sync_disk_of, sync_file, sync_names_in};
 pub(super) use inner::{DIRECTORY, open_inner};
-pub(super) use remove::clear;
+pub(super) use remove::{clear, remove};
 pub(crate) use staged::StagedFile;
 pub(super) use staged::{Staged, sweep};

@@ -1,93 +1,43 @@
-//! Removing trees beneath a directory, without leaving its mount.
+//! Removing trees beneath a directory: [`crate::layer::remove`] with errors of archives.
 
 use std::os::fd::OwnedFd;
 
-use rustix::fs::{AtFlags, FileType, Mode, RawDir, openat, unlinkat};
 use rustix::io::Errno;
 
-use super::inner::{DIRECTORY, open_inner};
-use crate::archive::error::{Context as _, Error, Result};
+use super::inner::is_mount_point;
+use crate::archive::error::{Error, Result};
+use crate::layer::remove::{self as trees, NotRemoved};
 
-/// A directory that is being emptied.
-struct Emptying {
-    /// `None` while it is far above the one that is being read.
-    dir: Option<OwnedFd>,
-    /// Its name in the one above.
-    name: Vec<u8>,
-    /// Directories in it that are still there.
-    left: Vec<Vec<u8>>,
-}
-
-impl Emptying {
-    /// Removes what is no directory.
-    fn begin(dir: OwnedFd, name: Vec<u8>) -> Result<Self> {
-        let mut left = Vec::new();
-        let mut files = Vec::new();
-        let mut buffer = Vec::with_capacity(16 * 1024);
-        buffer.resize_with(16 * 1024, std::mem::MaybeUninit::uninit);
-        let mut entries = RawDir::new(&dir, &mut buffer);
-        while let Some(entry) = entries.next() {
-            let entry = entry.context("getdents", &name)?;
-            match (entry.file_name().to_bytes(), entry.file_type()) {
-                (b"." | b"..", _) => {}
-                (found, FileType::Directory) => left.push(found.to_vec()),
-                (found, _) => files.push(found.to_vec()),
-            }
-        }
-        for file in files {
-            match unlinkat(&dir, &file[..], AtFlags::empty()) {
-                Ok(()) | Err(Errno::NOENT) => {}
-                // The disk did not say that it is a directory.
-                Err(Errno::ISDIR) => left.push(file),
-                Err(errno) => return Err(errno).context("unlink", &file),
-            }
-        }
-        Ok(Self {
-            dir: Some(dir),
-            name,
-            left,
-        })
-    }
-}
-
-/// Removes everything in a directory, without ever following a symlink, and with few descriptors however deep it is.
-/// What is mounted there stays.
+/// Removes everything in a directory, which itself stays. What is mounted there stays.
 ///
 /// # Errors
 /// A mount point is refused; what the disk answers.
 pub(in crate::archive) fn clear(dir: &OwnedFd) -> Result<()> {
-    /// So many levels stay open.
-    const LEVELS: usize = 64;
-    let top = openat(dir, ".", DIRECTORY, Mode::empty()).context("open", b".")?;
-    let mut stack = vec![Emptying::begin(top, b".".to_vec())?];
-    while let Some(mut level) = stack.pop() {
-        let Some(at) = &level.dir else {
-            return Err(Error::io("open", Errno::BADF));
-        };
-        if let Some(name) = level.left.pop() {
-            let inner = open_inner(at, &name)?;
-            stack.push(level);
-            stack.push(Emptying::begin(inner, name)?);
-            if let Some(far) = stack.len().checked_sub(LEVELS) {
-                stack[far].dir = None;
-            }
-        } else if let Some(above) = stack.last_mut() {
-            let dir = match above.dir.take() {
-                Some(dir) => dir,
-                None => openat(at, "..", DIRECTORY, Mode::empty()).context("open", b"..")?,
-            };
-            unlinkat(&dir, &level.name[..], AtFlags::REMOVEDIR).context("rmdir", &level.name)?;
-            above.dir = Some(dir);
-        }
+    trees::clear(dir).map_err(failed)
+}
+
+/// Removes what has a name, with everything in it. Returns false when there was nothing.
+///
+/// # Errors
+/// A mount point is refused; what the disk answers.
+pub(in crate::archive) fn remove(dir: &OwnedFd, name: &[u8]) -> Result<bool> {
+    trees::remove(dir, name).map_err(failed)
+}
+
+fn failed(failure: NotRemoved) -> Error {
+    let NotRemoved { call, path, errno } = failure;
+    match errno {
+        Errno::XDEV => is_mount_point(&path),
+        errno => Error::io(format!("{call}({})", String::from_utf8_lossy(&path)), errno),
     }
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use super::super::DIRECTORY;
     use super::*;
-    use rustix::fs::mkdirat;
+    use rustix::fs::{Mode, mkdirat, openat};
     use std::os::unix::fs::symlink;
 
     #[test]

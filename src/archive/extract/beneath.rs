@@ -11,16 +11,16 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, mkdirat, openat, openat2, unlinkat};
+use rustix::fs::{AtFlags, Mode, ResolveFlags, mkdirat, openat, openat2, unlinkat};
 use rustix::io::Errno;
 
 use super::inside::LayerPath;
-use crate::archive::disk::{DIRECTORY, clear, open_inner};
+use crate::archive::disk::{DIRECTORY, remove};
 use crate::archive::error::{Context as _, Error, Result};
-use crate::layer::marks::{NAME_MAX, WHITEOUT_XATTRS};
+use crate::layer::marks::NAME_MAX;
+use crate::layer::marks::read::may_be_whiteout_at;
 use crate::layer::object::{SetTime, timestamps};
 use crate::layer::stat::{Kind, Stat, Time};
-use crate::layer::xattr::XattrPath;
 
 /// Directories that stay open: an archive lists a directory after another, so a few are enough.
 const OPEN: usize = 24;
@@ -250,18 +250,9 @@ impl Tree {
         parent: &LayerPath,
         name: &[u8],
     ) -> Result<bool> {
-        match unlinkat(dir, name, AtFlags::empty()) {
-            Ok(()) => return Ok(true),
-            Err(Errno::NOENT) => return Ok(false),
-            // Linux says EISDIR, POSIX EPERM.
-            Err(Errno::ISDIR | Errno::PERM) => {}
-            Err(errno) => return Err(errno).context("unlink", name),
-        }
         let gone = parent.child(name);
         self.open.retain(|open| !open.path.is_at_or_below(&gone));
-        clear(&open_inner(dir, name)?)?;
-        unlinkat(dir, name, AtFlags::REMOVEDIR).context("rmdir", name)?;
-        Ok(true)
+        remove(dir, name)
     }
 
     /// Sets the times of all directories that are open.
@@ -300,19 +291,7 @@ fn on_the_way(path: &LayerPath, errno: Errno) -> Error {
 
 /// Whether what is there only says that layers below have nothing of this name.
 pub(in crate::archive) fn is_mark(dir: &OwnedFd, name: &[u8]) -> Result<bool> {
-    let stat = match Stat::of_entry(dir, name) {
-        Err(Errno::NOENT) => return Ok(false),
-        other => other.context("stat", name)?,
-    };
-    if stat.kind() != Kind::File || stat.size > 0 {
-        return Ok(stat.is_whiteout_device());
-    }
-    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file = openat(dir, name, flags, Mode::empty()).context("open", name)?;
-    let xattrs = XattrPath::of_fd(Arc::new(file));
-    Ok(WHITEOUT_XATTRS
-        .iter()
-        .any(|xattr| matches!(xattrs.get_opt(xattr.as_bytes()), Ok(Some(_)))))
+    may_be_whiteout_at(dir, name).context("stat", name)
 }
 
 #[cfg(test)]

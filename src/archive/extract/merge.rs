@@ -13,12 +13,11 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use rustix::fs::{
-    AtFlags, Gid, Mode, Uid, XattrFlags, fchmod, fchown, fsetxattr, futimens, mkdirat, openat,
-    renameat, unlinkat,
+    Gid, Mode, Uid, XattrFlags, fchmod, fchown, fsetxattr, futimens, mkdirat, openat, renameat,
 };
 use rustix::io::Errno;
 
-use crate::archive::disk::{DIRECTORY, clear, open_inner};
+use crate::archive::disk::{DIRECTORY, clear, open_inner, remove};
 use crate::archive::error::{AtEntry as _, Context as _, Result};
 use crate::archive::listing::Listing;
 use crate::layer::LowerDir;
@@ -324,15 +323,4 @@ fn bare_xattrs(dir: &LowerDir, name: &Name) -> Result<()> {
             .context("setxattr", &seen.name)?;
     }
     Ok(())
-}
-
-/// Removes an entry; it need not exist.
-fn remove(dir: &OwnedFd, name: &[u8]) -> Result<()> {
-    match unlinkat(dir, name, AtFlags::empty()) {
-        Ok(()) | Err(Errno::NOENT) => return Ok(()),
-        Err(Errno::ISDIR | Errno::PERM) => {}
-        Err(errno) => return Err(errno).context("unlink", name),
-    }
-    clear(&open_inner(dir, name)?)?;
-    unlinkat(dir, name, AtFlags::REMOVEDIR).context("rmdir", name)
 }

@@ -9,7 +9,8 @@ use rustix::io::Errno;
 use crate::archive::error::{Context as _, Result};
 use crate::archive::merged::{is_kept, sorted};
 use crate::archive::tar::Xattr;
-use crate::layer::marks::{DEVICE_XATTR, DirMarks, METACOPY_XATTRS, TRUSTED_PREFIX, USER_PREFIX};
+use crate::layer::marks::own::is_own_xattr;
+use crate::layer::marks::{DEVICE_XATTR, DirMarks, read};
 use crate::layer::stat::Stat;
 use crate::layer::xattr::XattrPath;
 use crate::layer::xattr_name::seen;
@@ -20,7 +21,7 @@ const USUAL_NAMES: usize = 256;
 /// Whether a file has its attributes only, as the union finds out: one that has as many blocks as it needs is not looked
 /// at, unless its directory holds copies.
 pub(super) fn is_metacopy(stat: &Stat, marks: &DirMarks, names: &[u8]) -> bool {
-    (stat.blocks * 512 < stat.size || marks.impure) && has_one(names, &METACOPY_XATTRS)
+    (stat.blocks * 512 < stat.size || marks.impure) && read::is_metacopy(names)
 }
 
 /// The names of the xattrs of an open file, as [`XattrPath::list`] returns them.
@@ -36,19 +37,9 @@ pub(super) fn names_of(file: &OwnedFd) -> rustix::io::Result<Vec<u8>> {
     }
 }
 
-/// Whether one of the names, each of which ends by a NUL, is one of those.
-pub(super) fn has_one(names: &[u8], wanted: &[&str]) -> bool {
-    names
-        .split(|byte| *byte == 0)
-        .any(|name| wanted.iter().any(|wanted| wanted.as_bytes() == name))
-}
-
 pub(super) fn own_device(names: &[u8]) -> bool {
-    names.split(|byte| *byte == 0).any(|name| {
-        [TRUSTED_PREFIX, USER_PREFIX]
-            .iter()
-            .any(|prefix| name.strip_prefix(prefix.as_bytes()) == Some(DEVICE_XATTR.as_bytes()))
-    })
+    let mut names = names.split(|byte| *byte == 0);
+    names.any(|name| is_own_xattr(name, DEVICE_XATTR))
 }
 
 /// The xattrs of an object of a layer as the merged view shows them, without bookkeeping.

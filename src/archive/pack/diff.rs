@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 
-use super::attributes::{has_one, is_metacopy, names_of, own_device, shown_xattrs};
+use super::attributes::{is_metacopy, names_of, own_device, shown_xattrs};
 use super::content::{FdContent, NodeContent};
 use super::export::{Exporter, Links};
 use super::options::{Pack, Packed, check_name};
@@ -26,7 +26,8 @@ use crate::archive::merged::{at_path, open_union};
 use crate::archive::tar::{EntryKind, TarEntry};
 use crate::cancel;
 use crate::layer::dir::Name;
-use crate::layer::marks::{DirMarks, NAME_MAX, OPAQUE_FILE, REDIRECT_XATTRS, WH_PREFIX};
+use crate::layer::marks::read::is_redirected;
+use crate::layer::marks::{DirMarks, NAME_MAX, OPAQUE_FILE, WH_PREFIX};
 use crate::layer::stat::{Kind, Stat, Time};
 use crate::layer::xattr::XattrPath;
 use crate::layer::{FdCache, LowerDir};
@@ -166,7 +167,7 @@ impl Differ<'_> {
         let xattrs = dir.xattrs().context("open", path)?;
         let names = xattrs.list().context("listxattr", path)?;
         let entry = self.described(path, EntryKind::Dir, stat, &xattrs, &names)?;
-        if has_one(&names, &REDIRECT_XATTRS) {
+        if is_redirected(&names) {
             self.write(&entry)?;
             self.expand(path)?;
             return Ok(None);

@@ -28,9 +28,7 @@ pub use names::{
 };
 pub use own::{DEVICE_XATTR, HAS_IMPLIED, IMPLIED, LEAVING, TRUSTED_PREFIX, USER_PREFIX, looks};
 pub(crate) use own::{own_xattr, own_xattrs};
-pub use read::{
-    DirMarks, METACOPY_XATTRS, OPAQUE_XATTRS, REDIRECT_XATTRS, WHITEOUT_XATTRS, dir_marks,
-};
+pub use read::{DirMarks, METACOPY_XATTRS, OPAQUE_XATTRS, REDIRECT_XATTRS, dir_marks};
 
 /// How a whiteout that is on the disk hides its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,5 +1,12 @@
 //! Our own xattrs: each exists under a prefix for privileged daemons and under one for the others.
 
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use rustix::fs::XattrFlags;
+use rustix::io::{Errno, Result};
+
+use crate::layer::object::UpperObject;
 use crate::layer::xattr::XattrPath;
 
 /// The prefix of our own xattrs where `trusted.` ones are permitted; kernel overlayfs hides all
@@ -47,6 +54,20 @@ pub(crate) fn own_xattr(xattrs: &XattrPath, name: &str) -> Option<Vec<u8>> {
         let name = format!("{prefix}{name}");
         xattrs.get_opt(name.as_bytes()).ok().flatten()
     })
+}
+
+/// Sets one of our xattrs under the first prefix that the disk and the daemon's rights permit.
+/// Returns false, and sets nothing, where they permit neither.
+pub(crate) fn set_own_xattr(fd: &Arc<OwnedFd>, name: &str, value: &[u8]) -> Result<bool> {
+    let object = UpperObject::new(Arc::clone(fd), None);
+    for name in own_xattrs(name) {
+        match object.set_xattr(name.as_bytes(), value, XattrFlags::empty()) {
+            Ok(()) => return Ok(true),
+            Err(Errno::PERM | Errno::ACCESS | Errno::OPNOTSUPP) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(false)
 }
 
 /// Returns owner and mode as the value of [`IMPLIED`] has them.

@@ -1,10 +1,15 @@
 //! What the xattrs of a directory and of an entry of it say.
 
-use rustix::io::Result;
+use std::os::fd::AsFd;
+use std::sync::Arc;
 
-use super::names::OPAQUE_FILE;
+use rustix::fs::{Mode, OFlags, openat};
+use rustix::io::{Errno, Result};
+
+use super::names::{OPAQUE_FILE, whiteout_name};
 use super::own::{LEAVING, is_own_xattr};
-use crate::layer::dir::Dir;
+use crate::layer::dir::{Dir, os};
+use crate::layer::stat::{Kind, Stat};
 use crate::layer::xattr::XattrPath;
 
 /// The xattrs that mark a directory opaque (`y`), or as one that holds whiteouts by xattr (`x`).
@@ -14,7 +19,7 @@ pub const OPAQUE_XATTRS: [&[u8]; 3] = [
     b"user.fuseoverlayfs.opaque",
 ];
 /// The xattrs that make an empty file a whiteout, where the directory says that there are such files.
-pub const WHITEOUT_XATTRS: [&str; 2] = ["trusted.overlay.whiteout", "user.overlay.whiteout"];
+const WHITEOUT_XATTRS: [&str; 2] = ["trusted.overlay.whiteout", "user.overlay.whiteout"];
 /// The xattrs by which a renamed directory names its lower one.
 pub const REDIRECT_XATTRS: [&str; 2] = ["trusted.overlay.redirect", "user.overlay.redirect"];
 /// The xattrs of a file of which the layer has the attributes only.
@@ -40,6 +45,48 @@ pub struct DirMarks {
     /// It says of an entry that the whiteout device there is a device of the merged view (see
     /// [`LEAVING`]).
     pub leaving: bool,
+}
+
+impl DirMarks {
+    /// Whether an entry of a type, as getdents(2) tells it, may be a whiteout, so that it has to be
+    /// looked at with [`DirMarks::is_whiteout`].
+    #[must_use]
+    pub(crate) fn may_be_whiteout(self, kind: Option<Kind>) -> bool {
+        match kind {
+            None | Some(Kind::Char) => true,
+            Some(Kind::File) => self.xattr_whiteouts,
+            Some(_) => false,
+        }
+    }
+
+    /// Whether an entry of the directory is a whiteout at the name itself: a 0/0 device, or a file
+    /// with the whiteout xattr where the directory says that there are such. Errors: ENOENT when
+    /// the name is gone, those of getxattr(2).
+    pub(crate) fn is_whiteout(self, dir: &Dir, name: &[u8]) -> Result<bool> {
+        let stat = dir.stat_on_disk(name)?;
+        if stat.is_whiteout_device() {
+            return Ok(true);
+        }
+        if !self.xattr_whiteouts || stat.kind() != Kind::File {
+            return Ok(false);
+        }
+        has_whiteout_xattr(&dir.xattrs_of(name)?)
+    }
+}
+
+/// Whether what has a name is a whiteout at the name itself, if its directory says that there are
+/// such files. Something that is not there is none. Errors: those of statx(2) and openat(2).
+pub(crate) fn may_be_whiteout_at(dir: impl AsFd, name: &[u8]) -> Result<bool> {
+    let stat = match Stat::of_entry(&dir, os(name)) {
+        Err(Errno::NOENT) => return Ok(false),
+        other => other?,
+    };
+    if stat.kind() != Kind::File || stat.size > 0 {
+        return Ok(stat.is_whiteout_device());
+    }
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = openat(dir, os(name), flags, Mode::empty())?;
+    Ok(has_whiteout_xattr(&XattrPath::of_fd(Arc::new(file))).unwrap_or(false))
 }
 
 /// Whether a file carries the xattr that makes it a whiteout. Errors: those of getxattr(2).
@@ -106,6 +153,49 @@ pub(crate) fn is_opaque(dir: &Dir) -> bool {
     has_opaque_xattr(dir) || dir.stat_entry(OPAQUE_FILE).is_ok()
 }
 
+/// Whether a `.wh.` file beside a name hides it. Errors: those of statx(2).
+pub(crate) fn has_whiteout_file(dir: &Dir, hidden: &[u8]) -> Result<bool> {
+    match whiteout_name(hidden) {
+        Some(name) => exists(dir, &name),
+        None => Ok(false),
+    }
+}
+
+/// Whether there is a file by which the directory hides everything below it. Errors: those of
+/// statx(2).
+pub(crate) fn has_opaque_file(dir: &Dir) -> Result<bool> {
+    exists(dir, OPAQUE_FILE)
+}
+
+fn exists(dir: &Dir, name: &[u8]) -> Result<bool> {
+    match dir.stat_on_disk(name) {
+        Ok(_) => Ok(true),
+        Err(Errno::NOENT | Errno::NAMETOOLONG) => Ok(false),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Whether a name is that of the xattr of a file of which the layer has the attributes only.
+pub(crate) fn is_metacopy_xattr(name: &[u8]) -> bool {
+    METACOPY_XATTRS.iter().any(|xattr| xattr.as_bytes() == name)
+}
+
+/// Whether the names of its xattrs say of a file that the layer has its attributes only.
+pub(crate) fn is_metacopy(names: &[u8]) -> bool {
+    lists_any(names, &METACOPY_XATTRS)
+}
+
+/// Whether the names of its xattrs say of a directory that it continues below under another name.
+pub(crate) fn is_redirected(names: &[u8]) -> bool {
+    lists_any(names, &REDIRECT_XATTRS)
+}
+
+fn lists_any(names: &[u8], wanted: &[&str]) -> bool {
+    names
+        .split(|byte| *byte == 0)
+        .any(|name| wanted.iter().any(|wanted| wanted.as_bytes() == name))
+}
+
 /// Returns where a renamed directory of a layer continues in the layers below, if it says so.
 pub(crate) fn redirect(xattrs: &XattrPath) -> Option<Vec<u8>> {
     REDIRECT_XATTRS
@@ -132,5 +222,24 @@ mod tests {
         assert!(!marks.opaque && marks.xattr_whiteouts);
         let marks = dir_marks(b"user.fuseoverlayfs.opaque\0", |_| b"n".to_vec());
         assert_eq!(marks, DirMarks::default());
+    }
+
+    #[test]
+    fn only_some_types_may_be_whiteouts() {
+        let plain = DirMarks::default();
+        let announcing = DirMarks {
+            xattr_whiteouts: true,
+            ..plain
+        };
+        for (kind, in_plain, in_announcing) in [
+            (None, true, true),
+            (Some(Kind::Char), true, true),
+            (Some(Kind::File), false, true),
+            (Some(Kind::Dir), false, false),
+            (Some(Kind::Symlink), false, false),
+        ] {
+            assert_eq!(plain.may_be_whiteout(kind), in_plain, "{kind:?}");
+            assert_eq!(announcing.may_be_whiteout(kind), in_announcing, "{kind:?}");
+        }
     }
 }

@@ -11,13 +11,16 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, XattrFlags, mknodat, openat, u
 use rustix::io::{Errno, Result};
 
 use super::names::{OPAQUE_FILE, whiteout_name};
-use super::read::REDIRECT_XATTRS;
+use super::read::{METACOPY_XATTRS, REDIRECT_XATTRS};
 use crate::layer::dir::os;
 use crate::layer::object::UpperObject;
 use crate::layer::xattr::XattrPath;
 
 /// The mode of mark files: they have no content, and no reader opens them.
 const MARK_MODE: Mode = Mode::RUSR.union(Mode::RGRP).union(Mode::ROTH);
+
+/// The namespaces in which kernel overlayfs keeps its marks, in the order in which they are tried.
+pub(crate) const NAMESPACES: [&str; 2] = ["trusted.", "user."];
 
 /// What the opaque xattr of a directory says. It has room for one of both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,6 +151,18 @@ pub(crate) fn remove_redirect(dir: &UpperObject) -> Result<()> {
     Ok(())
 }
 
+/// Takes off a file that the layer has its attributes only, in either namespace. A crash between
+/// both leaves it saying so. Errors: those of removexattr(2).
+pub(crate) fn remove_metacopy(file: &UpperObject) -> Result<()> {
+    for xattr in METACOPY_XATTRS {
+        match file.remove_xattr(xattr.as_bytes()) {
+            Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
 fn set_overlay_xattr(
     fd: &Arc<OwnedFd>,
     namespaces: &[&str],
@@ -172,8 +187,6 @@ mod tests {
     use super::*;
     use crate::layer::marks::read::{has_whiteout_xattr, is_opaque, marks_by_xattr};
     use crate::layer::{FdCache, LowerDir};
-
-    const NAMESPACES: [&str; 2] = ["trusted.", "user."];
 
     fn layer(dir: &tempfile::TempDir) -> (Arc<OwnedFd>, LowerDir) {
         let open = || OwnedFd::from(std::fs::File::open(dir.path()).unwrap());

@@ -5,7 +5,7 @@
 //! that says that it has none goes last, when the bytes are on disk (unless the union is volatile): killed before, the
 //! bytes are still looked for below.
 
-use crate::layer::marks::METACOPY_XATTRS;
+use crate::layer::marks::write::remove_metacopy;
 use crate::layer::object::SetTime;
 use crate::sync::lock;
 use crate::union::Union;
@@ -13,7 +13,6 @@ use crate::union::copyup::copydata::copy_data;
 use crate::union::error::{During, Result};
 use crate::union::node::inode::{FileNode, Inode};
 use rustix::fs::OFlags;
-use rustix::io::Errno;
 use std::sync::Arc;
 
 impl Union {
@@ -48,12 +47,7 @@ impl Union {
                 rustix::fs::fsync(&to).during("fsync", b".")?;
             }
         }
-        for xattr in METACOPY_XATTRS {
-            match object.remove_xattr(xattr.as_bytes()) {
-                Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP) => {}
-                Err(errno) => return Err(errno).during("removexattr", xattr.as_bytes()),
-            }
-        }
+        remove_metacopy(&object).during("removexattr metacopy", b".")?;
         lock(&file.state).bytes = None;
         file.data.clear();
         Ok(())

@@ -17,7 +17,6 @@ use rustix::io::Errno;
 use crate::layer::LowerDir;
 use crate::layer::dir::{Dir, LayerNo, Name};
 use crate::layer::marks;
-use crate::layer::marks::METACOPY_XATTRS;
 use crate::layer::stat::{Kind, Stat};
 use crate::layer::xattr::XattrPath;
 use crate::union::Union;
@@ -26,7 +25,7 @@ use crate::union::merge::redirect;
 use crate::union::node::inode::{FileState, Real};
 
 fn is_metacopy(xattrs: &XattrPath) -> rustix::io::Result<bool> {
-    xattrs.any(|name| METACOPY_XATTRS.iter().any(|xattr| xattr.as_bytes() == name))
+    xattrs.any(marks::read::is_metacopy_xattr)
 }
 
 fn redirect_of(xattrs: &XattrPath) -> Option<Name> {

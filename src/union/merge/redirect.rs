@@ -5,8 +5,7 @@
 use rustix::io::Errno;
 
 use crate::layer::dir::{LayerNo, Name, UPPER};
-use crate::layer::marks::read::{has_opaque_xattr, is_opaque, redirect};
-use crate::layer::marks::whiteout_name;
+use crate::layer::marks::read::{has_opaque_xattr, has_whiteout_file, is_opaque, redirect};
 use crate::layer::marks::write::set_redirect;
 use crate::layer::stat::Kind;
 use crate::layer::{LowerDir, UpperDir};
@@ -101,7 +100,7 @@ impl Union {
                 Err(Errno::NOENT) => {}
                 Err(errno) => return Err(errno).during("stat", name),
             }
-            if whiteout_name(name).is_some_and(|mark| dir.stat_entry(&mark).is_ok()) {
+            if has_whiteout_file(dir, name).unwrap_or(false) {
                 return Ok(found);
             }
         }

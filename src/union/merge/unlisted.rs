@@ -11,8 +11,8 @@ use std::sync::Weak;
 use rustix::io::Errno;
 
 use crate::layer::dir::{Dir, Name};
-use crate::layer::marks::read::marks_by_readable_xattr;
-use crate::layer::marks::{DirMarks, Mark, NameMeaning, OPAQUE_FILE, meaning, whiteout_name};
+use crate::layer::marks::read::{has_opaque_file, has_whiteout_file, marks_by_readable_xattr};
+use crate::layer::marks::{DirMarks, Mark, NameMeaning, meaning};
 use crate::union::Union;
 use crate::union::config::CacheMode;
 use crate::union::error::{During, Result, refuse};
@@ -34,15 +34,6 @@ impl DirState {
         upper
             .chain(lowers)
             .any(|dir| dir.may_be_read().is_ok_and(|may| !may))
-    }
-}
-
-/// What a stat(2) says that may find nothing.
-fn exists(dir: &Dir, name: &[u8]) -> Result<bool> {
-    match dir.stat_on_disk(name) {
-        Ok(_) => Ok(true),
-        Err(Errno::NOENT | Errno::NAMETOOLONG) => Ok(false),
-        Err(errno) => Err(errno).during("stat", name),
     }
 }
 
@@ -92,7 +83,8 @@ impl Union {
     pub(in crate::union) fn marks_of(&self, dir: &Dir) -> Result<DirMarks> {
         let xattrs = dir.xattrs().during("open directory", b".")?;
         let mut marks = marks_by_readable_xattr(&xattrs).during("read marks", b".")?;
-        marks.opaque |= self.reads_wh_names(dir.layer()) && exists(dir, OPAQUE_FILE)?;
+        marks.opaque |=
+            self.reads_wh_names(dir.layer()) && has_opaque_file(dir).during("stat", b".")?;
         Ok(marks)
     }
 
@@ -139,10 +131,7 @@ impl Union {
         let plain = !self.reads_wh_names(dir.layer());
         let marks = self.marks_of(dir)?;
         merger.begin(dir.layer());
-        if !plain
-            && let Some(whiteout) = whiteout_name(name)
-            && exists(dir, &whiteout)?
-        {
+        if !plain && has_whiteout_file(dir, name).during("stat whiteout", name)? {
             merger.whiteout(name, Mark::Beside);
         }
         if plain || meaning(name) == NameMeaning::Plain {
