@@ -3,16 +3,16 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-pub fn source() -> PathBuf {
+pub(crate) fn source() -> PathBuf {
     root().join("src")
 }
 
-pub fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
 /// All Rust files below a directory.
-pub fn files(root: PathBuf) -> Vec<PathBuf> {
+pub(crate) fn files(root: PathBuf) -> Vec<PathBuf> {
     let (mut found, mut pending) = (Vec::new(), vec![root]);
     while let Some(path) = pending.pop() {
         if path.is_dir() {
@@ -27,12 +27,12 @@ pub fn files(root: PathBuf) -> Vec<PathBuf> {
     found
 }
 
-pub fn src_files() -> Vec<PathBuf> {
+pub(crate) fn src_files() -> Vec<PathBuf> {
     files(source())
 }
 
 /// The names that lead to a file from `src/`.
-pub fn within_src(file: &Path) -> Vec<String> {
+pub(crate) fn within_src(file: &Path) -> Vec<String> {
     let parts = file.strip_prefix(source()).unwrap().iter();
     parts
         .map(|part| part.to_str().unwrap().to_owned())
@@ -40,7 +40,7 @@ pub fn within_src(file: &Path) -> Vec<String> {
 }
 
 /// The lines of a file that are code of the program: neither comments nor tests.
-pub fn code_lines(file: &Path) -> Vec<String> {
+pub(crate) fn code_lines(file: &Path) -> Vec<String> {
     let is_test = within_src(file)
         .iter()
         .any(|part| matches!(part.trim_end_matches(".rs"), "tests" | "testing"));

@@ -24,8 +24,8 @@ use crate::layer::stat::{Kind, Stat, Time};
 
 /// Directories that stay open: an archive lists a directory after another, so a few are enough.
 const OPEN: usize = 24;
-/// How missing parents are made, for the caller, root where it is an engine's layer: contracts/oci-layers.md says 0755,
-/// image-spec does not say, containerd and docker do so.
+/// How missing parents are made, for the caller, root where it is an engine's layer: image-spec does not say, containerd and
+/// docker make them 0755.
 const PARENT_MODE: u32 = 0o755;
 
 /// The kernel takes no path of so many bytes at once (limits.h).
