@@ -108,6 +108,10 @@ mod tests {
 
     #[test]
     fn every_test_that_the_guide_names_exists() {
+        if !Path::new(HERE).join("tests").is_dir() {
+            println!("skipped: a package has no tests");
+            return;
+        }
         let functions = test_functions();
         let mut named = 0;
         for (page, text) in pages() {

@@ -9,23 +9,24 @@ use std::path::{Path, PathBuf};
 /// Each room with the rooms that it may use. A room stands below every room that uses it, so the
 /// order of the lines rules out circles.
 const ROOMS: &[(&str, &[&str])] = &[
+    ("guide", &[]),
     ("sync", &[]),
     ("sys", &["sync"]),
-    ("undo", &["sync"]),
+    ("cancel", &["sync"]),
     ("layer", &["sync", "sys"]),
     ("union", &["sync", "sys", "layer"]),
     ("check", &["layer", "union"]),
     ("fuse", &["sync", "sys", "layer", "union"]),
     // `fuse` only for reading /proc/self/mountinfo.
-    ("archive", &["sys", "undo", "layer", "union", "fuse"]),
+    ("archive", &["sys", "cancel", "layer", "union", "fuse"]),
     (
         "store",
-        &["sync", "undo", "layer", "union", "fuse", "archive"],
+        &["sync", "cancel", "layer", "union", "fuse", "archive"],
     ),
     (
         "cli",
         &[
-            "sys", "undo", "layer", "union", "check", "fuse", "archive", "store",
+            "sys", "cancel", "layer", "union", "check", "fuse", "archive", "store",
         ],
     ),
 ];
