@@ -21,12 +21,12 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("archive", &["sys", "cancel", "layer", "union", "fuse"]),
     (
         "store",
-        &["sync", "cancel", "layer", "union", "fuse", "archive"],
+        &["sync", "sys", "cancel", "layer", "union", "fuse", "archive"],
     ),
     (
         "cli",
         &[
-            "sys", "cancel", "layer", "union", "check", "fuse", "archive", "store",
+            "sync", "sys", "cancel", "layer", "union", "check", "fuse", "archive", "store",
         ],
     ),
 ];
