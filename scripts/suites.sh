@@ -227,7 +227,7 @@ held() {
 
 # ------------------------------------------------------------------ pjdfstest
 
-# Where a mount is known not to be ext4, and says so in the README:
+# Where a mount is known not to be ext4, and says so in src/guide/limits.md:
 # link_count_max       pathconf(3) answers 127 for every file system that the C
 #                      library does not know, so that the test does not begin
 KNOWN=(link::link_count_max)

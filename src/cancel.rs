@@ -1,14 +1,14 @@
 //! Cancellation: whether the command is to end early, and what has to be done before it may.
 //!
-//! A signal asks for the end ([`request`]). Work asks whether it was asked for where bytes move and where names are listed
-//! ([`check`]), and fails then as it would fail of anything else: error paths and `Drop` remove what is not complete. The process
+//! A signal asks for the end (`request`). Work asks whether it was asked for where bytes move and where names are listed
+//! (`check`), and fails then as it would fail of anything else: error paths and `Drop` remove what is not complete. The process
 //! ends by the signal
 //!
-//! * at once where nothing has to be removed: no [`Cleanup`] and no [`WholeStep`] lives;
-//! * else when the command has returned ([`conclude`]), or the last of those is dropped.
+//! * at once where nothing has to be removed: no `Cleanup` and no `WholeStep` lives;
+//! * else when the command has returned (`conclude`), or the last of those is dropped.
 //!
-//! What cannot be taken back is done to its end: [`commit`] settles it, and a later signal changes nothing. Where
-//! [`request`] is never called, as in a library or a daemon, all of this counts and decides nothing.
+//! What cannot be taken back is done to its end: `commit` settles it, and a later signal changes nothing. Where
+//! `request` is never called, as in a library or a daemon, all of this counts and decides nothing.
 //!
 //! # Locks
 //! One mutex, held for a few assignments; nothing is called under it. When the process ends it is kept, so that nothing begins

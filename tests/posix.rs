@@ -31,7 +31,7 @@ const KERNELS_OWN: [&str; 8] = [
     "fallocate 128 ",
 ];
 
-/// What the kernel answers by itself, whatever the mount would (see the README).
+/// What the kernel answers by itself, whatever the mount would (see src/guide/limits.md).
 fn is_left_out(line: &str) -> bool {
     let known = |beginning: &&str| line.contains(*beginning);
     KERNELS_OWN.iter().any(known)

@@ -200,7 +200,7 @@ pub enum Change {
 /// How long what the union says may be believed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Belief {
-    /// Until the mount changes it, or the union tells otherwise ([`Union::changes`]).
+    /// Until the mount changes it, or the union tells otherwise (`Union::changes`).
     #[default]
     Kept,
     /// For half a second: others may change it, and nobody tells.

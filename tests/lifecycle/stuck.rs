@@ -149,7 +149,7 @@ fn stuck_readers(transport: &str, limit: &Limit, files: usize, cpu: Option<usize
     slow.unmount();
 }
 
-// fuser has as many threads as it was given: each stuck reader takes one away (README).
+// fuser has as many threads as it was given: each stuck reader takes one away (src/guide/transports.md).
 
 #[test]
 fn stuck_readers_hold_up_nobody_else() {

@@ -1,7 +1,7 @@
 //! The `-o` option language: text in, [`Config`] and [`Settings`] out. Pure: no path is looked at here.
 //!
 //! Rules, where the compatible form differs from `unionmount mount`, are the mount-program contract of
-//! containers/storage: an option that nobody knows is a warning there and an error here.
+//! containers/storage: an unknown option is a warning there and an error here.
 
 pub mod lex;
 pub mod table;

@@ -72,7 +72,7 @@ pub enum Effect {
     SecurityCtx,
     /// An SELinux option of the kernel's, which is passed on.
     Label,
-    /// Everybody may use the mount.
+    /// All users may use the mount.
     AllowOther,
     /// The kernel checks permissions.
     DefaultPermissions,
@@ -152,16 +152,16 @@ pub const OPTIONS: &[Spec] = &[
     spec("squash_to_root", "", Effect::SquashToRoot, "everything is seen and stored as owned by 0:0"),
     spec("squash_to_uid", "=UID", Effect::SquashUid, "everything is seen and stored as owned by this user"),
     spec("squash_to_gid", "=GID", Effect::SquashGid, "everything is seen and stored as owned by this group"),
-    spec("xattr_permissions", "=0|1|2", Effect::XattrPermissions, "keep owners, modes and device nodes of the upper in xattrs, for disks and users that cannot store them: 1 as root, 2 as anybody"),
+    spec("xattr_permissions", "=0|1|2", Effect::XattrPermissions, "keep owners, modes and device nodes of the upper in xattrs, for disks and users that cannot store them: 1 as root, 2 as any user"),
     spec("volatile", "", Effect::Volatile, "never sync to disk: for containers that are thrown away after a crash"),
     spec("fsync", "=0|1", Effect::Fsync, "fsync=0 is volatile"),
     spec("noacl", "", Effect::NoAcl, "do not offer POSIX ACLs"),
     spec("noxattrs", "[=0|1]", Effect::NoXattrs, "neither offer nor use extended attributes"),
     spec("whiteout", "=wh|char|auto", Effect::Whiteout, "form in which deletions are stored: .wh. files, 0/0 devices, or as the upper has them"),
     spec("redirect_dir", "=on|off", Effect::RedirectDir, "rename lower directories by a redirect (fast) or by a copy (default, for engines that read the upper)"),
-    spec("nfs_export", "=on|off", Effect::NfsExport, "file handles (NFS, open_by_handle_at) are good also when the kernel has forgotten their file; costs some hundred bytes of memory for each object that was ever asked for"),
-    spec("ino32_t", "[=0|1]", Effect::ShortInos, "all inode numbers have 32 bits, for programs that know no others; by default those have that fit, and each is unique; this hashes the rest, of which two may meet"),
-    spec("static_nlink", "[=0|1]", Effect::StaticNlink, "the link count of every directory is 1; by default that of one that a single layer has is its disk's"),
+    spec("nfs_export", "=on|off", Effect::NfsExport, "file handles (NFS, open_by_handle_at) work also when the kernel has forgotten their file; costs up to a kilobyte of memory for each object that was ever looked up"),
+    spec("ino32_t", "[=0|1]", Effect::ShortInos, "all inode numbers have 32 bits, for programs that know no others; by default all that fit have 32 bits, and each is unique; this hashes the rest, of which two may collide"),
+    spec("static_nlink", "[=0|1]", Effect::StaticNlink, "the link count of every directory is 1; by default a directory of a single layer has the count of its disk"),
     spec("cache", "=static|auto", Effect::Cache, "auto: changes made to the lower layers behind the mount's back show within a second"),
     spec("timeout", "=SECONDS", Effect::Timeout, "how long the kernel may cache names and attributes (default: for ever)"),
     spec("threads", "=N", Effect::Threads, "threads that serve requests, on io_uring for each CPU (default: by number of CPUs); more while long requests keep them"),
@@ -174,7 +174,7 @@ pub const OPTIONS: &[Spec] = &[
     spec("security_ctx", "=0|1", Effect::SecurityCtx, "new objects are born with their SELinux label, which the upper must be able to store (default 0)"),
     spec("context", "=LABEL", Effect::Label, "SELinux: the label of everything on the mount (left out where the kernel has no SELinux)"),
     spec("fscontext", "=LABEL", Effect::Label, "SELinux: the label of the mount itself"),
-    spec("defcontext", "=LABEL", Effect::Label, "SELinux: the label of what has none"),
+    spec("defcontext", "=LABEL", Effect::Label, "SELinux: the label of objects that have none"),
     spec("rootcontext", "=LABEL", Effect::Label, "SELinux: the label of the mount's root"),
     spec("allow_other", "", Effect::AllowOther, "other users may use the mount, or it fails (default: where permitted)"),
     spec("default_permissions", "[=0|1]", Effect::DefaultPermissions, "the kernel checks permissions (default 1)"),
@@ -218,10 +218,10 @@ pub const WITHOUT_EFFECT: &[Spec] = &[
     unused("nonempty", "", NOTHING, "a mountpoint may always hold files"),
     unused("big_writes", "", NOTHING, "large writes are always used"),
     unused("kernel_cache", "", NOTHING, "unchanged files always stay cached"),
-    unused("seclabel", "", NOTHING, "said by the kernel of file systems that store labels"),
+    unused("seclabel", "", NOTHING, "shown by the kernel for file systems that store labels"),
     unused("norelatime", "", NOTHING, "relatime is what the kernel does unless told otherwise"),
     unused("nostrictatime", "", NOTHING, "as norelatime"),
-    unused("defaults", "", NOTHING, "the defaults hold for whatever is not named"),
+    unused("defaults", "", NOTHING, "the defaults hold for every option that is not named"),
     unused("auto", "", NOTHING, "read by mount -a, not by a file system"),
     unused("noauto", "", NOTHING, "as auto"),
     unused("user", "", ANYTHING, "read by mount(8), which passes the flags that follow from it"),
@@ -258,7 +258,7 @@ pub const UNSUPPORTED: &[Spec] = &[
     spec("remount", "", Effect::Remount, "run 'mount -o remount,ro|rw MOUNTPOINT', which changes these and the generic flags; for others unmount, then mount"),
 ];
 
-/// Finds an option by its exact name. `x-..` names (mount(8) leaves them to user space) have no entry; see [`is_comment`].
+/// Returns the option of this exact name. `x-..` names (mount(8) leaves them to user space) have no entry; see [`is_comment`].
 #[must_use]
 pub fn find(name: &str) -> Option<&'static Spec> {
     all().find(|spec| spec.name == name)
@@ -270,7 +270,7 @@ pub fn is_comment(name: &str) -> bool {
     name.starts_with("x-") || name.starts_with("X-")
 }
 
-/// The known name that looks most like this one, when one does.
+/// Returns the known name that is most similar to this one, if any is.
 #[must_use]
 pub fn nearest(name: &str) -> Option<&'static str> {
     crate::cli::nearest::nearest(
@@ -283,7 +283,7 @@ fn all() -> impl Iterator<Item = &'static Spec> {
     OPTIONS.iter().chain(WITHOUT_EFFECT).chain(UNSUPPORTED)
 }
 
-/// The table as text for `--help` and the manual page.
+/// Returns the table as text for `--help` and the manual page.
 #[must_use]
 pub fn help() -> String {
     let mut text = String::from(
@@ -306,10 +306,56 @@ pub fn help() -> String {
     text
 }
 
+/// Returns the table as Markdown for the guide's page of options.
+#[must_use]
+pub fn markdown() -> String {
+    let parts = [
+        ("", "meaning", OPTIONS),
+        (
+            "Accepted because other programs pass them, without effect:\n\n",
+            "reason",
+            WITHOUT_EFFECT,
+        ),
+        ("Refused:\n\n", "instead", UNSUPPORTED),
+    ];
+    let mut text = String::new();
+    for (title, column, specs) in parts {
+        text.push_str(&format!("{title}| option | {column} |\n| --- | --- |\n"));
+        for spec in specs {
+            let value = spec.value.replace('|', "\\|");
+            let help = spec.help.replace('\\', "\\\\").replace('|', "\\|");
+            text.push_str(&format!("| `{}{value}` | {help} |\n", spec.name));
+        }
+        text.push('\n');
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
+    use std::path::Path;
+
+    const BEGIN: &str = "<!-- options: made from the code; UNIONMOUNT_WRITE_GUIDE=1 cargo test --lib guide_page -->\n";
+    const END: &str = "<!-- options end -->";
+
+    #[test]
+    fn the_guide_page_is_this_table() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/guide/options.md");
+        let page = std::fs::read_to_string(&path).unwrap();
+        let (before, rest) = page.split_once(BEGIN).unwrap();
+        let (_, after) = rest.split_once(END).unwrap();
+        let made = format!("{before}{BEGIN}\n{}{END}{after}", markdown());
+        if std::env::var_os("UNIONMOUNT_WRITE_GUIDE").is_some_and(|value| value == "1") {
+            std::fs::write(&path, made).unwrap();
+        } else {
+            assert!(
+                page == made,
+                "src/guide/options.md differs from the table; run: UNIONMOUNT_WRITE_GUIDE=1 cargo test --lib guide_page"
+            );
+        }
+    }
 
     #[test]
     fn every_option_is_listed_once_and_documented() {

@@ -80,7 +80,7 @@ fn transport_kind(settings: &Settings) -> Result<TransportKind, SetupError> {
             Ok(()) => Ok(TransportKind::Uring),
             Err(why) => Err(SetupError::new(
                 format!("io_uring cannot be used: {why}"),
-                "mount with -o transport=dev, or see the README on switching io_uring on",
+                "mount with -o transport=dev or transport=auto",
             )),
         },
         Transport::Auto => match usable() {
