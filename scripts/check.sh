@@ -114,6 +114,6 @@ else
 fi
 
 stage "cargo doc"
-RUSTDOCFLAGS="-D warnings" cargo doc --locked --profile checked --no-deps
+RUSTDOCFLAGS="-D warnings" cargo doc --locked --profile checked --no-deps --document-private-items
 
 stage "all of it passed"

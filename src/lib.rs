@@ -56,21 +56,31 @@
 //! # Rooms
 //!
 //! <!-- rooms -->
-//!
 //! ```text
-//! main ─> cli ─┬> fuse ─────────────> union ─> layer ─> sys
-//!              └> store ─> archive ─────┴────────┘
+//! cli      uses  sync, sys, cancel, layer, union, archive, check, fuse, store
+//! store    uses  sync, sys, cancel, layer, union, archive
+//!          = upkeep > container > image > volume > tree > catalog > base
+//! fuse     uses  sync, sys, layer, union
+//!          = session > transport > serve > proto
+//! check    uses  layer, union
+//! archive  uses  sys, cancel, layer, union
+//!          = pack > extract > disk > codec > tar
+//! union    uses  sync, sys, layer
+//!          = volume > namespace > file > live > copyup > merge > work > node
+//! layer    uses  sync, sys
+//! cancel   uses  sync, sys
+//! sys      uses  sync
+//! sync
 //! ```
+//! <!-- rooms -->
 //!
-//! <!-- rooms end -->
-//!
-//! Each room knows only those to its right:
+//! A room knows no others:
 //!
 //! * [`check`]: layers that are not mounted: rewriting their marks, finding and repairing damage.
 //! * [`cli`]: the command line, the `-o` language, checks of paths before the mount, unmounting.
 //! * [`store`]: images, layers, containers and volumes in one directory: the catalog, the documents
 //!   of images, loading, saving, committing, collecting what is no longer referred to. It knows
-//!   [`archive`] and [`union`], and of [`fuse`] only what is mounted.
+//!   [`archive`] and [`union`], and no transport.
 //! * [`fuse`]: one session: mounting, the daemon, INIT, and three transports. `proto` reads requests
 //!   and writes replies, `serve` calls the union in between; the transports `dev` (/dev/fuse) and
 //!   `uring` (FUSE over io_uring) carry the bytes. `fuser` is the portable adapter, which does all
