@@ -147,7 +147,7 @@ impl Union {
             self.layers.link_index.get(number)?,
             self.layers.lowers.get(number)?,
         );
-        // Held while it is made: who needs it, too, waits for it.
+        // Held while it is made: another thread that needs it waits for it.
         let mut index = lock(index);
         let held = index
             .as_ref()
