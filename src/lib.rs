@@ -14,7 +14,7 @@
 //! * [`check`]: layers that are not mounted: their marks rewritten, what is wrong with them found and mended.
 //! * [`cli`]: the command line, the `-o` language, checks of paths before the mount, unmounting.
 //! * [`store`]: images, layers, containers and volumes in one directory: a catalog of what refers to what, the documents of
-//!   images, loading, saving, committing, collecting what nobody has any more. It knows [`archive`] and [`union`], and of
+//!   images, loading, saving, committing, collecting what is not used any more. It knows [`archive`] and [`union`], and of
 //!   [`fuse`] only what is mounted.
 //! * [`fuse`]: one session: mounting, the daemon, INIT, and three transports. `proto` reads requests and writes replies,
 //!   `serve` calls the union in between; `dev` (/dev/fuse) and `uring` (FUSE over io_uring) carry the bytes. `fuser` is the
@@ -48,7 +48,7 @@
 //!   own layer hides nothing of it, so there is no moment in which a deleted name is back.
 //! * **No allocation, no copy.** A request is decoded where it lies; a read goes from the file into the reply's buffer, a
 //!   write from the request's buffer into the file.
-//! * **Nobody waits for a slow disk but who asked for it.** Threads that are kept by long requests get company
+//! * **Only the request that needs a slow disk waits for it.** Threads that are kept by long requests get company
 //!   (`fuse/transport/load.rs`); on io_uring each thread has an entry of its own, so that it keeps back one request at most.
 //! * **Identity.** `st_ino` is a function of the origin: the layer, counted from the oldest, and the inode there. A copy
 //!   remembers it in an xattr, and directories that hold such copies are marked *impure*, so that others are listed
@@ -57,16 +57,16 @@
 //!   made when the first such file is met; a copy-up publishes all of them, and a list in the work directory lets the next
 //!   mount finish what a crash interrupted.
 //! * **Layers that are edited** while they are mounted (`cache=auto`) have each directory watched that was read: one thread
-//!   hears of changes and reads again what they are about (`union/live.rs`, `union/renew.rs`), another tells the kernel what differs
-//!   (`fuse/serve/notifier.rs`). What cannot be watched is looked at again, and believed for half a second.
+//!   is notified of changes and reads again what they are about (`union/live/watching.rs`, `union/merge/renew.rs`), another notifies the kernel of what differs
+//!   (`fuse/serve/notifier.rs`). What cannot be watched is checked again, and valid for half a second.
 //! * **A volume** is a directory of the host that is shown inside the tree: no layers, no listing that is kept, no marks. All
-//!   is asked of its disk at each use, and what is told of it may not be believed for long.
-//! * **Owners, modes and types** may be kept in an xattr (`layer/record.rs`), for layers on disks that cannot store them; the
+//!   is asked of its disk at each use, and answers about it may not be cached for long.
+//! * **Owners, modes and types** may be kept in an xattr (`layer/stat_override.rs`), for layers on disks that cannot store them; the
 //!   layer's own room hides that from the union.
-//! * **The end.** A mount that ends lets go of its layers before anything else, then of the work directory, and brings what was
-//!   changed to the upper's disk (`union/ending.rs`, `fuse/serve/end.rs`). `unionmount umount` asks for that before, by
+//! * **The end.** A mount that ends releases its layers before anything else, then the work directory, and syncs what was
+//!   changed in the upper (`union/ending.rs`, `fuse/serve/end.rs`). `unionmount umount` asks for that before, by
 //!   an ioctl on the root (`fuse/control.rs`), since the kernel does not pass syncfs(2) on.
-//! * **Locks** are per inode, in an order that is written where they are declared (`union/inode.rs`); none is held
+//! * **Locks** are per inode, in an order that is written where they are declared (`union/node/inode.rs`); none is held
 //!   over a data copy, an fsync or a reply, but the copy-up lock of the inode that is being copied.
 //!
 //! # What a crash leaves

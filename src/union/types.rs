@@ -36,7 +36,7 @@ pub struct Attr {
     pub rdev: u64,
     /// Preferred block size in bytes.
     pub blksize: u32,
-    /// How long this may be believed, and what its name means.
+    /// How long this may be cached, and what its name means.
     pub belief: Belief,
 }
 
@@ -63,7 +63,7 @@ pub struct SetAttr {
     pub atime: SetTime,
     /// Modification time.
     pub mtime: SetTime,
-    /// The size is set by somebody without CAP_FSETID: setuid goes, and setgid of a program.
+    /// The size is set by a process without CAP_FSETID: setuid goes, and setgid of a program.
     pub drop_setid: bool,
 }
 
@@ -109,7 +109,7 @@ pub struct Caller<'a> {
     pub gid: u32,
     /// File mode creation mask; a default ACL of the directory takes its place.
     pub umask: u32,
-    /// Xattrs, name and value, that a new object has before anybody sees it: the labels that the security modules
+    /// Xattrs, name and value, that a new object has before it is visible: the labels that the security modules
     /// of the caller's kernel chose (FUSE_SECURITY_CTX in `fuse.h`). Usually none.
     pub security: &'a [(&'a [u8], &'a [u8])],
 }
@@ -172,7 +172,7 @@ impl New<'_> {
     }
 }
 
-/// What should not be believed any more.
+/// What should not be cached any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     /// A name means something else than before.
@@ -197,13 +197,13 @@ pub enum Change {
     },
 }
 
-/// How long what the union says may be believed.
+/// How long an answer of the union may be cached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Belief {
-    /// Until the mount changes it, or the union tells otherwise ([`Union::changes`]).
+    /// Until the mount changes it, or the union notifies a change ([`Union::changes`]).
     #[default]
     Kept,
-    /// For half a second: others may change it, and nobody tells.
+    /// For half a second: others may change it, without a notification.
     Checked,
     /// Not at all, if what it says is which object a name means: it is in a volume.
     Shared,
