@@ -187,7 +187,7 @@ impl Dir {
         }
     }
 
-    /// The metadata of an entry on the disk, whatever its stat override says.
+    /// The metadata of an entry on the disk, regardless of its stat override.
     pub fn stat_on_disk(&self, name: &[u8]) -> Result<Stat> {
         Stat::of_entry(self.fd()?, os(name))
     }

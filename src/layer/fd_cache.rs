@@ -2,7 +2,7 @@
 //!
 //! The kernel need not tell a FUSE daemon when a file is opened or closed, so descriptors belong to objects
 //! (a directory of a layer, the data of an inode) and are closed when too many are open: the least recently
-//! used ones first, by the second-chance rule. Whoever works with a descriptor holds an [`Arc`] of it, so
+//! used ones first, by the second-chance rule. A user of a descriptor holds an [`Arc`] of it, so
 //! closing never pulls it away from a running system call.
 
 use std::collections::VecDeque;

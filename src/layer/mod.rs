@@ -2,7 +2,7 @@
 //! disk can do.
 //!
 //! A directory has the type of what may be done with it: [`LowerDir`] offers nothing that changes
-//! the disk, every call that does is a method of [`UpperDir`], and [`UpperDir::read_only`] gives the
+//! the disk, every call that does is a method of [`UpperDir`], and [`UpperDir::read_only`] returns the
 //! right to change away.
 //!
 //! | file | job |

@@ -157,7 +157,7 @@ impl UpperObject {
     }
 
     /// Has the disk take setuid and setgid away as it does when a process changes the content that is not in `group`, that
-    /// of the object: under the lock of its inode, whatever others set meanwhile. Returns false, and did nothing, where
+    /// of the object: under the lock of its inode, regardless of what others set meanwhile. Returns false, and did nothing, where
     /// this process cannot act as such a one.
     pub fn drop_privileges_outside(&self, group: u32) -> Result<bool> {
         let dropped = outside_of_group(group, || self.drop_privileges());
@@ -177,7 +177,7 @@ impl UpperObject {
         self.chmod_on_disk(mode)
     }
 
-    /// Sets the permission bits on the disk, whatever the stat override says; EOPNOTSUPP for a symlink.
+    /// Sets the permission bits on the disk, regardless of the stat override; EOPNOTSUPP for a symlink.
     pub fn chmod_on_disk(&self, mode: u32) -> Result<()> {
         chmod_fd(&self.fd, mode)
     }

@@ -50,7 +50,7 @@ const DEVICE: &[u8] = b"device";
 const LINK: &[u8] = b"link";
 
 /// Tries it all out in `dir`, which must be empty and on the upper's file system. Leaves nothing behind. On a disk
-/// without room for that, what cannot be tried is believed to be possible: an upper that is full was written to before.
+/// without room for that, what cannot be tried is assumed to be possible: an upper that is full was written to before.
 ///
 /// # Errors
 /// What the disk answers.
@@ -137,7 +137,7 @@ fn is_ordered(dir: &UpperDir) -> Result<bool> {
 }
 
 /// Whether a disk of the ext family has a journal, which a task of the kernel writes: ext2, and ext4 made without one, have the
-/// same magic number (`fs/ext4/sysfs.c`, `journal_task`). Where that cannot be seen it is believed to.
+/// same magic number (`fs/ext4/sysfs.c`, `journal_task`). Where that cannot be seen it is assumed.
 fn has_journal(device: u64) -> bool {
     let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
     let writer = std::fs::canonicalize(format!("/sys/dev/block/{major}:{minor}"))

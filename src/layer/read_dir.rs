@@ -74,7 +74,7 @@ impl DirStream {
         Ok(Stat::of_fd(&self.0)?.dev)
     }
 
-    /// As [`Dir::for_each`], for about a hundred entries more, `.` and `..` included. `each` is given the position behind
+    /// As [`Dir::for_each`], for about a hundred entries more, `.` and `..` included. `each` is passed the position behind
     /// the entry as well, from which the disk can go on, and no number that the disk does not have. Returns whether there
     /// was any.
     pub fn next(

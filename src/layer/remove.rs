@@ -1,4 +1,4 @@
-//! Removing trees: whatever their modes, however deep they are, and never through a symlink or into
+//! Removes trees: regardless of their modes, however deep they are, and never through a symlink or into
 //! another mount.
 //!
 //! One level at a time, on a stack of its own and with few descriptors ([`Way`]). A crash leaves the

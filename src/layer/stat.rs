@@ -150,7 +150,7 @@ impl Stat {
         self.mode & 0o7777
     }
 
-    /// When it was made, to tell it from a later object with its inode number.
+    /// When it was made, to distinguish it from a later object with its inode number.
     #[must_use]
     pub fn birth(&self) -> Birth {
         Birth(self.btime.map_or(0, |time| {
@@ -192,7 +192,7 @@ pub struct Protection {
 }
 
 impl Protection {
-    /// What protects the object behind a descriptor, which may be `O_PATH`: as far as its disk tells (statx(2),
+    /// What protects the object behind a descriptor, which may be `O_PATH`: as far as its disk says (statx(2),
     /// `stx_attributes`).
     #[must_use]
     pub fn of(fd: impl AsFd) -> Self {

@@ -4,7 +4,7 @@
 //! machine. So it is relied on for file systems that only this machine changes; on a network disk, on another FUSE mount
 //! and on kernel overlayfs (whose layers others may change) a directory has to be looked at again from time to time.
 //!
-//! Writing through a shared mapping is the one change that inotify tells of late: when the file is closed and unmapped.
+//! Writing through a shared mapping is the one change that inotify reports late: when the file is closed and unmapped.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -30,7 +30,7 @@ pub enum What {
     Itself,
     /// The watch is over: the directory is gone, or its disk was unmounted.
     Over,
-    /// More happened than could be remembered, in whatever directory.
+    /// More happened than could be remembered, in any directory.
     Overflow,
 }
 
@@ -79,7 +79,7 @@ impl Watcher {
     }
 
     /// Watches a directory. One that is watched already costs nothing more. Errors: ENOSPC when the user has no watches
-    /// left, EACCES for one that may not be read, ENOTSUP where a watch would not tell everything.
+    /// left, EACCES for one that may not be read, ENOTSUP where a watch would not report everything.
     pub fn watch(&self, dir: &OwnedFd) -> Result<WatchNo> {
         if !tells_all(dir) {
             return Err(Errno::NOTSUP);
@@ -188,7 +188,7 @@ const OWN: &[u64] = &[
     0x7366_746E, // ntfs3
 ];
 
-/// Whether a watch of a directory tells of every change of it.
+/// Whether a watch of a directory reports every change of it.
 #[must_use]
 pub fn tells_all(dir: &OwnedFd) -> bool {
     rustix::fs::fstatfs(dir).is_ok_and(|disk| {

@@ -69,7 +69,7 @@ impl UpperDir {
         Self(Dir::child(&self.0, name, Some(being)))
     }
 
-    /// The root of a volume, with a layer number of its own. It has no stat overrides, whatever its xattrs say: others than
+    /// The root of a volume, with a layer number of its own. It has no stat overrides, regardless of its xattrs: others than
     /// the daemon may have set them.
     #[must_use]
     pub fn volume(layer: LayerNo, fd: Arc<OwnedFd>, cache: &Arc<FdCache>) -> Self {
@@ -157,12 +157,12 @@ impl UpperDir {
         }
     }
 
-    /// Gives an entry another name in `to`.
+    /// Renames an entry to a name in `to`.
     pub fn link(&self, name: &[u8], to: &Self, new: &[u8]) -> Result<()> {
         linkat(self.fd()?, os(name), to.fd()?, os(new), AtFlags::empty())
     }
 
-    /// Gives an object that may have no name (see `O_TMPFILE`) the name `new` here.
+    /// Links an object that may have no name (see `O_TMPFILE`) as `new` here.
     pub fn link_fd(&self, fd: &OwnedFd, new: &[u8]) -> Result<()> {
         let path = proc_path(fd);
         linkat(CWD, os(&path), self.fd()?, os(new), AtFlags::SYMLINK_FOLLOW)
@@ -173,7 +173,7 @@ impl UpperDir {
         self.object(name)?.chmod(mode)
     }
 
-    /// Sets the permission bits of an entry that is not a symlink on the disk, whatever its stat override says.
+    /// Sets the permission bits of an entry that is not a symlink on the disk, regardless of its stat override.
     pub fn chmod_on_disk(&self, name: &[u8], mode: u32) -> Result<()> {
         chmod_fd(&self.pin_entry(name)?, mode)
     }

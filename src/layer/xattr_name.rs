@@ -11,7 +11,7 @@
 //! | `trusted.SGI_ACL_X`, which XFS makes of an ACL | behind `user.containers.override_` |
 //! | `security.fuseoverlayfs.X` | behind `security.fuseoverlayfs.override_` |
 //!
-//! A layer that keeps records of owners and modes (`record.rs`) keeps more of what its disk would interpret, or would
+//! A layer that keeps records of owners and modes (`layer/stat_override.rs`) keeps more of what its disk would interpret, or would
 //! not let an ordinary user set, in the same way: `security.*`, `trusted.*` and POSIX ACLs.
 
 use std::borrow::Cow;
@@ -236,7 +236,7 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// Whatever is set comes back, and is no bookkeeping of ours meanwhile.
+        /// Everything that is set comes back, and is no bookkeeping of ours meanwhile.
         #[test]
         fn every_name_comes_back(
             prefix in 0..10usize,

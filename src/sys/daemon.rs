@@ -15,11 +15,11 @@ pub enum Side {
     Child(ReadySender),
 }
 
-/// Hears from the new process.
+/// Receives messages of the new process.
 #[derive(Debug)]
 pub struct ReadyReceiver(File);
 
-/// Tells the process that was started.
+/// Sends messages to the process that was started.
 #[derive(Debug)]
 pub struct ReadySender(File);
 

@@ -45,7 +45,7 @@ impl<'a> WriteBehind<'a> {
             )
         };
         if result != 0 {
-            // A disk that cannot is asked by fsync(2) for all of it, and tells of its errors there.
+            // A disk that cannot is asked by fsync(2) for all of it, and reports its errors there.
             log::trace!("sync_file_range: {}", io::Error::last_os_error());
         }
     }

@@ -49,7 +49,7 @@ pub fn lift() -> Vec<String> {
 }
 
 /// Unblocks every signal, lets children be waited for, and makes it an error (EFBIG) to write behind a limit of the size of
-/// files. Threads have stacks of the usual size, whatever `RUST_MIN_STACK` says. First thing in a process, before it has
+/// files. Threads have stacks of the usual size, regardless of `RUST_MIN_STACK`. First thing in a process, before it has
 /// threads.
 pub fn reset() {
     let mut none = MaybeUninit::uninit();

@@ -80,7 +80,7 @@ impl Drop for Mapping {
     }
 }
 
-/// Zeroed bytes that begin at a page, and can be given back to the system.
+/// Zeroed bytes that begin at a page, and can be released to the system.
 #[derive(Debug)]
 pub struct Buffer(Mapping);
 

@@ -26,7 +26,7 @@ use super::ring_layout::{
 
 /// What the kernel says of the entry.
 const ENTRY: u64 = 1;
-/// What it says of the descriptor that tells the thread to stop.
+/// What it says of the descriptor that makes the thread stop.
 const STOP: u64 = 2;
 /// The smallest payload buffer that the kernel takes (`FUSE_MIN_READ_BUFFER`).
 const LEAST_PAYLOAD: usize = 8192;
@@ -51,7 +51,7 @@ pub struct Ring {
     lent: bool,
     /// A completion that was read but not yet acted upon.
     taken: Option<(u64, i32)>,
-    /// What io_uring_enter(2) is told when it waits.
+    /// The argument of io_uring_enter(2) when it waits.
     flags: EnterFlags,
     /// Kept open for as long as the kernel looks at it.
     stop: Option<Arc<OwnedFd>>,
@@ -232,7 +232,7 @@ impl Ring {
             .map_err(|_full| io::Error::from_raw_os_error(libc::EBUSY))
     }
 
-    /// Tells the kernel what was pushed, without waiting for anything to happen.
+    /// Submits to the kernel what was pushed, without waiting for anything to happen.
     fn submit(&mut self) -> io::Result<()> {
         while !self.uring.submission().is_empty() {
             self.enter(0, EnterFlags::empty())?;

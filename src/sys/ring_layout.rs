@@ -9,7 +9,7 @@ pub(super) const HEADER: usize = 40;
 /// other requests.
 pub(super) const FIXED: usize = 128;
 
-/// Tells the kernel where an entry's buffers are, and lends it them.
+/// Registers an entry's buffers with the kernel, and lends it them.
 pub(super) const REGISTER: u32 = 1;
 /// Sends the reply that lies in an entry's buffers, and lends it them for the next request.
 pub(super) const COMMIT_AND_FETCH: u32 = 2;

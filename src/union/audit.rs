@@ -39,7 +39,7 @@ pub enum Oddity {
 pub type Found = (Vec<Name>, Oddity);
 
 impl Union {
-    /// Goes through the whole merged tree. What a directory cannot tell, because its disk does not let it be read, is an
+    /// Goes through the whole merged tree. What a directory does not show, because its disk does not let it be read, is an
     /// error.
     pub fn audit(&self) -> Result<Vec<Found>> {
         let mut found = Vec::new();
@@ -211,7 +211,7 @@ fn audit_children(
     Ok(())
 }
 
-/// Mends one oddity in the upper whose root is given; `false` for those of lower layers, which nobody writes to.
+/// Mends one oddity in the upper whose root is given; `false` for those of lower layers, which are never written to.
 ///
 /// Times of directories are put back. Each is one call, or two of which the first leaves what a reader sees as it is: a directory whose redirect leads
 /// nowhere is opaque before the redirect goes.
@@ -242,7 +242,7 @@ pub fn mend(root: &UpperDir, (path, oddity): &Found) -> rustix::io::Result<bool>
                 (Mark::InPlace, _) => dir.unlink(name)?,
                 (Mark::Beside, Some(mark)) => {
                     let stat = dir.stat_on_disk(&mark)?;
-                    // Somebody has called a file so that is worth something.
+                    // A valuable file may bear this name.
                     if stat.kind() != Kind::File || stat.size > 0 {
                         return Ok(false);
                     }

@@ -23,10 +23,10 @@ pub enum WhiteoutForm {
 /// Whether the layers may change under the mount.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CacheMode {
-    /// Nobody but this mount changes the layers: everything may be cached for ever.
+    /// Only this mount changes the layers: everything may be cached for ever.
     #[default]
     Static,
-    /// Somebody edits a lower layer while it is mounted: changes are seen within a second.
+    /// Another process edits a lower layer while it is mounted: changes are seen within a second.
     Auto,
 }
 

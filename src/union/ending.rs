@@ -1,10 +1,10 @@
-//! Bringing everything to the disks, and letting go of them when the mount has ended.
+//! Syncs everything to the disks, and releases them when the mount has ended.
 
 use crate::union::Union;
 
 impl Union {
     /// Nothing of the lower layers is asked for any more: what is open there is closed, so that their disks can be
-    /// unmounted. Whoever is just at it ends with an error.
+    /// unmounted. A request that is under way ends with an error.
     pub fn let_go_of_lowers(&self) {
         for lower in self.layers.lowers.iter().chain(&self.layers.data_only) {
             lower.let_go();
@@ -92,7 +92,7 @@ mod tests {
         }
     }
 
-    /// Whoever mounts may use a volume that he cannot read: it can be synced all the same, and so can the upper.
+    /// The user who mounts may use a volume that he cannot read: it can be synced all the same, and so can the upper.
     #[test]
     fn a_volume_that_cannot_be_read_is_synced() {
         let stack = stack();

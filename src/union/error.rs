@@ -7,18 +7,18 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 /// An errno for the caller, and for the log which system call failed on what.
 ///
-/// Most errors are everyday answers that nobody reads about: making one costs nothing but a few words.
+/// Most errors are everyday answers that are not logged: making one costs nothing but a few words.
 #[derive(Debug)]
 pub struct Error {
     errno: Errno,
     /// The system call.
     call: Option<&'static str>,
-    /// What it was about, if somebody will read it.
+    /// What it was about, if it will be logged.
     object: Option<Box<[u8]>>,
 }
 
 impl Error {
-    /// The answer that the rules of the file system give, no failure of anything beneath.
+    /// The answer that the rules of the file system require, no failure of anything beneath.
     #[must_use]
     pub fn rule(errno: Errno) -> Self {
         Self {
@@ -34,7 +34,7 @@ impl Error {
         self.errno
     }
 
-    /// Whether a call beneath failed in a way that its administrator should hear of: not the everyday
+    /// Whether a call beneath failed in a way that the administrator should see: not the everyday
     /// answers (no such name, no such xattr, ..) but a full, broken or forbidden disk.
     #[must_use]
     pub fn is_failure(&self) -> bool {
@@ -111,7 +111,7 @@ impl<T> During<T> for rustix::io::Result<T> {
     }
 }
 
-/// `Err` with an errno that the rules give.
+/// `Err` with an errno that the rules require.
 pub fn refuse<T>(errno: Errno) -> Result<T> {
     Err(Error::rule(errno))
 }

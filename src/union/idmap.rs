@@ -82,7 +82,7 @@ impl IdMaps {
         }
     }
 
-    /// What is left of the mappings where ids are what they are: all owners may be made one.
+    /// What remains of the mappings where ids are what they are: all owners may be made one.
     #[must_use]
     pub(in crate::union) fn squash_only(&self) -> Self {
         let only = |map: &Map| Map {
@@ -108,7 +108,7 @@ impl IdMaps {
     }
 
     /// How a user that owns something is stored: as the overflow id when it has no place on disk. An engine works in the
-    /// tree of a container under the ids of its host, which no mapping of the container is about, and gives what it
+    /// tree of a container under the ids of its host, which no mapping of the container is about, and returns what it
     /// made to the container in the next step.
     #[must_use]
     pub(in crate::union) fn disk_uid(&self, seen: u32) -> u32 {
@@ -124,7 +124,7 @@ impl IdMaps {
     /// Translates the ids inside the value of an xattr: those of ACLs and of file capabilities. A value of another
     /// shape is left as it is: the file system below will refuse it. An id on disk that is not mapped is seen as the
     /// overflow id; `None` for an id that has no place on disk (the kernel refuses it with EINVAL, `posix_acl_from_xattr`):
-    /// what says who may do something is not about somebody else then, unlike an owner, who must be somebody.
+    /// what says who may do something is not about another user then, unlike an owner, which must be some user.
     #[must_use]
     pub(super) fn translate_xattr(
         &self,
@@ -273,7 +273,7 @@ mod tests {
         assert_eq!(seen[16..20], [105, 0, 0, 0]);
         assert_eq!(translate(&seen, Side::Disk).unwrap(), acl);
         assert_eq!(translate(b"odd", Side::Disk).unwrap(), b"odd");
-        // An entry for somebody who has no place on the disk would be one for somebody else.
+        // An entry for a user who has no id on the disk would be one for another user.
         assert_eq!(translate(&acl, Side::Disk), None);
     }
 

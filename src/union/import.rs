@@ -10,7 +10,7 @@ use crate::union::node::inode::NodeId;
 use crate::union::node::real::real_stat;
 
 impl Union {
-    /// Gives a new, empty regular file of this union the content of a file of another one: shared with the original where the disk
+    /// Copies to a new, empty regular file of this union the content of a file of another one: shared with the original where the disk
     /// can (FICLONE), holes as holes. Killed meanwhile, the file has a part of it.
     /// Errors: EROFS, ESTALE, EISDIR, EINVAL for special files, ENOSPC and what the disks answer.
     pub fn fill_from(&self, node: NodeId, other: &Self, source: NodeId) -> Result<()> {

@@ -79,7 +79,7 @@ impl Union {
         self.writable.is_none()
     }
 
-    /// Whether somebody else may change the layers meanwhile, so that caches must be short-lived.
+    /// Whether others may change the layers meanwhile, so that caches must be short-lived.
     #[must_use]
     pub fn may_change_below(&self) -> bool {
         self.rules.cache == CacheMode::Auto
@@ -109,7 +109,7 @@ impl Union {
         self.nodes.table.len()
     }
 
-    /// Gives back memory that was needed for more than there is now. For when there is nothing to do.
+    /// Releases memory that was needed for more than there is now. For when there is nothing to do.
     pub fn rest(&self) {
         // A weak reference keeps the memory of what it refers to.
         self.nodes.shared.retain(|_, weak| weak.strong_count() > 0);

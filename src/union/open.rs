@@ -362,7 +362,7 @@ fn open_writable(
     })
 }
 
-/// The root of the upper, which says itself, or is told now, whether owners and modes are kept in xattrs.
+/// The root of the upper, which says itself, or gets a mark now, whether owners and modes are kept in xattrs.
 fn upper_root(
     config: &Config,
     path: &Path,

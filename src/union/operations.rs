@@ -1,6 +1,6 @@
 //! The operations that differ between the merged tree and volumes, and where they part.
 //!
-//! All others work on an object, which is asked for its disk in one way (`node/real.rs`), whatever it is part of.
+//! All others work on an object, which is asked for its disk in one way (`node/real.rs`), regardless of what it is part of.
 
 use rustix::fs::RenameFlags;
 use rustix::io::Errno;
@@ -47,7 +47,7 @@ impl Union {
         }
     }
 
-    /// Gives a file another name and counts one lookup on it.
+    /// Adds another name to a file and counts one lookup on it.
     /// Errors: EPERM for a directory or a name that would be a whiteout, EEXIST, ENOENT when the file has no
     /// name any more (one that never had any gets its first: [`Union::tmpfile`]), EMLINK, EXDEV from or into a volume, EROFS, and what the disk
     /// answers.
@@ -64,7 +64,7 @@ impl Union {
         }
     }
 
-    /// Removes a name of anything but a directory. Whoever has the file open keeps it.
+    /// Removes a name of anything but a directory. A process that has the file open keeps it.
     /// Errors: ENOENT, EISDIR, EROFS, EBUSY for what a volume is shown at, and what the disk answers.
     pub fn unlink(&self, parent: NodeId, name: &[u8]) -> Result<()> {
         let parent = self.nodes.table.get(parent)?;
@@ -84,7 +84,7 @@ impl Union {
     }
 
     /// Calls `each` for the entries behind `cookie` (0: from the start, `.` and `..` first) until it returns
-    /// `false`. Cookies stay valid while entries come and go, and what comes while somebody reads is not shown before it
+    /// `false`. Cookies stay valid while entries come and go, and what comes during a reading is not shown before it
     /// begins anew: each reading ends (see `listing.rs`).
     /// Errors: ENOTDIR, ESTALE, EACCES for a directory that a layer does not let the daemon read, what the disk answers.
     pub fn readdir(

@@ -16,7 +16,7 @@ use rustix::fs::OFlags;
 use std::sync::Arc;
 
 impl Union {
-    /// Gives an upper file the bytes that it has not got, `keep` of them at most. Its copy-up lock is held.
+    /// Copies to an upper file the bytes that it lacks, `keep` of them at most. Its copy-up lock is held.
     pub(in crate::union) fn complete(
         &self,
         inode: &Arc<Inode>,

@@ -214,7 +214,7 @@ impl Union {
             }
         }
         if stat.nlink > 1 {
-            // What is left below under that number is another file from now on.
+            // What remains below under that number is another file from now on.
             self.nodes.shared.remove(&(dir.layer(), stat.dev, stat.ino));
         }
         Ok(())

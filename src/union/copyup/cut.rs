@@ -1,4 +1,4 @@
-//! Bringing a directory tree into the upper and making it independent of the layers below, so that it can be renamed in one
+//! Copies a directory tree up and makes it independent of the layers below, so that it can be renamed in one
 //! piece.
 
 use std::sync::Arc;

@@ -2,7 +2,7 @@
 //! has several names.
 //!
 //! With `index=on` the kernel copies such a file up under one name, and finds it under the others by a hard link in the
-//! work directory. Here all names are in the upper (`hardlink.rs`): a writable mount adds those that only the index
+//! work directory. Here all names are in the upper (`merge/hardlink.rs`): a writable mount adds those that only the index
 //! knows, and the kernel reads the result as well.
 //!
 //! # Crash
@@ -49,7 +49,7 @@ fn inode_number(origin: &[u8]) -> Option<u64> {
 }
 
 impl Union {
-    /// Adds the names that only the index in `work` knows. What cannot be added is told in the log, and shows the layer's
+    /// Adds the names that only the index in `work` knows. What cannot be added is logged, and shows the layer's
     /// file.
     pub(in crate::union) fn adopt_index(&self, work: &Path) {
         let Some(writable) = &self.writable else {

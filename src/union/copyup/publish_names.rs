@@ -178,7 +178,7 @@ pub(in crate::union) fn finish_publications(
             continue;
         };
         let text = read_all(&stage.open_entry(&list)?)?;
-        // Without its last NUL the list was cut by the crash: then nothing was published yet.
+        // Without its last NUL the list was truncated by the crash: then nothing was published yet.
         if text.last() != Some(&0) || stage.stat_entry(staged).is_err() {
             continue;
         }

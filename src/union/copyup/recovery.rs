@@ -11,7 +11,7 @@ use std::time::Duration;
 /// Descriptors that a recovery keeps open.
 const RECOVERY_FDS: usize = 64;
 
-/// A work directory that nobody has in use, locked until this is dropped.
+/// A work directory that is not in use, locked until this is dropped.
 #[derive(Debug)]
 pub struct Recovery {
     upper: UpperDir,

@@ -1,6 +1,6 @@
 //! POSIX ACLs that no disk interprets: what a mode means for one, and what a new object inherits (acl(5)).
 //!
-//! Needed where a layer keeps modes and ACLs in xattrs (`layer/record.rs`); everywhere else the upper's own file system
+//! Needed where a layer keeps modes and ACLs in xattrs (`layer/stat_override.rs`); everywhere else the upper's own file system
 //! does this. Values are in the form of `posix_acl_xattr.h`: a 32-bit version, then entries of 16-bit tag,
 //! 16-bit permissions and 32-bit id, all little-endian.
 

@@ -1,7 +1,7 @@
 //! Appending: to files of volumes, and to files that their disk only lets grow.
 //!
 //! A program that opened a file for appending means its end, and the offset that the transport's kernel sends is where
-//! that kernel believes the end to be. In a volume others may have appended meanwhile: there the disk says where it is.
+//! that kernel has cached the end. In a volume others may have appended meanwhile: there the disk says where it is.
 //!
 //! Of a file that may only grow (`chattr +a`, ioctl_iflags(2)) the disk refuses to open such a file for writing but for appending, where it ignores the offset. Which of the two a
 //! program opened it for is not known here (there is no state per open file): so what is written must be what is

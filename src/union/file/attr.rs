@@ -32,8 +32,8 @@ impl Default for SetAttr {
 
 impl Union {
     /// Changes attributes, copying the object up first if it is in a lower layer (a truncated file with only
-    /// the bytes that remain). Gives the attributes after it.
-    /// Errors: EROFS, ENOSPC and whatever the disk answers.
+    /// the bytes that remain). Returns the attributes after it.
+    /// Errors: EROFS, ENOSPC and any errno of the disk.
     pub fn setattr(&self, node: NodeId, set: &SetAttr) -> Result<Attr> {
         self.setattr_by(node, set, &Privileged)
     }
@@ -158,7 +158,7 @@ impl Union {
         self.drop_capability(inode)?;
         let fd = self.data_fd(inode, true)?;
         match rustix::fs::ftruncate(&fd, size) {
-            // A descriptor opened before the file became read-only for us cannot be told apart here.
+            // A descriptor opened before the file became read-only for us cannot be distinguished here.
             Err(Errno::INVAL | Errno::BADF) => {
                 let fd = self.open_upper_data(inode, OFlags::WRONLY)?;
                 rustix::fs::ftruncate(&fd, size)

@@ -13,7 +13,7 @@ use crate::union::node::inode::NodeId;
 
 impl Union {
     /// A descriptor of the real file behind a regular file, if that will be the same one for as long as the node
-    /// lives: on a read-only union whose layers nobody changes (open for reading), or once the file is in the upper
+    /// lives: on a read-only union whose layers do not change (open for reading), or once the file is in the upper
     /// (open for reading and writing). Else `None`, as for everything but regular files and for files that the
     /// upper's disk does not let be opened for writing (running programs of another mount, immutable files).
     ///
@@ -27,7 +27,7 @@ impl Union {
             return Ok(None);
         }
         if self.is_read_only() {
-            // Another mount, or somebody with an editor, may put another file in its place.
+            // Another mount, or another process, may put another file in its place.
             if self.may_change_below() {
                 return Ok(None);
             }
@@ -93,7 +93,7 @@ mod tests {
         assert_eq!(rustix::io::pread(&fd, &mut buffer, 0), Ok(3));
         assert_eq!(rustix::io::pwrite(&fd, b"new", 0), Err(Errno::BADF));
         assert_eq!(errno(union.prepare_write(node)), Errno::ROFS);
-        // The upper of a read-only union is somebody else's.
+        // The upper of a read-only union belongs to another mount.
         stack.file("upper/g", "new");
         for config in [
             Config {

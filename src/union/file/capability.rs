@@ -22,20 +22,20 @@ impl Union {
         }
         let path = self.xattr_path(inode).ok()??;
         if self.has_plain_names(inode) {
-            // Anybody may write the names that stand for it in a layer.
+            // Any process may write the names that stand for it in a layer.
             return path.get_opt(CAPABILITY).ok()?;
         }
         self.kept_xattr(&path, CAPABILITY).ok()?
     }
 
-    /// Gives a program its capabilities back, after a write took them; a daemon that may not is on its own.
+    /// Restores the capabilities of a program, after a write took them; a daemon that may not is on its own.
     pub(super) fn restore_capability(&self, inode: &Arc<Inode>, value: &[u8]) -> Result<()> {
         let object = self.upper_object(inode)?;
         let stored = match self.keeping_of(inode)? {
             Some(keeping) => keeping.stored(CAPABILITY),
             None => CAPABILITY.into(),
         };
-        // What is there now somebody set meanwhile.
+        // What is there now was set by another process meanwhile.
         match object.set_xattr(&stored, value, XattrFlags::CREATE) {
             Err(Errno::EXIST) => Ok(()),
             Err(Errno::PERM | Errno::OPNOTSUPP) => {

@@ -92,7 +92,7 @@ impl Union {
         }
     }
 
-    /// The descriptor of a file of a volume, for whatever its disk allows: the modes there are not ours to change, not
+    /// The descriptor of a file of a volume, for everything that its disk allows: the modes there are not ours to change, not
     /// even for a moment. Errors: ESTALE for another file that took its
     /// place, and those of open(2).
     fn open_in_volume(
@@ -120,7 +120,7 @@ impl Union {
         }
     }
 
-    /// A descriptor of an upper file that is not shared with anybody.
+    /// A descriptor of an upper file that is not shared.
     pub(in crate::union) fn open_upper_data(
         &self,
         inode: &Inode,

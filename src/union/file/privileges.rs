@@ -126,7 +126,7 @@ impl Union {
     }
 }
 
-/// Clears setgid of an object, whatever it is. The state of its inode is locked.
+/// Clears setgid of an object of any type. The state of its inode is locked.
 pub(super) fn drop_setgid(object: &UpperObject) -> Result<()> {
     let perm = object.stat().during("stat", b".")?.perm();
     if perm & S_ISGID == 0 {

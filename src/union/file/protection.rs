@@ -1,9 +1,9 @@
 //! Immutable and append-only (chattr(1)): who looks at them first.
 //!
-//! The upper's disk refuses with EPERM whatever they forbid, and so the union need not ask for them, but for two things:
+//! The upper's disk refuses with EPERM all that they forbid, and so the union need not ask for them, but for two things:
 //!
 //! * On a disk the right to take a name away comes before what it leads to (`may_delete` in the kernel's
-//!   `fs/namei.c`). Who wants to remove a directory that is not empty is told that it may not be removed at all.
+//!   `fs/namei.c`). Removing a directory that is not empty fails because it may not be removed at all.
 //! * A name that only lower layers have is taken away by writing a mark, which an append-only directory of a disk lets
 //!   anybody do, and a file without a name is made in the work directory.
 
@@ -18,8 +18,8 @@ use crate::union::node::inode::{DirState, Inode, Node};
 use crate::union::node::mount_point::is_volume_dir;
 
 impl Union {
-    /// What protects a directory, by its upper's directory: those of layers protect nobody but the layer (see
-    /// [`crate::union::file::flags`]). It is remembered until somebody sets the flags, but in volumes.
+    /// What protects a directory, by its upper's directory: those of layers protect the layer only (see
+    /// [`crate::union::file::flags`]). It is remembered until the flags are set, but in volumes.
     fn protection(state: &mut DirState) -> Protection {
         let Some(upper) = &state.upper else {
             return Protection::default();
@@ -27,7 +27,7 @@ impl Union {
         if let Some(known) = state.protection {
             return known;
         }
-        // Whoever goes on will hear of what is wrong here.
+        // The caller goes on, and gets the error there.
         let found = upper
             .fd()
             .map_or_else(|_| Protection::default(), Protection::of);
@@ -62,7 +62,7 @@ impl Union {
         self.mark_impure(self.writable()?, dir, &mut state)
     }
 
-    /// Whether somebody who wants to change an object is told that it is immutable or append-only.
+    /// Whether a change of an object fails because it is immutable or append-only.
     pub(in crate::union) fn is_protected(&self, inode: &Inode) -> bool {
         match &inode.node {
             Node::Dir(dir) => Self::protection(&mut lock(&dir.state)).binds(),
@@ -76,7 +76,7 @@ impl Union {
         }
     }
 
-    /// What whoever wants to remove a directory is told who may not, when it is not empty: EPERM where one of `inodes`, it
+    /// The error of a removal of a directory that is not permitted, when it is not empty: EPERM where one of `inodes`, it
     /// and those that have the names, is protected. No lock is held.
     pub(in crate::union) fn unless_protected(&self, error: Error, inodes: &[&Inode]) -> Error {
         let comes_first =
@@ -158,7 +158,7 @@ mod tests {
                 set(&union, path, IFlags::empty());
             }
             answers(Errno::NOTEMPTY);
-            // And who may not move it is told so whatever is in the way.
+            // And a move that is not permitted fails so regardless of what is in the way.
             set(&union, "other", IFlags::IMMUTABLE);
             marked.0.push(stack.at("upper/other"));
             answers_of_moving_other(&union);

@@ -163,7 +163,7 @@ pub(super) fn remove_kept(object: &UpperObject, name: &[u8]) -> Result<()> {
 pub(super) fn remove_if_there(object: &UpperObject, stored: &[u8]) -> Result<()> {
     match object.remove_xattr(stored) {
         Err(Errno::NODATA) => Ok(()),
-        // The kernel has seen to the caller's rights, or does it itself since somebody writes; an ordinary user's daemon
+        // The kernel has seen to the caller's rights, or does it itself at the next write; an ordinary user's daemon
         // may not do by name what any write of its user does. What is immutable stays as it is.
         Err(Errno::PERM) if stored == CAPABILITY && !Protection::of(object.fd()).binds() => {
             object.drop_privileges().during("chown", b".")?;

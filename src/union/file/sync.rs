@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use std::sync::atomic::Ordering;
 
 impl Union {
-    /// Brings everything on the upper's disk to that disk (syncfs(2)), whoever wrote it, and everything on the disks of
+    /// Syncs everything on the upper's disk (syncfs(2)), regardless of its writer, and everything on the disks of
     /// volumes; nothing when the union is volatile. A read-only union has nothing to bring there. Errors: EIO, ENOSPC and
     /// EDQUOT, of earlier writes too; after the first one always, since what was lost is not found again.
     pub fn syncfs(&self) -> Result<()> {
@@ -26,7 +26,7 @@ impl Union {
         synced
     }
 
-    /// Remembers that a sync found a write that had failed, of which no other one will be told.
+    /// Remembers that a sync found a write that had failed, which no other sync will report.
     pub(in crate::union) fn note_loss(&self, synced: &Result<()>) {
         if let Err(error) = synced
             && let errno @ (Errno::IO | Errno::NOSPC | Errno::DQUOT) = error.errno()

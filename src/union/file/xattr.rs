@@ -1,6 +1,6 @@
 //! Extended attributes and POSIX ACLs of the merged view.
 //!
-//! Names that carry the union's own bookkeeping are hidden, and stored under others when somebody sets them
+//! Names that carry the union's own bookkeeping are hidden, and stored under others when a process sets them
 //! (`layer/xattr_name.rs`), so that another overlay can use a directory of this mount as its upper.
 
 use std::borrow::Cow;
@@ -51,7 +51,7 @@ fn xattr_path_of(state: &DirState) -> Result<Option<XattrPath>> {
     path.map(Some).during("open directory", b".")
 }
 
-/// Does something with what is left of a directory; `None` when it is there.
+/// Runs a function on a removed directory; `None` when the directory is not removed.
 fn on_remains<T>(inode: &Inode, work: impl FnOnce(&mut Remains) -> Result<T>) -> Option<Result<T>> {
     let mut state = inode.lock_dir()?;
     state.removed.as_deref_mut().map(work)
@@ -375,7 +375,7 @@ impl Union {
         Ok(())
     }
 
-    /// Sets the xattrs of an object that nobody sees yet. Errors: as [`Union::setxattr`].
+    /// Sets the xattrs of an object that is not visible yet. Errors: as [`Union::setxattr`].
     pub(in crate::union) fn label(
         &self,
         keeping: Option<Keeping>,

@@ -1,13 +1,13 @@
-//! Lower directories that somebody edits while they are mounted (`cache=auto`): hearing of it.
+//! Watches lower directories that others edit while they are mounted (`cache=auto`).
 //!
-//! Each directory of the merged tree that was read has its lower directories watched (`layer/watch.rs`). A thread hears
-//! what happens there ([`Union::follow`]), reads again what changed, and what differs then is told to the transport
-//! (`changes.rs`). While nothing happens everything is believed as on a union whose layers nobody edits.
+//! Each directory of the merged tree that was read has its lower directories watched (`layer/watch.rs`). A thread receives
+//! the events of these watches ([`Union::follow`]), reads again what changed, and notifies the transport of the differences
+//! (`node/changes.rs`). While nothing happens all answers stay valid as on a union whose layers do not change.
 //!
 //! A directory that cannot be watched, for its disk or since there are no watches left, is looked at again now and then
-//! (`renew.rs`), and [`Belief`] tells the transport how long it may believe what it was told.
+//! (`merge/renew.rs`), and [`Belief`] says how long the transport may cache an answer.
 //!
-//! The thread holds the lock of one directory at a time, in the order that `inode.rs` gives, and none over a message to the
+//! The thread holds the lock of one directory at a time, in the order that is written in `node/inode.rs`, and none over a message to the
 //! kernel: that is another thread's work.
 
 use crate::union::node::followers::{Live, Touched};
@@ -25,7 +25,7 @@ use crate::union::node::inode::{Inode, Node};
 
 /// How long it is waited for more when something happened: who unpacks an archive makes many changes at once.
 const GATHER: Duration = Duration::from_millis(20);
-/// The longest pause between two looks, whatever they cost: changes are to show within a second.
+/// The longest pause between two checks, regardless of their cost: changes are to show within a second.
 const LONGEST: Duration = Duration::from_millis(300);
 
 /// What happened in one watched directory.
@@ -59,8 +59,8 @@ impl Heard {
 }
 
 impl Union {
-    /// Hears of what others do to the layers, for as long as the process lives. For a thread of its own; returns at once
-    /// where layers do not change, or nobody asked for [`Union::changes`].
+    /// Receives notifications of what others do to the layers, for as long as the process lives. For a thread of its own; returns at once
+    /// where layers do not change, or [`Union::changes`] was not asked for.
     pub fn follow(&self) {
         let (Some(live), Some(_)) = (&self.others.live, self.others.changes.get()) else {
             return;
@@ -155,7 +155,7 @@ impl Union {
         }
     }
 
-    /// Reads a directory again, if it was read. What differs is told.
+    /// Reads a directory again, if it was read. Differences are notified.
     fn read_again(&self, dir: &Arc<Inode>, touched: Touched) {
         let Some(mut state) = dir.lock_dir() else {
             return;
@@ -170,7 +170,7 @@ impl Union {
         if let Some(live) = &mut state.live {
             live.touch(touched);
         }
-        // It is tried again by whoever asks next, who then gets the error.
+        // It is tried again at the next request, which then gets the error.
         if let Err(error) = self.load(&mut state) {
             log::debug!("read a changed directory: {error}");
             self.tell_node(dir.id);
@@ -190,7 +190,7 @@ impl Union {
         }
     }
 
-    /// Whether others may change files below, and what they do to them is told.
+    /// Whether others may change files below, and these changes are notified.
     #[must_use]
     pub fn is_told_of_changes(&self) -> bool {
         self.others.live.as_ref().is_some_and(|live| live.trusted)
@@ -198,7 +198,7 @@ impl Union {
 }
 
 impl Inode {
-    /// Whether everything that happens in this directory's lower directories is heard of.
+    /// Whether everything that happens in this directory's lower directories is notified.
     pub(in crate::union) fn is_watched(&self) -> bool {
         self.kind == Kind::Dir
             && self

@@ -88,7 +88,7 @@ impl Union {
             None => self.stat_of(inode, state)?,
         };
         if matches!(state.real, Real::Lower { .. }) && !stat.birth().agrees(inode.birth) {
-            // Somebody put another file in its place.
+            // Another process put another file in its place.
             return refuse(Errno::STALE);
         }
         // Those of the file that has them.

@@ -1,6 +1,6 @@
 //! Finding nodes again without a name: what a file server and open_by_handle_at(2) ask for.
 //!
-//! A handle holds a node id, and is good for as long as whoever has it likes: nobody says when it is thrown away. The kernel
+//! A handle holds a node id, and stays valid for as long as its holder likes: nothing says when it is dropped. The kernel
 //! forgets the node long before, and with it goes all that is known of it. So with `nfs_export=on` a note is kept of each
 //! node that is forgotten: its directory's node id, its name there, and the `st_ino` by which it is known again, so that it
 //! gets the node id that it had. That is up to a kilobyte for each object that the mount was ever asked for, until it is
@@ -27,7 +27,7 @@ fn named(place: Place) -> (NodeId, Name) {
 }
 
 impl Union {
-    /// Notes where a node is that is being forgotten, if anybody may ask for it.
+    /// Notes where a node is that is being forgotten, if it may be asked for.
     pub(super) fn note_forgotten(&self, inode: &Inode) {
         let Some(notes) = &self.nodes.notes else {
             return;

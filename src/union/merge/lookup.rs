@@ -151,7 +151,7 @@ impl Union {
                     })
                 {
                     slot.child = Arc::downgrade(&inode);
-                    // The index may not know this name: below somebody else's redirect, for instance.
+                    // The index may not know this name: below another mount's redirect, for instance.
                     if let Some(mut file) = inode.lock_file()
                         && !file.is_upper()
                     {
@@ -435,7 +435,7 @@ impl Union {
         self.new_inode_born(volume, birth, st_ino, kind, node)
     }
 
-    /// When a file of a lower layer was made, where somebody may put another one in its place. Disks that are not this
+    /// When a file of a lower layer was made, where another process may put another one in its place. Disks that are not this
     /// machine's may say another time whenever they like: another union does after a copy-up.
     fn birth_below(&self, stat: &Stat) -> Birth {
         match &self.others.live {
@@ -503,7 +503,7 @@ impl Union {
     }
 }
 
-/// What became of the wish for an inode while a directory is locked.
+/// The result of looking for an inode while a directory is locked.
 pub(in crate::union) enum Instance {
     None,
     Ready(Child),
@@ -514,7 +514,7 @@ pub(in crate::union) enum Instance {
 /// A lower file whose disk says that it has several names.
 pub(in crate::union) struct SharedLower {
     key: RealKey,
-    /// Its inode number as getdents(2) gave it, which is another one for a mounted file.
+    /// Its inode number as getdents(2) returned it, which is another one for a mounted file.
     found_ino: u64,
     kind: Kind,
     dir: LowerDir,

@@ -40,7 +40,7 @@ pub(in crate::union) fn visible_roots(
 }
 
 impl Union {
-    /// The lower directories that a redirect found in a directory leads to. A target that is not there gives
+    /// The lower directories that a redirect found in a directory leads to. A target that is not there yields
     /// none: the directory then has no lower part.
     pub(in crate::union) fn follow_redirect(
         &self,
@@ -107,7 +107,7 @@ impl Union {
         Ok(found)
     }
 
-    /// Remembers on a directory of the upper, and gives, where its lower part is, as a path from the layers' roots.
+    /// Stores on a directory of the upper, and returns, where its lower part is, as a path from the layers' roots.
     pub(in crate::union) fn write_redirect(
         &self,
         writable: &Writable,

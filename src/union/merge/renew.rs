@@ -1,4 +1,4 @@
-//! Directories whose layers somebody edits (`cache=auto`): reading them again.
+//! Reads directories again whose layers others edit (`cache=auto`).
 //!
 //! A directory that is watched (`live.rs`) is read again when something happened there; one that is not, when the times of
 //! its layers' directories are others than before, which is looked at now and then. What then means the same as before
@@ -19,7 +19,7 @@ use crate::union::node::followers::Touched;
 use crate::union::node::inode::{DirState, FileNode, Inode, described_by};
 use crate::union::node::listing::{Listing, Slot, Stamp};
 
-/// How old a listing may be before its layers are looked at again, when nobody tells of changes.
+/// How old a listing may be before its layers are looked at again, when changes are not notified.
 const RECHECK: Duration = Duration::from_millis(400);
 
 impl Union {
@@ -78,7 +78,7 @@ impl Union {
         if let Some(live) = &mut live {
             state.lowers.append(&mut live.covered);
         }
-        // Before reading: what changes meanwhile is then heard of, or seen by the times.
+        // Before reading: a change meanwhile is then notified, or seen by the times.
         let watched = live
             .as_mut()
             .is_some_and(|live| live.watch(self.changeable(state)));
@@ -119,14 +119,14 @@ impl Union {
         {
             let before = dir.watched.swap(watched, Ordering::AcqRel);
             if before && !watched {
-                // The kernel believes more than it may from now on.
+                // The kernel has cached more than it may from now on.
                 self.tell_below(&inode);
             }
         }
         Ok(())
     }
 
-    /// Has a look at a directory that nobody watches, before its attributes are told: the kernel may have its listing.
+    /// Checks a directory that is not watched, before its attributes are returned: the kernel may have cached its listing.
     pub(in crate::union) fn look_again(&self, inode: &Inode, state: &mut DirState) {
         if self.others.live.is_some()
             && state.listing.is_some()
@@ -137,7 +137,7 @@ impl Union {
         }
     }
 
-    /// Another file was met in the place of this one, before anybody told of it: its names are to be read again.
+    /// Another file was met in the place of this one, before this was notified: its names are to be read again.
     pub(in crate::union) fn was_replaced(&self, file: &FileNode) {
         if self.others.live.is_none() {
             return;
@@ -179,7 +179,7 @@ impl Union {
         if old.st_ino != new.st_ino {
             return false;
         }
-        // A number may have been given to another file meanwhile.
+        // A number may have been reused for another file meanwhile.
         let (Some(child), Some(lower)) = (old.child.upgrade(), &new.merged.lower) else {
             return true;
         };
@@ -194,7 +194,7 @@ impl Union {
             })
     }
 
-    /// Gives the directories in this one that are known the lower directories that they consist of now.
+    /// Sets for the known directories in this one the lower directories that they consist of now.
     fn restack(&self, state: &DirState, listing: &Listing) {
         for (name, slot) in listing.all() {
             if slot.kind() != Some(Kind::Dir) || slot.mount.is_some() {

@@ -38,7 +38,7 @@ impl DirState {
 }
 
 impl Union {
-    /// As [`Union::load`], and makes sure that the listing tells of a name.
+    /// As [`Union::load`], and makes sure that the listing knows a name.
     pub(in crate::union) fn load_name(&self, state: &mut DirState, name: &[u8]) -> Result<()> {
         self.load(state)?;
         if state.is_unlisted() {
@@ -47,7 +47,7 @@ impl Union {
         Ok(())
     }
 
-    /// As [`Union::load`], for who needs all names. A directory of the upper that is the daemon's own is read whatever its
+    /// As [`Union::load`], for a caller that needs all names. A directory of the upper that is the daemon's own is read regardless of its
     /// mode says. Errors: EACCES for one that may not be listed.
     pub(in crate::union) fn load_all(&self, state: &mut DirState) -> Result<()> {
         self.load(state)?;
@@ -72,7 +72,7 @@ impl Union {
         Ok(())
     }
 
-    /// What is known of a directory that cannot be read, before anybody asked for a name.
+    /// What is known of a directory that cannot be read, before any name was asked for.
     pub(super) fn begin_unlisted(&self, state: &mut DirState) -> Result<Listing> {
         self.read_stack(state, |dir| self.marks_of(dir))?;
         state.unlisted = true;

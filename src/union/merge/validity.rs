@@ -7,7 +7,7 @@ use crate::union::types::Belief;
 use crate::union::{CacheMode, Union};
 
 impl Union {
-    /// How long it may be believed what is, and what is not, in a directory.
+    /// How long it may be cached what is, and what is not, in a directory.
     #[must_use]
     pub fn belief_in_names(&self, dir: NodeId) -> Belief {
         if self.rules.cache == CacheMode::Static && !self.has_volumes() {
@@ -22,7 +22,7 @@ impl Union {
         }
     }
 
-    /// How long the attributes of a directory may be believed, and its name. `upper`: it is in the upper.
+    /// How long the attributes of a directory may be cached, and its name. `upper`: it is in the upper.
     pub(in crate::union) fn belief_in_dir(&self, inode: &Inode, upper: bool) -> Belief {
         if inode.volume.is_some() {
             return Belief::Shared;
@@ -39,8 +39,8 @@ impl Union {
         }
     }
 
-    /// How long the attributes of a file may be believed, and its name. A file with several names may be changed under one
-    /// that nobody watches, and so may one whose bytes are elsewhere.
+    /// How long the attributes of a file may be cached, and its name. A file with several names may be changed under one
+    /// that is not watched, and so may one whose bytes are elsewhere.
     pub(in crate::union) fn belief_in_file(
         &self,
         inode: &Inode,
@@ -63,7 +63,7 @@ impl Union {
         if told {
             return Belief::Kept;
         }
-        // The kernel compares size and mtime, which anybody can put back.
+        // The kernel compares size and mtime, which any process can put back.
         if let Some(live) = &self.others.live
             && live.saw(inode.id, stat)
         {

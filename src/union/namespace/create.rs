@@ -189,7 +189,7 @@ impl Union {
         let st_ino = self.nodes.numbers.of(UPPER, stat.dev, stat.ino);
         let inode = self.new_inode(None, st_ino, kind, node);
         if let Some(mut state) = inode.lock_dir() {
-            // Known to be empty: nobody need read it.
+            // Known to be empty: it need not be read.
             state.listing = Some(Listing::default());
         }
         if let Some(mut state) = inode.lock_file() {
@@ -255,7 +255,7 @@ impl Union {
         Ok(known)
     }
 
-    /// Builds a new entry in the stage and gives its name there.
+    /// Builds a new entry in the stage and returns its name there.
     pub(super) fn build(
         &self,
         writable: &Writable,
@@ -296,7 +296,7 @@ impl Union {
         }
     }
 
-    /// Gives an object that was just made its owner, its labels, and the mode bits that making it did not give.
+    /// Sets on an object that was just made its owner, its labels, and the mode bits that its creation did not set.
     pub(in crate::union) fn dress_new(
         &self,
         keeping: Option<Keeping>,
@@ -363,13 +363,13 @@ impl Union {
         made.during("create", staged)
     }
 
-    /// Whether an inode is known to the transport; only then can anybody hold it open.
+    /// Whether an inode is known to the transport; only then can a process hold it open.
     pub(in crate::union) fn is_known(inode: &Inode) -> bool {
         inode.lookups.load(Ordering::Relaxed) > 0
     }
 }
 
-/// Gives a new object what it inherits from its directory's default ACL, where no disk does; gives its mode.
+/// Sets on a new object what it inherits from its directory's default ACL, where no disk does; returns its mode.
 fn inherit(
     keeping: Keeping,
     object: &UpperObject,

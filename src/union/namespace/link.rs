@@ -32,7 +32,7 @@ impl Union {
     ) -> Result<Entry> {
         let writable = self.writable()?;
         self.check_new_name(name)?;
-        // The upper's disk tells apart what never had a name and what has none any more; a lower file had one.
+        // The upper's disk distinguishes what never had a name and what has none any more; a lower file had one.
         let is_gone = |file: &FileState| !file.is_upper() && file.links.is_empty();
         if inode.lock_file().is_some_and(|file| is_gone(&file)) {
             return refuse(Errno::NOENT);

@@ -132,7 +132,7 @@ impl Union {
     }
 
     /// Takes the name away on disk and in the listing. `before` runs when all is checked, before anything is
-    /// changed, and is told whether the upper has an entry.
+    /// changed, and is passed whether the upper has an entry.
     fn unlink_locked(
         &self,
         writable: &Writable,
@@ -243,7 +243,7 @@ impl Union {
     }
 
     /// Takes an empty directory away. What held its marks is moved to the stage in one piece; its name there is
-    /// given back, to be removed when no lock is held.
+    /// returned, to be removed when no lock is held.
     fn rmdir_locked(
         &self,
         writable: &Writable,

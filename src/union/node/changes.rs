@@ -1,11 +1,11 @@
-//! Changes that somebody else made to the layers, for a kernel that caches what it was told.
+//! Notification of changes that others made to the layers, for a kernel that caches names and attributes.
 //!
-//! With `cache=auto` a directory is read again when its layers changed. What differs then is told once, name by name,
-//! so that the kernel learns it at once, and whoever watches a file of the mount (inotify(7)) hears that it is gone. Changed
-//! attributes and bytes are told of their node.
+//! With `cache=auto` a directory is read again when its layers changed. Each difference is notified once, name by name,
+//! so that the kernel drops it from its cache at once, and a process that watches a file of the mount (inotify(7)) is notified of its removal. Changed
+//! attributes and bytes are notified by node.
 //!
 //! What this mount does is seen by the kernel itself, as far as it is what a request is about. Attributes of other objects,
-//! which change beside that (a copy-up gives directories another ctime, a rename brings up what lies below), are told
+//! which change beside that (a copy-up gives directories another ctime, a rename copies up what lies below), are notified
 //! at once: else stat(2) would say one thing before a directory is read and another after it.
 
 use crate::union::types::Change;
@@ -20,7 +20,7 @@ use crate::union::node::inode::{Inode, NodeId};
 
 type Tell = Box<dyn Fn(NodeId) + Send + Sync>;
 
-/// Who takes back the attributes that the kernel believes.
+/// The callback that invalidates the attributes that the kernel has cached.
 #[derive(Default)]
 pub(in crate::union) struct Attributes(RwLock<Option<Tell>>);
 
@@ -31,14 +31,14 @@ impl std::fmt::Debug for Attributes {
 }
 
 impl Union {
-    /// Whom to tell that the attributes of a node are others than were told; takes the place of whom it was before. It is
+    /// Sets the callback to notify that the cached attributes of a node are not valid any more; replaces the one before. It is
     /// called while requests are served, and must not wait for one.
     pub fn tell_attributes_to(&self, tell: impl Fn(NodeId) + Send + Sync + 'static) {
         *write(&self.others.attributes.0) = Some(Box::new(tell));
     }
 
-    /// Tells that a change on the disk gave an object other attributes that is not what the request is about. Called when
-    /// the change is done, without locks: what was read before it is not believed any more.
+    /// Notifies that a change on the disk changed the attributes of an object that is not the subject of the request. Called when
+    /// the change is done, without locks: attributes that were read before it are not valid any more.
     pub(in crate::union) fn tell_attributes(&self, inode: &Inode) {
         if inode.id == NodeId::ROOT || inode.lookups() > 0 {
             self.tell_attributes_of(inode.id);
@@ -52,7 +52,7 @@ impl Union {
         }
     }
 
-    /// Where changes will be told from now on; `None` where layers do not change, and for all but the first who asks.
+    /// The channel on which changes are notified from now on; `None` where layers do not change, and for every call but the first.
     pub fn changes(&self) -> Option<Receiver<Change>> {
         if !self.may_change_below() {
             return None;
@@ -61,7 +61,7 @@ impl Union {
         self.others.changes.set(sender).ok().map(|()| receiver)
     }
 
-    /// Tells that a name differs. Called with the directory locked: nothing is done here but to note it.
+    /// Notifies that a name differs. Called with the directory locked: nothing is done here but to note it.
     pub(in crate::union) fn tell(
         &self,
         parent: Option<NodeId>,
@@ -81,12 +81,12 @@ impl Union {
         });
     }
 
-    /// Tells that attributes and bytes, or the listing, differ.
+    /// Notifies that attributes and bytes, or the listing, differ.
     pub(in crate::union) fn tell_node(&self, node: NodeId) {
         self.note(Change::Node(node));
     }
 
-    /// Tells that nothing below a directory is to be believed as long as was said.
+    /// Notifies that entries below a directory are not valid for as long as was answered.
     pub(in crate::union) fn tell_below(&self, dir: &Inode) {
         if let Some(place) = dir.place() {
             self.note(Change::Below {
@@ -116,7 +116,7 @@ mod tests {
     use crate::union::tests::testing::{Stack, file, find, mkdir};
     use crate::union::{Belief, Caller, RenameMode};
 
-    /// What changes beside a request is told, once per copy-up; what is done in the upper's directories tells nothing.
+    /// A change beside a request is notified once per copy-up; changes in the upper's directories are not notified.
     #[test]
     fn attributes_are_told_of_copy_ups_alone() {
         const ROOT: NodeId = NodeId::ROOT;
@@ -168,7 +168,7 @@ mod tests {
         assert_eq!(union.belief_in_names(NodeId::ROOT), Belief::Kept);
         std::fs::remove_file(old).unwrap();
         stack.file("old/new", "new");
-        // Nobody hears of it here, but the thread that a transport starts.
+        // No thread receives it here, except the one that a transport starts.
         union.hear_once();
         assert!(union.lookup(NodeId::ROOT, b"f").unwrap().is_none());
         let mut told: Vec<_> = heard.try_iter().collect();

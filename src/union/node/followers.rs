@@ -62,7 +62,7 @@ impl LiveDir {
         };
     }
 
-    /// Has the directory read again soon, by the thread that hears of changes.
+    /// Has the directory read again soon, by the thread that receives change notifications.
     pub(in crate::union) fn read_again(&self) {
         self.live.read_again(&self.me);
     }
@@ -72,7 +72,7 @@ impl LiveDir {
         self.me.upgrade()
     }
 
-    /// Watches these directories, and no others any more. Gives whether all of them can be watched.
+    /// Watches these directories, and no others any more. Returns whether all of them can be watched.
     pub(in crate::union) fn watch<'a>(&mut self, dirs: impl Iterator<Item = &'a Dir>) -> bool {
         let mut all = true;
         let mut watches = Vec::new();
@@ -100,7 +100,7 @@ impl Drop for LiveDir {
     }
 }
 
-/// Who follows which watch.
+/// Which inodes follow which watch.
 #[derive(Debug)]
 pub(in crate::union) struct Live {
     pub(in crate::union) watcher: Option<Watcher>,
@@ -144,7 +144,7 @@ impl Live {
     fn follow(&self, dir: &Dir, me: &Weak<Inode>) -> Option<WatchNo> {
         let watcher = self.watcher.as_ref()?;
         let fd = dir.fd().ok()?;
-        // Held over the call: a watch that somebody else ends meanwhile must not be taken for the new one.
+        // Held over the call: a watch that another thread ends meanwhile must not be taken for the new one.
         let mut followers = lock(&self.followers);
         let watch = watcher
             .watch(&fd)
@@ -194,7 +194,7 @@ impl Live {
         }
     }
 
-    /// Whether a file that nobody watches was changed since the last call.
+    /// Whether a file that is not watched was changed since the last call.
     pub(in crate::union) fn saw(&self, node: NodeId, stat: &Stat) -> bool {
         self.seen
             .insert(node, stat.ctime)

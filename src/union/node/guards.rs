@@ -1,4 +1,4 @@
-//! Locking two inodes at a time, always in the order that `inode.rs` gives.
+//! Locking two inodes at a time, always in the order that is written in `inode.rs`.
 
 use std::sync::{Arc, MutexGuard};
 

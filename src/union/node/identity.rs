@@ -13,7 +13,7 @@
 //!
 //! A number has 32 bits where that is possible, for programs that know no others: they are shared out among layers and
 //! volumes by a code (`narrow`), so that which number it is depends on nothing but the entry. Where an inode number is too large for its
-//! share, more bits are used: in ranges of their own, so that no number means two things. `ino32_t` forces what is left
+//! share, more bits are used: in ranges of their own, so that no number means two things. `ino32_t` forces what remains
 //! into 32 bits by a hash, with the chance that two meet.
 
 use crate::layer::dir::{LayerNo, UPPER};
@@ -48,7 +48,7 @@ pub(in crate::union) struct Numbering {
 pub(in crate::union) struct Disk {
     /// The device of its root.
     pub(in crate::union) device: u64,
-    /// Entries of one directory may be on several disks, of which only stat(2) tells: another overlay's.
+    /// Entries of one directory may be on several disks, which only stat(2) shows: another overlay's.
     pub(in crate::union) mixed: bool,
 }
 

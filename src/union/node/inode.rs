@@ -76,18 +76,18 @@ pub(in crate::union) struct DirNode {
     /// Where it is; `None` for the root. Changed only under the rename mutex and the parents' states.
     pub(in crate::union) place: Mutex<Option<Place>>,
     pub(in crate::union) state: Mutex<DirState>,
-    /// Everything that happens in its lower directories is heard of (`live.rs`).
+    /// Every change in its lower directories is notified (`live/watching.rs`).
     pub(in crate::union) watched: AtomicBool,
 }
 
 /// What a merged directory consists of.
 #[derive(Debug, Default)]
 pub(in crate::union) struct DirState {
-    /// Its own node id, for those who hear of changes (`changes.rs`).
+    /// Its own node id, for change notifications (`changes.rs`).
     pub(in crate::union) id: Option<NodeId>,
     pub(in crate::union) upper: Option<UpperDir>,
     /// Contributing lower directories, newest first. Before the first listing they are what the parent's
-    /// layers have under the name; the listing cuts them at the first opaque one.
+    /// layers have under the name; the listing stops at the first opaque one.
     pub(in crate::union) lowers: Vec<LowerDir>,
     /// The one that says what it looks like, where the newest does not: that was made since something is in it.
     pub(in crate::union) described_by: Option<LowerDir>,
@@ -96,7 +96,7 @@ pub(in crate::union) struct DirState {
     pub(in crate::union) known_merged: bool,
     /// A layer does not let it be read: the listing has the names that were asked for (`unlisted.rs`).
     pub(in crate::union) unlisted: bool,
-    /// What is left of it, once it was removed.
+    /// The removed directory that is kept, once it was removed.
     pub(in crate::union) removed: Option<Box<Remains>>,
     /// The upper's directory is marked as holding entries with an origin.
     pub(in crate::union) impure: bool,
@@ -117,7 +117,7 @@ impl DirState {
     }
 }
 
-/// The first directory that says what it looks like, when that is not the newest. Whatever that hides, its layer says nothing
+/// The first directory that says what it looks like, when that is not the newest. For anything that this hides, its layer says nothing
 /// about it.
 pub(in crate::union) fn described_by(lowers: &[LowerDir]) -> rustix::io::Result<Option<LowerDir>> {
     let Some((newest, below)) = lowers.split_first() else {
@@ -293,7 +293,7 @@ impl DirNode {
     }
 }
 
-/// Parents that nobody else holds go as well: one after the other, however deep the tree is.
+/// Parents that have no other holder are released as well: one after the other, however deep the tree is.
 impl Drop for Inode {
     fn drop(&mut self) {
         match &mut self.node {

@@ -4,10 +4,10 @@
 //! operations of this mount. So a lookup of any name, there or not, costs no system call, creating a file does
 //! not depend on the size of its directory, and lookup and readdir can never disagree.
 //!
-//! Every visible name has a cookie: whatever becomes visible gets a larger one than all before it. readdir(3) goes from the
+//! Every visible name has a cookie: a name that becomes visible gets a larger one than all before it. readdir(3) goes from the
 //! largest to the smallest, and continues behind a cookie. So a position stays valid while entries come and go, without any
-//! state per open directory; and whoever reads a directory comes to its end, whatever is renamed or made in it meanwhile:
-//! that lies behind where the reader began, and shows when it begins anew (rewinddir(3)).
+//! state per open directory; and a reader of a directory comes to its end, regardless of renames and creations in it meanwhile:
+//! those lie behind where the reader began, and show when it begins anew (rewinddir(3)).
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Weak;
@@ -33,7 +33,7 @@ pub(in crate::union) struct Slot {
     pub(in crate::union) mount: Option<Box<Mounted>>,
     /// `st_ino` of what is visible.
     pub(in crate::union) st_ino: u64,
-    /// The inode, if somebody holds it.
+    /// The inode, if it is held.
     pub(in crate::union) child: Weak<Inode>,
 }
 
@@ -129,7 +129,7 @@ impl Default for Listing {
 }
 
 impl Listing {
-    /// Of what the layers have, in their order. `number` gives `st_ino`.
+    /// Of what the layers have, in their order. `number` returns `st_ino`.
     pub(in crate::union) fn of(
         merger: Merger<Slot>,
         number: impl Fn(&Name, &Merged) -> u64,
@@ -165,7 +165,7 @@ impl Listing {
             .filter(|(_, slot)| slot.is_visible())
     }
 
-    /// Changes what is known of a name, in whatever way, and keeps the order of entries right: a name that
+    /// Changes in any way what is known of a name, and keeps the order of entries right: a name that
     /// becomes visible goes to the front, one that vanishes leaves its place. A slot that says nothing is dropped.
     pub(in crate::union) fn update(&mut self, name: &Name, change: impl FnOnce(&mut Slot)) {
         let slot = self.slots.entry(Name::clone(name)).or_default();
@@ -185,7 +185,7 @@ impl Listing {
         }
     }
 
-    /// Forgets names whose inodes nobody holds any more, now and then: for a directory that is not listed here, but only
+    /// Forgets names whose inodes are not held any more, now and then: for a directory that is not listed here, but only
     /// remembers what was looked up (`volume.rs`).
     pub(in crate::union) fn sweep(&mut self) {
         const SMALL: usize = 256;
@@ -228,7 +228,7 @@ impl Listing {
     }
 
     /// Takes over the cookies and inodes of an older listing of the same directory, for names that are still
-    /// the same entry, by `same`, which is given both. `differ` is told the others.
+    /// the same entry, by `same`, which is called with both. `differ` is called with the others.
     pub(in crate::union) fn inherit(
         &mut self,
         mut older: Self,

@@ -1,4 +1,4 @@
-//! What is left of a directory that was removed, for those who still hold it open: its last attributes and xattrs, in memory.
+//! A removed directory, for processes that still hold it open: its last attributes and xattrs, in memory.
 //!
 //! Nothing of it is on the disk any more, so nothing of it outlives the mount.
 
@@ -65,7 +65,7 @@ impl Remains {
         }
     }
 
-    /// Sets attributes, and gives them.
+    /// Sets attributes, and returns them.
     pub(in crate::union) fn setattr(&mut self, set: &SetAttr) -> Attr {
         let attr = &mut self.attr;
         if let Some(mode) = set.mode {

@@ -87,11 +87,11 @@ impl AsMut<Self> for Merged {
     }
 }
 
-/// Merges the listings of one directory's layers, into what whoever asks keeps for a name.
+/// Merges the listings of one directory's layers, into what the caller keeps for a name.
 #[derive(Debug)]
 pub(in crate::union) struct Merger<T> {
     names: HashMap<Name, T>,
-    /// In the order in which the layers told of them: the order of the disk, which is the fastest to visit.
+    /// In the order in which the layers listed them: the order of the disk, which is the fastest to visit.
     order: Vec<Name>,
     layer: LayerNo,
     hidden: Vec<Name>,

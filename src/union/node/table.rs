@@ -1,6 +1,6 @@
 //! Node ids and lookup counts.
 //!
-//! The table holds exactly the inodes that the transport has been told of and has not forgotten. Each reply
+//! The table holds exactly the inodes that the transport has received and has not forgotten. Each reply
 //! that names an inode adds one lookup; a forget takes any number away; at zero the inode leaves the table and
 //! goes away with its last other user.
 
@@ -27,7 +27,7 @@ impl Table {
         }
     }
 
-    /// A node id that was never given out.
+    /// A node id that was never used before.
     pub(in crate::union) fn fresh_id(&self) -> NodeId {
         NodeId(self.next.fetch_add(1, Ordering::Relaxed))
     }
@@ -44,7 +44,7 @@ impl Table {
         }
     }
 
-    /// Gives back what was needed when more inodes were known.
+    /// Releases the memory that was needed when more inodes were known.
     pub(in crate::union) fn shrink(&self) {
         shrink(&self.nodes);
     }
@@ -76,7 +76,7 @@ impl Table {
     }
 }
 
-/// Gives back a map's memory if it has room for much more than is in it.
+/// Releases a map's memory if it has room for much more than is in it.
 pub(in crate::union) fn shrink<K: Eq + std::hash::Hash, V>(map: &DashMap<K, V>) {
     const SMALL: usize = 4096;
     if map.capacity() > SMALL.max(4 * map.len()) {

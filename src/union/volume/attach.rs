@@ -1,7 +1,7 @@
 //! Putting volumes into the merged tree, when the union is opened (see [`crate::union::volume::mounted`]).
 //!
 //! # Crash
-//! A target that no layer has is made as an ordinary directory or file of the upper. That stays, whatever becomes of the
+//! A target that no layer has is made as an ordinary directory or file of the upper. That stays, regardless of the
 //! mount, as it does with every container engine.
 
 use std::collections::VecDeque;

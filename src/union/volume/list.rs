@@ -1,9 +1,9 @@
 //! Listing directories of volumes: as their disks list them now, with the disks' own positions.
 //!
-//! The kernel asks piece by piece and says where the last one ended; nobody says who is asking. To a disk that is one
+//! The kernel asks piece by piece and says where the last one ended; it does not say which reader is asking. To a disk that is one
 //! reader after the other, each new in the middle, and a disk that shows a reader only what was there when it began
 //! (btrfs) would show each of them what the one before has just renamed, for ever. So the disk's open directory is kept
-//! between the pieces, and found again by where it is. Only by readers who were there when it began: whoever begins later sees
+//! between the pieces, and found again by where it is. Only by readers who were there when it began: a reader that begins later sees
 //! what came meanwhile, so that those of before are closed then.
 
 use std::collections::VecDeque;
@@ -20,7 +20,7 @@ use crate::union::error::{During, Result, refuse};
 use crate::union::node::inode::{Inode, NodeId};
 use crate::union::types::DirEntry;
 
-/// How many are kept. Of a listing that was not read to its end nobody says that it is over.
+/// How many are kept. Nothing says that a listing is over that was not read to its end.
 const KEPT: usize = 16;
 
 /// Directories that are being read.
@@ -33,10 +33,10 @@ struct Stream {
     disk: DirStream,
     device: u64,
     /// Where the last piece began, and what it held: its reader goes on behind any of these. A small buffer takes less than
-    /// the kernel was given, which asks for the rest again.
+    /// the kernel got, which asks for the rest again.
     began: u64,
     given: Vec<Listed>,
-    /// What was read from the disk and not given.
+    /// What was read from the disk and not returned.
     ahead: VecDeque<Listed>,
 }
 
@@ -110,7 +110,7 @@ impl Streams {
         drop(oldest);
     }
 
-    /// Closes those of a node: it is not known any more, or somebody begins to read it.
+    /// Closes those of a node: it is not known any more, or a reader begins.
     pub(in crate::union) fn forget(&self, node: NodeId) {
         lock(&self.0).retain(|stream| stream.node != node);
     }
@@ -145,7 +145,7 @@ impl Union {
             }
             stream.given.push(listed);
         }
-        // Its reader will ask once more, and must hear of the end from the same one.
+        // Its reader will ask once more, and must get the end from the same one.
         if !stream.given.is_empty() {
             self.streams.keep(stream);
         }

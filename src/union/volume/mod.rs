@@ -6,12 +6,12 @@
 //! at once (`volume/ops.rs`).
 //!
 //! A volume is shared, with the host and with other mounts. So nothing of it is remembered: each lookup asks the disk, a
-//! directory is listed anew each time, and [`crate::union::Attr::shared`] tells the transport that it must not let anything
+//! directory is listed anew each time, and [`crate::union::Attr::shared`] tells the transport that it must not have anything
 //! be cached for long. What is held, a place in the tree or an open descriptor, is only used when what is found there is
-//! still the same inode (number, and when it was made, where the disk says that); else the answer is ESTALE, as on a network disk. A file that somebody else removed can be used
+//! still the same inode (number, and when it was made, where the disk says that); else the answer is ESTALE, as on a network disk. A file that another process removed can be used
 //! on for as long as its descriptor stays in the cache.
 //!
-//! Owners, modes and types are the disk's. The xattrs that keep them in a layer (`record.rs`) say nothing here: whoever
+//! Owners, modes and types are the disk's. The xattrs that keep them in a layer (`layer/stat_override.rs`) mean nothing here: the process that
 //! owns the directory could write them, and so make setuid programs of root and devices.
 //!
 //! `st_ino` is a number of the disk's own ([`crate::union::node::identity::of_volume`]). The mappings of owners are the layers', for

@@ -42,7 +42,7 @@ impl Union {
         }
     }
 
-    /// What entries of a directory inherit, as it is now: somebody else may have changed that.
+    /// What entries of a directory inherit, as it is now: another process may have changed that.
     fn inheritance_now(&self, dir: &UpperDir, state: &mut DirState) -> Result<Inheritance> {
         state.inheritance = None;
         self.inheritance(dir, state)
@@ -92,7 +92,7 @@ impl Union {
         }
         match self.found(parent, &mut state, name)? {
             Some(child) => Ok(child),
-            // Somebody was quick to remove it.
+            // Another process has removed it already.
             None => refuse(Errno::NOENT),
         }
     }

@@ -99,7 +99,7 @@ impl Stage {
         })
     }
 
-    /// Removes one thing from the stage, whatever it is; a failure is logged, since the next mount
+    /// Removes one object of any type from the stage; a failure is logged, since the next mount
     /// empties the stage anyway.
     pub(in crate::union) fn discard(&self, name: &Name) {
         let removed = self.dir.fd().map(|dir| remove(dir, name));

@@ -21,7 +21,7 @@ pub(in crate::union) struct Writable {
 }
 
 impl Writable {
-    /// syncfs(2) of the upper's disk. It tells of each failure to write that there was since the union was opened, once:
+    /// syncfs(2) of the upper's disk. It reports each failure to write that there was since the union was opened, once:
     /// the work directory has been open for that long, and it can always be read.
     pub(in crate::union) fn sync_disk(&self) -> Result<()> {
         let fd = self.stage.dir().fd().during("open", b".")?;

@@ -58,7 +58,7 @@ impl Exchange<'_> {
         if self.attempt.is_marked(self.target, self.before_to) || redirects.target.is_some() {
             union.mark_impure(writable, &from.dir, parents.from())?;
         }
-        // A mark beside a directory that keeps its lower part under a redirect would cut that off.
+        // A mark beside a directory that keeps its lower part under a redirect would make it opaque.
         let clear = |end: &End<'_>, mark: Option<Mark>, redirect: &Option<Redirect>| {
             if redirect.is_some() && mark == Some(Mark::Beside) {
                 writable.clear_beside(&end.dir, &end.name);

@@ -1,6 +1,6 @@
 //! rename(2) in all its forms.
 //!
-//! Whatever is renamed is first brought into the upper: a file by copy-up; a directory with lower content by
+//! Everything that is renamed is first copied up: a file by copy-up; a directory with lower content by
 //! copying up everything below it, in place, where each single copy leaves the merged view as it is. Then it is
 //! marked opaque, which changes nothing either, since it hides only what was copied. From there on it is an
 //! ordinary directory of the upper and moves by one system call. (Building the copy beside, in the work

@@ -83,7 +83,7 @@ pub(in crate::union) fn move_link(state: &mut FileState, from: &End<'_>, to: &En
     }
 }
 
-/// Tells a renamed directory where it is.
+/// Updates the place of a renamed directory.
 pub(in crate::union) fn settle(inode: &Inode, to: &End<'_>) {
     if let Some(dir) = inode.dir() {
         *lock(&dir.place) = Some(Place {
@@ -112,7 +112,7 @@ pub(super) fn take_upper(state: &mut DirState, name: &Name, mark: Option<Mark>) 
     moved
 }
 
-/// As [`take_upper`], for a name that is given another entry at once: it keeps its place among the others.
+/// As [`take_upper`], for a name that gets another entry at once: it keeps its place among the others.
 pub(super) fn lift_upper(state: &mut DirState, name: &Name, mark: Option<Mark>) -> Option<Found> {
     let slot = state.listing.as_mut()?.get_mut(name)?;
     slot.merged.mark = mark;

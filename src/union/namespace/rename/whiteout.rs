@@ -1,7 +1,7 @@
 //! A rename that leaves a device 0/0 under the old name, at once (`RENAME_WHITEOUT` of renameat2(2)).
 //!
 //! To the upper's disk such a device is a whiteout of ours, and a device of the merged view is a file with an xattr
-//! (`create.rs`). So the directory is told first, by an xattr of its own, that a whiteout device under that name is one of
+//! (`create.rs`). So the directory is marked first, by an xattr of its own, to say that a whiteout device under that name is one of
 //! the merged view; then the disk moves the entry and leaves its device by one system call; then the file takes the
 //! device's place, and the xattr goes.
 //!
@@ -41,7 +41,7 @@ impl Union {
             && !self.rules.no_xattrs
     }
 
-    /// Builds the device, and announces it. Gives its name in the stage.
+    /// Builds the device, and announces it. Returns its name in the stage.
     pub(super) fn prepare_leaving(
         &self,
         writable: &Writable,
