@@ -39,7 +39,7 @@ first_lane() {
 	over dev --lib --bins --test abuse --test allocations --test capabilities --test cli --test crash \
 		--test fuzz --test invariants --test lifecycle --test losses --test model --test options \
 		--test passthrough --test protocol --test requests --test rootless -- --skip case_18
-	run_tests --test attributes --test direct --test filesystems --test identities --test kernel_overlay --test kernel_stacks --test live --test numbers \
+	run_tests --test architecture --test attributes --test direct --test filesystems --test identities --test kernel_overlay --test kernel_stacks --test live --test numbers \
 		--test posix --test power --test readdir --test stacked --test volumes
 	over fuser --test cli --test invariants --test options
 }
@@ -66,8 +66,10 @@ install_packages build demo test || exit 1
 prepare_machine
 
 lane_tests=$(sed -n '/^first_lane/,/^apart/p' "$SELF" | grep -oE -- '--test [a-z_]+' | sort -u | cut -d ' ' -f 2)
-for test in tests/*.rs; do
-	grep -qx "$(basename "$test" .rs)" <<<"$lane_tests" || { echo "check: $test runs in no lane" >&2; exit 1; }
+for test in tests/*.rs tests/*/main.rs; do
+	name=${test#tests/}
+	name=${name%/main.rs}
+	grep -qx "${name%.rs}" <<<"$lane_tests" || { echo "check: $test runs in no lane" >&2; exit 1; }
 done
 
 stage "shell scripts"
