@@ -1,18 +1,20 @@
 //! Cancellation: whether the command is to end early, and what has to be done before it may.
 //!
-//! A signal asks for the end (`request`). Work asks whether it was asked for where bytes move and where names are listed
-//! (`check`), and fails then as it would fail of anything else: error paths and `Drop` remove what is not complete. The process
-//! ends by the signal
+//! A signal asks for the end (`request`). Work asks whether it was asked for where bytes move and
+//! where names are listed (`check`), and fails then as it would fail of anything else: error paths
+//! and `Drop` remove what is not complete. The process ends by the signal
 //!
 //! * at once where nothing has to be removed: no `Cleanup` and no `WholeStep` lives;
 //! * else when the command has returned (`conclude`), or the last of those is dropped.
 //!
-//! What cannot be taken back is done to its end: `commit` settles it, and a later signal changes nothing. Where
-//! `request` is never called, as in a library or a daemon, all of this counts and decides nothing.
+//! What cannot be taken back is done to its end: `commit` settles it, and a later signal changes
+//! nothing. Where `request` is never called, as in a library or a daemon, all of this counts and
+//! decides nothing.
 //!
 //! # Locks
-//! One mutex, held for a few assignments; nothing is called under it. When the process ends it is kept, so that nothing begins
-//! any more: a thread that asks for it then waits for the end of the process.
+//! One mutex, held for a few assignments; nothing is called under it. When the process ends it is
+//! kept, so that nothing begins any more: a thread that asks for it then waits for the end of the
+//! process.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -58,7 +60,7 @@ struct State {
     /// The command has returned.
     concluded: bool,
     /// What stays although it should have been removed.
-    remains: Vec<String>,
+    removed_dir: Vec<String>,
 }
 
 static PROCESS: Cancellation = Cancellation::new();
@@ -84,7 +86,8 @@ pub(crate) fn commit() -> Result<(), Cancelled> {
     PROCESS.commit()
 }
 
-/// The command has returned. Does not return itself when the end was asked for: the process ends by the signal then.
+/// The command has returned. Does not return itself when the end was asked for: the process ends by
+/// the signal then.
 pub(crate) fn conclude() {
     if PROCESS.conclude() {
         loop {
@@ -93,10 +96,10 @@ pub(crate) fn conclude() {
     }
 }
 
-/// Reports something that stays although it should have been removed: in the log, or in the last line of the command that is
-/// interrupted.
-pub(crate) fn remains(why: String) {
-    PROCESS.remains(why);
+/// Reports something that stays although it should have been removed: in the log, or in the last
+/// line of the command that is interrupted.
+pub(crate) fn removed_dir(why: String) {
+    PROCESS.removed_dir(why);
 }
 
 /// Whether the process may end now, after [`request`].
@@ -107,7 +110,8 @@ pub(crate) fn ending() -> Ending {
 /// How far a command is with ending.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Ending {
-    /// The process may end; nothing is begun any more. These stay although they should have been removed.
+    /// The process may end; nothing is begun any more. These stay although they should have been
+    /// removed.
     Now(Vec<String>),
     /// Work has not noticed yet: threads that wait may be woken.
     Working,
@@ -117,8 +121,8 @@ pub(crate) enum Ending {
     Whole,
 }
 
-/// While it lives, something exists that is removed when the command ends early: its owner removes it on errors and on `Drop`,
-/// and drops this afterwards.
+/// While it lives, something exists that is removed when the command ends early: its owner removes
+/// it on errors and on `Drop`, and drops this afterwards.
 #[derive(Debug)]
 pub(crate) struct Cleanup(());
 
@@ -163,7 +167,8 @@ impl Drop for Removing {
     }
 }
 
-/// While it lives, something is done that is done as a whole; a command that is interrupted meanwhile ends afterwards.
+/// While it lives, something is done that is done as a whole; a command that is interrupted
+/// meanwhile ends afterwards.
 #[derive(Debug)]
 pub(crate) struct WholeStep(());
 
@@ -183,8 +188,8 @@ impl Drop for WholeStep {
     }
 }
 
-/// Reads and writes until the command is cancelled. What is wrapped must not repeat a call that answers EINTR: each repetition has
-/// to come by here, or a thread that waits would never notice.
+/// Reads and writes until the command is cancelled. What is wrapped must not repeat a call that
+/// answers EINTR: each repetition has to come by here, or a thread that waits would never notice.
 #[derive(Debug)]
 pub(crate) struct Cancellable<R>(pub(crate) R);
 
@@ -216,7 +221,7 @@ impl Cancellation {
                 removals: 0,
                 settled: false,
                 concluded: false,
-                remains: Vec::new(),
+                removed_dir: Vec::new(),
             }),
         }
     }
@@ -255,10 +260,10 @@ impl Cancellation {
         ends
     }
 
-    fn remains(&self, why: String) {
+    fn removed_dir(&self, why: String) {
         match self.check() {
             Ok(()) => log::warn!("this stays, remove it: {why}"),
-            Err(Cancelled) => self.with(|state| state.remains.push(why)),
+            Err(Cancelled) => self.with(|state| state.removed_dir.push(why)),
         }
     }
 
@@ -275,9 +280,9 @@ impl Cancellation {
                 _ => Ending::Removing,
             };
         }
-        let remains = std::mem::take(&mut state.remains);
+        let removed_dir = std::mem::take(&mut state.removed_dir);
         std::mem::forget(state);
-        Ending::Now(remains)
+        Ending::Now(removed_dir)
     }
 }
 
@@ -298,7 +303,7 @@ mod tests {
         assert_eq!(process.ending(), Ending::Working);
         process.with(|state| state.removals = 1);
         assert_eq!(process.ending(), Ending::Removing);
-        process.remains("this".to_owned());
+        process.removed_dir("this".to_owned());
         process.with(|state| (state.steps, state.removals, state.cleanups) = (1, 0, 0));
         assert_eq!(process.ending(), Ending::Whole);
         process.with(|state| state.steps = 0);

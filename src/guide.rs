@@ -2,8 +2,9 @@
 //!
 //! The pages are the Markdown files in `src/guide/`, which a forge shows as well.
 
-/// Defines a module for each page. A page ends with the definitions of its links, which lead to files. The definitions
-/// here come before it, and the first definition of a label counts: in rustdoc the links lead to modules.
+/// Defines a module for each page. A page ends with the definitions of its links, which lead to
+/// files. The definitions here come before it, and the first definition of a label counts: in
+/// rustdoc the links lead to modules.
 macro_rules! pages {
     ($($name:ident $file:literal)*) => {$(
         #[doc = concat!(
@@ -94,7 +95,8 @@ mod tests {
         functions
     }
 
-    /// Whether `tests/SUITE` or `src/ROOM` names the place of a file, wherever in the tree the suite or room stands.
+    /// Whether `tests/SUITE` or `src/ROOM` names the place of a file, wherever in the tree the
+    /// suite or room stands.
     fn is_within(cited: &str, top: &str, place: &Path) -> bool {
         let Some((cited_top, cited_place)) = cited.split_once('/') else {
             return false;

@@ -2,8 +2,8 @@
 //!
 //! A *stack* is one optional writable *upper* directory over read-only *lower* directories, newest
 //! first. The crate shows it as one tree. The first layer that has a name decides; directory over
-//! directory merges; *whiteouts* and *opaque* directories hide the layers below; a change of a lower
-//! object *copies it up* first.
+//! directory merges; *whiteouts* and *opaque* directories hide the layers below; a change of a
+//! lower object *copies it up* first.
 //!
 //! # Example
 //!
@@ -81,11 +81,11 @@
 //! * [`store`]: images, layers, containers and volumes in one directory: the catalog, the documents
 //!   of images, loading, saving, committing, collecting what is no longer referred to. It knows
 //!   [`archive`] and [`union`], and no transport.
-//! * [`fuse`]: one session: mounting, the daemon, INIT, and three transports. `proto` reads requests
-//!   and writes replies, `serve` calls the union in between; the transports `dev` (/dev/fuse) and
-//!   `uring` (FUSE over io_uring) carry the bytes. `fuser` is the portable adapter, which does all
-//!   of that by the library of that name; it mounts and does the handshake for the other two. No
-//!   other room knows fuser or the wire.
+//! * [`fuse`]: one session: mounting, the daemon, INIT, and three transports. `proto` reads
+//!   requests and writes replies, `serve` calls the union in between; the transports `dev`
+//!   (/dev/fuse) and `uring` (FUSE over io_uring) carry the bytes. `fuser` is the portable adapter,
+//!   which does all of that by the library of that name; it mounts and does the handshake for the
+//!   other two. No other room knows fuser or the wire.
 //! * [`union`]: the merged tree. Plain arguments in, plain results out; it is tested without a
 //!   mount.
 //! * [`archive`]: layers as tar streams: reading, verifying and extracting them beneath one

@@ -4,8 +4,8 @@ use std::sync::{
     Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
 };
 
-/// Locks a mutex. A panic in one request must not end the mount, so poisoning is ignored: every critical
-/// section leaves its data usable at each point where it could panic.
+/// Locks a mutex. A panic in one request must not end the mount, so poisoning is ignored: every
+/// critical section leaves its data usable at each point where it could panic.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -20,7 +20,8 @@ pub fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
     lock.write().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Waits on a condition variable, ignoring poisoning as [`lock`] does. May return without a notification.
+/// Waits on a condition variable, ignoring poisoning as [`lock`] does. May return without a
+/// notification.
 pub fn wait<'a, T>(condition: &Condvar, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
     condition
         .wait(guard)

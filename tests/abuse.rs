@@ -203,7 +203,8 @@ fn a_large_copy_up_delays_nobody() {
     println!("copy-up {took:?}; meanwhile {count} lookups and creates, the slowest {slowest:?}");
     figures("after it", &mount);
     assert!(count > 20, "nothing went on beside the copy-up");
-    // The disk is shared: a wait for it is not a wait for the copy-up, which takes all the time there is.
+    // The disk is shared: a wait for it is not a wait for the copy-up, which takes all the time
+    // there is.
     assert!(
         slowest < took / 2 || slowest < Duration::from_millis(200),
         "{slowest:?} of {took:?}"

@@ -1,5 +1,5 @@
-//! What is allocated for a request once everything it needs is known: nothing on the hot path, and for a listing not
-//! more than a handful of times, however many entries it has.
+//! What is allocated for a request once everything it needs is known: nothing on the hot path, and
+//! for a listing not more than a handful of times, however many entries it has.
 //!
 //! Counted are the calls of the allocator that the serving thread makes.
 
@@ -23,7 +23,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use client::{Client, op};
-use unionmount::fuse::init::Agreed;
+use unionmount::fuse::init::Negotiated;
 use unionmount::fuse::serve::Outcome;
 use unionmount::union::Config;
 
@@ -33,8 +33,8 @@ thread_local! {
 
 struct Counting;
 
-// SAFETY: every call is handed on to the system's allocator as it came; counting touches nothing but a plain number
-// of the thread, which neither allocates nor unwinds.
+// SAFETY: every call is handed on to the system's allocator as it came; counting touches nothing
+// but a plain number of the thread, which neither allocates nor unwinds.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count();
@@ -112,13 +112,13 @@ fn served() -> Served {
         work: Some(at("work")),
         ..Config::default()
     };
-    let agreed = Agreed {
+    let agreed = Negotiated {
         zero_message_open: true,
         zero_message_opendir: true,
         keeps_cache: true,
         long_setxattr: true,
         lifetime: Duration::from_secs(60),
-        ..Agreed::default()
+        ..Negotiated::default()
     };
     let client = Client::new(&config, agreed);
     Served { _dir: dir, client }

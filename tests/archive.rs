@@ -1,4 +1,5 @@
-//! Layers as archives: what hostile ones do, what other programs make of the same bytes, and the commands.
+//! Layers as archives: what hostile ones do, what other programs make of the same bytes, and the
+//! commands.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,8 +1,10 @@
-//! What stat(2) says from the kernel's cache is what the mount says when it is asked, after everything that can be done.
+//! What stat(2) says from the kernel's cache is what the mount says when it is asked, after
+//! everything that can be done.
 //!
-//! Most of what changes attributes the kernel sees: it passes by there. But a copy-up gives each directory on the way
-//! another ctime, a renamed directory brings up all below it, an ioctl(2) changes what it likes: of that the kernel must be
-//! told, else attributes change by being looked at ("file changed as we read it").
+//! Most of what changes attributes the kernel sees: it passes by there. But a copy-up gives each
+//! directory on the way another ctime, a renamed directory brings up all below it, an ioctl(2)
+//! changes what it likes: of that the kernel must be told, else attributes change by being looked
+//! at ("file changed as we read it").
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
@@ -60,8 +62,8 @@ fn look_at_all(at: &Path) -> Vec<PathBuf> {
     paths
 }
 
-/// Compares what the kernel believes with what it is told when it asks. `paths` are those from before: to read a directory
-/// has the kernel ask anew.
+/// Compares what the kernel believes with what it is told when it asks. `paths` are those from
+/// before: to read a directory has the kernel ask anew.
 fn compare(what: &str, at: &Path, paths: &[PathBuf]) {
     let is_there = |path: &&PathBuf| try_statx(path, AtFlags::empty()).is_ok();
     let mut all: Vec<PathBuf> = paths.iter().filter(is_there).cloned().collect();
@@ -245,7 +247,8 @@ fn tar_finds_nothing_changed_after_a_copy_up() {
             let stack = Stack::new(2).option(&format!("transport={transport}"));
             layers(&stack);
             let mount = stack.mount();
-            // Looked at by name: of a directory that was read the kernel has the listing as well, and reads it no more.
+            // Looked at by name: of a directory that was read the kernel has the listing as well,
+            // and reads it no more.
             let mut paths = Vec::new();
             below(stack.lower(0), &mut paths);
             for path in paths {

@@ -91,7 +91,8 @@ fn check(at: &Path) {
 #[test]
 fn each_capability_may_be_missing() {
     need_fuse!();
-    // Each by itself on one transport, and on the others those that decide what the transport does, and nearly none.
+    // Each by itself on one transport, and on the others those that decide what the transport does,
+    // and nearly none.
     let few = [
         "no_open_support",
         "handle_killpriv_v2",
@@ -109,7 +110,8 @@ fn each_capability_may_be_missing() {
                 .option(&format!("without={name}"));
             stack.file(0, "d/lower", "old");
             eprintln!("{transport} without {name}");
-            // A kernel that takes the umask away by itself does so where a default ACL should take its place, too.
+            // A kernel that takes the umask away by itself does so where a default ACL should take
+            // its place, too.
             let acls = !name.contains("posix_acl") && name != "dont_mask";
             stack.twice(|at| work(at, acls), check);
         }

@@ -1,4 +1,5 @@
-//! The real binary, as far as it goes without a mount: help, versions, errors and their exit codes, documents.
+//! The real binary, as far as it goes without a mount: help, versions, errors and their exit codes,
+//! documents.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::os::unix::fs::symlink;
@@ -23,7 +24,8 @@ fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
-/// Checks that a call fails with this code and says exactly one line, which it returns without the program's name.
+/// Checks that a call fails with this code and says exactly one line, which it returns without the
+/// program's name.
 fn fails(output: &Output, code: i32) -> String {
     let said = String::from_utf8(output.stderr.clone()).unwrap();
     assert_eq!(output.status.code(), Some(code), "{said}");

@@ -1,7 +1,7 @@
 //! kill -9 of the daemon at random moments of a busy mount: what does the next mount see?
 //!
-//! The writers replace files in ways that leave no doubt about what is whole: every file holds one number, many
-//! times. A file that is half old and half new holds two.
+//! The writers replace files in ways that leave no doubt about what is whole: every file holds one
+//! number, many times. A file that is half old and half new holds two.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
@@ -19,8 +19,9 @@ const ROUNDS: u64 = 100;
 const LOWER_FILES: usize = 40;
 const SIZE: usize = 20_000;
 
-/// Deletes lower names for good, copies lower files up by chmod, truncates and rewrites, renames directories,
-/// makes trees and removes them. What must hold afterwards is told on standard output, one line when it is done.
+/// Deletes lower names for good, copies lower files up by chmod, truncates and rewrites, renames
+/// directories, makes trees and removes them. What must hold afterwards is told on standard output,
+/// one line when it is done.
 const WRITER: &str = r#"
 import os, random, sys
 random.seed(int(sys.argv[1]))

@@ -7,9 +7,9 @@ mod common;
 use common::transport::transports;
 use common::{Stack, shell};
 
-/// Writes a file again and again by io_submit(2), each time with another byte, in pieces that are under way at the same
-/// time, while others read it through the page cache. When all pieces are done, all of it must read as was written. The
-/// structures are those of `linux/aio_abi.h`.
+/// Writes a file again and again by io_submit(2), each time with another byte, in pieces that are
+/// under way at the same time, while others read it through the page cache. When all pieces are
+/// done, all of it must read as was written. The structures are those of `linux/aio_abi.h`.
 const PROGRAM: &str = r"
 import ctypes, mmap, os, struct, sys, threading, time
 PIECES, PIECE = 16, 16384
@@ -55,7 +55,8 @@ for reader in readers: reader.join()
 print('stale' if stale else 'true')
 ";
 
-/// How long is looked for a stale page: with the capability that is left out it takes a fraction of that.
+/// How long is looked for a stale page: with the capability that is left out it takes a fraction of
+/// that.
 const SECONDS: &str = "2";
 
 #[test]

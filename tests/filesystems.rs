@@ -1,4 +1,5 @@
-//! Uppers and lowers on file systems of all kinds, from loop-mounted images, each lived in live and after a remount.
+//! Uppers and lowers on file systems of all kinds, from loop-mounted images, each lived in live and
+//! after a remount.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
@@ -35,7 +36,8 @@ setfattr -n user.colour -v blue tree/file; setfattr -n trusted.t -v u made; setf
 (exec 3<>moved/file; rm moved/file; echo unlinked >&3); sync made
 "#;
 
-/// Lives on a mount with this upper and these lowers below it, and looks at what is there after a remount.
+/// Lives on a mount with this upper and these lowers below it, and looks at what is there after a
+/// remount.
 fn live(stack: &Stack) -> (String, String) {
     let mount = stack.mount();
     shell(&mount.at, CHANGES);
@@ -275,8 +277,8 @@ fn another_fuse_mount_as_a_lower() {
     lower.unmount();
 }
 
-/// An upper whose disk knows no flags of renameat2(2), and tells no numbers in its listings: a FUSE file system made with
-/// libfuse's high-level interface, as many are.
+/// An upper whose disk knows no flags of renameat2(2), and tells no numbers in its listings: a FUSE
+/// file system made with libfuse's high-level interface, as many are.
 #[test]
 fn an_upper_whose_renames_take_no_flags() {
     need_fuse!();

@@ -1,8 +1,8 @@
-//! Bytes that no kernel would send, and streams of requests in orders that none would: whatever comes, there is an
-//! answer, and nothing outside the upper and the work directory changes.
+//! Bytes that no kernel would send, and streams of requests in orders that none would: whatever
+//! comes, there is an answer, and nothing outside the upper and the work directory changes.
 //!
-//! `cargo test --release --test fuzz` runs a fixed set of cases. `PROPTEST_CASES=N` runs N new ones; the seed of one
-//! that fails is printed, and `FUZZ_SEED=S` runs that one again.
+//! `cargo test --release --test fuzz` runs a fixed set of cases. `PROPTEST_CASES=N` runs N new
+//! ones; the seed of one that fails is printed, and `FUZZ_SEED=S` runs that one again.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,4 +1,5 @@
-//! Who owns what: owners, modes and devices that the disk cannot store, and ids that it stores shifted.
+//! Who owns what: owners, modes and devices that the disk cannot store, and ids that it stores
+//! shifted.
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
@@ -15,8 +16,8 @@ use common::{Mount, Stack, binary, shell};
 /// The ordinary user.
 const USER: u32 = 1000;
 
-/// A tree with what a Debian root has: programs with setuid and capabilities, secrets of groups, devices, pipes, sticky
-/// and setgid directories, hard links, symlinks, ACLs.
+/// A tree with what a Debian root has: programs with setuid and capabilities, secrets of groups,
+/// devices, pipes, sticky and setgid directories, hard links, symlinks, ACLs.
 const DEBIAN: &str = r"
 umask 022
 mkdir -p dev etc home/user tmp usr/bin var/mail run
@@ -268,7 +269,8 @@ fn names_in_a_directory_that_may_only_be_searched_can_be_used() {
         fs::create_dir(&new).unwrap();
         let old = stack.lower(0).to_owned();
         stack.lowers.insert(0, new.clone());
-        // Root's directories, of which only who knows the names may use them, with marks of all forms in them.
+        // Root's directories, of which only who knows the names may use them, with marks of all
+        // forms in them.
         shell(
             &old,
             &format!(
@@ -353,7 +355,8 @@ fn ids_are_mapped_in_everything_that_carries_one() {
         stack.twice(
             |at| {
                 shell(at, "touch new; chown 100007:200050 new; setfacl -m u:0:r,g:100001:w new; mkdir d; chown 0 d; setfacl -d -m u:100002:rwx d");
-                // An owner that no range has is stored as nobody; a right is not given to somebody else.
+                // An owner that no range has is stored as nobody; a right is not given to somebody
+                // else.
                 shell(at, "touch given; chown 42:43 given");
                 shell(at, &format!("{FAILS}; fails setfacl -m u:42:r new; fails setfacl -m g:42:r new; fails setfacl -d -m u:42:r d"));
                 shell(at, "setpriv --reuid 100003 --regid 0 --clear-groups true; chmod 777 d; setpriv --reuid 100003 --regid 200001 --clear-groups touch d/theirs; setpriv --reuid 4242 --regid 4243 --clear-groups touch d/outside");

@@ -40,7 +40,8 @@ const CALLER: Caller = Caller {
     security: &[],
 };
 
-/// What lies below a whiteout, an opaque directory or a file of a layer never shows through, at any depth.
+/// What lies below a whiteout, an opaque directory or a file of a layer never shows through, at any
+/// depth.
 #[test]
 fn stacks_are_inherited() {
     need_fuse!();
@@ -68,7 +69,8 @@ fn stacks_are_inherited() {
     );
 }
 
-/// A symlink inside a layer is shown, never followed: not even one that stands where a directory stood.
+/// A symlink inside a layer is shown, never followed: not even one that stands where a directory
+/// stood.
 #[test]
 fn handles_not_paths() {
     need_fuse!();
@@ -111,7 +113,8 @@ assert open('bottom').read() == 'reached'",
     );
 }
 
-/// By type: `LowerDir` has no method that changes anything. Here: nothing on the disk changes either.
+/// By type: `ReadOnlyDir` has no method that changes anything. Here: nothing on the disk changes
+/// either.
 #[test]
 fn lower_is_read_only_by_type() {
     need_fuse!();
@@ -209,7 +212,8 @@ fn addressed_by_inode() {
     assert_eq!(seen, [".", "..", "f"]);
 }
 
-/// A copy that fails leaves the lower file, gives the error to the caller, and leaves nothing behind.
+/// A copy that fails leaves the lower file, gives the error to the caller, and leaves nothing
+/// behind.
 #[test]
 fn publish_once() {
     need_fuse!();
@@ -527,7 +531,8 @@ fn open_outlives_name() {
     stack.assert_work_is_empty();
 }
 
-/// Listing a directory asks for no name by itself: no inode is made, and only the directories are opened.
+/// Listing a directory asks for no name by itself: no inode is made, and only the directories are
+/// opened.
 #[test]
 fn listing_costs_o_entries_of_getdents() {
     if !common::fuse_is_here() {
@@ -593,7 +598,8 @@ fn total_conversions_no_panic() {
     );
 }
 
-/// What can be wrong is found before the mount is there; what comes later is an errno, and the mount lives.
+/// What can be wrong is found before the mount is there; what comes later is an errno, and the
+/// mount lives.
 #[test]
 fn the_mount_fails_requests_do_not() {
     need_fuse!();

@@ -1,4 +1,5 @@
-//! Both ways with kernel overlayfs: what it wrote is read here, and what is written here it mounts, entry by entry.
+//! Both ways with kernel overlayfs: what it wrote is read here, and what is written here it mounts,
+//! entry by entry.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
@@ -22,7 +23,8 @@ const LOWERS: [&str; 2] = [
        setfattr -n user.colour -v green big; setfacl -m u:7:rw many/f2"#,
 ];
 
-/// What is done on a kernel mount of them; directories are renamed where `REDIRECT` says that it can do that.
+/// What is done on a kernel mount of them; directories are renamed where `REDIRECT` says that it
+/// can do that.
 const CHANGES: &str = r#"
 rm many/f3 pipe; rm -r opaque; mkdir opaque; echo p >opaque/made
 rm -r emptied/a; chmod 600 big; chown 5:6 many/f4; touch -d '2001-02-03 04:05:06.7' many/f5
@@ -37,7 +39,8 @@ if [ "$REDIRECT" = on ]; then
 fi
 "#;
 
-/// Everything of a tree that can be compared: not the numbers of inodes, which are each system's own.
+/// Everything of a tree that can be compared: not the numbers of inodes, which are each system's
+/// own.
 fn describe(at: &Path) -> String {
     shell(
         at,

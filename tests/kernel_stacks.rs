@@ -1,4 +1,5 @@
-//! Stacks that kernel overlayfs wrote, with everything that it can be told to store there, read and gone on with here.
+//! Stacks that kernel overlayfs wrote, with everything that it can be told to store there, read and
+//! gone on with here.
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
@@ -18,7 +19,8 @@ echo small > d/small; echo x > d/e/deep/x; echo x > gone/x; echo x > replaced/x;
 head -c 9000 /dev/urandom > hard1; ln hard1 d/hard2; truncate -s 1M d/sparse; echo end >> d/sparse; head -c 20000 /dev/urandom > t/f; mkfifo p
 ";
 
-/// What is done through kernel overlayfs: attributes alone of files, renames of files and directories, deletions.
+/// What is done through kernel overlayfs: attributes alone of files, renames of files and
+/// directories, deletions.
 const FIRST: &str = r"
 chmod 600 d/large; chown 5:6 large2; mv large2 d/moved; mv d renamed; chmod 711 renamed/small; rm -r gone; rm -r replaced
 mkdir replaced; echo new > replaced/y; mv t/u renamed/e/u; setfattr -n user.x -v y renamed/sparse; rm link; touch -d 2001-01-01 t/f
@@ -77,7 +79,8 @@ fn metacopy_redirects_and_index_are_read_as_the_kernel_reads_them() {
         let stack = Stack::new(0);
         let base = stack.dir.path();
         shell(base, &format!("mkdir base\ncd base\n{BASE}"));
-        // With user xattrs there are neither redirects nor metacopy: directories of layers cannot be renamed.
+        // With user xattrs there are neither redirects nor metacopy: directories of layers cannot
+        // be renamed.
         let redirects = options != "userxattr";
         let (first, second) = if redirects {
             (FIRST, SECOND)
@@ -87,7 +90,8 @@ fn metacopy_redirects_and_index_are_read_as_the_kernel_reads_them() {
                 "rm -r t; mkdir t; echo x >> d/small",
             )
         };
-        // With index=on the kernel knows the other names of such a file by its work directory, which is not read here.
+        // With index=on the kernel knows the other names of such a file by its work directory,
+        // which is not read here.
         let links = if options.contains("index=on") {
             ""
         } else {

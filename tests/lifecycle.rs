@@ -1,7 +1,8 @@
-//! The life of a mount, over each transport that there is here: how it begins, what it goes through, how it ends.
+//! The life of a mount, over each transport that there is here: how it begins, what it goes
+//! through, how it ends.
 //!
-//! Every wait has a bound. What still waits when a test's time is over is freed by aborting its connections, and the
-//! test fails.
+//! Every wait has a bound. What still waits when a test's time is over is freed by aborting its
+//! connections, and the test fails.
 
 #![allow(
     unreachable_pub,

@@ -1,5 +1,5 @@
-//! Lower directories that somebody edits while they are mounted with `cache=auto`: each kind of change shows within a
-//! second, and while nothing changes the kernel answers by itself.
+//! Lower directories that somebody edits while they are mounted with `cache=auto`: each kind of
+//! change shows within a second, and while nothing changes the kernel answers by itself.
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
@@ -218,7 +218,8 @@ fn while_nothing_changes_the_kernel_answers_by_itself() {
             warm(&mount.at);
             use_everything(&mount.at);
         }
-        // Longer than what is not watched may be believed, and until nobody is busy with what was made before.
+        // Longer than what is not watched may be believed, and until nobody is busy with what was
+        // made before.
         let mut before = 0;
         let limit = Instant::now() + Duration::from_secs(10);
         loop {
@@ -242,7 +243,8 @@ fn while_nothing_changes_the_kernel_answers_by_itself() {
     }
 }
 
-/// A layer on another FUSE mount: what is changed there may have been changed by anybody, so it is looked at.
+/// A layer on another FUSE mount: what is changed there may have been changed by anybody, so it is
+/// looked at.
 #[test]
 fn a_layer_whose_disk_does_not_tell_is_looked_at() {
     need_fuse!();

@@ -1,5 +1,5 @@
-//! The failures in which people lost data to union file systems (`semantics.md`, section 8), each on a live
-//! mount and once more after a remount.
+//! The failures in which people lost data to union file systems (`semantics.md`, section 8), each
+//! on a live mount and once more after a remount.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 

@@ -1,12 +1,12 @@
-//! Random operations on random stacks of layers: the union without a mount and behind one must show what an
-//! ordinary directory shows.
+//! Random operations on random stacks of layers: the union without a mount and behind one must show
+//! what an ordinary directory shows.
 //!
-//! `cargo test --release --test model` runs a fixed set of cases. `PROPTEST_CASES=N` runs N new ones; the seed
-//! of a case that fails is printed, and `MODEL_SEED=S` runs that one again.
+//! `cargo test --release --test model` runs a fixed set of cases. `PROPTEST_CASES=N` runs N new
+//! ones; the seed of a case that fails is printed, and `MODEL_SEED=S` runs that one again.
 //!
-//! Where an ordinary directory is not the measure: the link count of a directory is 1, sizes of directories are
-//! not compared, names that begin with `.wh.` are refused unless whiteouts are devices, and a removed directory
-//! that is still open has no xattrs.
+//! Where an ordinary directory is not the measure: the link count of a directory is 1, sizes of
+//! directories are not compared, names that begin with `.wh.` are refused unless whiteouts are
+//! devices, and a removed directory that is still open has no xattrs.
 
 #![allow(
     clippy::unwrap_used,

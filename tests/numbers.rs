@@ -1,5 +1,5 @@
-//! `st_dev` and `st_ino`: different files never look the same, names of one file do, and programs that know numbers of 32
-//! bits only get them.
+//! `st_dev` and `st_ino`: different files never look the same, names of one file do, and programs
+//! that know numbers of 32 bits only get them.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
@@ -68,7 +68,8 @@ fn fill(dir: &Path, hard: bool) {
     }
 }
 
-/// Live, after changes, and after a remount: all told apart, and what was there has the number that it had.
+/// Live, after changes, and after a remount: all told apart, and what was there has the number that
+/// it had.
 fn live(what: &str, stack: &Stack, change: &str) {
     let mount = stack.mount();
     let before = numbers(&mount.at);
@@ -225,7 +226,8 @@ fn a_layer_whose_listings_tell_no_numbers() {
     }
 }
 
-/// Where a disk is mounted the listing has the number of what the mount covers, as on any disk; all else is told alike.
+/// Where a disk is mounted the listing has the number of what the mount covers, as on any disk; all
+/// else is told alike.
 #[test]
 fn a_volume_that_spans_several_disks() {
     need_fuse!();
@@ -255,8 +257,8 @@ fn a_volume_that_spans_several_disks() {
     }
 }
 
-/// Prints name and number of each entry of the directories it is given, as stat(2) and readdir(3) without large-file
-/// support tell them.
+/// Prints name and number of each entry of the directories it is given, as stat(2) and readdir(3)
+/// without large-file support tell them.
 const PROGRAM: &str = r#"
 #include <dirent.h>
 #include <errno.h>

@@ -139,7 +139,8 @@ fn what_belongs_to_somebody_without_a_place_on_the_disk_is_stored_as_nobodys() {
     assert_eq!(stored("setgid/f"), (NOBODY, 9));
 }
 
-/// Makes a file without a name and gives it one, where the disk and the transport have such files; else a plain one.
+/// Makes a file without a name and gives it one, where the disk and the transport have such files;
+/// else a plain one.
 fn unnamed(at: &Path, name: &str) {
     let flags = OFlags::TMPFILE | OFlags::RDWR;
     match rustix::fs::open(at, flags, Mode::from_raw_mode(0o644)) {
@@ -292,8 +293,8 @@ fn edits_of_a_lower_directory_are_seen_within_a_second() {
     mount.unmount();
 }
 
-/// Of what the upper has, as the disk below is mounted (`relatime`, usually); looking at a layer, or into a directory,
-/// changes nothing.
+/// Of what the upper has, as the disk below is mounted (`relatime`, usually); looking at a layer,
+/// or into a directory, changes nothing.
 #[test]
 fn access_times_follow_the_options() {
     need_fuse!();

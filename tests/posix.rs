@@ -1,8 +1,10 @@
-//! What POSIX and Linux promise of files, step by step on a mount and on its disk: both must answer alike.
+//! What POSIX and Linux promise of files, step by step on a mount and on its disk: both must answer
+//! alike.
 //!
-//! The steps are `tests/posix/steps.py`: what clears setuid, setgid and capabilities, ACLs and whom they let in, locks,
-//! and the calls that no other suite makes. They start from files of a lower layer, and from new files; what they leave
-//! is compared once more after a remount. File handles have a test of their own.
+//! The steps are `tests/posix/steps.py`: what clears setuid, setgid and capabilities, ACLs and whom
+//! they let in, locks, and the calls that no other suite makes. They start from files of a lower
+//! layer, and from new files; what they leave is compared once more after a remount. File handles
+//! have a test of their own.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
@@ -17,11 +19,13 @@ use common::transport::{transports, usual};
 use common::{Stack, caches, shell};
 use rustix::fs::{Mode, OFlags};
 
-/// What FUSE's part of the kernel decides by itself, before we are asked: lines of these beginnings are left out.
+/// What FUSE's part of the kernel decides by itself, before we are asked: lines of these beginnings
+/// are left out.
 const KERNELS_OWN: [&str; 8] = [
     // chown(2) of neither owner nor group takes no bits away.
     "chown-nothing-",
-    // FALLOC_FL_COLLAPSE_RANGE and FALLOC_FL_INSERT_RANGE do not reach us, and what comes after them has another size.
+    // FALLOC_FL_COLLAPSE_RANGE and FALLOC_FL_INSERT_RANGE do not reach us, and what comes after
+    // them has another size.
     "fallocate 8 ",
     "fallocate 16 ",
     "fallocate 17 ",
@@ -78,7 +82,8 @@ fn open_to_all(path: &Path) {
     fs::set_permissions(path, fs::Permissions::from_mode(0o777)).unwrap();
 }
 
-/// Takes the steps of a section on the disk and on a mount of it, from lower files and from new ones.
+/// Takes the steps of a section on the disk and on a mount of it, from lower files and from new
+/// ones.
 fn compare(section: &str) {
     for from_lower in [true, false] {
         // Hundreds of copies need not each be on the disk.
@@ -203,7 +208,8 @@ fn a_handle_opens_what_it_was_made_of_or_nothing() {
             &format!("exec python3 -B {} {action} . ../handles", script.display()),
         )
     };
-    // Without `nfs_export` handles are good for what the kernel knows: that, whatever the machine is short of.
+    // Without `nfs_export` handles are good for what the kernel knows: that, whatever the machine
+    // is short of.
     let remembered = caches::remembered();
     let known = ["d/changes", "d/e/lower", "n/new"].map(|name| {
         let flags = OFlags::PATH | OFlags::CLOEXEC;
@@ -240,7 +246,8 @@ fn a_handle_opens_what_it_was_made_of_or_nothing() {
     mount.unmount();
 }
 
-/// Whoever looks at the mode alone, as execve(2) does, must not see the one from before a write by somebody else.
+/// Whoever looks at the mode alone, as execve(2) does, must not see the one from before a write by
+/// somebody else.
 #[test]
 fn a_cleared_mode_is_not_believed_any_more() {
     need_fuse!();

@@ -1,7 +1,8 @@
 //! Power cuts and failing disks: what is on the upper's disk when a command or a call has returned.
 //!
-//! The disk is an image on a loop device that nobody syncs unasked (`commit=300`). A power cut is a copy of the image as it is:
-//! what was not written yet is not in it. Copies are mounted, which replays the file system's log, and looked at.
+//! The disk is an image on a loop device that nobody syncs unasked (`commit=300`). A power cut is a
+//! copy of the image as it is: what was not written yet is not in it. Copies are mounted, which
+//! replays the file system's log, and looked at.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
@@ -161,7 +162,8 @@ fn nothing_of_a_volatile_mount_is_synced() {
     assert!(names(disk.cut().upper()).is_empty());
 }
 
-/// A disk that takes no more: its image is on a file system that has no room, though the disk itself believes to have some.
+/// A disk that takes no more: its image is on a file system that has no room, though the disk
+/// itself believes to have some.
 fn full_below() -> (Mounted, Mounted, Stack) {
     let stack = Stack::new(1);
     let dir = stack.dir.path();
@@ -363,8 +365,8 @@ fn what_was_renamed_is_under_one_name_after_a_power_cut() {
     }
 }
 
-/// ext4 made without a journal, and ext2, have ext4's magic number and not its order of changes: there a mark is synced as well as
-/// the copy.
+/// ext4 made without a journal, and ext2, have ext4's magic number and not its order of changes:
+/// there a mark is synced as well as the copy.
 #[test]
 fn ext4_without_a_journal_is_not_taken_for_ext4() {
     need_fuse!();

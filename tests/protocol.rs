@@ -1,13 +1,15 @@
 //! Recorded streams of requests, played again without a kernel.
 //!
-//! `tests/protocol/*.txt` hold what Linux asked and what it was answered while a script of the same name worked in a
-//! mount (the lines that `Server::handle` logs in hex, see `src/fuse/serve/trace.rs`). Each stream is played to a
-//! fresh server as /dev/fuse would deliver it, and to others, over equal stacks, as io_uring would: all must answer
-//! alike, byte for byte, and as recorded.
+//! `tests/protocol/*.txt` hold what Linux asked and what it was answered while a script of the same
+//! name worked in a mount (the lines that `Server::handle` logs in hex, see
+//! `src/fuse/serve/trace.rs`). Each stream is played to a fresh server as /dev/fuse would deliver
+//! it, and to others, over equal stacks, as io_uring would: all must answer alike, byte for byte,
+//! and as recorded.
 //!
-//! What cannot be equal is masked, field by field (`mask.rs`): inode numbers, block counts, and times that the clock
-//! set. The order of names in a directory is the disk's; so against the recording listings are compared as sets, and
-//! node ids by what they name (`replay.rs`). The servers are on one disk and agree in these, too.
+//! What cannot be equal is masked, field by field (`mask.rs`): inode numbers, block counts, and
+//! times that the clock set. The order of names in a directory is the disk's; so against the
+//! recording listings are compared as sets, and node ids by what they name (`replay.rs`). The
+//! servers are on one disk and agree in these, too.
 //!
 //! To record them again: `cargo test --test protocol -- --ignored`, as root.
 

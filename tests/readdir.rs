@@ -1,7 +1,8 @@
-//! Reading a directory while it changes: it ends, and each entry that was there all the time comes exactly once.
+//! Reading a directory while it changes: it ends, and each entry that was there all the time comes
+//! exactly once.
 //!
-//! In small directories and in such that take many requests; of layers, of the upper, of a volume; with the kernel's own
-//! cache of the listing and without.
+//! In small directories and in such that take many requests; of layers, of the upper, of a volume;
+//! with the kernel's own cache of the listing and without.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
@@ -53,8 +54,8 @@ impl Reader {
         seek(&self.fd, SeekFrom::Start(position)).unwrap();
     }
 
-    /// All that is left, in pieces of `bytes`; `after` is called for each piece. More than `most` entries are an endless
-    /// listing.
+    /// All that is left, in pieces of `bytes`; `after` is called for each piece. More than `most`
+    /// entries are an endless listing.
     fn all(
         &self,
         what: &str,

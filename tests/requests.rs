@@ -1,4 +1,5 @@
-//! What our own transports carry and fuser does not, seen from a program: each on /dev/fuse and on io_uring.
+//! What our own transports carry and fuser does not, seen from a program: each on /dev/fuse and on
+//! io_uring.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 

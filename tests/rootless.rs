@@ -13,7 +13,8 @@ use common::programs::program;
 
 const USER: u32 = 64_123;
 
-/// What is done on the mount; `$B` is the program, `$O` names the transport. Ends with the mount taken away.
+/// What is done on the mount; `$B` is the program, `$O` names the transport. Ends with the mount
+/// taken away.
 const LIFE: &str = r#"
 set -eu
 trap 'cd /; fusermount3 -uq "$D/m" 2>/dev/null || umount -l "$D/m" 2>/dev/null || true' EXIT
@@ -162,7 +163,8 @@ $U $B umount m
 echo "unmounted with a table"
 "#;
 
-/// fusermount3 reads /etc/mtab, which a bare system does not have: the message names the cure, and that works.
+/// fusermount3 reads /etc/mtab, which a bare system does not have: the message names the cure, and
+/// that works.
 #[test]
 fn without_a_mount_table_the_cure_is_named() {
     if !users_may_mount() {
@@ -207,8 +209,9 @@ fn an_ordinary_user_mounts_in_a_user_namespace() {
     home.run(&["unshare", "-Urm"], LIFE);
 }
 
-/// An overlay whose upper is on a mount of ours, all of it of one user: what the inner one made is there after a remount
-/// of either, and the outer one takes none of its marks for its own. `$INNER` names the inner one.
+/// An overlay whose upper is on a mount of ours, all of it of one user: what the inner one made is
+/// there after a remount of either, and the outer one takes none of its marks for its own. `$INNER`
+/// names the inner one.
 const STACKED: &str = r#"
 set -eu
 outer() { $B mount $O -o whiteout=char --lower l --upper u --work w m; }

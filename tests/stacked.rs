@@ -1,4 +1,5 @@
-//! Other overlays that have their upper directory on a mount of ours: their marks are kept apart from our own.
+//! Other overlays that have their upper directory on a mount of ours: their marks are kept apart
+//! from our own.
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
@@ -12,14 +13,16 @@ use std::time::{Duration, Instant};
 
 use common::{Stack, binary, shell};
 
-/// The directories of an inner overlay, on the mount `at`: its lower, upper, work directory and mountpoint.
+/// The directories of an inner overlay, on the mount `at`: its lower, upper, work directory and
+/// mountpoint.
 const PREPARE: &str = r"
 umask 022; mkdir lower upper work inner
 mkdir -p lower/d/e lower/gone lower/replaced; echo old > lower/d/f; echo x > lower/d/e/x; echo x > lower/gone/x
 echo x > lower/file; echo x > lower/moved; echo x > lower/replaced/x; ln -s file lower/link; echo x > lower/over
 ";
 
-/// Deletions, replaced directories and renames in the inner overlay: whiteouts, opaque marks, RENAME_WHITEOUT.
+/// Deletions, replaced directories and renames in the inner overlay: whiteouts, opaque marks,
+/// RENAME_WHITEOUT.
 const WORK: &str = r"
 umask 022; rm file; rm -r gone; rm -r replaced; mkdir replaced; echo new > replaced/y
 mv moved renamed; echo new >> d/f; rm d/e/x; mv -f link link2; mv over target; echo again > moved; rm moved
@@ -87,7 +90,8 @@ impl Drop for Unmounted<'_> {
 }
 
 impl Unmounted<'_> {
-    /// umount(8) does not wait for the inner daemon, which keeps the outer mount busy until it has ended.
+    /// umount(8) does not wait for the inner daemon, which keeps the outer mount busy until it has
+    /// ended.
     fn wait_for_its_daemon(&self) {
         let outer = self.0.parent().unwrap();
         let holds_it = |process: &Path| {
@@ -147,7 +151,8 @@ fn stacked(inner: Inner, options: &[&str]) {
         let _inner = Unmounted(&inside);
         assert_eq!(shell(&inside, LOOK), seen, "{inner:?}: after a remount");
     }
-    // Our own view of the same shows the marks as what they are: nothing of them hides anything here.
+    // Our own view of the same shows the marks as what they are: nothing of them hides anything
+    // here.
     if matches!(inner, Inner::Kernel | Inner::UnionmountChar) {
         assert!(
             marks.contains("file c\n") && marks.contains("moved c\n"),

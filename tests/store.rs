@@ -1,4 +1,5 @@
-//! The store and its commands, through the real binary: images made here are loaded, mounted, changed, committed and saved.
+//! The store and its commands, through the real binary: images made here are loaded, mounted,
+//! changed, committed and saved.
 
 #![allow(
     unreachable_pub,

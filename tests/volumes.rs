@@ -1,4 +1,5 @@
-//! Volumes and bind mounts through mounts: shared by two of them and with the host, at the same time.
+//! Volumes and bind mounts through mounts: shared by two of them and with the host, at the same
+//! time.
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
@@ -114,7 +115,8 @@ fn two_mounts_and_the_host_see_the_same_at_once() {
     assert_eq!(shell(stack.upper(), "find . -mindepth 1"), "./data\n");
 }
 
-/// As two bind mounts of one directory: who copies or moves a file onto itself is told so, and loses nothing.
+/// As two bind mounts of one directory: who copies or moves a file onto itself is told so, and
+/// loses nothing.
 #[test]
 fn one_volume_at_two_places_has_each_file_once() {
     need_fuse!();

@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use crate::Outcome;
 
-/// Requests of which each crosses to the daemon and back exactly once: time from the caller's view, and processor time
-/// of daemon and callers together.
+/// Requests of which each crosses to the daemon and back exactly once: time from the caller's view,
+/// and processor time of daemon and callers together.
 pub(crate) fn crossing(kind: &str, path: &str, n: u64, clients: u64, pid: &str) -> Outcome<()> {
     let me = std::process::id().to_string();
     let before = processor_time(pid)? + processor_time(&me)?;
@@ -51,8 +51,8 @@ pub(crate) fn crossing(kind: &str, path: &str, n: u64, clients: u64, pid: &str) 
     Ok(())
 }
 
-/// Seconds that a process has spent in user and kernel mode, its threads that ended included (proc_pid_stat(5), in
-/// ticks of 10 ms: long runs only).
+/// Seconds that a process has spent in user and kernel mode, its threads that ended included
+/// (proc_pid_stat(5), in ticks of 10 ms: long runs only).
 fn processor_time(pid: &str) -> Outcome<f64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let fields: Vec<&str> = stat

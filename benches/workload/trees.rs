@@ -49,8 +49,8 @@ pub(crate) fn make_tree(percent: u64, layers: &[String]) -> Outcome<()> {
     Ok(())
 }
 
-/// 40 directories that all layers have; each layer brings one C header to each. The newest layer has
-/// a program, `all.c`, that includes every one of them.
+/// 40 directories that all layers have; each layer brings one C header to each. The newest layer
+/// has a program, `all.c`, that includes every one of them.
 pub(crate) fn make_deep(layers: &[String]) -> Outcome<()> {
     let mut all = String::new();
     for (number, layer) in layers.iter().enumerate() {

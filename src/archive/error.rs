@@ -1,4 +1,5 @@
-//! Why an archive could not be read, applied or written: one line with the entry, the call, the cause and a hint.
+//! Why an archive could not be read, applied or written: one line with the entry, the call, the
+//! cause and a hint.
 
 use std::io;
 
@@ -17,7 +18,8 @@ pub(super) const DOWNLOAD: &str = "download it again";
 pub enum ErrorKind {
     /// The bytes are not what they should be: damaged, cut off, or of an unknown format.
     Malformed,
-    /// The archive asks for something that is never done: it leads outside, or cannot be represented.
+    /// The archive asks for something that is never done: it leads outside, or cannot be
+    /// represented.
     Refused,
     /// A limit would be exceeded.
     Limit,
@@ -114,7 +116,8 @@ impl Error {
         self.kind
     }
 
-    /// Whether what was to be read was removed or replaced by something of another kind: the tree is being changed.
+    /// Whether what was to be read was removed or replaced by something of another kind: the tree
+    /// is being changed.
     #[must_use]
     pub(crate) fn is_gone(&self) -> bool {
         let errno = self.cause.as_ref().and_then(Errno::from_io_error);
@@ -163,7 +166,8 @@ impl std::error::Error for Error {
     }
 }
 
-/// Whether a system call failed since what it was about is not there any more, or is of another kind by now.
+/// Whether a system call failed since what it was about is not there any more, or is of another
+/// kind by now.
 #[must_use]
 pub(crate) fn is_gone(errno: Errno) -> bool {
     GONE.contains(&errno)

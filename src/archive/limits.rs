@@ -1,4 +1,5 @@
-//! How much an archive may ask for: none of its numbers is used before it was compared with one of these.
+//! How much an archive may ask for: none of its numbers is used before it was compared with one of
+//! these.
 
 /// Bounds of what is accepted. Each can be raised on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,8 +16,8 @@ pub struct Limits {
     pub json: usize,
     /// Pieces of data of one sparse file (`--max-extents`).
     pub extents: usize,
-    /// Names that begin with a slash are taken from the layer's root, as other programs do, instead of being refused
-    /// (`--absolute-names`). Those of directories always are.
+    /// Names that begin with a slash are taken from the layer's root, as other programs do, instead
+    /// of being refused (`--absolute-names`). Those of directories always are.
     pub absolute: bool,
 }
 

@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 
 use super::error::{Context as _, Result};
-use crate::layer::LowerDir;
+use crate::layer::ReadOnlyDir;
 use crate::layer::dir::Name;
 use crate::layer::marks::names::meaning_in;
 use crate::layer::marks::{DirMarks, NameMeaning, dir_marks};
 use crate::layer::xattr::XattrPath;
 
-/// What a directory of a layer holds. A name that is hidden and there as well is a directory that hides what lies below
-/// it, or something else that needs no whiteout.
+/// What a directory of a layer holds. A name that is hidden and there as well is a directory that
+/// hides what lies below it, or something else that needs no whiteout.
 #[derive(Default)]
 pub(crate) struct Listing {
     /// It hides everything below it.
@@ -25,7 +25,7 @@ pub(crate) struct Listing {
 
 impl Listing {
     /// Reads it; `plain_names` says that `.wh.` names are ordinary ones.
-    pub(crate) fn read(dir: &LowerDir, plain_names: bool) -> Result<Self> {
+    pub(crate) fn read(dir: &ReadOnlyDir, plain_names: bool) -> Result<Self> {
         let xattrs = dir.xattrs().context("open", b".")?;
         let names = xattrs.list().context("listxattr", b".")?;
         Self::of(dir, &xattrs, &names, plain_names)
@@ -33,7 +33,7 @@ impl Listing {
 
     /// The same where the names of its xattrs are known.
     pub(crate) fn of(
-        dir: &LowerDir,
+        dir: &ReadOnlyDir,
         xattrs: &XattrPath,
         names: &[u8],
         plain_names: bool,

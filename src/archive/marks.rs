@@ -1,8 +1,9 @@
 //! Recording whiteouts and opaque marks of an archive in the directory of a layer.
 //!
-//! A `.wh.` file beside a name hides nothing of its own layer, so it can be written at once. A mark at the name itself can
-//! not share it with an entry of the layer: one that is there already hides what is below by itself, if it is a directory
-//! by being opaque; one that comes later replaces the mark (see `apply.rs`).
+//! A `.wh.` file beside a name hides nothing of its own layer, so it can be written at once. A mark
+//! at the name itself can not share it with an entry of the layer: one that is there already hides
+//! what is below by itself, if it is a directory by being opaque; one that comes later replaces the
+//! mark (see `apply.rs`).
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -64,8 +65,8 @@ pub(super) fn say(dir: &Arc<OwnedFd>, name: &str, value: &[u8]) -> Result<()> {
     set.map(drop).context("setxattr", name.as_bytes())
 }
 
-/// Hides a name, which nothing has, by something of that name: a 0/0 device, or an empty file with an
-/// xattr where none can be made.
+/// Hides a name, which nothing has, by something of that name: a 0/0 device, or an empty file with
+/// an xattr where none can be made.
 fn mark_in_place(dir: &Arc<OwnedFd>, hidden: &[u8]) -> Result<()> {
     match create_whiteout_device(dir, hidden) {
         Err(Errno::PERM | Errno::OPNOTSUPP | Errno::INVAL) => mark_by_xattr(dir, hidden),
@@ -105,9 +106,10 @@ mod tests {
     use super::super::extract::is_mark;
     use super::super::listing::Listing;
     use super::*;
-    use crate::layer::{FdCache, LowerDir};
+    use crate::layer::{FdCache, ReadOnlyDir};
 
-    /// Where no device can be made, whiteouts are read back from xattrs, also beside an opaque mark.
+    /// Where no device can be made, whiteouts are read back from xattrs, also beside an opaque
+    /// mark.
     #[test]
     fn whiteouts_by_xattr_are_read_back() {
         let dir = tempfile::tempdir().unwrap();
@@ -117,7 +119,7 @@ mod tests {
         mark_by_xattr(&fd, b"gone").unwrap();
         mark_by_xattr(&fd, b"gone").unwrap();
         assert!(is_mark(&fd, b"gone").unwrap() && !is_mark(&fd, b"empty").unwrap());
-        let layer = LowerDir::root(1, open(), &FdCache::new(16));
+        let layer = ReadOnlyDir::root(1, open(), &FdCache::new(16));
         let listing = Listing::read(&layer, false).unwrap();
         let names: Vec<&[u8]> = listing.whiteouts.iter().map(|name| &name[..]).collect();
         assert_eq!((names, listing.opaque), (vec![&b"gone"[..]], false));

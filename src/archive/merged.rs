@@ -81,7 +81,8 @@ pub(super) fn failed(err: crate::union::Error) -> Error {
     )
 }
 
-/// Whether an xattr of the merged view belongs into an archive: not what describes this machine rather than the file.
+/// Whether an xattr of the merged view belongs into an archive: not what describes this machine
+/// rather than the file.
 pub(super) fn is_kept(name: &[u8]) -> bool {
     const OF_THIS_MACHINE: [&[u8]; 2] = [b"security.selinux", b"security.evm"];
     const ACLS: &[u8] = b"system.posix_acl_";

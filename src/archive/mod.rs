@@ -1,8 +1,8 @@
 //! Layers as archives: tar streams into directories, and changes of an upper into tar streams.
 //!
 //! ```text
-//! blob -> codec (decode) -> tar (entries) -> extract (beneath one directory)      = unpack
-//!         └─ one thread (pipe) ─┘└────────── another ──────────────┘                + merge onto a tree = apply
+//! blob -> codec (decode) -> tar (entries) -> extract (beneath one directory)  = unpack
+//!         └─ one thread (pipe) ─┘└────────── another ──────────────┘    + merge onto a tree = apply
 //! upper -> pack (diff) ────┐
 //! union -> pack (export) ──┴─> tar (headers, sparse data) -> codec (encode)
 //! ```
@@ -15,12 +15,13 @@
 //! | `extract` | archives into directories | `tar`, `codec`, `disk` |
 //! | `pack` | directories as archives | `tar`, `codec` |
 //!
-//! All of them use `error`, `limits` and `options`; `extract` and `pack` also `listing` and `marks` (directories of layers with
-//! their marks) and `merged` (a union's entries).
+//! All of them use `error`, `limits` and `options`; `extract` and `pack` also `listing` and `marks`
+//! (directories of layers with their marks) and `merged` (a union's entries).
 //!
-//! An archive is not trusted: numbers are compared with [`Limits`], digests are
-//! checked before they are used, and every path is resolved beneath the descriptor of the directory that the archive goes
-//! into (`extract/beneath.rs`), so that nothing outside can be reached through links of the archive.
+//! An archive is not trusted: numbers are compared with [`Limits`], digests are checked before they
+//! are used, and every path is resolved beneath the descriptor of the directory that the archive
+//! goes into (`extract/beneath.rs`), so that nothing outside can be reached through links of the
+//! archive.
 
 pub mod codec;
 pub(crate) mod disk;
@@ -37,7 +38,7 @@ pub mod tar;
 pub use codec::{Compression, Digest};
 pub use error::{Error, ErrorKind, Result};
 pub use extract::{Expect, Unpack, Unpacked, unpack};
-pub(crate) use extract::{describe_implied, keep};
+pub(crate) use extract::{apply_lower_metadata, keep};
 pub use limits::Limits;
 pub use options::{Ownership, Progress, Whiteouts};
 pub use pack::{Pack, Packed, Times, diff, export};

@@ -3,12 +3,13 @@
 /// Who owns the files of a layer on the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ownership {
-    /// Owners, modes and devices are what the archive says: for root, and for root of a user namespace with many ids.
-    /// A device that cannot be made there is recorded as with [`Ownership::Recorded`].
+    /// Owners, modes and devices are what the archive says: for root, and for root of a user
+    /// namespace with many ids. A device that cannot be made there is recorded as with
+    /// [`Ownership::Recorded`].
     Real,
     /// Everything belongs to the caller; owner, mode and type of the archive are in the xattr
-    /// `user.containers.override_stat`, from which the union shows them. Devices, pipes and sockets are empty files. For
-    /// ordinary users.
+    /// `user.containers.override_stat`, from which the union shows them. Devices, pipes and sockets
+    /// are empty files. For ordinary users.
     Recorded,
 }
 

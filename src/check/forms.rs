@@ -5,19 +5,20 @@ use std::path::{Path, PathBuf};
 use super::report::{Finding, Kind, path_of};
 use super::subject::{CACHED_FDS, opened, unreadable};
 use crate::layer::marks::inventory::Marks;
-use crate::layer::{FdCache, LowerDir};
+use crate::layer::{FdCache, ReadOnlyDir};
 use crate::union::config::SetupError;
 
 /// Returns a finding for a layer that has marks of both forms.
 pub(super) fn mixed_forms(path: &Path) -> Result<Option<Finding>, SetupError> {
     let (mut beside, mut in_place) = (0, 0);
     let mut example = PathBuf::new();
-    let root = LowerDir::root(1, opened(path)?, &FdCache::new(CACHED_FDS));
+    let root = ReadOnlyDir::root(1, opened(path)?, &FdCache::new(CACHED_FDS));
     let mut todo = vec![(root, PathBuf::new())];
     while let Some((dir, at)) = todo.pop() {
         let marks = Marks::read(&dir, false).map_err(|errno| unreadable(&path.join(&at), errno))?;
         if marks.redirected {
-            // Written with `redirect_dir`: a renamed directory leaves a device, whatever form the other marks have.
+            // Written with `redirect_dir`: a renamed directory leaves a device, whatever form the
+            // other marks have.
             return Ok(None);
         }
         let (files, others) = marks.by_form();

@@ -1,8 +1,9 @@
 //! Finding what is wrong with layers that are not mounted, and mending it.
 //!
-//! Looking changes nothing. Mending changes the upper and the work directory only, each finding by itself and in an
-//! order that leaves the merged tree as it was: killed at any moment, the rest is found again. While it works it holds
-//! the lock of the work directory, so that no mount begins meanwhile.
+//! Looking changes nothing. Mending changes the upper and the work directory only, each finding by
+//! itself and in an order that leaves the merged tree as it was: killed at any moment, the rest is
+//! found again. While it works it holds the lock of the work directory, so that no mount begins
+//! meanwhile.
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -18,7 +19,7 @@ use super::report::{Finding, Kind};
 pub use super::subject::Subject;
 use super::subject::{CACHED_FDS, opened, unreadable};
 use crate::layer::marks::root::has_device_marks;
-use crate::layer::{FdCache, UpperDir};
+use crate::layer::{FdCache, WritableDir};
 use crate::union::audit::mend;
 use crate::union::config::{Config, SetupError, WhiteoutForm};
 use crate::union::{Recovery, Union};
@@ -40,7 +41,7 @@ pub fn inspect(subject: &Subject, repair: bool) -> Result<Vec<Finding>, SetupErr
         None => None,
     };
     let upper = match &subject.upper {
-        Some(path) => Some(UpperDir::root(opened(path)?, &FdCache::new(CACHED_FDS))),
+        Some(path) => Some(WritableDir::root(opened(path)?, &FdCache::new(CACHED_FDS))),
         None => None,
     };
     inspection.look_at_entries(upper.as_ref())?;
@@ -87,7 +88,7 @@ struct Inspection<'a> {
 
 impl Inspection<'_> {
     /// Looks at every entry of the upper, by the rules of a mount.
-    fn look_at_entries(&mut self, upper: Option<&UpperDir>) -> Result<(), SetupError> {
+    fn look_at_entries(&mut self, upper: Option<&WritableDir>) -> Result<(), SetupError> {
         let config = Config {
             lowers: self.subject.lowers.clone(),
             upper: self.subject.upper.clone(),
@@ -118,9 +119,9 @@ impl Inspection<'_> {
         Ok(())
     }
 
-    /// Marks of both forms in the upper; mended they are `.wh.` files. (An upper whose root says that
-    /// its whiteouts are devices has one form by that: its `.wh.` names are ordinary entries.)
-    fn look_at_forms(&mut self, root: &UpperDir, path: &Path) -> Result<(), SetupError> {
+    /// Marks of both forms in the upper; mended they are `.wh.` files. (An upper whose root says
+    /// that its whiteouts are devices has one form by that: its `.wh.` names are ordinary entries.)
+    fn look_at_forms(&mut self, root: &WritableDir, path: &Path) -> Result<(), SetupError> {
         if has_device_marks(root) {
             return Ok(());
         }
@@ -135,8 +136,8 @@ impl Inspection<'_> {
         Ok(())
     }
 
-    /// Looks for what a killed daemon left in the work directory. Returns the lock that keeps mounts away
-    /// meanwhile.
+    /// Looks for what a killed daemon left in the work directory. Returns the lock that keeps
+    /// mounts away meanwhile.
     fn look_at_work(&mut self, work: &Path) -> Result<Option<OwnedFd>, SetupError> {
         let mut lock = None;
         if self.recovery.is_none() {
@@ -181,9 +182,9 @@ impl Inspection<'_> {
     }
 }
 
-/// In which form the marks of the upper are read: where kernel overlayfs has files that only it can have called so, its
-/// `.wh.` names are ordinary ones.
-fn form_of(subject: &Subject, upper: Option<&UpperDir>) -> Result<WhiteoutForm, SetupError> {
+/// In which form the marks of the upper are read: where kernel overlayfs has files that only it can
+/// have called so, its `.wh.` names are ordinary ones.
+fn form_of(subject: &Subject, upper: Option<&WritableDir>) -> Result<WhiteoutForm, SetupError> {
     let (Some(path), Some(root)) = (&subject.upper, upper) else {
         return Ok(WhiteoutForm::Wh);
     };

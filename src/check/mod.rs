@@ -2,8 +2,10 @@
 //! found and mended. The room stands above the union, whose rules it goes by, and below the command
 //! line.
 //!
-//! * [`convert`](mod@convert): every whiteout and opaque mark of a layer in the form `wh` or `char`;
-//! * [`inspect`]: one pass over an upper with the lowers below it, that finds what a crash, another program or a copy left;
+//! * [`convert`](mod@convert): every whiteout and opaque mark of a layer in the form `wh` or
+//!   `char`;
+//! * [`inspect`]: one pass over an upper with the lowers below it, that finds what a crash, another
+//!   program or a copy left;
 //! * [`report`]: what was found, for people and for programs.
 
 pub mod convert;

@@ -1,15 +1,16 @@
 //! What the `.wh.` names of a layer are: marks, or files that were given such names.
 //!
-//! Kernel overlayfs takes such names for ordinary ones, and says nowhere that it did. Rewriting and removing marks must not
-//! take a file for one. A mark is an empty regular file; in a layer that kernel overlayfs wrote to it is one only if it
-//! has no write permission, as we make them when we go on with such an upper.
+//! Kernel overlayfs takes such names for ordinary ones, and says nowhere that it did. Rewriting and
+//! removing marks must not take a file for one. A mark is an empty regular file; in a layer that
+//! kernel overlayfs wrote to it is one only if it has no write permission, as we make them when we
+//! go on with such an upper.
 
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
 use super::report::path_of;
-use crate::layer::LowerDir;
+use crate::layer::ReadOnlyDir;
 use crate::layer::dir::{Dir, Name};
 use crate::layer::marks::root::{has_device_marks, reads_plain_names};
 use crate::layer::marks::{NameMeaning, WH_PREFIX, meaning};
@@ -29,7 +30,7 @@ pub(super) struct DotNames {
 
 impl DotNames {
     /// Looks at a whole layer. Errors come with the directory that cannot be read.
-    pub(super) fn of(root: &LowerDir) -> Result<Self, (PathBuf, Errno)> {
+    pub(super) fn of(root: &ReadOnlyDir) -> Result<Self, (PathBuf, Errno)> {
         // By what its root says: none of them is a mark, or the kernel wrote there.
         let (all_plain, kernels) = (reads_plain_names(root), has_device_marks(root));
         let mut found = Self::default();
@@ -89,7 +90,8 @@ impl DotNames {
     }
 }
 
-/// Whether what is at a `.wh.` name is a mark, or a leftover of one who marks so (AUFS keeps directories).
+/// Whether what is at a `.wh.` name is a mark, or a leftover of one who marks so (AUFS keeps
+/// directories).
 fn is_mark(name: &[u8], stat: &Stat, kernels: bool) -> bool {
     let empty = stat.kind() == Kind::File && stat.size == 0;
     match kernels {

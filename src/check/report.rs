@@ -91,8 +91,8 @@ pub fn table(findings: &[Finding]) -> String {
     text
 }
 
-/// `{"problems": [{"kind", "layer", "path", "explanation", "mended"} ..], "left": N}`; bytes of a path that are no text
-/// are replaced.
+/// `{"problems": [{"kind", "layer", "path", "explanation", "mended"} ..], "left": N}`; bytes of a
+/// path that are no text are replaced.
 #[must_use]
 pub fn json(findings: &[Finding]) -> String {
     let left = findings.iter().filter(|finding| !finding.mended).count();

@@ -117,8 +117,8 @@ pub enum Command {
 }
 
 impl Command {
-    /// Whether Ctrl-C takes back what it has begun. Those that become a daemon answer by unmounting, and `convert` and `check`
-    /// go on where they were when they are run again.
+    /// Whether Ctrl-C takes back what it has begun. Those that become a daemon answer by
+    /// unmounting, and `convert` and `check` go on where they were when they are run again.
     #[must_use]
     pub fn is_interruptible(&self) -> bool {
         match self {
@@ -152,7 +152,8 @@ pub struct MountArgs {
     #[arg(long, value_name = "DIR")]
     pub work: Option<PathBuf>,
 
-    /// Show a directory or file of the host inside the union; may be repeated (\: for a colon in a path)
+    /// Show a directory or file of the host inside the union; may be repeated (\: for a colon in a
+    /// path)
     #[arg(long = "volume", value_name = "SOURCE:TARGET[:ro]")]
     pub volumes: Vec<OsString>,
 

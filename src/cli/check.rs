@@ -8,7 +8,8 @@ use crate::check::report::{Finding, json, table};
 /// Looks at layers and tells what is wrong with them.
 ///
 /// # Errors
-/// [`Failure::Usage`]: nothing is given to look at. [`Failure::Operation`]: problems are left, or the layers cannot be read.
+/// [`Failure::Usage`]: nothing is given to look at. [`Failure::Operation`]: problems are left, or
+/// the layers cannot be read.
 pub fn run(args: CheckArgs) -> Result<(), Failure> {
     let CheckArgs {
         lowers,

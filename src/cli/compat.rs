@@ -1,6 +1,6 @@
-//! The compatible form: `unionmount -o OPTIONS [SOURCE] MOUNTPOINT`, as container engines, mount(8) and users of
-//! fuse-overlayfs call it. The rules are those of containers/storage, `mount_program`; mount(8) says
-//! how a helper `mount.TYPE` is called.
+//! The compatible form: `unionmount -o OPTIONS [SOURCE] MOUNTPOINT`, as container engines, mount(8)
+//! and users of fuse-overlayfs call it. The rules are those of containers/storage, `mount_program`;
+//! mount(8) says how a helper `mount.TYPE` is called.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -12,8 +12,8 @@ use super::mount::Request;
 use super::options::{Dialect, Options};
 use crate::fuse::settings::MountFlags;
 
-/// The version of fuse-overlayfs whose options and behaviour are offered; others compare it (benchexec refuses
-/// anything below 1.10).
+/// The version of fuse-overlayfs whose options and behaviour are offered; others compare it
+/// (benchexec refuses anything below 1.10).
 const FUSE_OVERLAYFS_VERSION: &str = "1.13";
 
 /// Help of the compatible form.
@@ -38,7 +38,8 @@ pub enum CalledAs {
     Unionmount,
     /// `fuse-overlayfs`: in its place; always the compatible form.
     FuseOverlayfs,
-    /// `mount.unionmount` or `mount.fuse.unionmount`: by mount(8), whose `-f` and `-s` mean other things.
+    /// `mount.unionmount` or `mount.fuse.unionmount`: by mount(8), whose `-f` and `-s` mean other
+    /// things.
     MountHelper,
 }
 
@@ -62,7 +63,8 @@ impl CalledAs {
         }
     }
 
-    /// What `--version` prints. Engines and test harnesses look for `fuse-overlayfs: version X.Y` first.
+    /// What `--version` prints. Engines and test harnesses look for `fuse-overlayfs: version X.Y`
+    /// first.
     #[must_use]
     pub fn version(self) -> String {
         let own = concat!("unionmount ", env!("CARGO_PKG_VERSION"), "\n");

@@ -1,4 +1,5 @@
-//! `unionmount container`: writable layers over images. Making, mounting, comparing, committing, removing.
+//! `unionmount container`: writable layers over images. Making, mounting, comparing, committing,
+//! removing.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -117,7 +118,8 @@ pub struct CreateArgs {
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
 
-    /// Show a volume or directory in it: type=volume|bind,source=..,target=DIR; add ,readonly or ,volume-nocopy
+    /// Show a volume or directory in it: type=volume|bind,source=..,target=DIR; add ,readonly or
+    /// ,volume-nocopy
     #[arg(long, value_name = "MOUNT")]
     pub mount: Vec<String>,
 
@@ -181,7 +183,8 @@ pub struct CommitArgs {
     #[arg(short, long, default_value = "", hide_default_value = true)]
     pub message: String,
 
-    /// An instruction as in a Dockerfile: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, USER, VOLUME, WORKDIR, STOPSIGNAL
+    /// An instruction as in a Dockerfile: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, USER, VOLUME,
+    /// WORKDIR, STOPSIGNAL
     #[arg(short, long, value_name = "INSTRUCTION")]
     pub change: Vec<String>,
 
@@ -399,7 +402,8 @@ fn umount_one(store: &mut Store, word: &str, args: &UmountContainerArgs) -> Resu
     print(format!("{word}\n").as_bytes())
 }
 
-/// The status of a container when it is one that is `expected`, or after a while; and whether it was another before.
+/// The status of a container when it is one that is `expected`, or after a while; and whether it
+/// was another before.
 fn settled(
     store: &Store,
     container: &Container,
@@ -429,7 +433,8 @@ fn ended(store: &mut Store, container: &Container, lazy: bool) -> Result<(), Fai
     Ok(())
 }
 
-/// After `unionmount umount` of something that may have been a container: a temporary one is removed.
+/// After `unionmount umount` of something that may have been a container: a temporary one is
+/// removed.
 ///
 /// # Errors
 /// The store cannot be opened, or the container cannot be removed.

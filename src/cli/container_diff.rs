@@ -1,4 +1,5 @@
-//! `container diff`: each change is written when it is found, so that what it takes does not grow with the changes.
+//! `container diff`: each change is written when it is found, so that what it takes does not grow
+//! with the changes.
 
 use std::fmt::Write as _;
 use std::io::{self, BufWriter, Write};

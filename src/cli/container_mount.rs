@@ -1,7 +1,9 @@
-//! Mounting what is in a store: `container mount`, and `mount` with `--image`, `--overlay2` and `--podman`.
+//! Mounting what is in a store: `container mount`, and `mount` with `--image`, `--overlay2` and
+//! `--podman`.
 //!
-//! The daemon inherits locks on the container's directory and its volumes and keeps them until it ends, so that nobody removes the container
-//! under it. The catalog is closed before: a process that forks must not hold it open.
+//! The daemon inherits locks on the container's directory and its volumes and keeps them until it
+//! ends, so that nobody removes the container under it. The catalog is closed before: a process
+//! that forks must not hold it open.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -194,7 +196,8 @@ pub fn run(store: &StoreArgs, args: &MountContainerArgs) -> Result<(), Failure> 
     mounted
 }
 
-/// The status of a container that nobody else is just mounting: with the right to do it, unless it is mounted already.
+/// The status of a container that nobody else is just mounting: with the right to do it, unless it
+/// is mounted already.
 fn await_turn(
     store: &Store,
     container: &Container,

@@ -7,7 +7,8 @@ use crate::check::convert::{Converted, Form, convert};
 /// Rewrites the marks of a layer and says how many.
 ///
 /// # Errors
-/// [`Failure::Operation`]: the layer is in use, or cannot be read or written, or cannot have that form.
+/// [`Failure::Operation`]: the layer is in use, or cannot be read or written, or cannot have that
+/// form.
 pub fn run(args: &ConvertArgs) -> Result<(), Failure> {
     let to = match args.to {
         MarkForm::Wh => Form::Wh,

@@ -6,7 +6,8 @@
 //! | 1 | the operation failed |
 //! | 2 | the command line is wrong |
 //!
-//! A command that was interrupted ends by the signal (see [`super::interrupt`]), which a shell shows as 130, 143 or 129.
+//! A command that was interrupted ends by the signal (see [`super::interrupt`]), which a shell
+//! shows as 130, 143 or 129.
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -65,7 +66,8 @@ impl From<SetupError> for Failure {
 /// Reports the end of a command and gives its exit code.
 #[must_use]
 pub fn report(result: Result<(), Failure>) -> ExitCode {
-    // A command that was interrupted has nothing more to say; one that has ended is not interrupted any more.
+    // A command that was interrupted has nothing more to say; one that has ended is not interrupted
+    // any more.
     crate::cancel::conclude();
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -76,8 +78,8 @@ pub fn report(result: Result<(), Failure>) -> ExitCode {
     }
 }
 
-/// Writes one line `unionmount: MESSAGE` to standard error. Engines show it as it is, so it stays one line whatever a
-/// path contains.
+/// Writes one line `unionmount: MESSAGE` to standard error. Engines show it as it is, so it stays
+/// one line whatever a path contains.
 pub fn complain(message: &str) {
     let line = format!("unionmount: {}\n", visible::line(message));
     if std::io::stderr().write_all(line.as_bytes()).is_err() {
@@ -86,8 +88,8 @@ pub fn complain(message: &str) {
     }
 }
 
-/// Writes text to standard output: as it is, but on a terminal, where nothing of it acts ([`visible`]). A reader that stops
-/// early (`| head`) is no failure.
+/// Writes text to standard output: as it is, but on a terminal, where nothing of it acts
+/// ([`visible`]). A reader that stops early (`| head`) is no failure.
 ///
 /// # Errors
 /// [`Failure::Operation`] when standard output cannot be written, as on a full disk.

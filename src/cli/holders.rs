@@ -16,7 +16,8 @@ const CONNECTION_FIELD: &str = "fuse_connection:";
 /// Busy processes that a message names at most.
 const SHOWN_USERS: usize = 5;
 
-/// A process that serves a FUSE connection, held so that its number cannot be mistaken for a later process's.
+/// A process that serves a FUSE connection, held so that its number cannot be mistaken for a later
+/// process's.
 #[derive(Debug)]
 pub struct Daemon {
     /// Its process id.
@@ -24,8 +25,8 @@ pub struct Daemon {
     handle: OwnedFd,
 }
 
-/// The processes that have a FUSE connection open, other than this one. Empty when the kernel does not tell or they
-/// belong to others.
+/// The processes that have a FUSE connection open, other than this one. Empty when the kernel does
+/// not tell or they belong to others.
 #[must_use]
 pub fn daemons(connection: u32) -> Vec<Daemon> {
     let own = rustix::process::getpid().as_raw_nonzero().get();

@@ -1,4 +1,5 @@
-//! Ctrl-C and the other signals that ask a command to end: what it has begun is removed, and it ends by the signal.
+//! Ctrl-C and the other signals that ask a command to end: what it has begun is removed, and it
+//! ends by the signal.
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -9,8 +10,8 @@ use crate::sync::lock;
 use crate::sys::signals::{Termination, name};
 use crate::sys::wake;
 
-/// A signal that comes so soon after the first is the same once more: timeout(1) sends it to a process and to its group, and a
-/// shell forwards what the terminal has sent already.
+/// A signal that comes so soon after the first is the same once more: timeout(1) sends it to a
+/// process and to its group, and a shell forwards what the terminal has sent already.
 const SAME: Duration = Duration::from_secs(1);
 /// How often a command is looked at that is to end.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -20,10 +21,12 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Clears what a command shows on the terminal.
 type Clear = Box<dyn Fn() + Send>;
 
-/// What is on the terminal while the command runs. A leaf lock: what clears it takes only the locks of its own drawing.
+/// What is on the terminal while the command runs. A leaf lock: what clears it takes only the locks
+/// of its own drawing.
 static DISPLAY: Mutex<Option<Clear>> = Mutex::new(None);
 
-/// While it lives, something is on the terminal that is cleared before the last line of a command that is interrupted.
+/// While it lives, something is on the terminal that is cleared before the last line of a command
+/// that is interrupted.
 #[derive(Debug)]
 pub struct Display(());
 
@@ -41,8 +44,9 @@ impl Drop for Display {
     }
 }
 
-/// From now on SIGINT, SIGTERM and SIGHUP are answered by cancelling the command (see [`cancel`]); another one, a second later,
-/// ends the process at once. First thing in a process, before it has threads, and not in one that becomes a daemon.
+/// From now on SIGINT, SIGTERM and SIGHUP are answered by cancelling the command (see [`cancel`]);
+/// another one, a second later, ends the process at once. First thing in a process, before it has
+/// threads, and not in one that becomes a daemon.
 ///
 /// # Errors
 /// No thread can be started.
@@ -87,9 +91,9 @@ fn answer(termination: Termination) {
 fn end(termination: Termination, signal: i32) -> ! {
     let begun = Instant::now();
     let mut is_told = false;
-    let remains = loop {
+    let removed_dir = loop {
         match cancel::ending() {
-            Ending::Now(remains) => break remains,
+            Ending::Now(removed_dir) => break removed_dir,
             Ending::Working => wake::wake_all(),
             Ending::Removing => {}
             Ending::Whole if !is_told && begun.elapsed() > PATIENCE => {
@@ -106,9 +110,9 @@ fn end(termination: Termination, signal: i32) -> ! {
     if let Some(clear) = &*lock(&DISPLAY) {
         clear();
     }
-    let what = match remains.is_empty() {
+    let what = match removed_dir.is_empty() {
         true => "what was not complete is removed".to_owned(),
-        false => format!("this stays, remove it: {}", remains.join("; ")),
+        false => format!("this stays, remove it: {}", removed_dir.join("; ")),
     };
     complain(&format!("interrupted by {}; {what}", name(signal)));
     termination.die(signal)

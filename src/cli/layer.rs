@@ -11,7 +11,7 @@ use super::exit::{Failure, print};
 use super::limit_args::LimitArgs;
 use super::output::Output;
 use super::{logging, shown, visible};
-use crate::archive::extract::{Onto, apply as apply_layer};
+use crate::archive::extract::{ApplyMode, apply as apply_layer};
 use crate::archive::{
     Compression, Digest, Expect, Ownership, Pack, Packed, Times, Unpack, Unpacked, Whiteouts,
     diff as write_diff,
@@ -47,9 +47,10 @@ pub struct LayerArgs {
 pub enum LayerCommand {
     /// Unpack a layer archive (tar, tar.gz, tar.zst) into a directory
     ///
-    /// Into a new or empty directory the layer is unpacked as it is: whiteouts become marks, and the directory can be
-    /// a --lower of a mount. On a directory that holds something the layer is carried out: what it deletes is removed,
-    /// what it brings replaces what was there. Whatever is wrong with the archive, the directory stays as it was.
+    /// Into a new or empty directory the layer is unpacked as it is: whiteouts become marks, and
+    /// the directory can be a --lower of a mount. On a directory that holds something the layer is
+    /// carried out: what it deletes is removed, what it brings replaces what was there. Whatever is
+    /// wrong with the archive, the directory stays as it was.
     #[command(after_help = APPLY_EXAMPLES)]
     Apply(ApplyArgs),
     /// Write the changes in an upper directory as a layer archive
@@ -84,7 +85,8 @@ pub enum OwnershipArg {
     Auto,
     /// Owners and devices as the archive says
     Real,
-    /// All yours; the archive's owners, modes and types are in xattrs, from which the union shows them
+    /// All yours; the archive's owners, modes and types are in xattrs, from which the union shows
+    /// them
     Recorded,
 }
 
@@ -119,8 +121,9 @@ pub struct ApplyArgs {
     /// The directory; it is made when it does not exist
     #[arg(value_name = "DIR")]
     pub dir: PathBuf,
-    /// A layer below, newest first: a directory that the archive does not describe gets the owner, mode, time and xattrs that it
-    /// has there (unions find them by themselves; this is for others who read the directory)
+    /// A layer below, newest first: a directory that the archive does not describe gets the owner,
+    /// mode, time and xattrs that it has there (unions find them by themselves; this is for others
+    /// who read the directory)
     #[arg(long = "lower", value_name = "DIR")]
     pub lowers: Vec<PathBuf>,
     /// Refuse an archive that has another digest (sha256:..), compressed or not
@@ -143,7 +146,8 @@ pub struct ApplyArgs {
 /// `unionmount layer diff`.
 #[derive(Debug, Args)]
 pub struct DiffArgs {
-    /// A lower layer of the upper, newest first; only needed where directories were renamed with redirect_dir=on, or files copied with metacopy=on
+    /// A lower layer of the upper, newest first; only needed where directories were renamed with
+    /// redirect_dir=on, or files copied with metacopy=on
     #[arg(long = "lower", value_name = "DIR")]
     pub lowers: Vec<PathBuf>,
     /// The directory with the changes
@@ -155,7 +159,8 @@ pub struct DiffArgs {
     /// How the archive is compressed
     #[arg(long, value_enum, default_value_t, value_name = "HOW")]
     pub compress: CompressArg,
-    /// The time of all entries, in seconds since 1970. SOURCE_DATE_EPOCH in the environment makes later times earlier
+    /// The time of all entries, in seconds since 1970. SOURCE_DATE_EPOCH in the environment makes
+    /// later times earlier
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     pub mtime: Option<i64>,
     /// Print digests, sizes and counts as JSON; needs --output
@@ -166,8 +171,8 @@ pub struct DiffArgs {
 /// Runs `unionmount layer`.
 ///
 /// # Errors
-/// [`Failure::Operation`] when the archive or a directory is not what it should be, [`Failure::Usage`] for options that
-/// contradict each other.
+/// [`Failure::Operation`] when the archive or a directory is not what it should be,
+/// [`Failure::Usage`] for options that contradict each other.
 pub fn run(args: &LayerArgs) -> Result<(), Failure> {
     logging::init(false, None)?;
     match &args.command {
@@ -211,9 +216,9 @@ fn apply(args: &ApplyArgs) -> Result<(), Failure> {
         progress: &bar,
     };
     let onto = match args.whiteout {
-        WhiteoutArg::Auto => Onto::Whichever,
-        WhiteoutArg::Wh | WhiteoutArg::Char => Onto::Layer,
-        WhiteoutArg::Apply => Onto::Tree,
+        WhiteoutArg::Auto => ApplyMode::Auto,
+        WhiteoutArg::Wh | WhiteoutArg::Char => ApplyMode::Layer,
+        WhiteoutArg::Apply => ApplyMode::Tree,
     };
     let applied = apply_layer(blob, &args.dir, onto, &options);
     bar.finish();
@@ -317,7 +322,7 @@ pub fn times(mtime: Option<i64>) -> Result<Times, Failure> {
     }
     let Some(value) = std::env::var_os("SOURCE_DATE_EPOCH").filter(|value| !value.is_empty())
     else {
-        return Ok(Times::AsTheyAre);
+        return Ok(Times::Unchanged);
     };
     let secs = value.to_str().and_then(|text| text.parse().ok());
     secs.map(|secs| Times::NoLaterThan(at(secs)))

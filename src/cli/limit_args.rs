@@ -37,7 +37,8 @@ pub struct LimitArgs {
         help_heading = "Limits"
     )]
     pub max_extents: usize,
-    /// Take names that begin with / from the layer's root (as nix writes them) instead of refusing them
+    /// Take names that begin with / from the layer's root (as nix writes them) instead of refusing
+    /// them
     #[arg(long, help_heading = "Limits")]
     pub absolute_names: bool,
 }

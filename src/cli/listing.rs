@@ -192,7 +192,8 @@ pub fn document(value: &impl Serialize) -> Result<String, Failure> {
     Ok(visible::json(&text).into_owned())
 }
 
-/// A template filled in for whoever reads it: people see values in which nothing acts, programs get them as they are.
+/// A template filled in for whoever reads it: people see values in which nothing acts, programs get
+/// them as they are.
 ///
 /// # Errors
 /// Those of [`Template::fill`].

@@ -9,8 +9,9 @@ use env_logger::{Builder, Env, Target};
 use super::exit::Failure;
 use super::visible;
 
-/// Starts logging: at debug level or for warnings only, to a file that is appended to or to standard error.
-/// In the background, standard error is closed once the mount is usable, so that only a file sees the daemon's messages.
+/// Starts logging: at debug level or for warnings only, to a file that is appended to or to
+/// standard error. In the background, standard error is closed once the mount is usable, so that
+/// only a file sees the daemon's messages.
 ///
 /// # Errors
 /// [`Failure::Operation`] when the file cannot be opened.

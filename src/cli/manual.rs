@@ -1,4 +1,5 @@
-//! `unionmount man` and `unionmount completions`: documents made from the definition of the command line.
+//! `unionmount man` and `unionmount completions`: documents made from the definition of the command
+//! line.
 
 use std::path::Path;
 

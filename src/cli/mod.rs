@@ -1,10 +1,11 @@
 //! The command line: two forms, one program.
 //!
 //! * `unionmount mount|umount|man|completions ..`, read by clap (`args.rs`);
-//! * the compatible form without a subcommand (`compat.rs`), which container engines and mount(8) use.
+//! * the compatible form without a subcommand (`compat.rs`), which container engines and mount(8)
+//!   use.
 //!
-//! Both produce a [`mount::Request`] of plain values; `preflight.rs` and `privilege.rs` find what is wrong with
-//! them before anything is mounted. Every message leaves through `exit.rs`.
+//! Both produce a [`mount::Request`] of plain values; `preflight.rs` and `privilege.rs` find what
+//! is wrong with them before anything is mounted. Every message leaves through `exit.rs`.
 
 pub mod args;
 pub mod bar;

@@ -1,4 +1,5 @@
-//! `unionmount mount`, and what both forms of the mount command have in common: check, open the union, serve it.
+//! `unionmount mount`, and what both forms of the mount command have in common: check, open the
+//! union, serve it.
 
 use std::os::unix::ffi::OsStrExt as _;
 
@@ -34,7 +35,8 @@ impl Request {
     /// Puts the arguments of `unionmount mount` together.
     ///
     /// # Errors
-    /// [`Failure::Usage`]: wrong options, a directory given twice, an upper without a work directory.
+    /// [`Failure::Usage`]: wrong options, a directory given twice, an upper without a work
+    /// directory.
     pub fn from_args(args: MountArgs) -> Result<Self, Failure> {
         let mut options = Options::new(Dialect::Strict);
         for text in &args.options {
@@ -114,23 +116,27 @@ fn twice(option: &str, argument: &str) -> Failure {
     ))
 }
 
-/// Mounts. Returns in the daemon, once the mount has ended; the parent process exits inside [`session::mount`].
+/// Mounts. Returns in the daemon, once the mount has ended; the parent process exits inside
+/// [`session::mount`].
 ///
 /// # Errors
-/// [`Failure::Operation`]: what was found wrong before anything was mounted, or what the kernel refused.
+/// [`Failure::Operation`]: what was found wrong before anything was mounted, or what the kernel
+/// refused.
 pub fn run(request: Request) -> Result<(), Failure> {
     close_inherited(&request);
     serve(request)
 }
 
-/// Whoever started us may wait for the end of pipes that we inherited without knowing. First thing in a process.
+/// Whoever started us may wait for the end of pipes that we inherited without knowing. First thing
+/// in a process.
 pub(super) fn close_inherited(request: &Request) {
     if let Err(error) = daemon::close_inherited(descriptor(&request.settings.mountpoint)) {
         complain(&format!("cannot close inherited descriptors: {error}"));
     }
 }
 
-/// As [`run`], in a process that has closed what it inherited and may have opened something that its daemon is to keep.
+/// As [`run`], in a process that has closed what it inherited and may have opened something that
+/// its daemon is to keep.
 ///
 /// # Errors
 /// As [`run`].

@@ -1,4 +1,5 @@
-//! Where archives go that a command writes: into a file, which appears when it is complete, or to standard output.
+//! Where archives go that a command writes: into a file, which appears when it is complete, or to
+//! standard output.
 
 use std::fs::File;
 use std::io::{BufWriter, IsTerminal as _, Write};

@@ -1,8 +1,9 @@
-//! Everything about the directories of a mount that can be wrong, found before anything is mounted, each with its cure.
+//! Everything about the directories of a mount that can be wrong, found before anything is mounted,
+//! each with its cure.
 //!
-//! Paths are resolved by the kernel, never as text: engines pass `l/XXX/../diff1` where `l/XXX` is a symlink. Two
-//! directories are the same when device and inode number agree, whatever their paths (bind mounts), and
-//! one lies inside the other when it is met on the way up.
+//! Paths are resolved by the kernel, never as text: engines pass `l/XXX/../diff1` where `l/XXX` is
+//! a symlink. Two directories are the same when device and inode number agree, whatever their paths
+//! (bind mounts), and one lies inside the other when it is met on the way up.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -219,7 +220,8 @@ fn changeable(dir: &Dir<'_>) -> Result<(), SetupError> {
     }
 }
 
-/// Finished files are moved from the work directory into the upper by rename(2), which works within one mount only.
+/// Finished files are moved from the work directory into the upper by rename(2), which works within
+/// one mount only.
 fn one_disk(upper: &Dir<'_>, work: &Dir<'_>) -> Result<(), SetupError> {
     let difference = if upper.id.0 != work.id.0 {
         "file system"
@@ -241,8 +243,9 @@ fn mount_id(path: &Path) -> Option<u64> {
     (stat.stx_mask & StatxFlags::MNT_ID.bits() != 0).then_some(stat.stx_mnt_id)
 }
 
-/// The directories that are written neither contain each other nor one that is read, nor the other way round: the
-/// work directory is emptied, and what is written would show up, or vanish, in a layer that is taken as constant.
+/// The directories that are written neither contain each other nor one that is read, nor the other
+/// way round: the work directory is emptied, and what is written would show up, or vanish, in a
+/// layer that is taken as constant.
 fn apart(written: &[Dir<'_>], read: &[Dir<'_>], ways: &mut Ways) -> Result<(), SetupError> {
     for (index, one) in written.iter().enumerate() {
         for other in written.iter().skip(index + 1).chain(read) {
@@ -257,9 +260,10 @@ fn apart(written: &[Dir<'_>], read: &[Dir<'_>], ways: &mut Ways) -> Result<(), S
     Ok(())
 }
 
-/// The volumes that are directories. Nothing that the union is made of can be changed through a volume: it would be one
-/// object in two places, of which one takes it for constant. So a writable volume is neither in such a directory nor
-/// contains one. One that is read-only may be a lower directory, or contain any, as a home contains a store of containers.
+/// The volumes that are directories. Nothing that the union is made of can be changed through a
+/// volume: it would be one object in two places, of which one takes it for constant. So a writable
+/// volume is neither in such a directory nor contains one. One that is read-only may be a lower
+/// directory, or contain any, as a home contains a store of containers.
 fn volumes<'a>(
     config: &'a Config,
     written: &[Dir<'_>],
@@ -320,9 +324,9 @@ fn holder(file: &Path) -> Option<Dir<'_>> {
     })
 }
 
-/// A mount over a directory that is written would hide it from its user; a mountpoint inside a layer would make the
-/// union contain itself, and the daemon would wait for its own answer. A layer that is only
-/// read may lie at or below the mountpoint: it is opened before the mount covers it.
+/// A mount over a directory that is written would hide it from its user; a mountpoint inside a
+/// layer would make the union contain itself, and the daemon would wait for its own answer. A layer
+/// that is only read may lie at or below the mountpoint: it is opened before the mount covers it.
 fn clear_of_mountpoint(
     written: &[Dir<'_>],
     read: &[Dir<'_>],
@@ -348,7 +352,8 @@ fn clear_of_mountpoint(
     Ok(())
 }
 
-/// What lies above directories. Several hundred layers have nearly all of it in common, so each is looked at once.
+/// What lies above directories. Several hundred layers have nearly all of it in common, so each is
+/// looked at once.
 #[derive(Default)]
 struct Ways {
     ids: HashMap<PathBuf, Option<Id>>,

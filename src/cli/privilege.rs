@@ -1,8 +1,9 @@
-//! What the process may do: open the FUSE device, mount, hold descriptors. Checked before anything is mounted.
+//! What the process may do: open the FUSE device, mount, hold descriptors. Checked before anything
+//! is mounted.
 //!
-//! There are two ways to mount. With CAP_SYS_ADMIN (root, or root of a user namespace) this process opens `/dev/fuse`
-//! and calls mount(2) itself. Without it, the set-user-id program `fusermount3` does both, so that the
-//! permissions of `/dev/fuse` do not matter, only its presence.
+//! There are two ways to mount. With CAP_SYS_ADMIN (root, or root of a user namespace) this process
+//! opens `/dev/fuse` and calls mount(2) itself. Without it, the set-user-id program `fusermount3`
+//! does both, so that the permissions of `/dev/fuse` do not matter, only its presence.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -24,7 +25,8 @@ const HELPERS: [&str; 2] = ["fusermount3", "fusermount"];
 /// Where helpers are looked for besides PATH, which engines may have emptied.
 const HELPER_DIRS: [&str; 2] = ["/usr/bin", "/bin"];
 
-/// Descriptors that a mount needs besides one per layer: device, log, copies under way, some open files.
+/// Descriptors that a mount needs besides one per layer: device, log, copies under way, some open
+/// files.
 const SPARE_DESCRIPTORS: u64 = 128;
 
 /// What decides which way of mounting there is.
@@ -55,8 +57,8 @@ impl Means {
         }
     }
 
-    /// Says what is in the way of opening the device and of mounting, if anything. `device` is the result of
-    /// opening `/dev/fuse` for reading and writing.
+    /// Says what is in the way of opening the device and of mounting, if anything. `device` is the
+    /// result of opening `/dev/fuse` for reading and writing.
     ///
     /// # Errors
     /// The problem with its cure.
@@ -143,9 +145,10 @@ pub fn check(mountpoint: &Path) -> Result<(), SetupError> {
     Ok(())
 }
 
-/// Raises the limit of open files as far as this process may, and checks that it is enough for so many layers: to what the
-/// kernel allows any process (`fs.nr_open`, proc_sys_fs(5)) with CAP_SYS_RESOURCE, else to the hard limit. Each object that
-/// programs hold open without a name takes one, and they are limited each for itself.
+/// Raises the limit of open files as far as this process may, and checks that it is enough for so
+/// many layers: to what the kernel allows any process (`fs.nr_open`, proc_sys_fs(5)) with
+/// CAP_SYS_RESOURCE, else to the hard limit. Each object that programs hold open without a name
+/// takes one, and they are limited each for itself.
 ///
 /// # Errors
 /// Too few descriptors, with the cure.

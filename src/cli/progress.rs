@@ -1,5 +1,5 @@
-//! Progress on a terminal: a bar for each layer with bytes, speed and time left. Elsewhere a line for each layer, when it is
-//! complete.
+//! Progress on a terminal: a bar for each layer with bytes, speed and time left. Elsewhere a line
+//! for each layer, when it is complete.
 
 use std::io::IsTerminal;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,8 +1,10 @@
-//! `mount -o remount,..`: changing what mount(8) may change of a mount that is there. mount(8) leaves that to the helper of
-//! the file system, which for FUSE runs the program that is named before the `#` or is the subtype: us.
+//! `mount -o remount,..`: changing what mount(8) may change of a mount that is there. mount(8)
+//! leaves that to the helper of the file system, which for FUSE runs the program that is named
+//! before the `#` or is the subtype: us.
 //!
-//! The kernel keeps read-only and the generic flags (nosuid, noexec, ..); everything that the union decided when it was
-//! mounted stays as it is, and so do FUSE's own options, which cannot be changed.
+//! The kernel keeps read-only and the generic flags (nosuid, noexec, ..); everything that the union
+//! decided when it was mounted stays as it is, and so do FUSE's own options, which cannot be
+//! changed.
 
 use std::path::Path;
 

@@ -12,7 +12,8 @@ use crate::store::{Store, StoreError};
 /// Which store.
 #[derive(Clone, Debug, Default, Args)]
 pub struct StoreArgs {
-    /// The store [default: $UNIONMOUNT_ROOT, else /var/lib/unionmount as root, else ~/.local/share/unionmount]
+    /// The store [default: $UNIONMOUNT_ROOT, else /var/lib/unionmount as root, else
+    /// ~/.local/share/unionmount]
     #[arg(long, value_name = "DIR", global = true)]
     pub root: Option<PathBuf>,
 }
@@ -54,7 +55,8 @@ pub fn confirm(what: &str) -> Result<bool, Failure> {
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
-/// Does something for each of several words; the first failure is told at the end, after all were tried.
+/// Does something for each of several words; the first failure is told at the end, after all were
+/// tried.
 ///
 /// # Errors
 /// The first failure; the others are printed.

@@ -14,8 +14,8 @@ use super::system::InfoArgs;
 use super::template::Template;
 use super::visible;
 use crate::archive::Ownership;
-use crate::layer::probe::{UpperAbilities, probe};
-use crate::layer::{FdCache, UpperDir};
+use crate::layer::probe::{FsFeatures, probe};
+use crate::layer::{FdCache, WritableDir};
 use crate::store::documents::Platform;
 use crate::store::{Area, Store};
 use crate::sys::ring_probe;
@@ -152,12 +152,12 @@ fn release() -> (u32, u32) {
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
 
-fn abilities(dir: &Path) -> Option<UpperAbilities> {
+fn abilities(dir: &Path) -> Option<FsFeatures> {
     let place = dir.join("probe");
     fs::create_dir(&place).ok()?;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let opened = rustix::fs::openat(CWD, &place, flags, Mode::empty()).ok()?;
-    probe(&UpperDir::root(opened, &FdCache::new(16))).ok()
+    probe(&WritableDir::root(opened, &FdCache::new(16))).ok()
 }
 
 fn reflinks(dir: &Path) -> bool {

@@ -1,7 +1,8 @@
 //! `--format`: the part of Go's templates that scripts around docker use.
 //!
-//! `{{.Field}}`, `{{.A.B}}`, `{{json .A}}`, `{{len .A}}`, `{{upper .A}}`, `{{lower .A}}`, `{{join .A ","}}`,
-//! `{{index .A 0}}`, `{{range .A}}..{{end}}`, `{{if .A}}..{{else}}..{{end}}`; `\t` and `\n` in the text.
+//! `{{.Field}}`, `{{.A.B}}`, `{{json .A}}`, `{{len .A}}`, `{{upper .A}}`, `{{lower .A}}`, `{{join
+//! .A ","}}`, `{{index .A 0}}`, `{{range .A}}..{{end}}`, `{{if .A}}..{{else}}..{{end}}`; `\t` and
+//! `\n` in the text.
 
 use serde_json::Value;
 
@@ -79,7 +80,8 @@ impl Template {
         Ok(out)
     }
 
-    /// Fills it in with values that are cells: of one line, and with nothing in them that acts on a terminal.
+    /// Fills it in with values that are cells: of one line, and with nothing in them that acts on a
+    /// terminal.
     ///
     /// # Errors
     /// As [`Template::fill`].
@@ -251,8 +253,9 @@ fn no_field(name: &str, members: &serde_json::Map<String, Value>) -> Failure {
 }
 
 impl Expression {
-    /// What docker has for a field of an image's `Config` that the image does not set (image-spec `config.md` leaves such
-    /// fields out; docker's templates are filled from a struct that has all of them).
+    /// What docker has for a field of an image's `Config` that the image does not set (image-spec
+    /// `config.md` leaves such fields out; docker's templates are filled from a struct that has all
+    /// of them).
     fn unset(&self, name: &str) -> Option<Value> {
         let value = match name {
             "User" | "WorkingDir" | "StopSignal" => Value::String(String::new()),

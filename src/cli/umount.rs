@@ -1,7 +1,9 @@
-//! `unionmount umount`: have everything written to the disks, take the mount away, wait until its daemon has ended.
+//! `unionmount umount`: have everything written to the disks, take the mount away, wait until its
+//! daemon has ended.
 //!
-//! The order matters: who serves the mount is only known while it is mounted, so the daemon is found first; a
-//! script that mounts the same directories again right after this command finds the work directory unlocked.
+//! The order matters: who serves the mount is only known while it is mounted, so the daemon is
+//! found first; a script that mounts the same directories again right after this command finds the
+//! work directory unlocked.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -34,8 +36,8 @@ const CONNECTIONS: &str = "/sys/fs/fuse/connections";
 /// Unmounts.
 ///
 /// # Errors
-/// [`Failure::Operation`]: nothing of ours is mounted there, it is in use, it is not permitted, or the daemon does
-/// not end.
+/// [`Failure::Operation`]: nothing of ours is mounted there, it is in use, it is not permitted, or
+/// the daemon does not end.
 pub fn run(args: &UmountArgs) -> Result<(), Failure> {
     logging::init(false, None)?;
     let source = take_away(args)?;
@@ -71,8 +73,8 @@ pub(super) fn take_away(args: &UmountArgs) -> Result<String, Failure> {
     Ok(mount.source.clone())
 }
 
-/// Finds the mount at a path. The mountpoint itself is touched only when it has to be: on a dead mount that fails, on a
-/// hung one it never returns.
+/// Finds the mount at a path. The mountpoint itself is touched only when it has to be: on a dead
+/// mount that fails, on a hung one it never returns.
 fn find<'a>(mounts: &'a [Mount], given: &Path) -> Result<&'a Mount, Failure> {
     let mount = beside(given)
         .and_then(|path| mountinfo::at(mounts, &path))
@@ -193,7 +195,8 @@ fn without_prefix(said: &str) -> &str {
 }
 
 fn refused(mount: &Mount, err: Errno) -> Failure {
-    // A mount that a user namespace inherited is locked to what lies below it (mount_namespaces(7)).
+    // A mount that a user namespace inherited is locked to what lies below it
+    // (mount_namespaces(7)).
     let cure = if err == Errno::INVAL {
         "unmount it in the mount namespace where it was mounted"
     } else {
@@ -246,8 +249,8 @@ fn await_end(mount: &Mount, daemons: Vec<Daemon>) -> Result<(), Failure> {
     }
 }
 
-/// Aborts the connection first, so that nothing waits for the daemon any more; each way is tried because which one is
-/// permitted depends on who is asking.
+/// Aborts the connection first, so that nothing waits for the daemon any more; each way is tried
+/// because which one is permitted depends on who is asking.
 fn force(mount: &Mount, daemons: Vec<Daemon>) -> Result<(), Failure> {
     abort(mount.minor);
     match unmount(
@@ -259,7 +262,8 @@ fn force(mount: &Mount, daemons: Vec<Daemon>) -> Result<(), Failure> {
         Err(Errno::PERM) => detach(mount, UnmountFlags::DETACH)?,
         Err(err) => return Err(refused(mount, err)),
     }
-    // Nobody can reach it any more, and what it has not written yet was given up: it only keeps the directories busy.
+    // Nobody can reach it any more, and what it has not written yet was given up: it only keeps the
+    // directories busy.
     let stuck = holders::wait(daemons, FORCED_END_LIMIT);
     for daemon in &stuck {
         if let Err(err) = daemon.kill() {
@@ -285,7 +289,8 @@ fn abort(connection: u32) {
         .open(&path)
         .and_then(|mut file| file.write_all(b"1"));
     if let Err(err) = result {
-        // fusectl is not mounted, or the mount is another user's: unmounting by force is still there.
+        // fusectl is not mounted, or the mount is another user's: unmounting by force is still
+        // there.
         log::debug!("abort through {}: {err}", path.display());
     }
 }

@@ -1,11 +1,14 @@
 //! Text of others, as it is shown: names, labels, commands of images, messages that quote them.
 //!
-//! * On a terminal nothing is written that would move its cursor, change its colours, answer for the user, or turn the
-//!   order of characters round: such characters are written as the escapes of JSON (`\u001b`), bytes that are no UTF-8 as
-//!   `\xff`. That holds for everything that is printed, and is exact for JSON, which means the same.
-//! * A cell of a table is one word of one line wherever it goes: tabs and line feeds are escaped there, too, since those end it.
-//! * Into a pipe or a file, lists of paths and templates are written as they are, byte for byte, as ls(1) and podman do: scripts
-//!   want names, not what people see. Where a name may hold a line feed, `--json` and `-z` tell it apart.
+//! * On a terminal nothing is written that would move its cursor, change its colours, answer for
+//!   the user, or turn the order of characters round: such characters are written as the escapes of
+//!   JSON (`\u001b`), bytes that are no UTF-8 as `\xff`. That holds for everything that is printed,
+//!   and is exact for JSON, which means the same.
+//! * A cell of a table is one word of one line wherever it goes: tabs and line feeds are escaped
+//!   there, too, since those end it.
+//! * Into a pipe or a file, lists of paths and templates are written as they are, byte for byte, as
+//!   ls(1) and podman do: scripts want names, not what people see. Where a name may hold a line
+//!   feed, `--json` and `-z` tell it apart.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -17,7 +20,8 @@ pub fn is_for_people() -> bool {
     std::io::stdout().is_terminal()
 }
 
-/// What a character would do to a terminal, or to the order of those around it (Unicode's bidirectional controls).
+/// What a character would do to a terminal, or to the order of those around it (Unicode's
+/// bidirectional controls).
 fn acts(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
@@ -58,7 +62,8 @@ pub fn line(text: &str) -> Cow<'_, str> {
     escaped(text, |_| false)
 }
 
-/// JSON text in which nothing acts: between its strings there are line feeds, and in them escapes mean the same.
+/// JSON text in which nothing acts: between its strings there are line feeds, and in them escapes
+/// mean the same.
 #[must_use]
 pub fn json(text: &str) -> Cow<'_, str> {
     escaped(text, |c| c == '\n')

@@ -1,4 +1,5 @@
-//! Having a mount written to its disks before it is taken away, in bounded time whatever its daemon does.
+//! Having a mount written to its disks before it is taken away, in bounded time whatever its daemon
+//! does.
 
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt as _;
@@ -11,7 +12,7 @@ use super::holders::Daemon;
 use super::shown;
 use super::umount::this_command;
 use crate::fuse::control::{PING, SYNC};
-use crate::sys::control_child::{Answer, Asking, Question};
+use crate::sys::control_child::{Answer, ControlChild, ControlRequest};
 use crate::sys::mountinfo::Mount;
 
 /// How long writing back takes before it is looked whether the daemon lives, and how often then.
@@ -36,13 +37,14 @@ impl From<Unwritten> for Failure {
     }
 }
 
-/// Has the kernel write back what it holds, and the daemon sync the upper's disk. Unmounting would do it too, but could not
-/// report what went wrong.
+/// Has the kernel write back what it holds, and the daemon sync the upper's disk. Unmounting would
+/// do it too, but could not report what went wrong.
 ///
 /// # Errors
-/// See [`Unwritten`]. A mount that this user may not look into is no error: it is written back when it is unmounted.
+/// See [`Unwritten`]. A mount that this user may not look into is no error: it is written back when
+/// it is unmounted.
 pub(super) fn write_back(mount: &Mount, daemons: &[Daemon]) -> Result<(), Unwritten> {
-    let question = Question {
+    let question = ControlRequest {
         syncfs: true,
         ioctl: SYNC,
     };
@@ -67,7 +69,8 @@ pub(super) fn write_back(mount: &Mount, daemons: &[Daemon]) -> Result<(), Unwrit
             "the daemon of {at} was killed; run {}",
             this_command("--force", mount)
         ))),
-        // Not even root may look into another user's mount; the daemon still syncs when it is unmounted.
+        // Not even root may look into another user's mount; the daemon still syncs when it is
+        // unmounted.
         Answer::Open(err) => {
             log::debug!("open({at}) to sync it: {err}");
             Ok(())
@@ -88,10 +91,10 @@ pub(super) fn write_back(mount: &Mount, daemons: &[Daemon]) -> Result<(), Unwrit
     }
 }
 
-fn ask(mount: &Mount, question: Question) -> Option<Asking> {
+fn ask(mount: &Mount, question: ControlRequest) -> Option<ControlChild> {
     let asking = CString::new(mount.mountpoint.as_os_str().as_bytes())
         .map_err(std::io::Error::from)
-        .and_then(|root| Asking::start(&root, question));
+        .and_then(|root| ControlChild::start(&root, question));
     asking
         .inspect_err(|err| log::warn!("cannot ask {}: {err}", shown(&mount.mountpoint)))
         .ok()
@@ -99,7 +102,7 @@ fn ask(mount: &Mount, question: Question) -> Option<Asking> {
 
 /// Whether the daemon answers at all. When that cannot be found out it is believed to.
 fn lives(mount: &Mount) -> bool {
-    let question = Question {
+    let question = ControlRequest {
         syncfs: false,
         ioctl: PING,
     };

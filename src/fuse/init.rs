@@ -5,14 +5,15 @@ use std::time::Duration;
 use fuser::{InitFlags, KernelConfig};
 
 use super::settings::{Io, Settings};
-use crate::union::{Belief, Union};
+use crate::union::{Union, Validity};
 
-/// Largest write and read request, in bytes: what the kernel takes at most by default (`max_pages_limit`).
+/// Largest write and read request, in bytes: what the kernel takes at most by default
+/// (`max_pages_limit`).
 pub(super) const MAX_WRITE: u32 = 1 << 20;
 /// How long the kernel may cache what this mount alone changes, in seconds: a year.
 const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
-/// How long it may cache what others edit below without a notification: with the union's own checks, changes show within
-/// a second.
+/// How long it may cache what others edit below without a notification: with the union's own
+/// checks, changes show within a second.
 const EDITED: Duration = Duration::from_millis(500);
 /// How long it may cache attributes in a volume, which others change without a notification.
 const SHARED: Duration = Duration::from_millis(50);
@@ -23,8 +24,9 @@ const MAX_STACK_DEPTH: u32 = 2;
 
 /// What was agreed on, as far as it decides how requests are answered.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Agreed {
-    /// OPEN, CREATE and FLUSH are answered ENOSYS: the kernel then opens and closes files by itself.
+pub struct Negotiated {
+    /// OPEN, CREATE and FLUSH are answered ENOSYS: the kernel then opens and closes files by
+    /// itself.
     pub zero_message_open: bool,
     /// OPENDIR is answered ENOSYS.
     pub zero_message_opendir: bool,
@@ -47,23 +49,25 @@ pub struct Agreed {
     pub lifetime: Duration,
 }
 
-impl Agreed {
-    /// How long a name may be cached, or that there is none. In a volume others may change it at any time: it
-    /// is asked for again at each use, which tells of changed attributes and content as well.
-    pub fn name_lifetime(&self, belief: Belief) -> Duration {
-        match belief {
-            Belief::Kept => self.lifetime,
-            Belief::Checked => self.lifetime.min(EDITED),
-            Belief::Shared => Duration::ZERO,
+impl Negotiated {
+    /// How long a name may be cached, or that there is none. In a volume others may change it at
+    /// any time: it is asked for again at each use, which tells of changed attributes and content
+    /// as well.
+    pub fn name_lifetime(&self, validity: Validity) -> Duration {
+        match validity {
+            Validity::Kept => self.lifetime,
+            Validity::Checked => self.lifetime.min(EDITED),
+            Validity::Shared => Duration::ZERO,
         }
     }
 
-    /// How long attributes may be cached. In a volume as long as it takes to read a file on in small pieces.
-    pub fn attr_lifetime(&self, belief: Belief) -> Duration {
-        match belief {
-            Belief::Kept => self.lifetime,
-            Belief::Checked => self.lifetime.min(EDITED),
-            Belief::Shared => self.lifetime.min(SHARED),
+    /// How long attributes may be cached. In a volume as long as it takes to read a file on in
+    /// small pieces.
+    pub fn attr_lifetime(&self, validity: Validity) -> Duration {
+        match validity {
+            Validity::Kept => self.lifetime,
+            Validity::Checked => self.lifetime.min(EDITED),
+            Validity::Shared => self.lifetime.min(SHARED),
         }
     }
 }
@@ -112,11 +116,12 @@ const fn ask(
     }
 }
 
-/// All that is ever asked for. INIT_EXT, MAX_PAGES, ASYNC_READ and BIG_WRITES are requested by fuser itself. Left out on purpose:
-/// REQUEST_TIMEOUT (a slow lower is no reason to abort a mount), CREATE_SUPP_GROUP (the kernel drops setgid by itself
-/// before it asks), POSIX_LOCKS and FLOCK_LOCKS (the kernel's own locks do, there being one kernel), the SPLICE flags
-/// (measured with libfuse's passthrough_ll: 0.9 of the time of a copy for large sequential reads, 1.0 to 1.2 for random
-/// reads, 1.1 for writes), SUBMOUNTS and DAX (there are none).
+/// All that is ever asked for. INIT_EXT, MAX_PAGES, ASYNC_READ and BIG_WRITES are requested by
+/// fuser itself. Left out on purpose: REQUEST_TIMEOUT (a slow lower is no reason to abort a mount),
+/// CREATE_SUPP_GROUP (the kernel drops setgid by itself before it asks), POSIX_LOCKS and
+/// FLOCK_LOCKS (the kernel's own locks do, there being one kernel), the SPLICE flags (measured with
+/// libfuse's passthrough_ll: 0.9 of the time of a copy for large sequential reads, 1.0 to 1.2 for
+/// random reads, 1.1 for writes), SUBMOUNTS and DAX (there are none).
 #[rustfmt::skip] // one capability, one line
 const CAPABILITIES: &[Capability] = &[
     ask("parallel_dirops", InitFlags::FUSE_PARALLEL_DIROPS, |_| true, "lookups in one directory need not wait for each other: states are locked here"),
@@ -126,16 +131,19 @@ const CAPABILITIES: &[Capability] = &[
     ask("writeback_cache", InitFlags::FUSE_WRITEBACK_CACHE, |w| w.writeback && w.stable && !w.volumes && w.writable && !w.passthrough, "small writes are gathered; the kernel then owns size and times of open files"),
     ask("auto_inval_data", InitFlags::FUSE_AUTO_INVAL_DATA, |w| !w.stable || w.volumes, "cached data is checked against size and mtime where others may change them"),
     ask("posix_acl", InitFlags::FUSE_POSIX_ACL, |w| w.acls, "the kernel enforces ACLs; without it they would be mere xattrs"),
-    // With passthrough the kernel writes as the daemon, who may keep the bits: then it has to clear them itself.
+    // With passthrough the kernel writes as the daemon, who may keep the bits: then it has to clear
+    // them itself.
     ask("handle_killpriv_v2", InitFlags::FUSE_HANDLE_KILLPRIV_V2, |w| !w.passthrough, "setuid, setgid and capabilities are cleared here: no question before each write"),
     ask("dont_mask", InitFlags::FUSE_DONT_MASK, |_| true, "a default ACL takes the umask's place (acl(5)), which is decided here"),
     ask("export_support", InitFlags::FUSE_EXPORT_SUPPORT, |_| true, "lookup of . and .. by node id: open_by_handle_at(2), NFS export"),
-    // An asynchronous direct write (libaio, io_uring) drops the pages that it makes old before it is sent, and not again when it
-    // is done (`fuse_aio_complete`): a page that was read in between stays, with the bytes of before, for ever. To be
-    // told of the pages here could wait for the very request that is served. So it is asked for on read-only mounts. What it
-    // costs, measured on 2 CPUs with fio(1) over /dev/fuse, medians of three, without it to with it: 32 random reads of
-    // 4 KiB at a time 0.43, of a cold file 0.76; as many writes 0.65; 8 reads of 1 MiB at a time 0.59. One at a time, which
-    // is all I/O that is not asynchronous, costs the same; `io=passthrough` does without the whole question.
+    // An asynchronous direct write (libaio, io_uring) drops the pages that it makes old before it
+    // is sent, and not again when it is done (`fuse_aio_complete`): a page that was read in between
+    // stays, with the bytes of before, for ever. To be told of the pages here could wait for the
+    // very request that is served. So it is asked for on read-only mounts. What it costs, measured
+    // on 2 CPUs with fio(1) over /dev/fuse, medians of three, without it to with it: 32 random
+    // reads of 4 KiB at a time 0.43, of a cold file 0.76; as many writes 0.65; 8 reads of 1 MiB at
+    // a time 0.59. One at a time, which is all I/O that is not asynchronous, costs the same;
+    // `io=passthrough` does without the whole question.
     ask("async_dio", InitFlags::FUSE_ASYNC_DIO, |w| !w.writable, "several direct reads of one file at a time"),
     ask("no_open_support", InitFlags::FUSE_NO_OPEN_SUPPORT, |w| w.stable && !w.passthrough, "no message at all for opening and closing a file; of a layer that others edit the open finds out that the file is another one by now, and the kernel looks its name up again"),
     ask("no_opendir_support", InitFlags::FUSE_NO_OPENDIR_SUPPORT, |w| w.notified, "nor a directory"),
@@ -171,7 +179,7 @@ pub(super) fn negotiate(
     union: &Union,
     settings: &Settings,
     transport: TransportKind,
-) -> Agreed {
+) -> Negotiated {
     let stable = !union.may_change_below();
     let notified = stable || union.is_told_of_changes();
     let requested = Requested {
@@ -193,7 +201,7 @@ pub(super) fn negotiate(
     if passthrough && let Err(most) = config.set_max_stack_depth(MAX_STACK_DEPTH) {
         log::info!("the kernel stacks {most} file systems at most");
     }
-    Agreed {
+    Negotiated {
         zero_message_open: granted.contains(InitFlags::FUSE_NO_OPEN_SUPPORT),
         zero_message_opendir: granted.contains(InitFlags::FUSE_NO_OPENDIR_SUPPORT),
         keeps_cache: notified,
@@ -251,7 +259,8 @@ fn request_sizes(config: &mut KernelConfig, settings: &Settings) {
     if let Err(nearest) = config.set_max_write(max_write) {
         log::info!("max_write {max_write} is not possible, the nearest is {nearest}");
     }
-    // Replies are no longer than requests: the buffers are made for that. A kernel that reads ahead less keeps to that.
+    // Replies are no longer than requests: the buffers are made for that. A kernel that reads ahead
+    // less keeps to that.
     if let Err(most) = config.set_max_readahead(MAX_WRITE) {
         log::debug!("the kernel reads ahead {most} bytes at most");
     }

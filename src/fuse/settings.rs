@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use crate::sync::lock;
 
-/// Generic mount flags, as named in mount(8). The defaults are those that containers/storage expects of a mount program.
+/// Generic mount flags, as named in mount(8). The defaults are those that containers/storage
+/// expects of a mount program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MountFlags {
     /// Device nodes work (`dev`); default false.
@@ -18,7 +19,8 @@ pub struct MountFlags {
     pub exec: bool,
     /// Access times are not updated (`noatime`); default false.
     pub noatime: bool,
-    /// Access times of directories are not updated (`nodiratime`); they never are, whatever this says.
+    /// Access times of directories are not updated (`nodiratime`); they never are, whatever this
+    /// says.
     pub nodiratime: bool,
     /// Writes are synchronous (`sync`); default false.
     pub sync: bool,
@@ -43,8 +45,8 @@ impl Default for MountFlags {
 /// Who may use the mount.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AllowOther {
-    /// All users when the mounter is root (also of a user namespace) or `user_allow_other` is set in
-    /// `/etc/fuse.conf`, else the mounter only.
+    /// All users when the mounter is root (also of a user namespace) or `user_allow_other` is set
+    /// in `/etc/fuse.conf`, else the mounter only.
     #[default]
     WhenPermitted,
     /// All users; mounting fails where that is not permitted.
@@ -75,9 +77,9 @@ pub enum Io {
     Auto,
     /// Through the page cache; opening and closing files costs no message.
     Cached,
-    /// The kernel reads and writes the real file where its place cannot change: in the upper, or on a read-only
-    /// mount. Each open and close is a message then. Files elsewhere, and all of them where the kernel refuses (in user
-    /// namespaces), go through the page cache.
+    /// The kernel reads and writes the real file where its place cannot change: in the upper, or on
+    /// a read-only mount. Each open and close is a message then. Files elsewhere, and all of them
+    /// where the kernel refuses (in user namespaces), go through the page cache.
     Passthrough,
 }
 
@@ -92,17 +94,20 @@ pub struct Settings {
     pub subtype: String,
     /// Threads that serve requests; `None` chooses by the number of CPUs.
     pub threads: Option<usize>,
-    /// How long the kernel may cache names and attributes; `None`: for ever (or one second when layers may change).
+    /// How long the kernel may cache names and attributes; `None`: for ever (or one second when
+    /// layers may change).
     pub timeout: Option<Duration>,
     /// Largest write request, in bytes; `None`: 1 MiB.
     pub max_write: Option<u32>,
-    /// Let the kernel collect small writes (`writeback`); ignored on read-only mounts. Off by default: with it the
-    /// kernel sends the times of a file in a request of their own, after each close, rename and unlink, which costs
-    /// more than it saves in everything but many small writes to one file.
+    /// Let the kernel collect small writes (`writeback`); ignored on read-only mounts. Off by
+    /// default: with it the kernel sends the times of a file in a request of their own, after each
+    /// close, rename and unlink, which costs more than it saves in everything but many small writes
+    /// to one file.
     pub writeback: bool,
     /// Who may use the mount.
     pub allow_other: AllowOther,
-    /// The kernel checks permissions only when this is false (`default_permissions` is the default).
+    /// The kernel checks permissions only when this is false (`default_permissions` is the
+    /// default).
     pub no_default_permissions: bool,
     /// Generic mount flags.
     pub flags: MountFlags,
@@ -110,10 +115,11 @@ pub struct Settings {
     pub transport: Transport,
     /// How data come to their readers.
     pub io: Io,
-    /// Kernel capabilities that are not asked for, by the names of [`super::init::capability_names`].
+    /// Kernel capabilities that are not asked for, by the names of
+    /// [`super::init::capability_names`].
     pub without: Vec<String>,
-    /// New objects are born with the label that the security module chooses (SELinux). Off by default: the upper's
-    /// disk then must take it.
+    /// New objects are born with the label that the security module chooses (SELinux). Off by
+    /// default: the upper's disk then must take it.
     pub security_ctx: bool,
     /// What is written to standard output, as a line, once the mount is usable.
     pub announce: Option<String>,
@@ -121,14 +127,16 @@ pub struct Settings {
     pub selinux: Vec<(&'static str, String)>,
     /// Stay in the foreground.
     pub foreground: bool,
-    /// Where the daemon logs to; `None`: nowhere in the background, standard error in the foreground.
+    /// Where the daemon logs to; `None`: nowhere in the background, standard error in the
+    /// foreground.
     pub log_file: Option<PathBuf>,
     /// What keeps others off the mount's directories.
     pub held: Held,
 }
 
-/// Descriptors, locks among them, that the daemon keeps for as long as it may change something. They are closed when the mount
-/// has ended, before its last sync: a process that waits for them need not wait for a disk.
+/// Descriptors, locks among them, that the daemon keeps for as long as it may change something.
+/// They are closed when the mount has ended, before its last sync: a process that waits for them
+/// need not wait for a disk.
 #[derive(Clone, Debug, Default)]
 pub struct Held(
     /// Lock order: no other lock is taken while it is held.

@@ -1,8 +1,9 @@
-//! Walking down through directories, however deep they are, on an explicit stack and with few descriptors.
+//! Walking down through directories, however deep they are, on an explicit stack and with few
+//! descriptors.
 //!
-//! The directories that lead to the one that is worked on are kept with what is to be done in each. Only the deepest have a
-//! descriptor; the others are opened again by `..` on the way back, and are then the ones that they were, or ESTALE is
-//! returned: the tree was moved meanwhile.
+//! The directories that lead to the one that is worked on are kept with what is to be done in each.
+//! Only the deepest have a descriptor; the others are opened again by `..` on the way back, and are
+//! then the ones that they were, or ESTALE is returned: the tree was moved meanwhile.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -21,7 +22,7 @@ const DIRECTORY: OFlags = OFlags::RDONLY
 
 /// The way from a directory down to one in it, with a state for each.
 #[derive(Debug)]
-pub struct Way<T> {
+pub struct Descent<T> {
     steps: Vec<Step<T>>,
 }
 
@@ -38,7 +39,7 @@ enum Place {
     Closed((u64, u64)),
 }
 
-impl<T> Way<T> {
+impl<T> Descent<T> {
     /// Begins in an open directory.
     #[must_use]
     pub fn begin(dir: OwnedFd, state: T) -> Self {
@@ -74,7 +75,8 @@ impl<T> Way<T> {
         }
     }
 
-    /// Leaves the last directory, and goes back to the one above it. Errors: ESTALE, those of openat(2).
+    /// Leaves the last directory, and goes back to the one above it. Errors: ESTALE, those of
+    /// openat(2).
     pub fn pop(&mut self) -> Result<Option<(Arc<OwnedFd>, T)>> {
         let Some(Step { place, state }) = self.steps.pop() else {
             return Ok(None);
@@ -107,7 +109,7 @@ mod tests {
     fn the_way_back_is_the_way_there() {
         let dir = tempfile::tempdir().unwrap();
         let top: OwnedFd = std::fs::File::open(dir.path()).unwrap().into();
-        let mut way = Way::begin(top, 0);
+        let mut way = Descent::begin(top, 0);
         for level in 1..=1500 {
             let (at, above) = way.last().unwrap();
             assert_eq!(*above, level - 1);

@@ -11,8 +11,8 @@ use rustix::io::{Errno, Result};
 
 use super::fd_cache::{FdCache, FdSlot};
 use super::marks::own::{HAS_IMPLIED, IMPLIED, looks, own_xattrs};
-use super::stat::{Being, Stat};
-use super::stat_override::Records;
+use super::stat::{ObjectId, Stat};
+use super::stat_override::StatOverrides;
 use super::xattr::XattrPath;
 use crate::sync::read;
 
@@ -36,19 +36,19 @@ pub(super) enum Place {
     Gone,
 }
 
-/// A directory of some layer: what can be read there. It keeps no descriptor of its own; the cache decides
-/// how long the one it was last used with stays open.
+/// A directory of some layer: what can be read there. It keeps no descriptor of its own; the cache
+/// decides how long the one it was last used with stays open.
 #[derive(Debug)]
 pub struct Dir {
     layer: LayerNo,
     pub(super) place: RwLock<Place>,
     pub(super) slot: Arc<FdSlot>,
     cache: Arc<FdCache>,
-    records: Option<Arc<Records>>,
+    records: Option<Arc<StatOverrides>>,
     /// Its layer has directories that no entry describes.
     has_implied: bool,
     /// The inode that it must be, where others may put another directory in its place.
-    pub(super) being: Option<Being>,
+    pub(super) being: Option<ObjectId>,
     /// The device that it was on when it was last asked; [`UNKNOWN_DEVICE`] before.
     pub(super) device: AtomicU64,
 }
@@ -63,7 +63,7 @@ pub(super) fn os(name: &[u8]) -> &OsStr {
 
 /// What the root of a layer says for all directories in it.
 struct Kept {
-    records: Option<Arc<Records>>,
+    records: Option<Arc<StatOverrides>>,
     has_implied: bool,
 }
 
@@ -72,7 +72,7 @@ impl Dir {
         layer: LayerNo,
         fd: Arc<OwnedFd>,
         cache: &Arc<FdCache>,
-        records: Option<Arc<Records>>,
+        records: Option<Arc<StatOverrides>>,
     ) -> Arc<Self> {
         let names = XattrPath::of_fd(Arc::clone(&fd)).list().unwrap_or_default();
         let flags = own_xattrs(HAS_IMPLIED);
@@ -86,7 +86,7 @@ impl Dir {
         Self::at(layer, Place::Root(fd), cache, kept, None)
     }
 
-    pub(super) fn child(parent: &Arc<Self>, name: &Name, being: Option<Being>) -> Arc<Self> {
+    pub(super) fn child(parent: &Arc<Self>, name: &Name, being: Option<ObjectId>) -> Arc<Self> {
         let place = Place::Child {
             parent: Arc::clone(parent),
             name: Arc::clone(name),
@@ -104,7 +104,7 @@ impl Dir {
         place: Place,
         cache: &Arc<FdCache>,
         kept: Kept,
-        being: Option<Being>,
+        being: Option<ObjectId>,
     ) -> Arc<Self> {
         Arc::new(Self {
             layer,
@@ -120,12 +120,12 @@ impl Dir {
 
     /// The stat overrides of the layer, where it has owners, modes and types in xattrs.
     #[must_use]
-    pub fn records(&self) -> Option<&Arc<Records>> {
+    pub fn records(&self) -> Option<&Arc<StatOverrides>> {
         self.records.as_ref()
     }
 
-    /// Whether no entry of the layer's archive describes it, so that it has the metadata of the layers below. Costs no system call in a layer that describes
-    /// all its directories.
+    /// Whether no entry of the layer's archive describes it, so that it has the metadata of the
+    /// layers below. Costs no system call in a layer that describes all its directories.
     pub fn is_implied(&self) -> Result<bool> {
         if !self.has_implied {
             return Ok(false);
@@ -146,8 +146,8 @@ impl Dir {
         self.layer
     }
 
-    /// The device of the disk that the directory is on. A directory that was entered was asked for its
-    /// metadata before, which has it as well: then this costs no system call.
+    /// The device of the disk that the directory is on. A directory that was entered was asked for
+    /// its metadata before, which has it as well: then this costs no system call.
     pub fn device(&self) -> Result<u64> {
         match self.device.load(Ordering::Relaxed) {
             UNKNOWN_DEVICE => Ok(self.stat_and_note_device()?.dev),
@@ -178,7 +178,8 @@ impl Dir {
         }
     }
 
-    /// The metadata of an entry, by its stat override where the layer has those; symlinks are not followed.
+    /// The metadata of an entry, by its stat override where the layer has those; symlinks are not
+    /// followed.
     pub fn stat_entry(&self, name: &[u8]) -> Result<Stat> {
         let stat = self.stat_on_disk(name)?;
         match &self.records {
@@ -197,11 +198,13 @@ impl Dir {
         Ok(readlinkat(self.fd()?, os(name), Vec::with_capacity(256))?.into_bytes())
     }
 
-    /// Opens an entry for reading. Only for regular files: devices, sockets and pipes are never opened.
+    /// Opens an entry for reading. Only for regular files: devices, sockets and pipes are never
+    /// opened.
     pub fn open_entry(&self, name: &[u8]) -> Result<OwnedFd> {
         let dir = self.fd()?;
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        // Reading through the mount must not touch the layer's access times; only an owner may ask for that.
+        // Reading through the mount must not touch the layer's access times; only an owner may ask
+        // for that.
         match openat(&dir, os(name), flags | OFlags::NOATIME, Mode::empty()) {
             Err(Errno::PERM) => openat(&dir, os(name), flags, Mode::empty()),
             other => other,
@@ -259,7 +262,8 @@ impl Dir {
     }
 }
 
-/// A parent with no other reference is dropped as well, and its parents: one after the other, without recursion.
+/// A parent with no other reference is dropped as well, and its parents: one after the other,
+/// without recursion.
 impl Drop for Dir {
     fn drop(&mut self) {
         let mut next = self.take_parent();

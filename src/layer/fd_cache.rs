@@ -1,9 +1,9 @@
 //! A bounded cache of open descriptors.
 //!
-//! The kernel need not tell a FUSE daemon when a file is opened or closed, so descriptors belong to objects
-//! (a directory of a layer, the data of an inode) and are closed when too many are open: the least recently
-//! used ones first, by the second-chance rule. A user of a descriptor holds an [`Arc`] of it, so
-//! closing never pulls it away from a running system call.
+//! The kernel need not tell a FUSE daemon when a file is opened or closed, so descriptors belong to
+//! objects (a directory of a layer, the data of an inode) and are closed when too many are open:
+//! the least recently used ones first, by the second-chance rule. A user of a descriptor holds an
+//! [`Arc`] of it, so closing never pulls it away from a running system call.
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
@@ -19,7 +19,8 @@ use crate::sync::lock;
 pub struct FdCache {
     limit: usize,
     open: AtomicUsize,
-    /// Locked after a slot's lock was released, never before one is waited for: closing a slot only tries its lock.
+    /// Locked after a slot's lock was released, never before one is waited for: closing a slot only
+    /// tries its lock.
     ring: Mutex<VecDeque<Weak<FdSlot>>>,
 }
 
@@ -76,7 +77,8 @@ impl FdCache {
         ring.shrink_to_fit();
     }
 
-    /// Closes everything that is open, except what is being opened at the moment. For when nothing will be opened any more.
+    /// Closes everything that is open, except what is being opened at the moment. For when nothing
+    /// will be opened any more.
     pub fn close_all(&self) {
         let slots = std::mem::take(&mut *lock(&self.ring));
         for slot in slots.iter().filter_map(Weak::upgrade) {
@@ -122,7 +124,8 @@ impl FdSlot {
         fd
     }
 
-    /// The descriptor, opened with `open` when it is not. EMFILE and ENFILE make room and try once more.
+    /// The descriptor, opened with `open` when it is not. EMFILE and ENFILE make room and try once
+    /// more.
     pub fn get_or_open(
         self: &Arc<Self>,
         open: impl Fn() -> Result<OwnedFd>,

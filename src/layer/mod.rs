@@ -1,9 +1,9 @@
 //! Directories as layers: how to open beneath one, read and write its marks, and find out what its
 //! disk can do.
 //!
-//! A directory has the type of what may be done with it: [`LowerDir`] offers nothing that changes
-//! the disk, every call that does is a method of [`UpperDir`], and [`UpperDir::read_only`] returns the
-//! right to change away.
+//! A directory has the type of what may be done with it: [`ReadOnlyDir`] offers nothing that
+//! changes the disk, every call that does is a method of [`WritableDir`], and
+//! [`WritableDir::read_only`] returns the right to change away.
 //!
 //! | file | job |
 //! | --- | --- |
@@ -35,5 +35,5 @@ pub mod xattr_name;
 
 pub use dir::Dir;
 pub use fd_cache::{FdCache, FdSlot};
-pub use read_only::LowerDir;
-pub use writable::UpperDir;
+pub use read_only::ReadOnlyDir;
+pub use writable::WritableDir;

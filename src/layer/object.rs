@@ -11,7 +11,7 @@ use rustix::io::{Errno, Result};
 
 use super::dir::os;
 use super::stat::{Stat, Time};
-use super::stat_override::{Record, Records};
+use super::stat_override::{StatOverride, StatOverrides};
 use super::xattr::{XattrPath, proc_path};
 use crate::sys::without_group::outside_of_group;
 
@@ -56,15 +56,15 @@ pub(super) fn chmod_fd(fd: &OwnedFd, mode: u32) -> Result<()> {
 
 /// An object that may be changed, behind a descriptor: of any type, with or without a name.
 #[derive(Clone, Debug)]
-pub struct UpperObject {
+pub struct WritableObject {
     fd: Arc<OwnedFd>,
-    records: Option<Arc<Records>>,
+    records: Option<Arc<StatOverrides>>,
 }
 
-impl UpperObject {
+impl WritableObject {
     /// The object behind `fd`, with the stat overrides of its layer, `records`.
     #[must_use]
-    pub fn new(fd: Arc<OwnedFd>, records: Option<Arc<Records>>) -> Self {
+    pub fn new(fd: Arc<OwnedFd>, records: Option<Arc<StatOverrides>>) -> Self {
         Self { fd, records }
     }
 
@@ -105,9 +105,9 @@ impl UpperObject {
         )
     }
 
-    /// Writes the stat override of the object. Returns false where the layer has none, or none for such an
-    /// object.
-    pub fn record(&self, record: &Record) -> Result<bool> {
+    /// Writes the stat override of the object. Returns false where the layer has none, or none for
+    /// such an object.
+    pub fn record(&self, record: &StatOverride) -> Result<bool> {
         match &self.records {
             Some(records) if records.can_be_on(Stat::of_fd(&self.fd)?.kind()) => {
                 self.set_xattr(records.xattr(), &record.value(), XattrFlags::empty())?;
@@ -117,25 +117,26 @@ impl UpperObject {
         }
     }
 
-    /// Changes the stat override of the object. Returns false as [`UpperObject::record`].
-    fn change_record(&self, change: impl FnOnce(&mut Record)) -> Result<bool> {
+    /// Changes the stat override of the object. Returns false as [`WritableObject::record`].
+    fn change_record(&self, change: impl FnOnce(&mut StatOverride)) -> Result<bool> {
         if self.records.is_none() {
             return Ok(false);
         }
-        let before = Record::of(&self.stat()?);
+        let before = StatOverride::of(&self.stat()?);
         let mut record = before;
         change(&mut record);
         let recorded = self.record(&record)?;
         if recorded && record == before {
-            // An xattr that is set to the value it has changes no ctime, chmod(2) and chown(2) do. So does
-            // chown(2) of nothing, which every type and every owner allows.
+            // An xattr that is set to the value it has changes no ctime, chmod(2) and chown(2) do.
+            // So does chown(2) of nothing, which every type and every owner allows.
             self.chown_on_disk(None, None)?;
         }
         Ok(recorded)
     }
 
-    /// Sets owner and group, by its stat override where the layer has those; `None` leaves one as it is. Of a symlink, which
-    /// may have no stat override, the disk's owner is set; where that is not permitted it stays, which is no error then.
+    /// Sets owner and group, by its stat override where the layer has those; `None` leaves one as
+    /// it is. Of a symlink, which may have no stat override, the disk's owner is set; where that is
+    /// not permitted it stays, which is no error then.
     pub fn chown(&self, uid: Option<u32>, gid: Option<u32>) -> Result<()> {
         let recorded = self.change_record(|record| {
             record.uid = uid.unwrap_or(record.uid);
@@ -150,15 +151,17 @@ impl UpperObject {
         }
     }
 
-    /// Has the disk take `security.capability` away as it does when the owner is changed (`ATTR_KILL_PRIV` in the
-    /// kernel's `chown_common`), and setuid with it: by chown(2) of nothing, for which no right is needed.
+    /// Has the disk take `security.capability` away as it does when the owner is changed
+    /// (`ATTR_KILL_PRIV` in the kernel's `chown_common`), and setuid with it: by chown(2) of
+    /// nothing, for which no right is needed.
     pub fn drop_privileges(&self) -> Result<()> {
         self.chown_on_disk(None, None)
     }
 
-    /// Has the disk take setuid and setgid away as it does when a process changes the content that is not in `group`, that
-    /// of the object: under the lock of its inode, regardless of what others set meanwhile. Returns false, and did nothing, where
-    /// this process cannot act as such a one.
+    /// Has the disk take setuid and setgid away as it does when a process changes the content that
+    /// is not in `group`, that of the object: under the lock of its inode, regardless of what
+    /// others set meanwhile. Returns false, and did nothing, where this process cannot act as such
+    /// a one.
     pub fn drop_privileges_outside(&self, group: u32) -> Result<bool> {
         let dropped = outside_of_group(group, || self.drop_privileges());
         dropped.map_or(Ok(false), |dropped| dropped.map(|()| true))
@@ -169,7 +172,8 @@ impl UpperObject {
         chownat(&self.fd, "", uid, gid, AtFlags::EMPTY_PATH)
     }
 
-    /// Sets the permission bits, by its stat override where the layer has those; EOPNOTSUPP for a symlink.
+    /// Sets the permission bits, by its stat override where the layer has those; EOPNOTSUPP for a
+    /// symlink.
     pub fn chmod(&self, mode: u32) -> Result<()> {
         if self.change_record(|record| record.perm = mode & 0o7777)? {
             return Ok(());
@@ -177,7 +181,8 @@ impl UpperObject {
         self.chmod_on_disk(mode)
     }
 
-    /// Sets the permission bits on the disk, regardless of the stat override; EOPNOTSUPP for a symlink.
+    /// Sets the permission bits on the disk, regardless of the stat override; EOPNOTSUPP for a
+    /// symlink.
     pub fn chmod_on_disk(&self, mode: u32) -> Result<()> {
         chmod_fd(&self.fd, mode)
     }

@@ -16,8 +16,8 @@ pub(super) const OPEN_DIR: OFlags = OFlags::RDONLY
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);
 
-/// Opens a directory for reading; without changing its access time where the daemon may ask for that
-/// (as its owner), and with `O_PATH` where it may not be read.
+/// Opens a directory for reading; without changing its access time where the daemon may ask for
+/// that (as its owner), and with `O_PATH` where it may not be read.
 pub(super) fn open_dir(parent: &OwnedFd, name: &[u8]) -> Result<OwnedFd> {
     let open = |flags| openat(parent, os(name), OPEN_DIR | flags, Mode::empty());
     match open(OFlags::NOATIME) {
@@ -32,11 +32,11 @@ pub(super) fn open_dir(parent: &OwnedFd, name: &[u8]) -> Result<OwnedFd> {
 
 impl Dir {
     /// A descriptor of the directory, opened for reading (`O_PATH` where reading is not permitted).
-    /// Errors: ENOENT when it was removed; ESTALE when another one took its place, where that is possible; those of
-    /// openat(2).
+    /// Errors: ENOENT when it was removed; ESTALE when another one took its place, where that is
+    /// possible; those of openat(2).
     pub fn fd(&self) -> Result<Arc<OwnedFd>> {
-        // Those to be opened before it, the one nearest to the root last; and the one that was just opened, which the
-        // cache may close again.
+        // Those to be opened before it, the one nearest to the root last; and the one that was just
+        // opened, which the cache may close again.
         let mut closed: Vec<Arc<Self>> = Vec::new();
         let mut opened: Option<(Arc<Self>, Arc<OwnedFd>)> = None;
         loop {
@@ -51,7 +51,8 @@ impl Dir {
         }
     }
 
-    /// One step of [`Dir::fd`]: opens the directory if its parent is open. `opened` is a directory that is open.
+    /// One step of [`Dir::fd`]: opens the directory if its parent is open. `opened` is a directory
+    /// that is open.
     fn open_beneath(&self, opened: Option<&(Arc<Self>, Arc<OwnedFd>)>) -> Result<Step> {
         if let Some(fd) = self.slot.get() {
             return Ok(Step::Open(fd));
@@ -87,8 +88,9 @@ impl Dir {
         })
     }
 
-    /// Closes its descriptor if its place has another directory now, or none. Returns whether it did.
-    pub fn let_go_if_replaced(&self) -> bool {
+    /// Closes its descriptor if its place has another directory now, or none. Returns whether it
+    /// did.
+    pub fn close_if_replaced(&self) -> bool {
         let (Place::Child { parent, name }, Some(fd)) = (&*read(&self.place), self.slot.get())
         else {
             return false;

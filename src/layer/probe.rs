@@ -1,4 +1,5 @@
-//! Finds out what the upper's file system can do, by doing it in the work directory and reading it back.
+//! Finds out what the upper's file system can do, by doing it in the work directory and reading it
+//! back.
 
 use std::path::Path;
 
@@ -7,12 +8,12 @@ use rustix::io::{Errno, Result};
 
 use super::marks::{TRUSTED_PREFIX, USER_PREFIX};
 use super::stat::Kind;
-use super::stat_override::Record;
-use super::writable::UpperDir;
+use super::stat_override::StatOverride;
+use super::writable::WritableDir;
 
 /// What the upper can store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct UpperAbilities {
+pub struct FsFeatures {
     /// The prefix under which our own xattrs can be stored; `None` where xattrs cannot be.
     pub own_xattrs: Option<&'static str>,
     /// The namespace (`trusted.` or `user.`) of kernel overlayfs's xattrs that can be stored.
@@ -27,13 +28,15 @@ pub struct UpperAbilities {
     pub rename_whiteout: bool,
     /// A file can have several names.
     pub hard_links: bool,
-    /// After a power cut of two changes the second one is never there without the first, also when nothing was synced.
+    /// After a power cut of two changes the second one is never there without the first, also when
+    /// nothing was synced.
     pub ordered: bool,
 }
 
-/// The file systems whose changes of directories reach the disk in the order in which they were made, by `statfs(2)`:
-/// those whose journal holds whole transactions of all of them, and those in memory, of which nothing is left. On btrfs,
-/// f2fs and others an fsync of one file takes some changes along and leaves earlier ones.
+/// The file systems whose changes of directories reach the disk in the order in which they were
+/// made, by `statfs(2)`: those whose journal holds whole transactions of all of them, and those in
+/// memory, of which nothing is left. On btrfs, f2fs and others an fsync of one file takes some
+/// changes along and leaves earlier ones.
 const ORDERED: [i64; 4] = [
     libc::EXT4_SUPER_MAGIC,
     libc::XFS_SUPER_MAGIC,
@@ -49,12 +52,13 @@ const WHITEOUT: &[u8] = b".wh.probe";
 const DEVICE: &[u8] = b"device";
 const LINK: &[u8] = b"link";
 
-/// Tries it all out in `dir`, which must be empty and on the upper's file system. Leaves nothing behind. On a disk
-/// without room for that, what cannot be tried is assumed to be possible: an upper that is full was written to before.
+/// Tries it all out in `dir`, which must be empty and on the upper's file system. Leaves nothing
+/// behind. On a disk without room for that, what cannot be tried is assumed to be possible: an
+/// upper that is full was written to before.
 ///
 /// # Errors
 /// What the disk answers.
-pub fn probe(dir: &UpperDir) -> Result<UpperAbilities> {
+pub fn probe(dir: &WritableDir) -> Result<FsFeatures> {
     let abilities = match try_out(dir) {
         Err(Errno::NOSPC | Errno::DQUOT) => {
             log::warn!(
@@ -73,8 +77,9 @@ pub fn probe(dir: &UpperDir) -> Result<UpperAbilities> {
     abilities
 }
 
-/// Errors: ENOSPC and EDQUOT, which say nothing of what the disk can do, and why not even a file can be made.
-fn try_out(dir: &UpperDir) -> Result<UpperAbilities> {
+/// Errors: ENOSPC and EDQUOT, which say nothing of what the disk can do, and why not even a file
+/// can be made.
+fn try_out(dir: &WritableDir) -> Result<FsFeatures> {
     dir.mknod(FILE, Kind::File, 0o600, 0)?;
     // Another union's mount, for one, refuses such names.
     let whiteout_files = possible(dir.mknod(WHITEOUT, Kind::File, 0o600, 0))?
@@ -96,7 +101,7 @@ fn try_out(dir: &UpperDir) -> Result<UpperAbilities> {
         dir.unlink(LINK)?;
     }
     let hard_links = possible(dir.link(FILE, dir, LINK))?;
-    Ok(UpperAbilities {
+    Ok(FsFeatures {
         own_xattrs: first([TRUSTED_PREFIX, USER_PREFIX], |prefix| {
             keeps_xattr(dir, prefix)
         })?,
@@ -113,8 +118,8 @@ fn try_out(dir: &UpperDir) -> Result<UpperAbilities> {
 }
 
 /// What can be found out without room.
-fn believe(dir: &UpperDir) -> Result<UpperAbilities> {
-    Ok(UpperAbilities {
+fn believe(dir: &WritableDir) -> Result<FsFeatures> {
+    Ok(FsFeatures {
         own_xattrs: first([TRUSTED_PREFIX, USER_PREFIX], |prefix| {
             takes_xattr(dir, prefix)
         })?,
@@ -130,14 +135,15 @@ fn believe(dir: &UpperDir) -> Result<UpperAbilities> {
     })
 }
 
-fn is_ordered(dir: &UpperDir) -> Result<bool> {
+fn is_ordered(dir: &WritableDir) -> Result<bool> {
     let magic = fstatfs(dir.fd()?)?.f_type;
     let has_journal = || dir.device().map(has_journal);
     Ok(ORDERED.contains(&magic) && (magic != libc::EXT4_SUPER_MAGIC || has_journal()?))
 }
 
-/// Whether a disk of the ext family has a journal, which a task of the kernel writes: ext2, and ext4 made without one, have the
-/// same magic number (`fs/ext4/sysfs.c`, `journal_task`). Where that cannot be seen it is assumed.
+/// Whether a disk of the ext family has a journal, which a task of the kernel writes: ext2, and
+/// ext4 made without one, have the same magic number (`fs/ext4/sysfs.c`, `journal_task`). Where
+/// that cannot be seen it is assumed.
 fn has_journal(device: u64) -> bool {
     let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
     let writer = std::fs::canonicalize(format!("/sys/dev/block/{major}:{minor}"))
@@ -181,9 +187,9 @@ fn first(
     Ok(None)
 }
 
-/// Tries out, as [`probe`] does, whether records of owners and modes can be kept on everything that can be made.
-/// Errors: what the disk answers.
-pub fn keeps_records(dir: &UpperDir) -> Result<bool> {
+/// Tries out, as [`probe`] does, whether records of owners and modes can be kept on everything that
+/// can be made. Errors: what the disk answers.
+pub fn keeps_stat_overrides(dir: &WritableDir) -> Result<bool> {
     const DIR: &[u8] = b"dir";
     let Some(records) = dir.records() else {
         return Ok(false);
@@ -193,7 +199,7 @@ pub fn keeps_records(dir: &UpperDir) -> Result<bool> {
     dir.mkdir(DIR, mode)?;
     dir.symlink(b"target", LINK)?;
     let keeps = |name: &[u8], kind| -> Result<bool> {
-        let record = Record {
+        let record = StatOverride {
             uid: 12,
             gid: 345,
             perm: 0o1751,
@@ -201,7 +207,7 @@ pub fn keeps_records(dir: &UpperDir) -> Result<bool> {
             rdev: 0,
         };
         let object = dir.object(name)?;
-        Ok(!object.record(&record)? || Record::of(&object.stat()?) == record)
+        Ok(!object.record(&record)? || StatOverride::of(&object.stat()?) == record)
     };
     let kept = keeps(FILE, Kind::Socket)
         .and_then(|file| Ok(file && keeps(DIR, Kind::Dir)? && keeps(LINK, Kind::Symlink)?));
@@ -211,7 +217,7 @@ pub fn keeps_records(dir: &UpperDir) -> Result<bool> {
     kept
 }
 
-fn keeps_xattr(dir: &UpperDir, prefix: &str) -> Result<bool> {
+fn keeps_xattr(dir: &WritableDir, prefix: &str) -> Result<bool> {
     let name = format!("{prefix}probe").into_bytes();
     Ok(
         possible(dir.set_xattr(FILE, &name, b"y", XattrFlags::empty()))?
@@ -222,9 +228,9 @@ fn keeps_xattr(dir: &UpperDir, prefix: &str) -> Result<bool> {
     )
 }
 
-/// Whether an xattr could be set: one that is to be replaced, and is not there, needs no room to be refused (setxattr(2):
-/// ENODATA, after EPERM and EOPNOTSUPP).
-fn takes_xattr(dir: &UpperDir, prefix: &str) -> Result<bool> {
+/// Whether an xattr could be set: one that is to be replaced, and is not there, needs no room to be
+/// refused (setxattr(2): ENODATA, after EPERM and EOPNOTSUPP).
+fn takes_xattr(dir: &WritableDir, prefix: &str) -> Result<bool> {
     let name = format!("{prefix}probe").into_bytes();
     match dir.this()?.set_xattr(&name, b"y", XattrFlags::REPLACE) {
         Ok(()) | Err(Errno::NODATA) => Ok(true),

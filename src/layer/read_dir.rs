@@ -11,9 +11,10 @@ use super::open::open_dir;
 use super::stat::{Kind, Stat};
 
 impl Dir {
-    /// Calls `each` with name, type (unless the file system does not have it) and inode number of every entry but
-    /// `.` and `..`. An inode number that the listing does not have is asked for with statx(2). At most one reader at a time: the
-    /// descriptor's position is shared. Errors: EACCES for a directory that may not be read, and those of getdents(2).
+    /// Calls `each` with name, type (unless the file system does not have it) and inode number of
+    /// every entry but `.` and `..`. An inode number that the listing does not have is asked for
+    /// with statx(2). At most one reader at a time: the descriptor's position is shared. Errors:
+    /// EACCES for a directory that may not be read, and those of getdents(2).
     pub fn for_each(&self, mut each: impl FnMut(&[u8], Option<Kind>, u64)) -> Result<()> {
         let fd = self.fd()?;
         seek(&fd, SeekFrom::Start(0)).map_err(unreadable)?;
@@ -40,7 +41,8 @@ impl Dir {
         Ok(())
     }
 
-    /// Opens the directory for a reader of its own, from a position that its disk returned before; 0 is the start.
+    /// Opens the directory for a reader of its own, from a position that its disk returned before;
+    /// 0 is the start.
     pub fn stream(&self, position: u64) -> Result<DirStream> {
         let fd = open_dir(&*self.fd()?, b".")?;
         if position != 0 {
@@ -50,7 +52,8 @@ impl Dir {
     }
 }
 
-/// The error of reading a directory: EBADF of an `O_PATH` descriptor stands for the EACCES of openat(2).
+/// The error of reading a directory: EBADF of an `O_PATH` descriptor stands for the EACCES of
+/// openat(2).
 fn unreadable(errno: Errno) -> Errno {
     match errno {
         Errno::BADF => Errno::ACCESS,
@@ -62,7 +65,8 @@ fn unreadable(errno: Errno) -> Errno {
 #[derive(Debug)]
 pub struct DirStream(OwnedFd);
 
-/// The inode number of a listing; `None` for the two that stand for none: libfuse's `FUSE_UNKNOWN_INO`, and 0.
+/// The inode number of a listing; `None` for the two that stand for none: libfuse's
+/// `FUSE_UNKNOWN_INO`, and 0.
 fn known_number(ino: u64) -> Option<u64> {
     const UNKNOWN: u64 = 0xffff_ffff;
     (ino != 0 && ino != UNKNOWN).then_some(ino)
@@ -74,9 +78,9 @@ impl DirStream {
         Ok(Stat::of_fd(&self.0)?.dev)
     }
 
-    /// As [`Dir::for_each`], for about a hundred entries more, `.` and `..` included. `each` is passed the position behind
-    /// the entry as well, from which the disk can go on, and no number that the disk does not have. Returns whether there
-    /// was any.
+    /// As [`Dir::for_each`], for about a hundred entries more, `.` and `..` included. `each` is
+    /// passed the position behind the entry as well, from which the disk can go on, and no number
+    /// that the disk does not have. Returns whether there was any.
     pub fn next(
         &self,
         mut each: impl FnMut(&[u8], Option<Kind>, Option<u64>, u64),

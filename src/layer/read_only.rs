@@ -5,19 +5,19 @@ use std::sync::Arc;
 
 use super::dir::{Dir, LayerNo, Name, Place};
 use super::fd_cache::FdCache;
-use super::stat_override::Records;
+use super::stat_override::StatOverrides;
 use crate::sync::write;
 
 /// A directory that can only be read: of a lower layer, or of any other.
 #[derive(Clone, Debug)]
-pub struct LowerDir(Arc<Dir>);
+pub struct ReadOnlyDir(Arc<Dir>);
 
-impl LowerDir {
+impl ReadOnlyDir {
     /// The root of a lower layer. Its xattrs say whether the layer has stat overrides.
     #[must_use]
     pub fn root(layer: LayerNo, fd: OwnedFd, cache: &Arc<FdCache>) -> Self {
         let fd = Arc::new(fd);
-        let records = Records::of_root(&fd);
+        let records = StatOverrides::of_root(&fd);
         Self(Dir::root(layer, fd, cache, records))
     }
 
@@ -31,15 +31,15 @@ impl LowerDir {
         Self(Dir::child(&self.0, name, None))
     }
 
-    /// Closes it for good: like a directory that was removed it cannot be opened again, nor can what is
-    /// found through it.
-    pub fn let_go(&self) {
+    /// Closes it for good: like a directory that was removed it cannot be opened again, nor can
+    /// what is found through it.
+    pub fn release(&self) {
         *write(&self.0.place) = Place::Gone;
         self.0.slot.clear();
     }
 }
 
-impl std::ops::Deref for LowerDir {
+impl std::ops::Deref for ReadOnlyDir {
     type Target = Dir;
     fn deref(&self) -> &Dir {
         &self.0

@@ -9,7 +9,8 @@ use super::dir::{Dir, Name, Place};
 use crate::sync::read;
 
 impl Dir {
-    /// Returns the path of the directory on the host; `None` when it was removed or its layer was released. Asks no disk.
+    /// Returns the path of the directory on the host; `None` when it was removed or its layer was
+    /// released. Asks no disk.
     ///
     /// Locks: the place of one directory at a time. Not to be called while one of them is held.
     #[must_use]
@@ -35,7 +36,8 @@ impl Dir {
     }
 }
 
-/// Returns the path of an open object (proc_pid_fd(5)), with " (deleted)" behind it when no name leads to it any more.
+/// Returns the path of an open object (proc_pid_fd(5)), with " (deleted)" behind it when no name
+/// leads to it any more.
 #[must_use]
 pub(crate) fn path_of(fd: &impl AsFd) -> Option<PathBuf> {
     std::fs::read_link(format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd())).ok()

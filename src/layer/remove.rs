@@ -1,8 +1,8 @@
-//! Removes trees: regardless of their modes, however deep they are, and never through a symlink or into
-//! another mount.
+//! Removes trees: regardless of their modes, however deep they are, and never through a symlink or
+//! into another mount.
 //!
-//! One level at a time, on a stack of its own and with few descriptors ([`Way`]). A crash leaves the
-//! rest of the tree; those who call remove only what nothing refers to any more.
+//! One level at a time, on a stack of its own and with few descriptors ([`Descent`]). A crash
+//! leaves the rest of the tree; those who call remove only what nothing refers to any more.
 
 use std::ffi::{CStr, CString};
 use std::fmt;
@@ -14,7 +14,7 @@ use rustix::fs::{
 };
 use rustix::io::{Errno, Result};
 
-use super::descent::Way;
+use super::descent::Descent;
 
 /// How a directory is opened whose name may have become that of a symlink.
 const DIRECTORY: OFlags = OFlags::RDONLY
@@ -77,8 +77,8 @@ pub(crate) fn clear(dir: impl AsFd) -> std::result::Result<(), NotRemoved> {
     Removal::begin(top, c".".to_owned()).and_then(Removal::run)
 }
 
-/// Opens a directory in another one, on the same mount, for reading. Errors: EXDEV for a mount point,
-/// those of openat2(2).
+/// Opens a directory in another one, on the same mount, for reading. Errors: EXDEV for a mount
+/// point, those of openat2(2).
 pub(crate) fn open_on_same_mount(dir: impl AsFd, name: &CStr) -> Result<OwnedFd> {
     let resolve = ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     match openat2(&dir, name, DIRECTORY, Mode::empty(), resolve) {
@@ -88,8 +88,8 @@ pub(crate) fn open_on_same_mount(dir: impl AsFd, name: &CStr) -> Result<OwnedFd>
     }
 }
 
-/// The same without openat2(2): a bind mount of the same disk is recognized by its mount id, where the
-/// kernel has those (5.8).
+/// The same without openat2(2): a bind mount of the same disk is recognized by its mount id, where
+/// the kernel has those (5.8).
 fn open_and_compare(dir: impl AsFd, name: &CStr) -> Result<OwnedFd> {
     let inner = openat(&dir, name, DIRECTORY, Mode::empty())?;
     match mount_of(&dir)? == mount_of(&inner)? {
@@ -119,8 +119,8 @@ fn may_be_directory(errno: Errno) -> bool {
     matches!(errno, Errno::ISDIR | Errno::PERM)
 }
 
-/// Opens what unlink(2) did not remove, with `refused`, if it is a directory; one that its owner may
-/// not read is made readable. Errors: `refused` for anything else.
+/// Opens what unlink(2) did not remove, with `refused`, if it is a directory; one that its owner
+/// may not read is made readable. Errors: `refused` for anything else.
 fn open_to_empty(dir: BorrowedFd<'_>, name: &CStr, refused: Errno) -> Result<OwnedFd> {
     match open_on_same_mount(dir, name) {
         Err(Errno::ACCESS) => {
@@ -174,7 +174,7 @@ impl Level {
 
 /// The directories from the one that is emptied down to the one that is worked on.
 struct Removal {
-    levels: Way<Level>,
+    levels: Descent<Level>,
     /// Their names below the first one, each ended by a slash.
     path: Vec<u8>,
 }
@@ -187,7 +187,7 @@ impl Removal {
             errno,
         })?;
         Ok(Self {
-            levels: Way::begin(top, level),
+            levels: Descent::begin(top, level),
             path: Vec::new(),
         })
     }

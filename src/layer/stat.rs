@@ -70,7 +70,8 @@ impl Kind {
     }
 }
 
-/// A point in time: seconds since 1970 (negative before), and nanoseconds 0..1_000_000_000 after that second.
+/// A point in time: seconds since 1970 (negative before), and nanoseconds 0..1_000_000_000 after
+/// that second.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Time {
     /// Whole seconds.
@@ -79,11 +80,12 @@ pub struct Time {
     pub nanos: u32,
 }
 
-/// When an object was made, if that is known. Inode numbers are given again once their object is gone.
+/// When an object was made, if that is known. Inode numbers are given again once their object is
+/// gone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Birth(i64);
+pub struct BirthTime(i64);
 
-impl Birth {
+impl BirthTime {
     /// Not known.
     pub const UNKNOWN: Self = Self(0);
 
@@ -128,12 +130,14 @@ pub struct Stat {
 }
 
 impl Stat {
-    /// What the disk says about `name` in `dir`; a symlink is not followed. Errors: those of statx(2).
+    /// What the disk says about `name` in `dir`; a symlink is not followed. Errors: those of
+    /// statx(2).
     pub fn of_entry(dir: impl AsFd, name: impl Arg + Copy) -> Result<Self> {
         ask(dir, name, AtFlags::SYMLINK_NOFOLLOW)
     }
 
-    /// What the disk says about the object behind a descriptor, which may be `O_PATH`. Errors: those of statx(2).
+    /// What the disk says about the object behind a descriptor, which may be `O_PATH`. Errors:
+    /// those of statx(2).
     pub fn of_fd(fd: impl AsFd) -> Result<Self> {
         ask(fd, "", AtFlags::EMPTY_PATH)
     }
@@ -152,8 +156,8 @@ impl Stat {
 
     /// When it was made, to distinguish it from a later object with its inode number.
     #[must_use]
-    pub fn birth(&self) -> Birth {
-        Birth(self.btime.map_or(0, |time| {
+    pub fn birth(&self) -> BirthTime {
+        BirthTime(self.btime.map_or(0, |time| {
             time.secs
                 .wrapping_mul(1_000_000_000)
                 .wrapping_add(time.nanos.into())
@@ -169,14 +173,14 @@ impl Stat {
 
 /// Identifies an object of a disk: its inode number, and when it was made.
 #[derive(Clone, Copy, Debug)]
-pub struct Being {
+pub struct ObjectId {
     /// The inode number.
     pub ino: u64,
     /// When it was made; unknown where what the disk says of that does not count.
-    pub birth: Birth,
+    pub birth: BirthTime,
 }
 
-impl Being {
+impl ObjectId {
     pub(super) fn is(self, stat: &Stat) -> bool {
         self.ino == stat.ino && self.birth.agrees(stat.birth())
     }
@@ -192,8 +196,8 @@ pub struct Protection {
 }
 
 impl Protection {
-    /// What protects the object behind a descriptor, which may be `O_PATH`: as far as its disk says (statx(2),
-    /// `stx_attributes`).
+    /// What protects the object behind a descriptor, which may be `O_PATH`: as far as its disk says
+    /// (statx(2), `stx_attributes`).
     #[must_use]
     pub fn of(fd: impl AsFd) -> Self {
         let flags = AtFlags::EMPTY_PATH | AtFlags::NO_AUTOMOUNT;
@@ -214,7 +218,8 @@ impl Protection {
     }
 }
 
-/// statx(2), which alone knows when an object was made. As stat(2) does, it leaves automounts alone.
+/// statx(2), which alone knows when an object was made. As stat(2) does, it leaves automounts
+/// alone.
 fn ask(dir: impl AsFd, name: impl Arg + Copy, flags: AtFlags) -> Result<Stat> {
     let flags = flags | AtFlags::NO_AUTOMOUNT;
     match statx(

@@ -1,8 +1,9 @@
 //! Stat overrides: owner, mode and type of an object, kept in an xattr instead of on the disk.
 //!
-//! For layers on disks where owners cannot be given away nor devices be made (an ordinary user's home on NFS): every
-//! object is a plain file or directory of the daemon's there, and an xattr says what it is. containers/storage and
-//! fuse-overlayfs write and read the same (`force_mask`, `xattr_permissions`).
+//! For layers on disks where owners cannot be given away nor devices be made (an ordinary user's
+//! home on NFS): every object is a plain file or directory of the daemon's there, and an xattr says
+//! what it is. containers/storage and fuse-overlayfs write and read the same (`force_mask`,
+//! `xattr_permissions`).
 //!
 //! | xattr | who can write it |
 //! | --- | --- |
@@ -10,10 +11,11 @@
 //! | `security.fuseoverlayfs.override` | privileged programs, on everything |
 //! | `user.fuseoverlayfs.override_stat` | older fuse-overlayfs; read only |
 //!
-//! The value is `uid:gid:mode:type`, the mode in octal, the type `file`, `dir`, `symlink`, `pipe`, `socket`,
-//! `block-MAJOR-MINOR` or `char-MAJOR-MINOR`; a value without a type says nothing about that. A layer is read so when
-//! its root carries one of them: an object without one is then what its disk says, like a symlink, which cannot have
-//! `user.` xattrs, and keeps its owner on the disk.
+//! The value is `uid:gid:mode:type`, the mode in octal, the type `file`, `dir`, `symlink`, `pipe`,
+//! `socket`, `block-MAJOR-MINOR` or `char-MAJOR-MINOR`; a value without a type says nothing about
+//! that. A layer is read so when its root carries one of them: an object without one is then what
+//! its disk says, like a symlink, which cannot have `user.` xattrs, and keeps its owner on the
+//! disk.
 
 use std::collections::HashSet;
 use std::os::fd::OwnedFd;
@@ -30,14 +32,14 @@ const PRIVILEGED: &[u8] = b"security.fuseoverlayfs.override";
 const OLD_USER: &[u8] = b"user.fuseoverlayfs.override_stat";
 
 /// All xattrs that may keep a record.
-pub const RECORD_XATTRS: [&[u8]; 3] = [USER, PRIVILEGED, OLD_USER];
+pub const STAT_OVERRIDE_XATTRS: [&[u8]; 3] = [USER, PRIVILEGED, OLD_USER];
 
 /// About so many odd values of a layer are logged.
 const MOST_COMPLAINTS: usize = 100;
 
 /// Which xattr keeps the records that are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RecordForm {
+pub enum StatOverrideForm {
     /// `security.fuseoverlayfs.override`: only privileged programs can change it on the disk.
     Privileged,
     /// `user.containers.override_stat`: an ordinary user can write it.
@@ -46,7 +48,7 @@ pub enum RecordForm {
 
 /// What an xattr says about an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Record {
+pub struct StatOverride {
     /// Owner, as an id of the layer.
     pub uid: u32,
     /// Group, as an id of the layer.
@@ -59,7 +61,7 @@ pub struct Record {
     pub rdev: u64,
 }
 
-impl Record {
+impl StatOverride {
     /// What an object is now.
     #[must_use]
     pub fn of(stat: &Stat) -> Self {
@@ -72,7 +74,8 @@ impl Record {
         }
     }
 
-    /// Reads a value; `None` for one that no program writes. What follows a known type's fields is ignored.
+    /// Reads a value; `None` for one that no program writes. What follows a known type's fields is
+    /// ignored.
     #[must_use]
     pub fn parse(value: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(value).ok()?.trim_end_matches('\0');
@@ -96,7 +99,7 @@ impl Record {
         })
     }
 
-    /// The value that [`Record::parse`] reads.
+    /// The value that [`StatOverride::parse`] reads.
     #[must_use]
     pub fn value(&self) -> Vec<u8> {
         let Self {
@@ -123,8 +126,8 @@ impl Record {
         format!("{uid}:{gid}:{perm:04o}:{kind}").into_bytes()
     }
 
-    /// Whether an object that is `on_disk` can be what this says: directories and symlinks are themselves, all else
-    /// is a regular file there.
+    /// Whether an object that is `on_disk` can be what this says: directories and symlinks are
+    /// themselves, all else is a regular file there.
     fn fits(&self, on_disk: Kind) -> bool {
         match self.kind {
             None => true,
@@ -165,8 +168,8 @@ fn parse_type(text: &str) -> Option<(Kind, u64)> {
 
 /// That a layer keeps records, and how.
 #[derive(Debug)]
-pub struct Records {
-    form: RecordForm,
+pub struct StatOverrides {
+    form: StatOverrideForm,
     /// Records of older programs may be there as well.
     reads_old: bool,
     /// The mode of everything on the disk.
@@ -175,15 +178,16 @@ pub struct Records {
     logged: Mutex<HashSet<u64>>,
 }
 
-impl Records {
-    /// Records of a form, in a layer whose root has the mode `root_perm` on the disk: that is what everything gets
-    /// there, so that a store that is shared stays shared, and a private one private.
+impl StatOverrides {
+    /// Records of a form, in a layer whose root has the mode `root_perm` on the disk: that is what
+    /// everything gets there, so that a store that is shared stays shared, and a private one
+    /// private.
     #[must_use]
-    pub fn new(form: RecordForm, root_perm: u32) -> Arc<Self> {
+    pub fn new(form: StatOverrideForm, root_perm: u32) -> Arc<Self> {
         Self::made(form, root_perm, false)
     }
 
-    fn made(form: RecordForm, root_perm: u32, reads_old: bool) -> Arc<Self> {
+    fn made(form: StatOverrideForm, root_perm: u32, reads_old: bool) -> Arc<Self> {
         Arc::new(Self {
             form,
             reads_old,
@@ -200,11 +204,11 @@ impl Records {
         let names = xattrs.list().unwrap_or_default();
         let has = |name: &[u8]| names.split(|byte| *byte == 0).any(|listed| listed == name);
         let (form, old) = if has(USER) {
-            (RecordForm::User, has(OLD_USER))
+            (StatOverrideForm::User, has(OLD_USER))
         } else if has(PRIVILEGED) {
-            (RecordForm::Privileged, false)
+            (StatOverrideForm::Privileged, false)
         } else if has(OLD_USER) {
-            (RecordForm::User, true)
+            (StatOverrideForm::User, true)
         } else {
             return None;
         };
@@ -214,7 +218,7 @@ impl Records {
 
     /// Which xattr they are kept in.
     #[must_use]
-    pub fn form(&self) -> RecordForm {
+    pub fn form(&self) -> StatOverrideForm {
         self.form
     }
 
@@ -228,20 +232,21 @@ impl Records {
     #[must_use]
     pub fn xattr(&self) -> &'static [u8] {
         match self.form {
-            RecordForm::Privileged => PRIVILEGED,
-            RecordForm::User => USER,
+            StatOverrideForm::Privileged => PRIVILEGED,
+            StatOverrideForm::User => USER,
         }
     }
 
-    /// Whether an object that is `on_disk` can carry a record (xattr(7): `user.` ones exist on files and directories).
+    /// Whether an object that is `on_disk` can carry a record (xattr(7): `user.` ones exist on
+    /// files and directories).
     #[must_use]
     pub fn can_be_on(&self, on_disk: Kind) -> bool {
-        self.form == RecordForm::Privileged || matches!(on_disk, Kind::File | Kind::Dir)
+        self.form == StatOverrideForm::Privileged || matches!(on_disk, Kind::File | Kind::Dir)
     }
 
-    /// The record of an object; `None` where there is none, or one that cannot be true (which is logged once).
-    /// Errors: those of getxattr(2), but for a disk without xattrs.
-    pub(super) fn read(&self, on_disk: &Stat, xattrs: &XattrPath) -> Result<Option<Record>> {
+    /// The record of an object; `None` where there is none, or one that cannot be true (which is
+    /// logged once). Errors: those of getxattr(2), but for a disk without xattrs.
+    pub(super) fn read(&self, on_disk: &Stat, xattrs: &XattrPath) -> Result<Option<StatOverride>> {
         if !self.can_be_on(on_disk.kind()) || on_disk.is_whiteout_device() {
             return Ok(None);
         }
@@ -252,7 +257,7 @@ impl Records {
             other => other?,
         };
         let Some(value) = value else { return Ok(None) };
-        let record = Record::parse(&value).filter(|record| record.fits(on_disk.kind()));
+        let record = StatOverride::parse(&value).filter(|record| record.fits(on_disk.kind()));
         if record.is_none() {
             self.complain(on_disk, &value);
         }
@@ -309,7 +314,7 @@ mod tests {
             ("0:42:4755", None, 0o4755, (0, 0)),
         ];
         for (text, kind, perm, (major, minor)) in table {
-            let record = Record::parse(text.as_bytes()).unwrap();
+            let record = StatOverride::parse(text.as_bytes()).unwrap();
             assert_eq!(
                 (record.uid, record.gid, record.perm),
                 (0, 42, perm),
@@ -327,7 +332,7 @@ mod tests {
             "0:42:0755:dir\0",
             "0:42:0755:dir:more",
         ] {
-            let record = Record::parse(text.as_bytes()).unwrap();
+            let record = StatOverride::parse(text.as_bytes()).unwrap();
             assert_eq!(
                 (record.perm, record.kind),
                 (0o755, Some(Kind::Dir)),
@@ -356,13 +361,13 @@ mod tests {
             b"\xff:0:0755:file",
             b" 0:0:0755:file",
         ] {
-            assert_eq!(Record::parse(text), None, "{}", text.escape_ascii());
+            assert_eq!(StatOverride::parse(text), None, "{}", text.escape_ascii());
         }
     }
 
     #[test]
     fn a_record_does_not_make_a_directory_of_a_file() {
-        let says = |text: &[u8], on_disk| Record::parse(text).unwrap().fits(on_disk);
+        let says = |text: &[u8], on_disk| StatOverride::parse(text).unwrap().fits(on_disk);
         for (text, on_disk, fits) in [
             (&b"0:0:0755:file"[..], Kind::File, true),
             (b"0:0:0755:char-1-3", Kind::File, true),

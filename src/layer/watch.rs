@@ -1,10 +1,12 @@
 //! Changes that others make to directories of layers, by inotify(7).
 //!
-//! A watch reports names that come and go in one directory, and changes of what is in it, by any process of this
-//! machine. So it is relied on for file systems that only this machine changes; on a network disk, on another FUSE mount
-//! and on kernel overlayfs (whose layers others may change) a directory has to be looked at again from time to time.
+//! A watch reports names that come and go in one directory, and changes of what is in it, by any
+//! process of this machine. So it is relied on for file systems that only this machine changes; on
+//! a network disk, on another FUSE mount and on kernel overlayfs (whose layers others may change) a
+//! directory has to be looked at again from time to time.
 //!
-//! Writing through a shared mapping is the one change that inotify reports late: when the file is closed and unmapped.
+//! Writing through a shared mapping is the one change that inotify reports late: when the file is
+//! closed and unmapped.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -56,7 +58,8 @@ pub struct Watcher {
 /// Bytes of events that are read at a time.
 const BUFFER: usize = 16 * 1024;
 
-/// Where the kernel says how many watches a user may have; the second is the limit of a user namespace.
+/// Where the kernel says how many watches a user may have; the second is the limit of a user
+/// namespace.
 const LIMITS: [&str; 2] = [
     "/proc/sys/fs/inotify/max_user_watches",
     "/proc/sys/user/max_inotify_watches",
@@ -78,8 +81,9 @@ impl Watcher {
         })
     }
 
-    /// Watches a directory. One that is watched already costs nothing more. Errors: ENOSPC when the user has no watches
-    /// left, EACCES for one that may not be read, ENOTSUP where a watch would not report everything.
+    /// Watches a directory. One that is watched already costs nothing more. Errors: ENOSPC when the
+    /// user has no watches left, EACCES for one that may not be read, ENOTSUP where a watch would
+    /// not report everything.
     pub fn watch(&self, dir: &OwnedFd) -> Result<WatchNo> {
         if !tells_all(dir) {
             return Err(Errno::NOTSUP);
@@ -115,7 +119,8 @@ impl Watcher {
         }
     }
 
-    /// Calls `each` with what has happened since the last call, without waiting. Errors: those of read(2).
+    /// Calls `each` with what has happened since the last call, without waiting. Errors: those of
+    /// read(2).
     pub fn read(&self, mut each: impl FnMut(Event<'_>)) -> Result<()> {
         let mut buffer = Vec::with_capacity(BUFFER);
         let mut events = inotify::Reader::new(&self.fd, buffer.spare_capacity_mut());
@@ -165,7 +170,8 @@ fn what(flags: ReadFlags) -> Option<What> {
     }
 }
 
-/// Magic numbers (statfs(2)) of file systems that change by this machine's doing alone, or not at all.
+/// Magic numbers (statfs(2)) of file systems that change by this machine's doing alone, or not at
+/// all.
 const OWN: &[u64] = &[
     0xEF53,      // ext2, ext3, ext4
     0x5846_5342, // xfs

@@ -11,47 +11,49 @@ use rustix::io::{Errno, Result};
 
 use super::dir::{Dir, LayerNo, Name, Place, UPPER, os};
 use super::fd_cache::FdCache;
-use super::object::{SetTime, UpperObject, chmod_fd, timestamps};
+use super::object::{SetTime, WritableObject, chmod_fd, timestamps};
 use super::open::OPEN_DIR;
-use super::read_only::LowerDir;
-use super::stat::{Being, Kind, Stat};
-use super::stat_override::Records;
+use super::read_only::ReadOnlyDir;
+use super::stat::{Kind, ObjectId, Stat};
+use super::stat_override::StatOverrides;
 use super::xattr::proc_path;
 use crate::sync::write;
 
-/// A directory of the upper layer, of the work directory beside it, of a volume, or of a layer that is
-/// not mounted. It may be read like any other.
+/// A directory of the upper layer, of the work directory beside it, of a volume, or of a layer that
+/// is not mounted. It may be read like any other.
 #[derive(Clone, Debug)]
-pub struct UpperDir(Arc<Dir>);
+pub struct WritableDir(Arc<Dir>);
 
-impl std::ops::Deref for UpperDir {
+impl std::ops::Deref for WritableDir {
     type Target = Dir;
     fn deref(&self) -> &Dir {
         &self.0
     }
 }
 
-impl UpperDir {
+impl WritableDir {
     /// The root of the upper layer. Its xattrs say whether the layer has stat overrides.
     #[must_use]
     pub fn root(fd: OwnedFd, cache: &Arc<FdCache>) -> Self {
         let fd = Arc::new(fd);
-        let records = Records::of_root(&fd);
+        let records = StatOverrides::of_root(&fd);
         Self::root_with(fd, cache, records)
     }
 
-    /// The root of the upper layer, or of the work directory beside it, with the stat overrides that are given.
+    /// The root of the upper layer, or of the work directory beside it, with the stat overrides
+    /// that are given.
     #[must_use]
     pub fn root_with(
         fd: Arc<OwnedFd>,
         cache: &Arc<FdCache>,
-        records: Option<Arc<Records>>,
+        records: Option<Arc<StatOverrides>>,
     ) -> Self {
         let layer: LayerNo = UPPER;
         Self(Dir::root(layer, fd, cache, records))
     }
 
-    /// The mode that a new object gets on the disk: the one that is wanted, unless stat overrides have that.
+    /// The mode that a new object gets on the disk: the one that is wanted, unless stat overrides
+    /// have that.
     #[must_use]
     pub fn disk_mode(&self, wanted: u32) -> u32 {
         self.records().map_or(wanted, |records| records.disk_mode())
@@ -65,12 +67,12 @@ impl UpperDir {
 
     /// The same, where others may put another directory in its place: it must be this one.
     #[must_use]
-    pub fn child_being(&self, name: &Name, being: Being) -> Self {
+    pub fn child_with_id(&self, name: &Name, being: ObjectId) -> Self {
         Self(Dir::child(&self.0, name, Some(being)))
     }
 
-    /// The root of a volume, with a layer number of its own. It has no stat overrides, regardless of its xattrs: others than
-    /// the daemon may have set them.
+    /// The root of a volume, with a layer number of its own. It has no stat overrides, regardless
+    /// of its xattrs: others than the daemon may have set them.
     #[must_use]
     pub fn volume(layer: LayerNo, fd: Arc<OwnedFd>, cache: &Arc<FdCache>) -> Self {
         Self(Dir::root(layer, fd, cache, None))
@@ -78,8 +80,8 @@ impl UpperDir {
 
     /// The same directory, to be read alone.
     #[must_use]
-    pub fn read_only(&self) -> LowerDir {
-        LowerDir::of(Arc::clone(&self.0))
+    pub fn read_only(&self) -> ReadOnlyDir {
+        ReadOnlyDir::of(Arc::clone(&self.0))
     }
 
     /// Whether both are one directory object.
@@ -95,9 +97,9 @@ impl UpperDir {
         openat(self.fd()?, os(name), flags, Mode::from_raw_mode(mode))
     }
 
-    /// Creates an empty file that has no name, open for reading and writing; [`UpperDir::link_fd`] gives it one.
-    /// EOPNOTSUPP where the disk has no `O_TMPFILE` (open(2); file systems that do not know the flag see an attempt
-    /// to write a directory).
+    /// Creates an empty file that has no name, open for reading and writing;
+    /// [`WritableDir::link_fd`] gives it one. EOPNOTSUPP where the disk has no `O_TMPFILE`
+    /// (open(2); file systems that do not know the flag see an attempt to write a directory).
     pub fn create_unnamed(&self, mode: u32) -> Result<OwnedFd> {
         let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
         match openat(self.fd()?, ".", flags, Mode::from_raw_mode(mode)) {
@@ -143,9 +145,9 @@ impl UpperDir {
         renameat_with(self.fd()?, os(name), to.fd()?, os(new), flags)
     }
 
-    /// Renames an entry into `to`, where the name must be free. EEXIST when it is not. Disks that know no flags of
-    /// renameat2(2) (NFS, 9p, many a FUSE file system) answer EINVAL: there it is looked before whether it is free, which is
-    /// as good while no other process changes the upper.
+    /// Renames an entry into `to`, where the name must be free. EEXIST when it is not. Disks that
+    /// know no flags of renameat2(2) (NFS, 9p, many a FUSE file system) answer EINVAL: there it is
+    /// looked before whether it is free, which is as good while no other process changes the upper.
     pub fn rename_to_free(&self, name: &[u8], to: &Self, new: &[u8]) -> Result<()> {
         match self.rename(name, to, new, RenameFlags::NOREPLACE) {
             Err(Errno::INVAL | Errno::NOSYS) => match to.stat_on_disk(new) {
@@ -168,12 +170,14 @@ impl UpperDir {
         linkat(CWD, os(&path), self.fd()?, os(new), AtFlags::SYMLINK_FOLLOW)
     }
 
-    /// Sets the permission bits of an entry that is not a symlink, by its stat override where the layer has those.
+    /// Sets the permission bits of an entry that is not a symlink, by its stat override where the
+    /// layer has those.
     pub fn chmod(&self, name: &[u8], mode: u32) -> Result<()> {
         self.object(name)?.chmod(mode)
     }
 
-    /// Sets the permission bits of an entry that is not a symlink on the disk, regardless of its stat override.
+    /// Sets the permission bits of an entry that is not a symlink on the disk, regardless of its
+    /// stat override.
     pub fn chmod_on_disk(&self, name: &[u8], mode: u32) -> Result<()> {
         chmod_fd(&self.pin_entry(name)?, mode)
     }
@@ -184,9 +188,10 @@ impl UpperDir {
         utimensat(self.fd()?, os(name), &times, AtFlags::SYMLINK_NOFOLLOW)
     }
 
-    /// Runs an operation that changes the directory's entries although its mode may forbid that: a copy-up must
-    /// not depend on it. Only a daemon without root's rights is stopped by the mode; it lends itself the right and
-    /// takes it back. Killed between, the directory keeps `u+wx` more than it had.
+    /// Runs an operation that changes the directory's entries although its mode may forbid that: a
+    /// copy-up must not depend on it. Only a daemon without root's rights is stopped by the mode;
+    /// it lends itself the right and takes it back. Killed between, the directory keeps `u+wx` more
+    /// than it had.
     pub fn despite_mode<T>(&self, operation: impl Fn() -> Result<T>) -> Result<T> {
         match operation() {
             Err(Errno::ACCESS) => {
@@ -203,9 +208,10 @@ impl UpperDir {
         }
     }
 
-    /// Opens the directory for reading although its mode forbids that, and keeps it open as long as there is room. Only its
-    /// owner may: it lends itself the right and takes it back. Killed between, the directory keeps `u+rx` more than it
-    /// had. Errors: EPERM for another owner's, and those of openat(2).
+    /// Opens the directory for reading although its mode forbids that, and keeps it open as long as
+    /// there is room. Only its owner may: it lends itself the right and takes it back. Killed
+    /// between, the directory keeps `u+rx` more than it had. Errors: EPERM for another owner's, and
+    /// those of openat(2).
     pub fn read_despite_mode(&self) -> Result<()> {
         let this = self.fd()?;
         let mode = Stat::of_fd(&this)?.perm();
@@ -218,19 +224,20 @@ impl UpperDir {
     }
 
     /// Where the directory itself is changed rather than an entry of it.
-    pub fn this(&self) -> Result<UpperObject> {
+    pub fn this(&self) -> Result<WritableObject> {
         Ok(self.wrap(self.fd()?))
     }
 
     /// An entry, to be changed through a descriptor.
-    pub fn object(&self, name: &[u8]) -> Result<UpperObject> {
+    pub fn object(&self, name: &[u8]) -> Result<WritableObject> {
         Ok(self.wrap(Arc::new(self.pin_entry(name)?)))
     }
 
-    /// The object behind `fd`, which must belong to this directory's layer (or to the work directory beside it).
+    /// The object behind `fd`, which must belong to this directory's layer (or to the work
+    /// directory beside it).
     #[must_use]
-    pub fn wrap(&self, fd: Arc<OwnedFd>) -> UpperObject {
-        UpperObject::new(fd, self.records().cloned())
+    pub fn wrap(&self, fd: Arc<OwnedFd>) -> WritableObject {
+        WritableObject::new(fd, self.records().cloned())
     }
 
     /// Sets an xattr of an entry.
@@ -249,8 +256,8 @@ impl UpperDir {
         self.xattrs_of(name)?.remove(xattr)
     }
 
-    /// Runs `rename`, which moves this directory on the disk to `name` in `parent`, and notes the new
-    /// place when it succeeds. The directory is not opened by its place meanwhile.
+    /// Runs `rename`, which moves this directory on the disk to `name` in `parent`, and notes the
+    /// new place when it succeeds. The directory is not opened by its place meanwhile.
     pub fn relocate(
         &self,
         parent: &Self,

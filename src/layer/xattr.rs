@@ -1,7 +1,9 @@
-//! Extended attributes of any object, also of those that cannot be opened (symlinks, devices, sockets).
+//! Extended attributes of any object, also of those that cannot be opened (symlinks, devices,
+//! sockets).
 //!
-//! They are reached through `/proc/self/fd`: `N/name` for an entry of an open directory, `N` for a descriptor
-//! that may be `O_PATH` (proc(5)); the second form leads to the object itself, even when that is a symlink.
+//! They are reached through `/proc/self/fd`: `N/name` for an entry of an open directory, `N` for a
+//! descriptor that may be `O_PATH` (proc(5)); the second form leads to the object itself, even when
+//! that is a symlink.
 
 use std::io::Write as _;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -27,7 +29,8 @@ pub struct XattrPath {
     _open: Arc<OwnedFd>,
 }
 
-/// The bytes of a path: xattrs are asked for so often that the usual one is not worth an allocation.
+/// The bytes of a path: xattrs are asked for so often that the usual one is not worth an
+/// allocation.
 #[derive(Debug)]
 #[expect(
     clippy::large_enum_variant,
@@ -89,7 +92,8 @@ impl XattrPath {
         }
     }
 
-    /// The value of an xattr. Errors: ENODATA when there is none, EOPNOTSUPP where the disk has no xattrs.
+    /// The value of an xattr. Errors: ENODATA when there is none, EOPNOTSUPP where the disk has no
+    /// xattrs.
     pub fn get(&self, name: &[u8]) -> Result<Vec<u8>> {
         let path = self.path.bytes();
         read_whole(<[u8]>::to_vec, |value| {
@@ -156,7 +160,8 @@ impl XattrPath {
     }
 }
 
-/// Lets `read` fill a small buffer, or a large one when that is too small (ERANGE), and returns what `take` makes of it.
+/// Lets `read` fill a small buffer, or a large one when that is too small (ERANGE), and returns
+/// what `take` makes of it.
 fn read_whole<T>(
     mut take: impl FnMut(&[u8]) -> T,
     read: impl Fn(&mut [u8]) -> Result<usize>,
@@ -186,7 +191,8 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    /// A name of any length, values and lists of any length: with and without an allocation the answer is the same.
+    /// A name of any length, values and lists of any length: with and without an allocation the
+    /// answer is the same.
     #[test]
     fn short_and_long_are_read_alike() {
         let dir = tempfile::tempdir().unwrap();

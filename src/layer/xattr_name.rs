@@ -1,8 +1,8 @@
 //! Names of xattrs as a layer stores them, and as the merged view shows them. Pure.
 //!
-//! What carries an overlay's bookkeeping, ours or another's, is hidden. A name of that kind that is set through
-//! the mount, another overlay that is stacked on it for instance, is stored under another one, so that it says nothing
-//! about the layer itself, and is shown as it was set:
+//! What carries an overlay's bookkeeping, ours or another's, is hidden. A name of that kind that is
+//! set through the mount, another overlay that is stacked on it for instance, is stored under
+//! another one, so that it says nothing about the layer itself, and is shown as it was set:
 //!
 //! | seen | stored |
 //! | --- | --- |
@@ -11,12 +11,13 @@
 //! | `trusted.SGI_ACL_X`, which XFS makes of an ACL | behind `user.containers.override_` |
 //! | `security.fuseoverlayfs.X` | behind `security.fuseoverlayfs.override_` |
 //!
-//! A layer that keeps records of owners and modes (`layer/stat_override.rs`) keeps more of what its disk would interpret, or would
-//! not let an ordinary user set, in the same way: `security.*`, `trusted.*` and POSIX ACLs.
+//! A layer that keeps records of owners and modes (`layer/stat_override.rs`) keeps more of what its
+//! disk would interpret, or would not let an ordinary user set, in the same way: `security.*`,
+//! `trusted.*` and POSIX ACLs.
 
 use std::borrow::Cow;
 
-use super::stat_override::RecordForm;
+use super::stat_override::StatOverrideForm;
 
 /// Namespaces in which an overlay keeps its marks.
 const OVERLAY_PREFIXES: [&[u8]; 2] = [b"trusted.overlay.", b"user.overlay."];
@@ -37,7 +38,7 @@ const NAMESPACES: [&[u8]; 4] = [b"security.", b"trusted.", b"user.", b"system."]
 
 /// How a layer keeps what its disk would interpret.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Keeping {
+pub enum XattrMapping {
     /// On the disk.
     #[default]
     Disk,
@@ -50,14 +51,15 @@ pub enum Keeping {
     },
 }
 
-impl Keeping {
-    /// How a layer with records of a form keeps them; `trusted` says whether the daemon may set such xattrs.
+impl XattrMapping {
+    /// How a layer with records of a form keeps them; `trusted` says whether the daemon may set
+    /// such xattrs.
     #[must_use]
-    pub fn of(form: Option<RecordForm>, trusted: bool) -> Self {
+    pub fn of(form: Option<StatOverrideForm>, trusted: bool) -> Self {
         match form {
             None => Self::Disk,
-            Some(RecordForm::Privileged) => Self::Privileged,
-            Some(RecordForm::User) => Self::User { trusted },
+            Some(StatOverrideForm::Privileged) => Self::Privileged,
+            Some(StatOverrideForm::User) => Self::User { trusted },
         }
     }
 
@@ -181,16 +183,16 @@ mod tests {
             );
             assert_eq!(is_internal(stored), expected.is_none());
             if let Some(seen) = expected {
-                assert_eq!(Keeping::Disk.stored(seen), stored);
+                assert_eq!(XattrMapping::Disk.stored(seen), stored);
             }
         }
     }
 
     #[test]
     fn layers_with_records_keep_what_the_disk_would_interpret() {
-        let user = Keeping::User { trusted: false };
-        let root = Keeping::User { trusted: true };
-        let table: [(Keeping, &[u8], &[u8]); 9] = [
+        let user = XattrMapping::User { trusted: false };
+        let root = XattrMapping::User { trusted: true };
+        let table: [(XattrMapping, &[u8], &[u8]); 9] = [
             (
                 user,
                 b"security.capability",
@@ -219,12 +221,12 @@ mod tests {
                 b"user.containers.override_security.fuseoverlayfs.x",
             ),
             (
-                Keeping::Privileged,
+                XattrMapping::Privileged,
                 b"security.capability",
                 b"security.capability",
             ),
             (
-                Keeping::Privileged,
+                XattrMapping::Privileged,
                 b"system.posix_acl_default",
                 b"security.fuseoverlayfs.override_system.posix_acl_default",
             ),
@@ -249,10 +251,10 @@ mod tests {
             ][prefix];
             let name = [prefix, &rest].concat();
             let keeping = [
-                Keeping::Disk,
-                Keeping::Privileged,
-                Keeping::User { trusted: true },
-                Keeping::User { trusted: false },
+                XattrMapping::Disk,
+                XattrMapping::Privileged,
+                XattrMapping::User { trusted: true },
+                XattrMapping::User { trusted: false },
             ][which];
             let stored = keeping.stored(&name);
             proptest::prop_assert_eq!(shown(&stored), Some(name));

@@ -1,7 +1,8 @@
 //! Calls on a mount whose daemon may not answer.
 //!
-//! A process that waits for a suspended FUSE daemon cannot be woken, once the daemon has begun with its request not even by
-//! SIGKILL, and a process does not end before all its threads have. So a child waits in the place of the command.
+//! A process that waits for a suspended FUSE daemon cannot be woken, once the daemon has begun with
+//! its request not even by SIGKILL, and a process does not end before all its threads have. So a
+//! child waits in the place of the command.
 
 use std::ffi::CStr;
 use std::fs::File;
@@ -15,7 +16,7 @@ use super::readable::readable_before;
 
 /// What is done on a mount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Question {
+pub struct ControlRequest {
     /// syncfs(2) first.
     pub syncfs: bool,
     /// The number of an ioctl(2) without argument.
@@ -37,23 +38,24 @@ pub enum Answer {
 
 /// A child that is asking. It is killed when this is dropped.
 #[derive(Debug)]
-pub struct Asking {
+pub struct ControlChild {
     child: libc::pid_t,
     answer: File,
 }
 
 const STEPS: [fn(Errno) -> Answer; 3] = [Answer::Open, Answer::Syncfs, Answer::Ioctl];
 
-impl Asking {
+impl ControlChild {
     /// Starts a child that opens `root`, a directory, and does what `question` says.
     ///
     /// # Errors
     /// EAGAIN, ENOMEM, EMFILE.
-    pub fn start(root: &CStr, question: Question) -> io::Result<Self> {
+    pub fn start(root: &CStr, question: ControlRequest) -> io::Result<Self> {
         let (read, write) = io::pipe()?;
         let (read, write) = (OwnedFd::from(read), OwnedFd::from(write));
         let parent = std::process::id();
-        // SAFETY: the child calls nothing but system calls, on memory that was made before, and ends by _exit(2).
+        // SAFETY: the child calls nothing but system calls, on memory that was made before, and
+        // ends by _exit(2).
         match unsafe { libc::fork() } {
             -1 => Err(io::Error::last_os_error()),
             0 => ask(root, question, write.as_raw_fd(), parent),
@@ -81,9 +83,10 @@ impl Asking {
     }
 }
 
-impl Drop for Asking {
+impl Drop for ControlChild {
     fn drop(&mut self) {
-        // SAFETY: the child is ours and was not waited for, so that its number is not another process's.
+        // SAFETY: the child is ours and was not waited for, so that its number is not another
+        // process's.
         unsafe {
             libc::kill(self.child, libc::SIGKILL);
             // One that cannot be killed is left to init(1).
@@ -93,9 +96,9 @@ impl Drop for Asking {
 }
 
 /// The child. What the parent has open, locks among it, is not kept by it.
-fn ask(root: &CStr, question: Question, answer: i32, parent: u32) -> ! {
-    // SAFETY: system calls on descriptors of this process's own, which the parent does not see, and on memory that the
-    // caller lends.
+fn ask(root: &CStr, question: ControlRequest, answer: i32, parent: u32) -> ! {
+    // SAFETY: system calls on descriptors of this process's own, which the parent does not see, and
+    // on memory that the caller lends.
     unsafe {
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
         if u32::try_from(libc::getppid()) != Ok(parent) {
@@ -128,7 +131,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    const QUESTION: Question = Question {
+    const QUESTION: ControlRequest = ControlRequest {
         syncfs: true,
         ioctl: 0x5550,
     };
@@ -136,10 +139,10 @@ mod tests {
 
     #[test]
     fn the_call_that_failed_is_reported() {
-        let mut asking = Asking::start(c"/nowhere", QUESTION).unwrap();
+        let mut asking = ControlChild::start(c"/nowhere", QUESTION).unwrap();
         assert_eq!(asking.wait(SOON).unwrap(), Some(Answer::Open(Errno::NOENT)));
         // No disk knows the number.
-        let mut asking = Asking::start(c"/proc", QUESTION).unwrap();
+        let mut asking = ControlChild::start(c"/proc", QUESTION).unwrap();
         assert_eq!(
             asking.wait(SOON).unwrap(),
             Some(Answer::Ioctl(Errno::NOTTY))

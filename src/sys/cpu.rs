@@ -7,7 +7,8 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity}
 /// Where the kernel lists its processors.
 const SYSFS: &str = "/sys/devices/system/cpu";
 
-/// How many processors there could ever be, offline ones included. FUSE over io_uring has one queue for each.
+/// How many processors there could ever be, offline ones included. FUSE over io_uring has one queue
+/// for each.
 ///
 /// # Errors
 /// Those of reading sysfs; `InvalidData` for a list that is none.
@@ -35,7 +36,8 @@ fn list(name: &str) -> io::Result<Vec<usize>> {
     })
 }
 
-/// Reads a list as sysfs writes it ("0-3,5"), see cpuset(7), "List format". The empty list is empty.
+/// Reads a list as sysfs writes it ("0-3,5"), see cpuset(7), "List format". The empty list is
+/// empty.
 fn parse(text: &str) -> Option<Vec<usize>> {
     let mut numbers = Vec::new();
     if text.is_empty() {
@@ -53,7 +55,8 @@ fn parse(text: &str) -> Option<Vec<usize>> {
     Some(numbers)
 }
 
-/// The processors that a thread was allowed to use when it was asked: taskset(1) and the like are respected.
+/// The processors that a thread was allowed to use when it was asked: taskset(1) and the like are
+/// respected.
 #[derive(Clone, Copy, Debug)]
 pub struct Allowed(CpuSet);
 
@@ -64,8 +67,9 @@ impl Allowed {
         Self(sched_getaffinity(None).unwrap_or_else(|_too_many| CpuSet::new()))
     }
 
-    /// Keeps the calling thread on one processor where that is possible: it is allowed, is online and belongs to the
-    /// thread's control group. Otherwise the thread stays where it may be, which is slower but works.
+    /// Keeps the calling thread on one processor where that is possible: it is allowed, is online
+    /// and belongs to the thread's control group. Otherwise the thread stays where it may be, which
+    /// is slower but works.
     pub fn pin(&self, cpu: usize) -> bool {
         if cpu >= CpuSet::MAX_CPU || !self.0.is_set(cpu) {
             return false;

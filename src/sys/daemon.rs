@@ -27,7 +27,8 @@ pub struct ReadySender(File);
 const READY: &[u8] = b"\0";
 
 impl ReadyReceiver {
-    /// Waits until the new process is ready; else returns its reason, which is empty when it died without one.
+    /// Waits until the new process is ready; else returns its reason, which is empty when it died
+    /// without one.
     ///
     /// # Errors
     /// The reason.
@@ -59,15 +60,16 @@ impl ReadySender {
     }
 }
 
-/// fork(2), with a pipe from the new process to the one that was started. Only to be called while the process has a single thread: the child has only the calling one, and
-/// locks that others held would stay locked.
+/// fork(2), with a pipe from the new process to the one that was started. Only to be called while
+/// the process has a single thread: the child has only the calling one, and locks that others held
+/// would stay locked.
 ///
 /// # Errors
 /// EAGAIN, ENOMEM, EMFILE.
 pub fn fork() -> io::Result<Side> {
     let (read, write) = io::pipe()?;
-    // SAFETY: fork itself touches no memory of ours; the caller promises that there is one thread only, so that
-    // the child may use everything that the parent could.
+    // SAFETY: fork itself touches no memory of ours; the caller promises that there is one thread
+    // only, so that the child may use everything that the parent could.
     match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),
         0 => Ok(Side::Child(ReadySender(File::from(OwnedFd::from(write))))),
@@ -75,14 +77,16 @@ pub fn fork() -> io::Result<Side> {
     }
 }
 
-/// Ends the process at once, without running destructors: the parent must not unmount what the child serves.
+/// Ends the process at once, without running destructors: the parent must not unmount what the
+/// child serves.
 pub fn exit_now(code: i32) -> ! {
     // SAFETY: _exit takes any value and does not return.
     unsafe { libc::_exit(code) }
 }
 
-/// A session of its own, `/` as current directory, and `/dev/null` in the place of the standard streams: a process
-/// that waits for the end of a pipe that it passed as standard error must not wait for ever.
+/// A session of its own, `/` as current directory, and `/dev/null` in the place of the standard
+/// streams: a process that waits for the end of a pipe that it passed as standard error must not
+/// wait for ever.
 ///
 /// # Errors
 /// Those of setsid(2), chdir(2), open(2), dup2(2).
@@ -96,8 +100,8 @@ pub fn detach() -> io::Result<()> {
     Ok(())
 }
 
-/// Closes every descriptor above the standard streams but `keep`. Only to be called first thing in a process:
-/// then all of them were inherited, and no part of the program owns one.
+/// Closes every descriptor above the standard streams but `keep`. Only to be called first thing in
+/// a process: then all of them were inherited, and no part of the program owns one.
 ///
 /// # Errors
 /// Those of close_range(2), except that it is missing (kernels before 5.9).
@@ -128,13 +132,15 @@ pub fn close_inherited(keep: Option<RawFd>) -> io::Result<()> {
     }
 }
 
-/// Puts `/dev/null` in the place of a descriptor that belongs to something which cannot be made to close it.
+/// Puts `/dev/null` in the place of a descriptor that belongs to something which cannot be made to
+/// close it.
 ///
 /// # Errors
 /// Those of open(2) and dup3(2).
-pub fn let_go(fd: BorrowedFd<'_>) -> io::Result<()> {
+pub fn release(fd: BorrowedFd<'_>) -> io::Result<()> {
     let null = open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
-    // SAFETY: both descriptors are open; the owner of the second one goes on owning an open descriptor.
+    // SAFETY: both descriptors are open; the owner of the second one goes on owning an open
+    // descriptor.
     match unsafe { libc::dup3(null.as_raw_fd(), fd.as_raw_fd(), libc::O_CLOEXEC) } {
         -1 => Err(io::Error::last_os_error()),
         _ => Ok(()),
@@ -149,8 +155,8 @@ pub fn duplicate(fd: RawFd) -> io::Result<OwnedFd> {
     if fd < 0 {
         return Err(io::Error::from_raw_os_error(libc::EBADF));
     }
-    // SAFETY: the number is not negative, and the borrow ends with this call, which fails with EBADF when the
-    // descriptor is not open.
+    // SAFETY: the number is not negative, and the borrow ends with this call, which fails with
+    // EBADF when the descriptor is not open.
     let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
     Ok(rustix::io::fcntl_dupfd_cloexec(borrowed, 3)?)
 }

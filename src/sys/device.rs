@@ -1,5 +1,5 @@
-//! The ioctls of /dev/fuse (kernel's `include/uapi/linux/fuse.h`): more descriptors for a connection, backing files for
-//! passthrough.
+//! The ioctls of /dev/fuse (kernel's `include/uapi/linux/fuse.h`): more descriptors for a
+//! connection, backing files for passthrough.
 
 use std::ffi::c_void;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -81,9 +81,9 @@ unsafe impl Ioctl for CloneConnection {
     }
 }
 
-/// Registers a file that the kernel is to read and write by itself; returns the number by which replies to OPEN name it.
-/// Errors: EPERM without CAP_SYS_ADMIN in the first user namespace, ELOOP for too many stacked file systems, ENOTTY before
-/// Linux 6.9.
+/// Registers a file that the kernel is to read and write by itself; returns the number by which
+/// replies to OPEN name it. Errors: EPERM without CAP_SYS_ADMIN in the first user namespace, ELOOP
+/// for too many stacked file systems, ENOTTY before Linux 6.9.
 pub fn open_backing(device: BorrowedFd<'_>, file: BorrowedFd<'_>) -> Result<i32> {
     let map = BackingMap {
         fd: file.as_raw_fd(),
@@ -101,8 +101,8 @@ pub fn close_backing(device: BorrowedFd<'_>, number: i32) -> Result<()> {
     unsafe { ioctl(device, BackingClose(number)) }
 }
 
-/// Makes `fresh`, a newly opened /dev/fuse, one more descriptor of the connection of `device`, with a list of its own of
-/// the requests that were read from it.
+/// Makes `fresh`, a newly opened /dev/fuse, one more descriptor of the connection of `device`, with
+/// a list of its own of the requests that were read from it.
 pub fn clone_connection(device: BorrowedFd<'_>, fresh: BorrowedFd<'_>) -> Result<()> {
     let number = u32::try_from(device.as_raw_fd()).map_err(|_| Errno::BADF)?;
     // SAFETY: `CloneConnection` is the type that this ioctl of a FUSE device takes.

@@ -7,16 +7,16 @@ use std::os::fd::AsRawFd as _;
 /// The disk gets so many bytes at a time.
 const PIECE: u64 = 1024 * 1024;
 
-/// Writes to the end of a new file, and has the disk take what is there while the rest is made: fsync(2) then waits for
-/// the last piece only. Promises nothing; that is left to fsync(2).
+/// Writes to the end of a new file, and has the disk take what is there while the rest is made:
+/// fsync(2) then waits for the last piece only. Promises nothing; that is left to fsync(2).
 #[derive(Debug)]
-pub struct WriteBehind<'a> {
+pub struct EarlyWriteback<'a> {
     file: &'a File,
     written: u64,
     started: u64,
 }
 
-impl<'a> WriteBehind<'a> {
+impl<'a> EarlyWriteback<'a> {
     /// For a file that is empty, and whose offset is 0.
     #[must_use]
     pub fn new(file: &'a File) -> Self {
@@ -35,7 +35,8 @@ impl<'a> WriteBehind<'a> {
         });
         self.started = self.written;
         let Ok((from, len)) = range else { return };
-        // SAFETY: the call takes numbers only, and the descriptor is open as long as the borrow lasts.
+        // SAFETY: the call takes numbers only, and the descriptor is open as long as the borrow
+        // lasts.
         let result = unsafe {
             libc::sync_file_range(
                 self.file.as_raw_fd(),
@@ -51,7 +52,7 @@ impl<'a> WriteBehind<'a> {
     }
 }
 
-impl Write for WriteBehind<'_> {
+impl Write for EarlyWriteback<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let len = self.file.write(bytes)?;
         self.written += len as u64;
@@ -76,7 +77,7 @@ mod tests {
     fn what_is_written_is_there_and_was_begun_with() {
         let mut file = tempfile::tempfile().unwrap();
         let bytes: Vec<u8> = (0..3 * PIECE + 7).map(|at| (at % 251) as u8).collect();
-        let mut out = WriteBehind::new(&file);
+        let mut out = EarlyWriteback::new(&file);
         for piece in bytes.chunks(100_000) {
             out.write_all(piece).unwrap();
         }

@@ -21,7 +21,8 @@ impl Thread {
         Self(unsafe { libc::gettid() })
     }
 
-    /// Has the call fail with EINTR in which the thread waits, if it can be interrupted. Only after [`accept_wakeups`].
+    /// Has the call fail with EINTR in which the thread waits, if it can be interrupted. Only after
+    /// [`accept_wakeups`].
     ///
     /// # Errors
     /// ESRCH when the thread has ended.
@@ -48,8 +49,8 @@ pub fn accept_wakeups() -> io::Result<()> {
         unsafe { zeroed.assume_init() }
     };
     action.sa_sigaction = nothing as extern "C" fn(i32) as usize;
-    // SAFETY: the mask may be written; the handler touches nothing; the old action is not asked for. Without SA_RESTART,
-    // so that the call fails.
+    // SAFETY: the mask may be written; the handler touches nothing; the old action is not asked
+    // for. Without SA_RESTART, so that the call fails.
     let result = unsafe {
         libc::sigemptyset(&raw mut action.sa_mask);
         libc::sigaction(WAKEUP, &raw const action, std::ptr::null_mut())
@@ -60,8 +61,8 @@ pub fn accept_wakeups() -> io::Result<()> {
     Err(io::Error::last_os_error())
 }
 
-/// Returns to the system what the allocator keeps for later, but for the ends of other threads' arenas: those
-/// [`release_own_memory`] returns.
+/// Returns to the system what the allocator keeps for later, but for the ends of other threads'
+/// arenas: those [`release_own_memory`] returns.
 pub fn release_memory() {
     #[cfg(target_env = "gnu")]
     // SAFETY: it takes no pointer and may be called at any time.
@@ -71,9 +72,9 @@ pub fn release_memory() {
     release_own_memory();
 }
 
-/// Returns the end of the calling thread's arena to the system. malloc_trim(3) does so for the main one only; of another one the end
-/// goes back when a large piece beside it is freed, and if it is longer than `M_TRIM_THRESHOLD`, which glibc raises to
-/// 64 MiB by itself.
+/// Returns the end of the calling thread's arena to the system. malloc_trim(3) does so for the main
+/// one only; of another one the end goes back when a large piece beside it is freed, and if it is
+/// longer than `M_TRIM_THRESHOLD`, which glibc raises to 64 MiB by itself.
 pub fn release_own_memory() {
     #[cfg(target_env = "gnu")]
     {
@@ -85,7 +86,8 @@ pub fn release_own_memory() {
         /// The threshold is the process's. Lock order: the last.
         static THRESHOLD: Mutex<()> = Mutex::new(());
         let _mine = lock(&THRESHOLD);
-        // SAFETY: mallopt takes numbers; the piece is not used between malloc and free, and free takes a null pointer.
+        // SAFETY: mallopt takes numbers; the piece is not used between malloc and free, and free
+        // takes a null pointer.
         unsafe {
             libc::mallopt(libc::M_TRIM_THRESHOLD, WHEN_IDLE);
             libc::free(std::hint::black_box(libc::malloc(PIECE)));
@@ -104,7 +106,8 @@ mod tests {
     #[test]
     #[cfg(target_env = "gnu")]
     fn a_threads_arena_gives_its_end_back() {
-        // What the process has in memory of the mapping that an address is in: other tests have mappings of their own.
+        // What the process has in memory of the mapping that an address is in: other tests have
+        // mappings of their own.
         let resident = |address: usize| {
             let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
             let mut inside = false;

@@ -5,8 +5,8 @@ use std::os::fd::AsFd;
 use rustix::io::Result;
 use rustix::ioctl::{Getter, Opcode, Setter, Updater, ioctl, opcode};
 
-/// The bytes of a `struct fsxattr` (`linux/fs.h`): flags, extent size, number of extents, project id, extent size
-/// for copy-on-write, 8 bytes of padding.
+/// The bytes of a `struct fsxattr` (`linux/fs.h`): flags, extent size, number of extents, project
+/// id, extent size for copy-on-write, 8 bytes of padding.
 pub type FsXattr = [u8; 28];
 
 /// `FS_IOC_FSGETXATTR` (`linux/fs.h`).
@@ -21,15 +21,16 @@ const FS_IOC_GETVERSION: Opcode = opcode::read::<libc::c_long>(b'v', 1);
 /// # Errors
 /// ENOTTY and EOPNOTSUPP where the disk has none, EBADF for an `O_PATH` descriptor.
 pub fn fsxattr(fd: impl AsFd) -> Result<FsXattr> {
-    // SAFETY: the kernel writes one `struct fsxattr`, of 28 bytes as the opcode says, and any bytes are a value of
-    // the array.
+    // SAFETY: the kernel writes one `struct fsxattr`, of 28 bytes as the opcode says, and any bytes
+    // are a value of the array.
     unsafe { ioctl(fd, Getter::<FS_IOC_FSGETXATTR, FsXattr>::new()) }
 }
 
 /// Sets the extended flags of an open file or directory.
 ///
 /// # Errors
-/// ENOTTY and EOPNOTSUPP where the disk has none, or not those; EPERM, EINVAL, EBADF for an `O_PATH` descriptor.
+/// ENOTTY and EOPNOTSUPP where the disk has none, or not those; EPERM, EINVAL, EBADF for an
+/// `O_PATH` descriptor.
 pub fn set_fsxattr(fd: impl AsFd, value: &FsXattr) -> Result<()> {
     // SAFETY: the kernel reads one `struct fsxattr`, of 28 bytes as the opcode says.
     unsafe { ioctl(fd, Setter::<FS_IOC_FSSETXATTR, FsXattr>::new(*value)) }
@@ -40,10 +41,11 @@ pub fn set_fsxattr(fd: impl AsFd, value: &FsXattr) -> Result<()> {
 /// # Errors
 /// ENOTTY and EOPNOTSUPP where the disk has none, EBADF for an `O_PATH` descriptor.
 pub fn version(fd: impl AsFd) -> Result<u32> {
-    // The opcode says `long`; file systems write an `int` at its address (`ext4_ioctl`), some perhaps all of it.
+    // The opcode says `long`; file systems write an `int` at its address (`ext4_ioctl`), some
+    // perhaps all of it.
     let mut value = [0_u32; size_of::<libc::c_long>() / size_of::<u32>()];
-    // SAFETY: the kernel writes at most one `long`, as the opcode says, which the array has room for; all of it has a
-    // value before the call, and any bytes are a value of it.
+    // SAFETY: the kernel writes at most one `long`, as the opcode says, which the array has room
+    // for; all of it has a value before the call, and any bytes are a value of it.
     unsafe { ioctl(fd, Updater::<FS_IOC_GETVERSION, _>::new(&mut value)) }?;
     Ok(value[0])
 }

@@ -1,13 +1,14 @@
-//! What a process inherits, and a daemon that serves others must not have: resource limits, and signals that are blocked or
-//! ignored.
+//! What a process inherits, and a daemon that serves others must not have: resource limits, and
+//! signals that are blocked or ignored.
 
 use std::mem::MaybeUninit;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Limits that would make another process's request fail, or end the daemon (getrlimit(2)). Those with a name are set on
-/// purpose for the program that is started; the others are always there. That of descriptors is looked at where they are
-/// counted, and those of core files, priorities and locks concern no other process.
+/// Limits that would make another process's request fail, or end the daemon (getrlimit(2)). Those
+/// with a name are set on purpose for the program that is started; the others are always there.
+/// That of descriptors is looked at where they are counted, and those of core files, priorities and
+/// locks concern no other process.
 const LIFTED: [(Resource, Option<&str>); 8] = [
     (Resource::Fsize, Some("bytes in a file")),
     (Resource::Cpu, Some("seconds of processor time")),
@@ -22,8 +23,9 @@ const LIFTED: [(Resource, Option<&str>); 8] = [
     (Resource::Sigpending, None),
 ];
 
-/// Takes the limits off this process and those that it starts, as far as it may: without CAP_SYS_RESOURCE up to the hard
-/// ones. Returns those that have a name and remain, as "COUNT UNITS".
+/// Takes the limits off this process and those that it starts, as far as it may: without
+/// CAP_SYS_RESOURCE up to the hard ones. Returns those that have a name and remain, as "COUNT
+/// UNITS".
 #[must_use]
 pub fn lift() -> Vec<String> {
     let mut left = Vec::new();
@@ -48,13 +50,14 @@ pub fn lift() -> Vec<String> {
     left
 }
 
-/// Unblocks every signal, lets children be waited for, and makes it an error (EFBIG) to write behind a limit of the size of
-/// files. Threads have stacks of the usual size, regardless of `RUST_MIN_STACK`. First thing in a process, before it has
-/// threads.
+/// Unblocks every signal, lets children be waited for, and makes it an error (EFBIG) to write
+/// behind a limit of the size of files. Threads have stacks of the usual size, regardless of
+/// `RUST_MIN_STACK`. First thing in a process, before it has threads.
 pub fn reset() {
     let mut none = MaybeUninit::uninit();
-    // SAFETY: sigemptyset initialises the set that pthread_sigmask reads; no handler of ours is there yet, so that signals
-    // do what they do by default or nothing. No other thread reads the environment.
+    // SAFETY: sigemptyset initialises the set that pthread_sigmask reads; no handler of ours is
+    // there yet, so that signals do what they do by default or nothing. No other thread reads the
+    // environment.
     unsafe {
         std::env::remove_var("RUST_MIN_STACK");
         libc::sigemptyset(none.as_mut_ptr());

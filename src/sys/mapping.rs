@@ -24,7 +24,8 @@ impl Mapping {
     /// # Errors
     /// Those of mmap(2): ENOMEM, EINVAL for a length of 0.
     pub(super) fn new(len: usize) -> io::Result<Self> {
-        // SAFETY: a new private mapping at an address of the kernel's choice touches no other memory.
+        // SAFETY: a new private mapping at an address of the kernel's choice touches no other
+        // memory.
         let start = unsafe {
             libc::mmap(
                 ptr::null_mut(),
@@ -41,22 +42,25 @@ impl Mapping {
         let start = NonNull::new(start.cast::<u8>())
             .ok_or_else(|| io::Error::from_raw_os_error(libc::ENOMEM))?;
         // Neighbouring mappings merge; a huge page would then make one touched byte cost 2 MiB.
-        // SAFETY: advice about memory that is ours; kernels without huge pages refuse it, which changes nothing.
+        // SAFETY: advice about memory that is ours; kernels without huge pages refuse it, which
+        // changes nothing.
         unsafe { libc::madvise(start.as_ptr().cast(), len, libc::MADV_NOHUGEPAGE) };
         Ok(Self { start, len })
     }
 
-    /// The first byte. Valid for `len` bytes as long as the value lives, or for ever after [`Mapping::leak`].
+    /// The first byte. Valid for `len` bytes as long as the value lives, or for ever after
+    /// [`Mapping::leak`].
     pub(super) fn start(&self) -> NonNull<u8> {
         self.start
     }
 
-    /// Releases the memory from `offset` on: it is zeroed, and costs nothing until it is touched again. No reference may be
-    /// using it. `offset` is rounded up to a page.
+    /// Releases the memory from `offset` on: it is zeroed, and costs nothing until it is touched
+    /// again. No reference may be using it. `offset` is rounded up to a page.
     pub(super) fn release(&mut self, offset: usize) {
         let offset = offset.next_multiple_of(PAGE);
         if let Some(len) = self.len.checked_sub(offset).filter(|len| *len > 0) {
-            // SAFETY: the range lies in the mapping, which is ours alone. Failing leaves the memory as it is.
+            // SAFETY: the range lies in the mapping, which is ours alone. Failing leaves the memory
+            // as it is.
             unsafe {
                 libc::madvise(
                     self.start.as_ptr().add(offset).cast(),
@@ -75,7 +79,8 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: the range was mapped by `new`, and the users of the pointer promised not to use it any more.
+        // SAFETY: the range was mapped by `new`, and the users of the pointer promised not to use
+        // it any more.
         unsafe { libc::munmap(self.start.as_ptr().cast(), self.len) };
     }
 }
@@ -95,7 +100,8 @@ impl Buffer {
 
     /// The bytes.
     pub fn bytes(&mut self) -> &mut [u8] {
-        // SAFETY: the mapping is initialised (zeroed by mmap), `len` bytes long, and borrowed as long as the slice.
+        // SAFETY: the mapping is initialised (zeroed by mmap), `len` bytes long, and borrowed as
+        // long as the slice.
         unsafe { std::slice::from_raw_parts_mut(self.0.start.as_ptr(), self.0.len) }
     }
 

@@ -20,8 +20,8 @@ pub mod signals;
 pub mod wake;
 pub mod without_group;
 
-/// Whether this process may give files to other owners, as root may. In a user namespace with a single id it
-/// is root by name only.
+/// Whether this process may give files to other owners, as root may. In a user namespace with a
+/// single id it is root by name only.
 #[must_use]
 pub fn may_chown() -> bool {
     // A namespace that maps fewer than two ids can store no other owner (user_namespaces(7)).

@@ -11,7 +11,8 @@ pub struct Mount {
     pub id: u64,
     /// Id of the mount it is mounted on.
     pub parent: u64,
-    /// Minor number of its device; for FUSE also the number of the connection (the major number is 0).
+    /// Minor number of its device; for FUSE also the number of the connection (the major number is
+    /// 0).
     pub minor: u32,
     /// Where it is mounted.
     pub mountpoint: PathBuf,

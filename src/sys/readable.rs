@@ -6,8 +6,8 @@ use std::time::Instant;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, Result};
 
-/// Whether a descriptor can be read, or its end seen, before `deadline` (poll(2)); waits until then. Of a pidfd it is the end of
-/// the process (pidfd_open(2)).
+/// Whether a descriptor can be read, or its end seen, before `deadline` (poll(2)); waits until
+/// then. Of a pidfd it is the end of the process (pidfd_open(2)).
 ///
 /// # Errors
 /// ENOMEM, EINVAL.

@@ -1,12 +1,14 @@
-//! One entry of FUSE over io_uring: a ring of its own, its buffers, and whose turn it is to use them.
+//! One entry of FUSE over io_uring: a ring of its own, its buffers, and whose turn it is to use
+//! them.
 //!
-//! An entry is a pair of buffers in which the kernel puts a request and from which it takes the reply. They are the
-//! kernel's from [`Ring::register`] or [`Arrived::commit`] until [`Ring::wait`] returns. In between they are ours, and
-//! exactly then an [`Arrived`] exists: references to the buffers live no longer than that.
+//! An entry is a pair of buffers in which the kernel puts a request and from which it takes the
+//! reply. They are the kernel's from [`Ring::register`] or [`Arrived::commit`] until [`Ring::wait`]
+//! returns. In between they are ours, and exactly then an [`Arrived`] exists: references to the
+//! buffers live no longer than that.
 //!
-//! Request and reply use the same payload buffer. A short payload of a request (names) is moved out of the way of
-//! the reply; for a long one (data to write) the reply, which is short then, is written aside and moved in afterwards.
-//! So large data is never copied in either direction.
+//! Request and reply use the same payload buffer. A short payload of a request (names) is moved out
+//! of the way of the reply; for a long one (data to write) the reply, which is short then, is
+//! written aside and moved in afterwards. So large data is never copied in either direction.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -31,7 +33,8 @@ const STOP: u64 = 2;
 /// The smallest payload buffer that the kernel takes (`FUSE_MIN_READ_BUFFER`).
 const LEAST_PAYLOAD: usize = 8192;
 const _: () = assert!(SIDE <= LEAST_PAYLOAD);
-/// Errnos below this one may go into a reply; the kernel refuses others and keeps the caller waiting for nothing.
+/// Errnos below this one may go into a reply; the kernel refuses others and keeps the caller
+/// waiting for nothing.
 const ERRNO_END: i32 = 512;
 
 /// A ring with one entry, for the thread that made it.
@@ -80,9 +83,9 @@ pub enum Lost {
 }
 
 impl Ring {
-    /// A ring with a payload buffer of `payload` bytes, and no less than the kernel's least, 8 KiB. It must have room
-    /// for the connection's `max_write` and `max_pages` pages, else registering it fails. Only the calling thread can
-    /// use it.
+    /// A ring with a payload buffer of `payload` bytes, and no less than the kernel's least, 8 KiB.
+    /// It must have room for the connection's `max_write` and `max_pages` pages, else registering
+    /// it fails. Only the calling thread can use it.
     ///
     /// # Errors
     /// EPERM (`kernel.io_uring_disabled`, seccomp), ENOSYS, ENOMEM, EMFILE.
@@ -112,13 +115,13 @@ impl Ring {
         })
     }
 
-    /// Lends the entry to queue `queue` of the connection behind `device`, whose INIT has been answered. The ring
-    /// keeps the device open until it is dropped.
+    /// Lends the entry to queue `queue` of the connection behind `device`, whose INIT has been
+    /// answered. The ring keeps the device open until it is dropped.
     ///
     /// # Errors
-    /// EOPNOTSUPP (`enable_uring` is off), EINVAL (no such queue, or the payload is too small), ENOTCONN,
-    /// ECONNABORTED, ENOMEM; EBUSY when it is lent already. Unless the connection uses io_uring already, the
-    /// kernel then sends its requests to the device.
+    /// EOPNOTSUPP (`enable_uring` is off), EINVAL (no such queue, or the payload is too small),
+    /// ENOTCONN, ECONNABORTED, ENOMEM; EBUSY when it is lent already. Unless the connection uses
+    /// io_uring already, the kernel then sends its requests to the device.
     pub fn register(&mut self, device: BorrowedFd<'_>, queue: u16) -> io::Result<()> {
         if self.lent {
             return Err(io::Error::from_raw_os_error(libc::EBUSY));
@@ -131,7 +134,8 @@ impl Ring {
         }
         self.queue = queue;
         let control = self.control();
-        // SAFETY: the control page is ours while it is not lent; both parts lie in the same mapping.
+        // SAFETY: the control page is ours while it is not lent; both parts lie in the same
+        // mapping.
         let parts = unsafe {
             let parts = &raw mut (*control).parts;
             parts.write([
@@ -203,9 +207,9 @@ impl Ring {
         }
     }
 
-    /// Releases the payload's memory when the wait was interrupted: there is nothing to do. The kernel copies a request
-    /// only while this thread is inside io_uring_enter(2) (`setup_defer_taskrun`), and has taken the last reply when its
-    /// command was submitted.
+    /// Releases the payload's memory when the wait was interrupted: there is nothing to do. The
+    /// kernel copies a request only while this thread is inside io_uring_enter(2)
+    /// (`setup_defer_taskrun`), and has taken the last reply when its command was submitted.
     fn release(&mut self) {
         if self.uring.submission().is_empty()
             && let Some(memory) = &mut self.memory
@@ -226,8 +230,8 @@ impl Ring {
     }
 
     fn push(&mut self, entry: Entry128) -> io::Result<()> {
-        // SAFETY: what the entry points to lies in `memory`, which is unmapped only while it is not lent, or is
-        // the descriptor in `stop`.
+        // SAFETY: what the entry points to lies in `memory`, which is unmapped only while it is not
+        // lent, or is the descriptor in `stop`.
         unsafe { self.uring.submission().push(&entry) }
             .map_err(|_full| io::Error::from_raw_os_error(libc::EBUSY))
     }
@@ -301,14 +305,16 @@ pub struct Arrived<'r> {
 
 impl<'r> Arrived<'r> {
     fn new(ring: &'r mut Ring) -> Self {
-        // SAFETY: the entry is not lent, so the kernel does not write to it; any bits are a valid header.
+        // SAFETY: the entry is not lent, so the kernel does not write to it; any bits are a valid
+        // header.
         let entry = unsafe { (&raw const (*ring.control()).header.entry).read() };
         let len = usize::try_from(entry.payload_size).unwrap_or(usize::MAX);
         let len = len.min(ring.payload);
         let arrived = Self { ring, len };
         if arrived.is_moved() {
             let base = arrived.ring.base.as_ptr();
-            // SAFETY: both ranges lie in the mapping, do not overlap, and no other thread uses them.
+            // SAFETY: both ranges lie in the mapping, do not overlap, and no other thread uses
+            // them.
             unsafe {
                 std::ptr::copy_nonoverlapping(base.add(PAYLOAD_AT), base.add(SIDE_AT), len);
             }
@@ -316,7 +322,8 @@ impl<'r> Arrived<'r> {
         arrived
     }
 
-    /// Whether the request's payload is in the side area and the reply goes to the payload, or the other way round.
+    /// Whether the request's payload is in the side area and the reply goes to the payload, or the
+    /// other way round.
     fn is_moved(&self) -> bool {
         self.len <= COPIED
     }
@@ -330,8 +337,9 @@ impl<'r> Arrived<'r> {
         } else {
             ((PAYLOAD_AT, self.len), (SIDE_AT, SIDE))
         };
-        // SAFETY: the four ranges lie in the mapping and do not overlap; it is initialised (zeroed by mmap), and
-        // neither the kernel (the entry is not lent) nor another thread (we hold the ring) changes them meanwhile.
+        // SAFETY: the four ranges lie in the mapping and do not overlap; it is initialised (zeroed
+        // by mmap), and neither the kernel (the entry is not lent) nor another thread (we hold the
+        // ring) changes them meanwhile.
         unsafe {
             Parts {
                 header: base.cast().as_ref(),
@@ -345,8 +353,8 @@ impl<'r> Arrived<'r> {
         }
     }
 
-    /// Makes the first `len` bytes of [`Parts::out`] the reply, or the errno `error` unless it is 0. The next
-    /// [`Ring::wait`] sends it. An impossible reply is sent as EIO.
+    /// Makes the first `len` bytes of [`Parts::out`] the reply, or the errno `error` unless it
+    /// is 0. The next [`Ring::wait`] sends it. An impossible reply is sent as EIO.
     ///
     /// # Errors
     /// None that could happen while a ring has one entry.
@@ -363,8 +371,8 @@ impl<'r> Arrived<'r> {
         };
         let base = self.ring.base.as_ptr();
         if !self.is_moved() {
-            // SAFETY: both ranges lie in the mapping (`len` is at most SIDE, and the request was longer), do not
-            // overlap, and no other thread uses them.
+            // SAFETY: both ranges lie in the mapping (`len` is at most SIDE, and the request was
+            // longer), do not overlap, and no other thread uses them.
             unsafe {
                 std::ptr::copy_nonoverlapping(base.add(SIDE_AT), base.add(PAYLOAD_AT), len);
             }
@@ -372,8 +380,8 @@ impl<'r> Arrived<'r> {
         let size = u32::try_from(len).unwrap_or(0);
         let header = size_of::<OutHeader>();
         let control = self.ring.control();
-        // SAFETY: the control page is ours until the command below is submitted; `unique` is read from where the
-        // kernel put it before the reply's header overwrites it.
+        // SAFETY: the control page is ours until the command below is submitted; `unique` is read
+        // from where the kernel put it before the reply's header overwrites it.
         let commit_id = unsafe {
             let unique = base.add(8).cast::<u64>().read();
             base.cast::<OutHeader>().write(OutHeader {

@@ -5,8 +5,8 @@ use io_uring::{opcode, types};
 
 /// Bytes in front of every request (`fuse_in_header`).
 pub(super) const HEADER: usize = 40;
-/// Room for the fixed part of a request, which is shorter for most operations; what follows it is left over from
-/// other requests.
+/// Room for the fixed part of a request, which is shorter for most operations; what follows it is
+/// left over from other requests.
 pub(super) const FIXED: usize = 128;
 
 /// Registers an entry's buffers with the kernel, and lends it them.
@@ -69,13 +69,13 @@ pub(super) struct Control {
 
 /// Where the side area begins.
 pub(super) const SIDE_AT: usize = 4096;
-/// Bytes of the side area: room for the small replies of requests with a large payload, which is in the way of the
-/// reply. The kernel has none that is large both ways.
+/// Bytes of the side area: room for the small replies of requests with a large payload, which is in
+/// the way of the reply. The kernel has none that is large both ways.
 pub(super) const SIDE: usize = 4096;
 /// Where the payload begins.
 pub(super) const PAYLOAD_AT: usize = SIDE_AT + SIDE;
-/// Up to this many bytes of a request's payload are moved to the side area, so that the reply can use the payload:
-/// two names.
+/// Up to this many bytes of a request's payload are moved to the side area, so that the reply can
+/// use the payload: two names.
 pub(super) const COPIED: usize = 1024;
 
 const _: () = assert!(size_of::<Control>() <= SIDE_AT && COPIED <= SIDE);
@@ -84,8 +84,8 @@ const _: () = assert!(size_of::<Entry128>() == 128 && size_of::<CommandArea>() =
 /// Index of `/dev/fuse` among the ring's registered files.
 const DEVICE: types::Fixed = types::Fixed(0);
 
-/// A submission of one of the two commands. `parts` is the address of the two iovecs and only looked at by
-/// [`REGISTER`].
+/// A submission of one of the two commands. `parts` is the address of the two iovecs and only
+/// looked at by [`REGISTER`].
 pub(super) fn command(
     operation: u32,
     commit_id: u64,
@@ -101,9 +101,9 @@ pub(super) fn command(
         .cmd(area)
         .addr(Some(parts.addr() as u64))
         .build();
-    // How many iovecs there are; the crate has no setter for it.
-    // SAFETY: an Entry128 is a `struct io_uring_sqe` of 128 bytes (asserted above), in which `len` is the aligned
-    // u32 at this offset, valid with any value.
+    // How many iovecs there are; the crate has no setter for it. SAFETY: an Entry128 is a `struct
+    // io_uring_sqe` of 128 bytes (asserted above), in which `len` is the aligned u32 at this
+    // offset, valid with any value.
     unsafe {
         (&raw mut entry)
             .cast::<u8>()
@@ -119,12 +119,13 @@ pub(super) fn command(
 pub struct Parts<'a> {
     /// `fuse_in_header`. Its `len` has nothing to do with the lengths below.
     pub header: &'a [u8; HEADER],
-    /// The fixed part. The kernel says nowhere how long it is; what follows it is left over from other requests.
+    /// The fixed part. The kernel says nowhere how long it is; what follows it is left over from
+    /// other requests.
     pub fixed: &'a [u8; FIXED],
     /// What follows the fixed part: names, values, data.
     pub rest: &'a [u8],
-    /// Where the reply goes, without its header: the whole payload buffer, or at least 4 KiB when `rest` is longer
-    /// than 1 KiB.
+    /// Where the reply goes, without its header: the whole payload buffer, or at least 4 KiB when
+    /// `rest` is longer than 1 KiB.
     pub out: &'a mut [u8],
 }
 

@@ -5,7 +5,8 @@ use std::mem::MaybeUninit;
 
 const ALL: [i32; 3] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP];
 
-/// SIGTERM, SIGINT and SIGHUP, blocked in every thread that is started after [`Termination::block`].
+/// SIGTERM, SIGINT and SIGHUP, blocked in every thread that is started after
+/// [`Termination::block`].
 #[derive(Clone, Copy)]
 pub struct Termination(libc::sigset_t);
 
@@ -16,7 +17,8 @@ impl std::fmt::Debug for Termination {
 }
 
 impl Termination {
-    /// Blocks them in the calling thread and those it starts, so that [`Termination::wait`] can take them.
+    /// Blocks them in the calling thread and those it starts, so that [`Termination::wait`] can
+    /// take them.
     ///
     /// # Errors
     /// Those of pthread_sigmask(3).
@@ -24,8 +26,8 @@ impl Termination {
         Self::block_these(|_| true)
     }
 
-    /// The same without SIGINT and SIGHUP where they were ignored when the process was started: `nohup`, a shell's background
-    /// jobs. SIGTERM is not ignored so on purpose.
+    /// The same without SIGINT and SIGHUP where they were ignored when the process was started:
+    /// `nohup`, a shell's background jobs. SIGTERM is not ignored so on purpose.
     ///
     /// # Errors
     /// As [`Termination::block`].
@@ -43,8 +45,8 @@ impl Termination {
 
     fn block_these(wanted: impl Fn(i32) -> bool) -> io::Result<Self> {
         let mut set = MaybeUninit::uninit();
-        // SAFETY: sigemptyset initialises the set before anything reads it; the other calls get a valid set
-        // and valid signal numbers.
+        // SAFETY: sigemptyset initialises the set before anything reads it; the other calls get a
+        // valid set and valid signal numbers.
         let (set, result) = unsafe {
             libc::sigemptyset(set.as_mut_ptr());
             for signal in ALL.into_iter().filter(|signal| wanted(*signal)) {
@@ -75,8 +77,8 @@ impl Termination {
 
     /// Ends the process as the signal would have, so that its parent sees by what it ended.
     pub fn die(&self, signal: i32) -> ! {
-        // SAFETY: the set was initialised by `block`; raise takes any number. There is no handler, so a signal
-        // that is not blocked ends the process.
+        // SAFETY: the set was initialised by `block`; raise takes any number. There is no handler,
+        // so a signal that is not blocked ends the process.
         unsafe {
             libc::pthread_sigmask(libc::SIG_UNBLOCK, &self.0, std::ptr::null_mut());
             libc::raise(signal);

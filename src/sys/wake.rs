@@ -12,7 +12,8 @@ extern "C" fn nothing(_signal: libc::c_int) {}
 /// # Errors
 /// Those of sigaction(2).
 pub fn enable() -> io::Result<()> {
-    // SAFETY: zeroes are a valid sigaction with an empty mask and without SA_RESTART, and `nothing` may be called at any time.
+    // SAFETY: zeroes are a valid sigaction with an empty mask and without SA_RESTART, and `nothing`
+    // may be called at any time.
     let result = unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = nothing as extern "C" fn(libc::c_int) as libc::sighandler_t;

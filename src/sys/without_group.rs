@@ -1,8 +1,10 @@
-//! A system call with fewer rights than this process has: then the kernel applies its rules for callers without them.
+//! A system call with fewer rights than this process has: then the kernel applies its rules for
+//! callers without them.
 //!
-//! A caller that changes a file without belonging to its group clears setgid (`setattr_should_drop_sgid` in the kernel's
-//! `fs/attr.c`), under the lock of the inode. A daemon that reads the mode and writes it without that bit undoes what
-//! another process sets meanwhile; one that has the kernel do it does not.
+//! A caller that changes a file without belonging to its group clears setgid
+//! (`setattr_should_drop_sgid` in the kernel's `fs/attr.c`), under the lock of the inode. A daemon
+//! that reads the mode and writes it without that bit undoes what another process sets meanwhile;
+//! one that has the kernel do it does not.
 
 use std::thread::{Builder, scope};
 
@@ -20,8 +22,8 @@ fn another(group: u32) -> Gid {
     Gid::from_raw(if group == NOBODY { NOBODY - 1 } else { NOBODY })
 }
 
-/// Makes this thread one that has no CAP_FSETID and does not belong to a group. Credentials are a thread's own
-/// (credentials(7), capabilities(7)).
+/// Makes this thread one that has no CAP_FSETID and does not belong to a group. Credentials are a
+/// thread's own (credentials(7), capabilities(7)).
 fn leave(group: u32) -> Result<()> {
     // Groups first: that takes a capability.
     if getgroups()?.contains(&Gid::from_raw(group)) {
@@ -40,8 +42,9 @@ fn leave(group: u32) -> Result<()> {
     set_capabilities(None, sets)
 }
 
-/// Runs a call on a thread of its own that has all rights of this one, but not CAP_FSETID, and does not belong to `group`
-/// (an id on disk). `None`, and the call was not made, where that cannot be arranged.
+/// Runs a call on a thread of its own that has all rights of this one, but not CAP_FSETID, and does
+/// not belong to `group` (an id on disk). `None`, and the call was not made, where that cannot be
+/// arranged.
 pub fn outside_of_group<T: Send>(group: u32, call: impl FnOnce() -> T + Send) -> Option<T> {
     scope(|threads| {
         let name = "unionmount-out".into();

@@ -1,11 +1,13 @@
-//! A look at every entry of an upper together with what lies below it: what does nothing, and what leads nowhere.
+//! A look at every entry of an upper together with what lies below it: what does nothing, and what
+//! leads nowhere.
 //!
-//! It works on a union that was opened read-only, by the rules that a mount goes by, so that it cannot disagree with one.
+//! It works on a union that was opened read-only, by the rules that a mount goes by, so that it
+//! cannot disagree with one.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use crate::layer::UpperDir;
+use crate::layer::WritableDir;
 use crate::layer::dir::{Dir, LayerNo, Name, UPPER};
 use crate::layer::marks::own::is_own_xattr;
 use crate::layer::marks::root::has_device_marks;
@@ -14,10 +16,10 @@ use crate::layer::marks::write::{
 };
 use crate::layer::marks::{Mark, REDIRECT_XATTRS, USER_PREFIX, whiteout_name};
 use crate::layer::stat::Kind;
-use crate::layer::stat_override::{RECORD_XATTRS, Record};
+use crate::layer::stat_override::{STAT_OVERRIDE_XATTRS, StatOverride};
 use crate::union::Union;
-use crate::union::copyup::copy::restore_times;
-use crate::union::error::{During, Result};
+use crate::union::copyup::copy::restore_dir_times;
+use crate::union::error::{Context, Result};
 use crate::union::node::identity::decode_origin;
 use crate::union::node::inode::DirState;
 use crate::union::node::stack::Redirect;
@@ -29,7 +31,8 @@ pub enum Oddity {
     IdleWhiteout(Mark),
     /// A directory of a layer whose lower part, this path or name, is not there.
     DanglingRedirect(LayerNo, Name),
-    /// An xattr of the upper that remembers an `st_ino` for another object, for one that is not there, or oddly.
+    /// An xattr of the upper that remembers an `st_ino` for another object, for one that is not
+    /// there, or oddly.
     DanglingOrigin(Vec<u8>),
     /// An xattr of the upper that keeps owner and mode and cannot be read.
     OddRecord(&'static [u8]),
@@ -39,8 +42,8 @@ pub enum Oddity {
 pub type Found = (Vec<Name>, Oddity);
 
 impl Union {
-    /// Goes through the whole merged tree. What a directory does not show, because its disk does not let it be read, is an
-    /// error.
+    /// Goes through the whole merged tree. What a directory does not show, because its disk does
+    /// not let it be read, is an error.
     pub fn audit(&self) -> Result<Vec<Found>> {
         let mut found = Vec::new();
         let mut origins = Vec::new();
@@ -137,7 +140,7 @@ impl Union {
             let mut todo = vec![root.clone()];
             while let Some(dir) = todo.pop() {
                 let mut directories = Vec::new();
-                let (layer, device) = (dir.layer(), dir.device().during("stat", b".")?);
+                let (layer, device) = (dir.layer(), dir.device().context("stat", b".")?);
                 dir.for_each(|name, kind, ino| {
                     numbers.insert(self.nodes.numbers.of(layer, device, ino));
                     numbers.insert(self.nodes.numbers.of_before(layer, ino));
@@ -145,9 +148,9 @@ impl Union {
                         directories.push(Name::from(name));
                     }
                 })
-                .during("getdents", b".")?;
+                .context("getdents", b".")?;
                 for name in directories {
-                    if dir.stat_entry(&name).during("stat", &name)?.kind() == Kind::Dir {
+                    if dir.stat_entry(&name).context("stat", &name)?.kind() == Kind::Dir {
                         todo.push(dir.child(&name));
                     }
                 }
@@ -164,26 +167,26 @@ fn below(path: &[Name], name: &Name) -> Vec<Name> {
 }
 
 fn audit_xattrs(
-    dir: &UpperDir,
+    dir: &WritableDir,
     name: &Name,
     ino: u64,
     path: &[Name],
     found: &mut Vec<Found>,
     origins: &mut Vec<(Vec<Name>, Vec<u8>, u64)>,
 ) -> Result<()> {
-    let xattrs = dir.xattrs_of(name).during("open directory", name)?;
-    let list = xattrs.list().during("listxattr", name)?;
+    let xattrs = dir.xattrs_of(name).context("open directory", name)?;
+    let list = xattrs.list().context("listxattr", name)?;
     for xattr in list.split(|byte| *byte == 0) {
         if is_own_xattr(xattr, "origin") {
-            let value = xattrs.get_opt(xattr).during("getxattr", name)?;
+            let value = xattrs.get_opt(xattr).context("getxattr", name)?;
             match decode_origin(&value.unwrap_or_default(), ino) {
                 Some(number) => origins.push((path.to_vec(), xattr.to_vec(), number)),
                 None => found.push((path.to_vec(), Oddity::DanglingOrigin(xattr.to_vec()))),
             }
         }
-        if let Some(record) = RECORD_XATTRS.iter().find(|record| **record == xattr) {
-            let value = xattrs.get_opt(record).during("getxattr", name)?;
-            if value.is_some_and(|value| Record::parse(&value).is_none()) {
+        if let Some(record) = STAT_OVERRIDE_XATTRS.iter().find(|record| **record == xattr) {
+            let value = xattrs.get_opt(record).context("getxattr", name)?;
+            if value.is_some_and(|value| StatOverride::parse(&value).is_none()) {
                 found.push((path.to_vec(), Oddity::OddRecord(record)));
             }
         }
@@ -191,15 +194,16 @@ fn audit_xattrs(
     Ok(())
 }
 
-/// What a directory remembers of entries that cannot carry xattrs, and of which some are not in it any more.
+/// What a directory remembers of entries that cannot carry xattrs, and of which some are not in it
+/// any more.
 fn audit_children(
-    dir: &UpperDir,
+    dir: &WritableDir,
     path: &[Name],
     numbers: &HashSet<u64>,
     found: &mut Vec<Found>,
 ) -> Result<()> {
     let list = dir.xattrs().and_then(|xattrs| xattrs.list());
-    for xattr in list.during("listxattr", b".")?.split(|byte| *byte == 0) {
+    for xattr in list.context("listxattr", b".")?.split(|byte| *byte == 0) {
         let number = xattr
             .strip_prefix(USER_PREFIX.as_bytes())
             .and_then(|rest| rest.strip_prefix(b"child."))
@@ -211,12 +215,13 @@ fn audit_children(
     Ok(())
 }
 
-/// Mends one oddity in the upper whose root is given; `false` for those of lower layers, which are never written to.
+/// Mends one oddity in the upper whose root is given; `false` for those of lower layers, which are
+/// never written to.
 ///
-/// Times of directories are put back. Each is one call, or two of which the first leaves what a reader sees as it is: a directory whose redirect leads
-/// nowhere is opaque before the redirect goes.
-/// Errors: what the disk answers.
-pub fn mend(root: &UpperDir, (path, oddity): &Found) -> rustix::io::Result<bool> {
+/// Times of directories are put back. Each is one call, or two of which the first leaves what a
+/// reader sees as it is: a directory whose redirect leads nowhere is opaque before the redirect
+/// goes. Errors: what the disk answers.
+pub fn mend(root: &WritableDir, (path, oddity): &Found) -> rustix::io::Result<bool> {
     let Some((name, parents)) = path.split_last() else {
         // The root itself: only xattrs of it can be odd.
         if let Oddity::DanglingOrigin(xattr) = oddity {
@@ -233,7 +238,7 @@ pub fn mend(root: &UpperDir, (path, oddity): &Found) -> rustix::io::Result<bool>
             let inner = dir.child(name);
             let before = inner.stat()?;
             make_opaque(root, &inner)?;
-            restore_times(&inner, &before);
+            restore_dir_times(&inner, &before);
             remove_redirect(&inner.this()?)?;
         }
         Oddity::IdleWhiteout(mark) => {
@@ -250,7 +255,7 @@ pub fn mend(root: &UpperDir, (path, oddity): &Found) -> rustix::io::Result<bool>
                 }
                 (Mark::Beside, None) => {}
             }
-            restore_times(&dir, &before);
+            restore_dir_times(&dir, &before);
         }
         // What a directory remembers of its entries stands on itself.
         Oddity::DanglingOrigin(xattr) if !is_own_xattr(xattr, "origin") => {
@@ -262,8 +267,9 @@ pub fn mend(root: &UpperDir, (path, oddity): &Found) -> rustix::io::Result<bool>
     Ok(true)
 }
 
-/// In the form of the redirect's own xattr namespace, or as a file where xattrs are none of the upper's marks.
-fn make_opaque(root: &UpperDir, dir: &UpperDir) -> rustix::io::Result<()> {
+/// In the form of the redirect's own xattr namespace, or as a file where xattrs are none of the
+/// upper's marks.
+fn make_opaque(root: &WritableDir, dir: &WritableDir) -> rustix::io::Result<()> {
     let has = |dir: &Dir, xattr: &str| {
         let found = dir
             .xattrs()

@@ -5,15 +5,17 @@
 use rustix::io::Errno;
 use std::path::PathBuf;
 
-pub use crate::layer::stat_override::RecordForm;
+pub use crate::layer::stat_override::StatOverrideForm;
 
 /// How whiteouts and opaque marks are written. All forms are always read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WhiteoutForm {
-    /// `.wh.NAME` files and `.wh..wh..opq`: OCI and AUFS layers, podman stores with a mount program.
+    /// `.wh.NAME` files and `.wh..wh..opq`: OCI and AUFS layers, podman stores with a mount
+    /// program.
     #[default]
     Wh,
-    /// Character devices 0/0 and opaque xattrs, so that kernel overlayfs can mount the upper as it is.
+    /// Character devices 0/0 and opaque xattrs, so that kernel overlayfs can mount the upper as it
+    /// is.
     Char,
     /// `Char` when the upper directory was written by kernel overlayfs (its root carries an
     /// `overlay.` xattr), else `Wh`.
@@ -41,13 +43,14 @@ pub struct IdRange {
     pub len: u32,
 }
 
-/// A directory or regular file of the host that is shown inside the union, as a volume or bind mount.
+/// A directory or regular file of the host that is shown inside the union, as a volume or bind
+/// mount.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Volume {
     /// What is shown.
     pub source: PathBuf,
-    /// Where, as a path from the union's root. Symlinks on the way are followed inside the union. What is missing is made
-    /// in the upper.
+    /// Where, as a path from the union's root. Symlinks on the way are followed inside the union.
+    /// What is missing is made in the upper.
     pub target: PathBuf,
     /// It cannot be changed through the union.
     pub read_only: bool,
@@ -58,18 +61,20 @@ pub struct Volume {
 pub struct Config {
     /// Read-only layers, newest first.
     pub lowers: Vec<PathBuf>,
-    /// Layers that hold the bytes of files of which the others have the attributes only; nothing of them is shown
-    /// (`overlayfs.rst`, "Data-only lower layers").
+    /// Layers that hold the bytes of files of which the others have the attributes only; nothing of
+    /// them is shown (`overlayfs.rst`, "Data-only lower layers").
     pub data_only: Vec<PathBuf>,
     /// The writable layer; `None` makes the union read-only.
     pub upper: Option<PathBuf>,
-    /// The work directory, on the file system of the upper; needed exactly when the union is writable.
+    /// The work directory, on the file system of the upper; needed exactly when the union is
+    /// writable.
     pub work: Option<PathBuf>,
     /// Refuse every change although there is an upper; nothing is locked, cleaned or written then.
     pub read_only: bool,
     /// The form in which whiteouts are written.
     pub whiteout: WhiteoutForm,
-    /// Rename lower directories by a redirect xattr (as kernel overlayfs stores it) instead of copying them up.
+    /// Rename lower directories by a redirect xattr (as kernel overlayfs stores it) instead of
+    /// copying them up.
     pub redirect_dir: bool,
     /// What the transport has forgotten can be found by its node id all the same: for file servers.
     pub nfs_export: bool,
@@ -85,22 +90,25 @@ pub struct Config {
     pub squash_gid: Option<u32>,
     /// POSIX ACLs are not offered.
     pub no_acl: bool,
-    /// Extended attributes are not offered (and not used: `st_ino` then changes at the remount after a copy-up).
+    /// Extended attributes are not offered (and not used: `st_ino` then changes at the remount
+    /// after a copy-up).
     pub no_xattrs: bool,
-    /// Owners, modes and types of the upper's objects are kept in an xattr, for disks where they cannot be stored. An
-    /// upper that was begun so goes on so; lower layers say themselves whether they do.
-    pub xattr_permissions: Option<RecordForm>,
+    /// Owners, modes and types of the upper's objects are kept in an xattr, for disks where they
+    /// cannot be stored. An upper that was begun so goes on so; lower layers say themselves whether
+    /// they do.
+    pub xattr_permissions: Option<StatOverrideForm>,
     /// Directories and files of the host that are shown inside the union.
     pub volumes: Vec<Volume>,
-    /// Every `st_ino` has 32 bits, for programs that know no others; those that need more are hashed, and two of them may
-    /// meet.
+    /// Every `st_ino` has 32 bits, for programs that know no others; those that need more are
+    /// hashed, and two of them may meet.
     pub short_inos: bool,
-    /// The link count of every directory is 1, for programs that would take another for the number of subdirectories.
+    /// The link count of every directory is 1, for programs that would take another for the number
+    /// of subdirectories.
     pub static_nlink: bool,
     /// Whether layers may change under the mount.
     pub cache: CacheMode,
-    /// Reading leaves the access times of the upper's files alone. Those of lower files, and of directories, are
-    /// never touched.
+    /// Reading leaves the access times of the upper's files alone. Those of lower files, and of
+    /// directories, are never touched.
     pub noatime: bool,
 }
 

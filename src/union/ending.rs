@@ -3,17 +3,17 @@
 use crate::union::Union;
 
 impl Union {
-    /// Nothing of the lower layers is asked for any more: what is open there is closed, so that their disks can be
-    /// unmounted. A request that is under way ends with an error.
-    pub fn let_go_of_lowers(&self) {
+    /// Nothing of the lower layers is asked for any more: what is open there is closed, so that
+    /// their disks can be unmounted. A request that is under way ends with an error.
+    pub fn release_lowers(&self) {
         for lower in self.layers.lowers.iter().chain(&self.layers.data_only) {
-            lower.let_go();
+            lower.release();
         }
         self.layers.fds.close_all();
     }
 
     /// Nothing is changed any more: another union may have the work directory.
-    pub fn let_go_of_work(&self) {
+    pub fn release_work_dir(&self) {
         if let Some(writable) = &self.writable {
             writable.stage.unlock();
         }
@@ -27,7 +27,7 @@ mod tests {
 
     use rustix::io::Errno;
 
-    use crate::union::error::refuse;
+    use crate::union::error::fail;
     use crate::union::tests::testing::{Stack, errno, find, mkdir};
     use crate::union::tests::volume::{open, stack, volume};
     use crate::union::{Caller, New, NodeId};
@@ -52,7 +52,7 @@ mod tests {
         for lower in ["old", "new"] {
             assert!(open_below(&stack.at(lower)) > 0);
         }
-        union.let_go_of_lowers();
+        union.release_lowers();
         for lower in ["old", "new"] {
             assert_eq!(open_below(&stack.at(lower)), 0, "{lower}");
         }
@@ -66,7 +66,7 @@ mod tests {
         let stack = Stack::new();
         let union = stack.open();
         mkdir(&union, "d", 0o755);
-        union.let_go_of_work();
+        union.release_work_dir();
         let next = stack.open();
         let made = next.make(
             NodeId::ROOT,
@@ -84,15 +84,16 @@ mod tests {
         let union = stack.open();
         union.syncfs().unwrap();
         // One that could not be tried says nothing.
-        union.note_loss(&refuse(Errno::MFILE));
+        union.remember_failed_sync(&fail(Errno::MFILE));
         union.syncfs().unwrap();
-        union.note_loss(&refuse(Errno::IO));
+        union.remember_failed_sync(&fail(Errno::IO));
         for _ in 0..2 {
             assert_eq!(errno(union.syncfs()), Errno::IO);
         }
     }
 
-    /// The user who mounts may use a volume that he cannot read: it can be synced all the same, and so can the upper.
+    /// The user who mounts may use a volume that he cannot read: it can be synced all the same, and
+    /// so can the upper.
     #[test]
     fn a_volume_that_cannot_be_read_is_synced() {
         let stack = stack();

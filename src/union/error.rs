@@ -82,17 +82,17 @@ impl From<Errno> for Error {
 }
 
 /// Adds to a failed system call which one it was.
-pub trait During<T> {
+pub trait Context<T> {
     /// Names the call and the entry it was about.
-    fn during(self, call: &'static str, name: &[u8]) -> Result<T>;
+    fn context(self, call: &'static str, name: &[u8]) -> Result<T>;
 
-    /// The same for changes of an entry that may be immutable or append-only (chattr(1)): EPERM is an answer for the
-    /// caller then, nothing is wrong with the disk.
+    /// The same for changes of an entry that may be immutable or append-only (chattr(1)): EPERM is
+    /// an answer for the caller then, nothing is wrong with the disk.
     fn unless_immutable(self, call: &'static str, name: &[u8]) -> Result<T>;
 }
 
-impl<T> During<T> for rustix::io::Result<T> {
-    fn during(self, call: &'static str, name: &[u8]) -> Result<T> {
+impl<T> Context<T> for rustix::io::Result<T> {
+    fn context(self, call: &'static str, name: &[u8]) -> Result<T> {
         self.map_err(|errno| {
             let is_read = !is_everyday(errno) || log::max_level() >= log::LevelFilter::Debug;
             Error {
@@ -105,14 +105,14 @@ impl<T> During<T> for rustix::io::Result<T> {
 
     fn unless_immutable(self, call: &'static str, name: &[u8]) -> Result<T> {
         match self {
-            Err(Errno::PERM) => refuse(Errno::PERM),
-            other => other.during(call, name),
+            Err(Errno::PERM) => fail(Errno::PERM),
+            other => other.context(call, name),
         }
     }
 }
 
 /// `Err` with an errno that the rules require.
-pub fn refuse<T>(errno: Errno) -> Result<T> {
+pub fn fail<T>(errno: Errno) -> Result<T> {
     Err(Error::rule(errno))
 }
 
@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     fn failed(errno: Errno) -> Error {
-        match Err::<(), _>(errno).during("openat", b"a\nb") {
+        match Err::<(), _>(errno).context("openat", b"a\nb") {
             Err(error) => error,
             Ok(()) => Error::rule(Errno::IO),
         }

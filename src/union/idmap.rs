@@ -2,8 +2,8 @@
 
 use crate::union::config::{Config, IdRange};
 
-/// What an id without a mapping is seen as, and what the owner is stored as whose id has no place on the disk
-/// (`/proc/sys/kernel/overflowuid`).
+/// What an id without a mapping is seen as, and what the owner is stored as whose id has no place
+/// on the disk (`/proc/sys/kernel/overflowuid`).
 pub(super) const OVERFLOW_ID: u32 = 65534;
 
 /// No user and no group: chown(2) takes it for "leave as it is", so that it must never get there.
@@ -107,9 +107,9 @@ impl IdMaps {
         self.groups.seen(disk)
     }
 
-    /// How a user that owns something is stored: as the overflow id when it has no place on disk. An engine works in the
-    /// tree of a container under the ids of its host, which no mapping of the container is about, and returns what it
-    /// made to the container in the next step.
+    /// How a user that owns something is stored: as the overflow id when it has no place on disk.
+    /// An engine works in the tree of a container under the ids of its host, which no mapping of
+    /// the container is about, and returns what it made to the container in the next step.
     #[must_use]
     pub(in crate::union) fn disk_uid(&self, seen: u32) -> u32 {
         self.users.disk(seen).unwrap_or(OVERFLOW_ID)
@@ -121,10 +121,11 @@ impl IdMaps {
         self.groups.disk(seen).unwrap_or(OVERFLOW_ID)
     }
 
-    /// Translates the ids inside the value of an xattr: those of ACLs and of file capabilities. A value of another
-    /// shape is left as it is: the file system below will refuse it. An id on disk that is not mapped is seen as the
-    /// overflow id; `None` for an id that has no place on disk (the kernel refuses it with EINVAL, `posix_acl_from_xattr`):
-    /// what says who may do something is not about another user then, unlike an owner, which must be some user.
+    /// Translates the ids inside the value of an xattr: those of ACLs and of file capabilities. A
+    /// value of another shape is left as it is: the file system below will refuse it. An id on disk
+    /// that is not mapped is seen as the overflow id; `None` for an id that has no place on disk
+    /// (the kernel refuses it with EINVAL, `posix_acl_from_xattr`): what says who may do something
+    /// is not about another user then, unlike an owner, which must be some user.
     #[must_use]
     pub(super) fn translate_xattr(
         &self,
@@ -145,8 +146,8 @@ impl IdMaps {
         Some(value)
     }
 
-    /// An ACL (the kernel's `posix_acl_xattr.h`): a 32-bit version, then entries of 16-bit tag, 16-bit permissions,
-    /// 32-bit id, all little-endian.
+    /// An ACL (the kernel's `posix_acl_xattr.h`): a 32-bit version, then entries of 16-bit tag,
+    /// 16-bit permissions, 32-bit id, all little-endian.
     fn translate_acl(&self, value: &mut [u8], to: Side) -> Option<()> {
         const HEADER: usize = 4;
         const ENTRY: usize = 8;
@@ -171,8 +172,8 @@ impl IdMaps {
         Some(())
     }
 
-    /// File capabilities (`vfs_ns_cap_data` in `linux/capability.h`): of the third revision, the last four bytes name
-    /// the root of the user namespace that they count in, little-endian.
+    /// File capabilities (`vfs_ns_cap_data` in `linux/capability.h`): of the third revision, the
+    /// last four bytes name the root of the user namespace that they count in, little-endian.
     fn translate_capability(&self, value: &mut [u8], to: Side) -> Option<()> {
         const SIZE: usize = 24;
         const ROOT: usize = 20;

@@ -5,24 +5,25 @@ use rustix::io::Errno;
 
 use crate::union::Union;
 use crate::union::copyup::copydata::copy_data;
-use crate::union::error::{During, Result, refuse};
+use crate::union::error::{Context, Result, fail};
 use crate::union::node::inode::NodeId;
 use crate::union::node::real::real_stat;
 
 impl Union {
-    /// Copies to a new, empty regular file of this union the content of a file of another one: shared with the original where the disk
-    /// can (FICLONE), holes as holes. Killed meanwhile, the file has a part of it.
-    /// Errors: EROFS, ESTALE, EISDIR, EINVAL for special files, ENOSPC and what the disks answer.
-    pub fn fill_from(&self, node: NodeId, other: &Self, source: NodeId) -> Result<()> {
+    /// Copies to a new, empty regular file of this union the content of a file of another one:
+    /// shared with the original where the disk can (FICLONE), holes as holes. Killed meanwhile, the
+    /// file has a part of it. Errors: EROFS, ESTALE, EISDIR, EINVAL for special files, ENOSPC and
+    /// what the disks answer.
+    pub fn copy_content_from(&self, node: NodeId, other: &Self, source: NodeId) -> Result<()> {
         self.writable()?;
         let (to, from) = (self.nodes.table.get(node)?, other.nodes.table.get(source)?);
         let stat = match from.lock_file() {
             Some(state) => real_stat(&state.real)?,
-            None => return refuse(Errno::ISDIR),
+            None => return fail(Errno::ISDIR),
         };
         let source = other.data_fd(&from, false)?;
         let target = self.open_upper_data(&to, OFlags::RDWR)?;
-        copy_data(&source, &target, stat.size, &stat).during("copy", b".")
+        copy_data(&source, &target, stat.size, &stat).context("copy", b".")
     }
 }
 
@@ -41,11 +42,13 @@ mod tests {
             .make(NodeId::ROOT, b"g", &file(0o600), &Caller::default())
             .unwrap();
         let original = find(&source, "f").node;
-        target.fill_from(made.node, &source, original).unwrap();
+        target
+            .copy_content_from(made.node, &source, original)
+            .unwrap();
         assert_eq!(content(&target, made.node), "content");
         let dir = mkdir(&target, "d", 0o755);
-        assert!(target.fill_from(dir, &source, original).is_err());
-        let refused = source.fill_from(original, &target, made.node);
+        assert!(target.copy_content_from(dir, &source, original).is_err());
+        let refused = source.copy_content_from(original, &target, made.node);
         assert_eq!(errno(refused), rustix::io::Errno::ROFS);
     }
 }

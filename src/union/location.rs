@@ -1,4 +1,5 @@
-//! Where an object of the merged tree is, for messages: its path in the mount, and the real path behind it.
+//! Where an object of the merged tree is, for messages: its path in the mount, and the real path
+//! behind it.
 //!
 //! Nothing is kept for this: a location is put together when a call has failed.
 
@@ -82,11 +83,12 @@ fn quoted(path: &Path) -> String {
 }
 
 impl Union {
-    /// Returns where a node is, or `name` in the directory that it is; empty for a node that is not known.
+    /// Returns where a node is, or `name` in the directory that it is; empty for a node that is not
+    /// known.
     ///
-    /// Locks the state of the node, under that the places of layer directories one at a time, and then the places of the
-    /// directories above it; asks no disk. To be called by a thread that holds none of these locks: when the request is done
-    /// that it is about.
+    /// Locks the state of the node, under that the places of layer directories one at a time, and
+    /// then the places of the directories above it; asks no disk. To be called by a thread that
+    /// holds none of these locks: when the request is done that it is about.
     #[must_use]
     pub fn location(&self, node: NodeId, name: Option<&[u8]>) -> Location {
         let Ok(inode) = self.nodes.table.get(node) else {

@@ -1,5 +1,5 @@
-//! The merged tree: lookup, listing, copy-up, whiteouts, rename, identity. It knows no transport and no
-//! command line; every operation is addressed by node id and needs no state per open file.
+//! The merged tree: lookup, listing, copy-up, whiteouts, rename, identity. It knows no transport
+//! and no command line; every operation is addressed by node id and needs no state per open file.
 
 pub mod audit;
 pub mod config;
@@ -35,7 +35,7 @@ pub use error::{Error, Result};
 pub use file::privileges::{Asker, Privileged};
 pub use location::{LayerKind, Location, RealLocation};
 pub use node::inode::NodeId;
-pub use types::{Attr, Belief, Caller, Change, DirEntry, Entry, New, RenameMode, SetAttr};
+pub use types::{Attr, Caller, Change, DirEntry, Entry, New, RenameMode, SetAttr, Validity};
 
 use crate::layer::dir::{LayerNo, UPPER};
 use crate::layer::marks::WH_PREFIX;
@@ -43,7 +43,7 @@ pub(crate) use crate::layer::marks::root::reads_plain_names;
 pub(crate) use merge::lookup::open_root;
 
 use config::CacheMode;
-use error::refuse;
+use error::fail;
 use merge::layers::Layers;
 use node::nodes::Nodes;
 use node::others::Others;
@@ -124,13 +124,14 @@ impl Union {
         self.nodes.table.get(node).ok().map(|inode| inode.st_ino)
     }
 
-    /// Refuses names that cannot be stored. Errors: ENAMETOOLONG, EPERM for a name that would be a mark.
+    /// Refuses names that cannot be stored. Errors: ENAMETOOLONG, EPERM for a name that would be a
+    /// mark.
     fn check_new_name(&self, name: &[u8]) -> Result<()> {
         if name.len() > NAME_MAX {
-            return refuse(Errno::NAMETOOLONG);
+            return fail(Errno::NAMETOOLONG);
         }
         if name.starts_with(WH_PREFIX) && !self.layers.plain_wh_names {
-            return refuse(Errno::PERM);
+            return fail(Errno::PERM);
         }
         Ok(())
     }
@@ -140,7 +141,7 @@ impl Union {
         layer != UPPER || !self.layers.plain_wh_names
     }
 
-    fn note_name_change(&self) {
+    fn count_name_change(&self) {
         self.nodes.name_changes.fetch_add(1, Ordering::AcqRel);
     }
 }

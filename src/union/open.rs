@@ -1,4 +1,5 @@
-//! Putting a union together from directories, and proving beforehand that everything it will need works.
+//! Putting a union together from directories, and proving beforehand that everything it will need
+//! works.
 
 use crate::union::config::cure_for_work;
 use std::path::Path;
@@ -14,11 +15,11 @@ use crate::layer::marks::TRUSTED_PREFIX;
 use crate::layer::marks::root::{
     KernelNamespaces, has_kernel_xattr, reads_plain_names, set_devices,
 };
-use crate::layer::probe::{keeps_records, probe};
-use crate::layer::stat::{Birth, Kind, Stat};
-use crate::layer::stat_override::{Record, RecordForm, Records};
-use crate::layer::xattr_name::Keeping;
-use crate::layer::{FdCache, LowerDir, UpperDir};
+use crate::layer::probe::{keeps_stat_overrides, probe};
+use crate::layer::stat::{BirthTime, Kind, Stat};
+use crate::layer::stat_override::{StatOverride, StatOverrideForm, StatOverrides};
+use crate::layer::xattr_name::XattrMapping;
+use crate::layer::{FdCache, ReadOnlyDir, WritableDir};
 use crate::sync::lock;
 use crate::union::Union;
 use crate::union::config::{CacheMode, Config, SetupError, WhiteoutForm};
@@ -30,7 +31,7 @@ use crate::union::merge::lookup::open_root;
 use crate::union::merge::redirect::visible_roots;
 use crate::union::node::changes::Attributes;
 use crate::union::node::followers::Live;
-use crate::union::node::forgotten::Notes;
+use crate::union::node::forgotten::ForgottenNodes;
 use crate::union::node::identity::{Disk, Numbering};
 use crate::union::node::inode::{DirNode, DirState, Inode, Node, NodeId};
 use crate::union::node::nodes::Nodes;
@@ -40,12 +41,13 @@ use crate::union::node::volumes::Volumes;
 use crate::union::rules::Rules;
 use crate::union::volume::attach::open_sources;
 use crate::union::volume::list::Streams;
-use crate::union::work::stage::Stage;
+use crate::union::work::stage::WorkDir;
 use crate::union::work::writable::Writable;
 
 type Setup<T> = std::result::Result<T, SetupError>;
 
-/// Descriptors that are not the cache's: standard streams, FUSE devices, the stage, system calls under way.
+/// Descriptors that are not the cache's: standard streams, FUSE devices, the stage, system calls
+/// under way.
 const RESERVED_FDS: usize = 64;
 /// Most descriptors worth keeping open.
 const MOST_CACHED_FDS: usize = 8192;
@@ -53,9 +55,9 @@ const MOST_CACHED_FDS: usize = 8192;
 const ROOT_INO: u64 = 1;
 
 impl Union {
-    /// Opens the layers, locks and empties the work directory, and proves by trying that the upper can store
-    /// what the configuration asks for. Nothing in the upper's tree is changed but the markers on its root: of its
-    /// whiteout form, and that it keeps owners and modes in xattrs.
+    /// Opens the layers, locks and empties the work directory, and proves by trying that the upper
+    /// can store what the configuration asks for. Nothing in the upper's tree is changed but the
+    /// markers on its root: of its whiteout form, and that it keeps owners and modes in xattrs.
     pub fn open(config: &Config) -> Setup<Self> {
         let layers = config.lowers.len()
             + config.data_only.len()
@@ -67,12 +69,12 @@ impl Union {
             let number = LayerNo::try_from(index + 1)
                 .map_err(|_| SetupError::new("more than 65534 lower layers", "use fewer layers"))?;
             let fd = open_root(path).map_err(|errno| cannot_open("lower layer", path, errno))?;
-            lowers.push(LowerDir::root(number, fd, &fds));
+            lowers.push(ReadOnlyDir::root(number, fd, &fds));
         }
         let mut data_only = Vec::with_capacity(config.data_only.len());
         for path in &config.data_only {
             let fd = open_root(path).map_err(|errno| cannot_open("data layer", path, errno))?;
-            data_only.push(LowerDir::root(LayerNo::MAX, fd, &fds));
+            data_only.push(ReadOnlyDir::root(LayerNo::MAX, fd, &fds));
         }
         if lowers.is_empty() && config.upper.is_none() {
             return Err(SetupError::new(
@@ -110,7 +112,7 @@ impl Union {
             st_ino: ROOT_INO,
             kind: Kind::Dir,
             volume: None,
-            birth: Birth::UNKNOWN,
+            birth: BirthTime::UNKNOWN,
             lookups: AtomicU64::new(1),
             xattrs: AtomicU64::new(0),
             node: Node::Dir(Box::new(DirNode {
@@ -161,7 +163,7 @@ impl Union {
                 table,
                 shared: DashMap::new(),
                 root,
-                notes: config.nfs_export.then(Notes::default),
+                notes: config.nfs_export.then(ForgottenNodes::default),
                 name_changes: AtomicU64::new(0),
             },
             volumes: Volumes {
@@ -204,7 +206,7 @@ impl Union {
 }
 
 /// The disks of the layers' roots, the upper's first.
-fn disks_of(upper: Option<&UpperDir>, lowers: &[LowerDir]) -> Setup<Vec<Disk>> {
+fn disks_of(upper: Option<&WritableDir>, lowers: &[ReadOnlyDir]) -> Setup<Vec<Disk>> {
     let disk_of = |dir: &Dir| -> rustix::io::Result<Disk> {
         Ok(Disk {
             device: dir.device()?,
@@ -252,7 +254,7 @@ fn cannot_open(what: &str, path: &Path, errno: Errno) -> SetupError {
 
 fn open_writable(
     config: &Config,
-    root: &UpperDir,
+    root: &WritableDir,
     path: &Path,
     fds: &Arc<FdCache>,
 ) -> Setup<Writable> {
@@ -268,8 +270,8 @@ fn open_writable(
             cure_for_work(errno),
         )
     };
-    let stage = Stage::open(work, fds, root.records().cloned())?;
-    let disk_of = |dir: &UpperDir| match dir.stat() {
+    let stage = WorkDir::open(work, fds, root.records().cloned())?;
+    let disk_of = |dir: &WritableDir| match dir.stat() {
         Ok(stat) => Ok(stat.dev),
         Err(errno) => Err(problem("cannot stat upper or work directory", errno)),
     };
@@ -290,13 +292,15 @@ fn open_writable(
         .map_err(|errno| problem("cannot empty work directory", errno))?;
     let mut abilities =
         probe(stage.dir()).map_err(|errno| problem("cannot write to work directory", errno))?;
-    // What the kernel wrote with `userxattr`, it reads that way again: `trusted.` marks would mean nothing to it.
+    // What the kernel wrote with `userxattr`, it reads that way again: `trusted.` marks would mean
+    // nothing to it.
     if abilities.overlay_xattrs.is_some() && KernelNamespaces::of(root).only_user() {
         abilities.overlay_xattrs = Some("user.");
     }
     let char_marks = match config.whiteout {
         WhiteoutForm::Wh if reads_plain_names(root) => {
-            // Its `.wh.` names are ordinary entries: a whiteout of that form would be taken for one.
+            // Its `.wh.` names are ordinary entries: a whiteout of that form would be taken for
+            // one.
             log::warn!(
                 "{} was begun with whiteout=char and goes on with it",
                 path.display()
@@ -358,19 +362,20 @@ fn open_writable(
         stage,
         abilities,
         char_marks,
-        keeping: Keeping::of(form, trusted),
+        keeping: XattrMapping::of(form, trusted),
     })
 }
 
-/// The root of the upper, which says itself, or gets a mark now, whether owners and modes are kept in xattrs.
+/// The root of the upper, which says itself, or gets a mark now, whether owners and modes are kept
+/// in xattrs.
 fn upper_root(
     config: &Config,
     path: &Path,
     fd: std::os::fd::OwnedFd,
     fds: &Arc<FdCache>,
-) -> Setup<UpperDir> {
+) -> Setup<WritableDir> {
     let fd = Arc::new(fd);
-    let found = Records::of_root(&fd);
+    let found = StatOverrides::of_root(&fd);
     let wanted = config.xattr_permissions.filter(|_| !config.read_only);
     let records = match (found, wanted) {
         (Some(found), Some(form)) if found.form() != form => {
@@ -396,29 +401,34 @@ fn upper_root(
             let perm = Stat::of_fd(&fd)
                 .map_err(|errno| cannot_open("upper directory", path, errno))?
                 .perm();
-            Some(Records::new(form, perm))
+            Some(StatOverrides::new(form, perm))
         }
         (None, None) => None,
     };
-    Ok(UpperDir::root_with(fd, fds, records))
+    Ok(WritableDir::root_with(fd, fds, records))
 }
 
 /// The value of `xattr_permissions` for a form.
-fn number(form: RecordForm) -> u8 {
+fn number(form: StatOverrideForm) -> u8 {
     match form {
-        RecordForm::Privileged => 1,
-        RecordForm::User => 2,
+        StatOverrideForm::Privileged => 1,
+        StatOverrideForm::User => 2,
     }
 }
 
 /// Proves that records can be stored, and marks the upper as keeping them.
-fn begin_records(records: &Records, root: &UpperDir, stage: &UpperDir, path: &Path) -> Setup<()> {
+fn begin_records(
+    records: &StatOverrides,
+    root: &WritableDir,
+    stage: &WritableDir,
+    path: &Path,
+) -> Setup<()> {
     let xattr = String::from_utf8_lossy(records.xattr());
     let cure = match records.form() {
-        RecordForm::Privileged => {
+        StatOverrideForm::Privileged => {
             "mount as root of the first user namespace, or with xattr_permissions=2"
         }
-        RecordForm::User => "use an upper on a file system with user xattrs",
+        StatOverrideForm::User => "use an upper on a file system with user xattrs",
     };
     let problem = |errno: Errno| {
         SetupError::new(
@@ -429,7 +439,7 @@ fn begin_records(records: &Records, root: &UpperDir, stage: &UpperDir, path: &Pa
             cure,
         )
     };
-    match keeps_records(stage) {
+    match keeps_stat_overrides(stage) {
         Ok(true) => {}
         Ok(false) => return Err(problem(Errno::OPNOTSUPP)),
         Err(errno) => return Err(problem(errno)),
@@ -442,13 +452,14 @@ fn begin_records(records: &Records, root: &UpperDir, stage: &UpperDir, path: &Pa
     if !is_marked {
         let this = root.this().map_err(problem)?;
         let stat = this.stat().map_err(problem)?;
-        this.record(&Record::of(&stat)).map_err(problem)?;
+        this.record(&StatOverride::of(&stat)).map_err(problem)?;
     }
     Ok(())
 }
 
-/// Whether `.wh.` names of the upper are ordinary: when devices were its whiteouts from the beginning.
-fn has_plain_names(writable: &Writable, root: &UpperDir, path: &Path) -> Setup<bool> {
+/// Whether `.wh.` names of the upper are ordinary: when devices were its whiteouts from the
+/// beginning.
+fn has_plain_names(writable: &Writable, root: &WritableDir, path: &Path) -> Setup<bool> {
     if reads_plain_names(root) || has_kernel_xattr(root) {
         return Ok(true);
     }

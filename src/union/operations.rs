@@ -1,15 +1,16 @@
 //! The operations that differ between the merged tree and volumes, and where they part.
 //!
-//! All others work on an object, which is asked for its disk in one way (`node/real.rs`), regardless of what it is part of.
+//! All others work on an object, which is asked for its disk in one way (`node/real.rs`),
+//! regardless of what it is part of.
 
 use rustix::fs::RenameFlags;
 use rustix::io::Errno;
 
 use crate::layer::stat::Kind;
 use crate::union::Union;
-use crate::union::error::{Result, refuse};
+use crate::union::error::{Result, fail};
 use crate::union::merge::lookup::Child;
-use crate::union::namespace::link::refuse_directory;
+use crate::union::namespace::link::fail_for_directory;
 use crate::union::namespace::rename::Rename;
 use crate::union::node::inode::{EntryName, NodeId};
 use crate::union::types::{Caller, DirEntry, Entry, New, RenameMode};
@@ -34,11 +35,12 @@ impl Union {
         self.entry(&made?)
     }
 
-    /// Makes a regular file without a name, owned and permitted as [`Union::make`] would make it in `parent`, and
-    /// counts one lookup on it. It has 0 links, and goes away when it is forgotten before [`Union::link`] gave it a
-    /// name. Its `st_ino` is that of a file made in the upper, from the beginning.
-    /// Errors: ENOTDIR, ENOENT in a removed directory, EROFS, EOPNOTSUPP where the upper's disk has no such files, those
-    /// of [`Union::setxattr`] for the caller's security xattrs, ENOSPC and what the disk answers.
+    /// Makes a regular file without a name, owned and permitted as [`Union::make`] would make it in
+    /// `parent`, and counts one lookup on it. It has 0 links, and goes away when it is forgotten
+    /// before [`Union::link`] gave it a name. Its `st_ino` is that of a file made in the upper,
+    /// from the beginning. Errors: ENOTDIR, ENOENT in a removed directory, EROFS, EOPNOTSUPP where
+    /// the upper's disk has no such files, those of [`Union::setxattr`] for the caller's security
+    /// xattrs, ENOSPC and what the disk answers.
     pub fn tmpfile(&self, parent: NodeId, mode: u32, caller: &Caller<'_>) -> Result<Entry> {
         let parent = self.nodes.table.get(parent)?;
         match parent.volume {
@@ -47,16 +49,16 @@ impl Union {
         }
     }
 
-    /// Adds another name to a file and counts one lookup on it.
-    /// Errors: EPERM for a directory or a name that would be a whiteout, EEXIST, ENOENT when the file has no
-    /// name any more (one that never had any gets its first: [`Union::tmpfile`]), EMLINK, EXDEV from or into a volume, EROFS, and what the disk
-    /// answers.
+    /// Adds another name to a file and counts one lookup on it. Errors: EPERM for a directory or a
+    /// name that would be a whiteout, EEXIST, ENOENT when the file has no name any more (one that
+    /// never had any gets its first: [`Union::tmpfile`]), EMLINK, EXDEV from or into a volume,
+    /// EROFS, and what the disk answers.
     pub fn link(&self, node: NodeId, parent: NodeId, name: &[u8]) -> Result<Entry> {
         let inode = self.nodes.table.get(node)?;
-        refuse_directory(&inode)?;
+        fail_for_directory(&inode)?;
         let parent = self.nodes.table.get(parent)?;
         if inode.volume != parent.volume || self.is_mount(&inode) {
-            return refuse(Errno::XDEV);
+            return fail(Errno::XDEV);
         }
         match parent.volume {
             Some(_) => self.link_in_volume(&inode, &parent, name),
@@ -65,7 +67,8 @@ impl Union {
     }
 
     /// Removes a name of anything but a directory. A process that has the file open keeps it.
-    /// Errors: ENOENT, EISDIR, EROFS, EBUSY for what a volume is shown at, and what the disk answers.
+    /// Errors: ENOENT, EISDIR, EROFS, EBUSY for what a volume is shown at, and what the disk
+    /// answers.
     pub fn unlink(&self, parent: NodeId, name: &[u8]) -> Result<()> {
         let parent = self.nodes.table.get(parent)?;
         match parent.volume {
@@ -74,7 +77,8 @@ impl Union {
         }
     }
 
-    /// Removes an empty directory. Errors: ENOENT, ENOTDIR, ENOTEMPTY, EROFS, EBUSY, what the disk answers.
+    /// Removes an empty directory. Errors: ENOENT, ENOTDIR, ENOTEMPTY, EROFS, EBUSY, what the disk
+    /// answers.
     pub fn rmdir(&self, parent: NodeId, name: &[u8]) -> Result<()> {
         let parent = self.nodes.table.get(parent)?;
         match parent.volume {
@@ -83,10 +87,11 @@ impl Union {
         }
     }
 
-    /// Calls `each` for the entries behind `cookie` (0: from the start, `.` and `..` first) until it returns
-    /// `false`. Cookies stay valid while entries come and go, and what comes during a reading is not shown before it
-    /// begins anew: each reading ends (see `listing.rs`).
-    /// Errors: ENOTDIR, ESTALE, EACCES for a directory that a layer does not let the daemon read, what the disk answers.
+    /// Calls `each` for the entries behind `cookie` (0: from the start, `.` and `..` first) until
+    /// it returns `false`. Cookies stay valid while entries come and go, and what comes during a
+    /// reading is not shown before it begins anew: each reading ends (see `listing.rs`). Errors:
+    /// ENOTDIR, ESTALE, EACCES for a directory that a layer does not let the daemon read, what the
+    /// disk answers.
     pub fn readdir(
         &self,
         node: NodeId,
@@ -96,8 +101,9 @@ impl Union {
         self.walk(node, cookie, |entry| Ok(each(entry)))
     }
 
-    /// As [`Union::readdir`], with the attributes of each entry that is `wanted`. A lookup is counted on those that
-    /// `each` takes; `.` and `..` come without, entries that vanished meanwhile not at all.
+    /// As [`Union::readdir`], with the attributes of each entry that is `wanted`. A lookup is
+    /// counted on those that `each` takes; `.` and `..` come without, entries that vanished
+    /// meanwhile not at all.
     pub fn readdirplus(
         &self,
         node: NodeId,
@@ -137,7 +143,7 @@ impl Union {
     ) -> Result<()> {
         let inode = self.nodes.table.get(node)?;
         if inode.kind != Kind::Dir {
-            return refuse(Errno::NOTDIR);
+            return fail(Errno::NOTDIR);
         }
         match inode.volume {
             Some(_) => self.walk_volume(&inode, cookie, each),
@@ -145,9 +151,10 @@ impl Union {
         }
     }
 
-    /// Renames `from_name` in `from` to `to_name` in `to`.
-    /// Errors: ENOENT, EEXIST, ENOTEMPTY, ENOTDIR, EISDIR, EINVAL for a directory into itself, EPERM for a name
-    /// that would be a whiteout, EXDEV from or into a volume, EBUSY for what a volume is shown at or below, EROFS, ENOSPC (the copies made so far stay, unseen), what the disk answers.
+    /// Renames `from_name` in `from` to `to_name` in `to`. Errors: ENOENT, EEXIST, ENOTEMPTY,
+    /// ENOTDIR, EISDIR, EINVAL for a directory into itself, EPERM for a name that would be a
+    /// whiteout, EXDEV from or into a volume, EBUSY for what a volume is shown at or below, EROFS,
+    /// ENOSPC (the copies made so far stay, unseen), what the disk answers.
     pub fn rename(
         &self,
         from: NodeId,
@@ -171,11 +178,12 @@ impl Union {
         })
     }
 
-    /// As [`Union::rename`], and leaves a character device 0/0 under the old name, which is how another overlay
-    /// on this mount hides what it renamed (`RENAME_WHITEOUT` of renameat2(2)). Both happen at once (see
-    /// `namespace/rename/whiteout.rs`); where the upper's disk has no such devices, in two steps: killed between, the device is missing.
-    /// Errors: those of [`Union::rename`]; EINVAL for an exchange.
-    pub fn rename_leaving_device(
+    /// As [`Union::rename`], and leaves a character device 0/0 under the old name, which is how
+    /// another overlay on this mount hides what it renamed (`RENAME_WHITEOUT` of renameat2(2)).
+    /// Both happen at once (see `namespace/rename/whiteout.rs`); where the upper's disk has no such
+    /// devices, in two steps: killed between, the device is missing. Errors: those of
+    /// [`Union::rename`]; EINVAL for an exchange.
+    pub fn rename_with_whiteout_device(
         &self,
         from: NodeId,
         from_name: &[u8],
@@ -185,7 +193,7 @@ impl Union {
         caller: &Caller<'_>,
     ) -> Result<()> {
         if mode == RenameMode::Exchange {
-            return refuse(Errno::INVAL);
+            return fail(Errno::INVAL);
         }
         let (from, to) = (self.nodes.table.get(from)?, self.nodes.table.get(to)?);
         self.rename_entry(Rename {
@@ -205,7 +213,7 @@ impl Union {
     fn rename_entry(&self, rename: Rename<'_>) -> Result<()> {
         let (from, to) = (rename.from, rename.to);
         if from.parent.volume != to.parent.volume {
-            return refuse(Errno::XDEV);
+            return fail(Errno::XDEV);
         }
         if from.parent.volume.is_none() {
             return self.rename_in_layers(rename);

@@ -21,12 +21,13 @@ pub struct Attr {
     pub mtime: Time,
     /// Last change of the inode.
     pub ctime: Time,
-    /// When the object was made that is behind it now, where its disk knows that: a copy-up makes a new one.
+    /// When the object was made that is behind it now, where its disk knows that: a copy-up makes a
+    /// new one.
     pub btime: Option<Time>,
     /// Type and permission bits.
     pub mode: u32,
-    /// Visible names of a file. Of a directory that one layer has the disk's count, of which a subdirectory is one; 1, which
-    /// says nothing about subdirectories, where several have it.
+    /// Visible names of a file. Of a directory that one layer has the disk's count, of which a
+    /// subdirectory is one; 1, which says nothing about subdirectories, where several have it.
     pub nlink: u32,
     /// Owner.
     pub uid: u32,
@@ -37,7 +38,7 @@ pub struct Attr {
     /// Preferred block size in bytes.
     pub blksize: u32,
     /// How long this may be believed, and what its name means.
-    pub belief: Belief,
+    pub validity: Validity,
 }
 
 impl Attr {
@@ -48,7 +49,8 @@ impl Attr {
     }
 }
 
-/// What to change; `None` and [`SetTime::Keep`] leave things as they are. Owners are as seen through the mount.
+/// What to change; `None` and [`SetTime::Keep`] leave things as they are. Owners are as seen
+/// through the mount.
 #[derive(Clone, Copy, Debug)]
 pub struct SetAttr {
     /// Permission bits (type bits are ignored).
@@ -109,8 +111,8 @@ pub struct Caller<'a> {
     pub gid: u32,
     /// File mode creation mask; a default ACL of the directory takes its place.
     pub umask: u32,
-    /// Xattrs, name and value, that a new object has before anybody sees it: the labels that the security modules
-    /// of the caller's kernel chose (FUSE_SECURITY_CTX in `fuse.h`). Usually none.
+    /// Xattrs, name and value, that a new object has before anybody sees it: the labels that the
+    /// security modules of the caller's kernel chose (FUSE_SECURITY_CTX in `fuse.h`). Usually none.
     pub security: &'a [(&'a [u8], &'a [u8])],
 }
 
@@ -199,7 +201,7 @@ pub enum Change {
 
 /// How long what the union says may be believed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Belief {
+pub enum Validity {
     /// Until the mount changes it, or the union tells otherwise (`Union::changes`).
     #[default]
     Kept,

@@ -1,7 +1,7 @@
-//! Archives that want more than a layer may have. Each import must fail with the entry's name, change nothing outside, and
-//! leave nothing; or be harmless.
+//! Archives that want more than a layer may have. Each import must fail with the entry's name,
+//! change nothing outside, and leave nothing; or be harmless.
 
-use unionmount::archive::extract::{Onto, apply};
+use unionmount::archive::extract::{ApplyMode, apply};
 use unionmount::archive::{Unpack, unpack};
 
 use super::build::{Place, Tar, head, record};
@@ -311,12 +311,18 @@ fn whatever_an_archive_tries_nothing_outside_changes() {
         assert!(!err.contains('\n'), "{name}: {err}");
         assert_same(&before, &survey(&place.at("")), name);
         // A directory that does not exist yet does not exist then either.
-        apply(&tar[..], &place.at("new"), Onto::Layer, &Unpack::default()).expect_err(name);
+        apply(
+            &tar[..],
+            &place.at("new"),
+            ApplyMode::Layer,
+            &Unpack::default(),
+        )
+        .expect_err(name);
         // A tree stays as it was.
         apply(
             &tar[..],
             &place.at("outside"),
-            Onto::Tree,
+            ApplyMode::Tree,
             &Unpack::default(),
         )
         .expect_err(name);

@@ -1,4 +1,5 @@
-//! Commands that are interrupted leave nothing, and say so in one line; of what killed ones leave, the next one takes care.
+//! Commands that are interrupted leave nothing, and say so in one line; of what killed ones leave,
+//! the next one takes care.
 
 use std::fs;
 use std::io::{Read as _, Write as _};

@@ -3,7 +3,7 @@
 use std::os::unix::fs::MetadataExt as _;
 use std::process::{Command, Output};
 
-use unionmount::archive::extract::{Onto, apply};
+use unionmount::archive::extract::{ApplyMode, apply};
 use unionmount::archive::{Ownership, Pack, Unpack, diff, unpack};
 use unionmount::layer::stat::Kind;
 use unionmount::union::{Config, NodeId, Union};
@@ -184,7 +184,8 @@ fn an_ordinary_user_unpacks_a_root_file_system() {
     assert!(record.starts_with(b"0:0:"), "{record:?}");
 }
 
-/// CVE-2023-0386, CVE-2021-3493: a user namespace must not get files of owners that it does not have.
+/// CVE-2023-0386, CVE-2021-3493: a user namespace must not get files of owners that it does not
+/// have.
 #[test]
 fn a_user_namespace_refuses_owners_that_it_does_not_map() {
     let ready = crate::common::programs::program("unshare")
@@ -225,7 +226,8 @@ fn a_user_namespace_refuses_owners_that_it_does_not_map() {
     assert!(place.at("layer/dev/null").metadata().unwrap().is_file());
 }
 
-/// Others who could use a tree before can do so afterwards: what is recorded has the tree's mode on the disk.
+/// Others who could use a tree before can do so afterwards: what is recorded has the tree's mode on
+/// the disk.
 #[test]
 fn a_recorded_layer_leaves_a_tree_as_open_as_it_was() {
     let place = Place::new();
@@ -238,7 +240,7 @@ fn a_recorded_layer_leaves_a_tree_as_open_as_it_was() {
         std::fs::create_dir_all(tree.join("bin")).unwrap();
         let perm = |mode| std::os::unix::fs::PermissionsExt::from_mode(mode);
         std::fs::set_permissions(&tree, perm(mode)).unwrap();
-        apply(&rich()[..], &tree, Onto::Tree, &options).unwrap();
+        apply(&rich()[..], &tree, ApplyMode::Tree, &options).unwrap();
         for name in ["", "bin", "bin/su", "dev", "tmp", "secret"] {
             let found = tree.join(name).metadata().unwrap().mode() & 0o7777;
             assert_eq!(found, mode, "{name}: {found:o}");
@@ -247,7 +249,8 @@ fn a_recorded_layer_leaves_a_tree_as_open_as_it_was() {
     }
 }
 
-/// A layer by root, on a tree by an ordinary user: what it describes is as it says, all else as it was.
+/// A layer by root, on a tree by an ordinary user: what it describes is as it says, all else as it
+/// was.
 #[test]
 fn real_owners_replace_recorded_ones() {
     if Ownership::possible() != Ownership::Real {
@@ -260,7 +263,7 @@ fn real_owners_replace_recorded_ones() {
         ..Unpack::default()
     };
     let recorded = options(Ownership::Recorded);
-    apply(&rich()[..], &tree, Onto::Layer, &recorded).unwrap();
+    apply(&rich()[..], &tree, ApplyMode::Layer, &recorded).unwrap();
     for with_root in [false, true] {
         let mut bin = head("bin/", b'5', 0).mode(0o710);
         bin.uid = super::build::octal(7, 8);
@@ -271,7 +274,7 @@ fn real_owners_replace_recorded_ones() {
             tar = tar.head(root);
         }
         let tar = tar.head(bin).file("dev/new", b"").end();
-        apply(&tar[..], &tree, Onto::Tree, &options(Ownership::Real)).unwrap();
+        apply(&tar[..], &tree, ApplyMode::Tree, &options(Ownership::Real)).unwrap();
         let config = Config {
             lowers: vec![tree.clone()],
             ..Config::default()

@@ -60,7 +60,8 @@ fn rich(at: &Path) {
     );
 }
 
-/// A format without room for something says so in its own way: then what GNU tar reads back is the measure.
+/// A format without room for something says so in its own way: then what GNU tar reads back is the
+/// measure.
 #[test]
 fn gnu_tar_s_archives_in_every_format() {
     if !rustix::process::geteuid().is_root() {
@@ -127,7 +128,8 @@ with tarfile.open(sys.argv[1]) as tar:
         tar.extract(member, sys.argv[2], numeric_owner=True)
 ";
 
-/// Python sets times as floating-point numbers, knows no xattrs, and reads sparse files, so that those are compared.
+/// Python sets times as floating-point numbers, knows no xattrs, and reads sparse files, so that
+/// those are compared.
 fn as_python_can(mut seen: Survey) -> Survey {
     for object in seen.values_mut() {
         object.mtime.1 = 0;
@@ -249,7 +251,8 @@ fn umoci_and_skopeo_read_what_we_write() {
     let tree = place.at("tree");
     fs::create_dir(&tree).unwrap();
     rich(&tree);
-    // umoci 0.4 stops at owners that are no Int32, and sets neither empty xattrs nor those of trusted.
+    // umoci 0.4 stops at owners that are no Int32, and sets neither empty xattrs nor those of
+    // trusted.
     shell(
         &tree,
         "chown 7:8 d/deep/text; setfattr -x trusted.t many; setfattr -x user.empty d",

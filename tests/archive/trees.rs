@@ -1,6 +1,6 @@
 //! Layers that are carried out on a tree: what is refused before anything is changed.
 
-use unionmount::archive::extract::{Onto, apply};
+use unionmount::archive::extract::{ApplyMode, apply};
 use unionmount::archive::{Limits, Pack, Unpack, diff};
 
 use super::build::{Place, Tar};
@@ -15,7 +15,8 @@ impl Drop for Bound {
     }
 }
 
-/// A container's /home may be the host's: nothing is removed there, nor anything before that is noticed.
+/// A container's /home may be the host's: nothing is removed there, nor anything before that is
+/// noticed.
 #[test]
 fn what_is_mounted_on_a_tree_is_not_changed() {
     let place = Place::new();
@@ -37,7 +38,7 @@ fn what_is_mounted_on_a_tree_is_not_changed() {
         (begin().file("srv/home", b""), "srv/home"),
         (begin().file("srv/home/me/x", b""), "srv/home/me"),
     ] {
-        let applied = apply(&tar.end()[..], &tree, Onto::Tree, &Unpack::default());
+        let applied = apply(&tar.end()[..], &tree, ApplyMode::Tree, &Unpack::default());
         let said = applied.unwrap_err().to_string();
         let want = format!("entry '{entry}': it would change the mount point 'srv/home/me'");
         assert!(said.starts_with(&want), "{said}");
@@ -47,7 +48,7 @@ fn what_is_mounted_on_a_tree_is_not_changed() {
         .file("srv/home/you", b"")
         .file("srv/home/.wh.gone", b"")
         .end();
-    apply(&tar[..], &tree, Onto::Tree, &Unpack::default()).unwrap();
+    apply(&tar[..], &tree, ApplyMode::Tree, &Unpack::default()).unwrap();
     assert_eq!(std::fs::read(tree.join("first")).unwrap(), b"new");
 }
 
@@ -76,7 +77,7 @@ fn a_deep_layer_is_carried_out() {
         ..Unpack::default()
     };
     for (name, content) in [("one", &b"first"[..]), ("two", b"second")] {
-        apply(&tar(name, content)[..], &tree, Onto::Tree, &options).unwrap();
+        apply(&tar(name, content)[..], &tree, ApplyMode::Tree, &options).unwrap();
         assert_eq!(std::fs::read(tree.join("first")).unwrap(), content);
     }
     let mut at = std::fs::File::open(&tree).unwrap();
@@ -90,12 +91,12 @@ fn a_deep_layer_is_carried_out() {
     }
     // A whiteout takes all of it.
     let gone = Tar::new().file(".wh.d", b"").end();
-    apply(&gone[..], &tree, Onto::Tree, &options).unwrap();
+    apply(&gone[..], &tree, ApplyMode::Tree, &options).unwrap();
     assert!(!tree.join("d").exists());
     apply(
         &tar("one", b"x")[..],
         &place.at("layer"),
-        Onto::Layer,
+        ApplyMode::Layer,
         &options,
     )
     .unwrap();

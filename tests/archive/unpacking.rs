@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
-use unionmount::archive::extract::{Onto, apply};
+use unionmount::archive::extract::{ApplyMode, apply};
 use unionmount::archive::{
     Compression, Digest, ErrorKind, Expect, Ownership, Pack, Unpack, Whiteouts, codec, diff, unpack,
 };
@@ -50,8 +50,9 @@ fn the_last_of_two_entries_counts() {
     assert_eq!((seen["f2"].kind, &seen["f2"].data[..]), ('-', &b"own"[..]));
 }
 
-/// Who reads a layer's directory without our marks sees what its undescribed directories look like in the layers below, where
-/// those were named; a union sees what they look like in those that it has.
+/// Who reads a layer's directory without our marks sees what its undescribed directories look like
+/// in the layers below, where those were named; a union sees what they look like in those that it
+/// has.
 #[test]
 fn missing_parents_look_as_in_the_layers_that_are_named() {
     let place = Place::new();
@@ -105,7 +106,8 @@ fn missing_parents_look_as_in_the_layers_that_are_named() {
     }
 }
 
-/// What no entry describes is not described by what is made of the layer again: it would change what lies below.
+/// What no entry describes is not described by what is made of the layer again: it would change
+/// what lies below.
 #[test]
 fn missing_parents_are_missing_again() {
     let place = Place::new();
@@ -526,7 +528,7 @@ fn a_copy_of_the_blob_is_kept() {
             assert_eq!(Compression::of(&kept), Compression::Zstd);
             assert!(kept.len() < 1000);
             let again = place.at("again");
-            let unpacked = apply(&kept[..], &again, Onto::Layer, &Unpack::default()).unwrap();
+            let unpacked = apply(&kept[..], &again, ApplyMode::Layer, &Unpack::default()).unwrap();
             assert_eq!(unpacked.diff_id, Digest::of(&blob));
         } else {
             assert!(kept == blob);
@@ -563,7 +565,7 @@ fn a_layer_is_carried_out_on_a_tree() {
         .file("link/passwd", b"ours")
         .hard_link("link/again", "link/passwd")
         .end();
-    apply(&tar[..], &tree, Onto::Whichever, &Unpack::default()).unwrap();
+    apply(&tar[..], &tree, ApplyMode::Auto, &Unpack::default()).unwrap();
     let after = survey(&tree);
     let names: Vec<&str> = after.keys().map(String::as_str).collect();
     let want = [

@@ -1,5 +1,6 @@
-//! What the kernel remembers of file systems is one thing for the whole machine: a test that makes it forget disturbs the
-//! tests beside it, in this program and in others, that count on being remembered.
+//! What the kernel remembers of file systems is one thing for the whole machine: a test that makes
+//! it forget disturbs the tests beside it, in this program and in others, that count on being
+//! remembered.
 
 use std::fs::{self, File, OpenOptions};
 use std::path::Path;
@@ -18,7 +19,8 @@ fn locked(how: FlockOperation) -> File {
     lock
 }
 
-/// No test makes the kernel forget while this is held. Whoever holds it calls `forget` after dropping it only.
+/// No test makes the kernel forget while this is held. Whoever holds it calls `forget` after
+/// dropping it only.
 #[must_use]
 pub fn remembered() -> File {
     locked(FlockOperation::LockShared)

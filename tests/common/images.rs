@@ -1,4 +1,5 @@
-//! File systems of other kinds: images on loop devices and the kernel's own, all taken away again when the test ends.
+//! File systems of other kinds: images on loop devices and the kernel's own, all taken away again
+//! when the test ends.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,7 +7,8 @@ use std::process::Command;
 
 use super::shell;
 
-/// Something mounted, until this is dropped: a failed test leaves neither the mount nor its loop device.
+/// Something mounted, until this is dropped: a failed test leaves neither the mount nor its loop
+/// device.
 pub struct Mounted {
     pub at: PathBuf,
 }
@@ -19,8 +21,8 @@ impl Drop for Mounted {
     }
 }
 
-/// Whether a kind of file system can be made and mounted here. With `UNIONMOUNT_REQUIRE_FUSE=1` one that cannot is
-/// a failure, unless the kernel has none of it.
+/// Whether a kind of file system can be made and mounted here. With `UNIONMOUNT_REQUIRE_FUSE=1` one
+/// that cannot is a failure, unless the kernel has none of it.
 pub fn is_here(kind: &str) -> bool {
     let tool = match kind {
         "squashfs" => "mksquashfs".to_owned(),
@@ -93,7 +95,8 @@ pub fn empty_with(dir: &Path, name: &str, kind: &str, with: &str) -> Mounted {
     mount(dir, name, &format!("-o loop{with} {name}.img"))
 }
 
-/// A read-only image of `kind` (`squashfs`, `erofs`) with the content of a directory, mounted at `DIR/NAME`.
+/// A read-only image of `kind` (`squashfs`, `erofs`) with the content of a directory, mounted at
+/// `DIR/NAME`.
 pub fn packed(dir: &Path, name: &str, kind: &str, content: &Path) -> Mounted {
     let content = content.display();
     let make = match kind {

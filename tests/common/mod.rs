@@ -1,4 +1,5 @@
-//! A stack of layers in a temporary directory, and mounts of it that are taken down even when a test fails.
+//! A stack of layers in a temporary directory, and mounts of it that are taken down even when a
+//! test fails.
 
 #![allow(
     dead_code,
@@ -29,7 +30,8 @@ pub fn binary() -> PathBuf {
         .map_or_else(|| env!("CARGO_BIN_EXE_unionmount").into(), PathBuf::from)
 }
 
-/// Whether mounts can be tested here; says why not. With `UNIONMOUNT_REQUIRE_FUSE=1` that is a failure.
+/// Whether mounts can be tested here; says why not. With `UNIONMOUNT_REQUIRE_FUSE=1` that is a
+/// failure.
 pub fn fuse_is_here() -> bool {
     let reason = if !Path::new("/dev/fuse").exists() {
         "no /dev/fuse"
@@ -153,7 +155,8 @@ impl Stack {
     }
 
     fn command(&self, mountpoint: &Path, read_only: bool) -> Command {
-        // A mount whose first access hangs must not hang the test. The daemon has a session of its own: it stays.
+        // A mount whose first access hangs must not hang the test. The daemon has a session of its
+        // own: it stays.
         let mut command = Command::new("timeout");
         command.args(["--kill-after=5", MOUNT_LIMIT_SECONDS]);
         command.arg(binary()).arg("mount");
@@ -205,7 +208,8 @@ impl Stack {
         Mount::found(at)
     }
 
-    /// A mount of the same directories by kernel overlayfs, with further `options` (",redirect_dir=on").
+    /// A mount of the same directories by kernel overlayfs, with further `options`
+    /// (",redirect_dir=on").
     pub fn mount_by_kernel(&self, options: &str) -> Mount {
         let at = self.merged();
         let data = format!(
@@ -294,7 +298,8 @@ impl Mount {
         };
         let mut output = umount();
         let begun = Instant::now();
-        // A program that another test is starting has a copy of all descriptors until it is executed.
+        // A program that another test is starting has a copy of all descriptors until it is
+        // executed.
         while String::from_utf8_lossy(&output.stderr).contains(" is in use by process ")
             && begun.elapsed() < Duration::from_secs(5)
         {
@@ -339,7 +344,8 @@ fn wait_for_the_end(pid: i32) {
 }
 
 fn alive(pid: i32) -> bool {
-    // While other threads are on their way out what the process has open stays open, though the first one is a zombie.
+    // While other threads are on their way out what the process has open stays open, though the
+    // first one is a zombie.
     let threads = fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
     fs::read_to_string(format!("/proc/{pid}/stat"))
         .is_ok_and(|stat| !stat.contains(") Z ") || threads > 1)
@@ -347,7 +353,8 @@ fn alive(pid: i32) -> bool {
 
 impl Drop for Mount {
     fn drop(&mut self) {
-        // A test that failed may have left callers that wait for ever. The number may be another mount's by now.
+        // A test that failed may have left callers that wait for ever. The number may be another
+        // mount's by now.
         if std::thread::panicking()
             && let Some(connection) = self.connection
             && (transport::connection(&self.at) == Some(connection)

@@ -1,4 +1,5 @@
-//! The programs that tests run beside ours: one that is missing is named in one line, with its package.
+//! The programs that tests run beside ours: one that is missing is named in one line, with its
+//! package.
 
 use std::path::PathBuf;
 use std::process::Command;

@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-/// The environment variable that names the transport of every mount whose test does not name one itself.
+/// The environment variable that names the transport of every mount whose test does not name one
+/// itself.
 const CHOSEN: &str = "UNIONMOUNT_TEST_TRANSPORT";
 /// The fuse module's switch for io_uring.
 const SWITCH: &str = "/sys/module/fuse/parameters/enable_uring";
@@ -33,8 +34,9 @@ pub fn uring_is_here() -> bool {
     fs::read_to_string(SWITCH).is_ok_and(|value| matches!(value.trim(), "Y" | "1"))
 }
 
-/// The transports that work on this machine. Where `UNIONMOUNT_REQUIRE_FUSE` and `UNIONMOUNT_REQUIRE_URING` are both 1,
-/// a machine without io_uring is a failure; else it is left out, with a word.
+/// The transports that work on this machine. Where `UNIONMOUNT_REQUIRE_FUSE` and
+/// `UNIONMOUNT_REQUIRE_URING` are both 1, a machine without io_uring is a failure; else it is left
+/// out, with a word.
 pub fn transports() -> Vec<&'static str> {
     let mut names = vec!["dev", "fuser"];
     if uring_is_here() {
@@ -68,7 +70,8 @@ pub fn usual() -> &'static str {
     }
 }
 
-/// The minor device number of the mount at a path, which is also the number of its connection in fusectl.
+/// The minor device number of the mount at a path, which is also the number of its connection in
+/// fusectl.
 pub fn connection(at: &Path) -> Option<u32> {
     let at = at.to_str().unwrap();
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
@@ -79,7 +82,8 @@ pub fn connection(at: &Path) -> Option<u32> {
     })
 }
 
-/// Ends a connection as `umount --force` does: whoever waits for a reply gets an error. Fine when it is gone.
+/// Ends a connection as `umount --force` does: whoever waits for a reply gets an error. Fine when
+/// it is gone.
 pub fn abort(connection: u32) {
     let _gone = fs::write(format!("/sys/fs/fuse/connections/{connection}/abort"), "1");
 }

@@ -1,4 +1,5 @@
-//! What holds of every archive, whatever its bytes are. Used by the fuzzer and by `tests/archive.rs`.
+//! What holds of every archive, whatever its bytes are. Used by the fuzzer and by
+//! `tests/archive.rs`.
 
 use std::io::{self, BufReader, Read as _};
 
@@ -15,7 +16,8 @@ const BLOCK: usize = 512;
 /// An entry with the pieces of its data.
 type Read = (TarEntry, Vec<(u64, Vec<u8>)>);
 
-/// Reads the bytes as a blob and as a tar; what can be read is written again, and must be the same then.
+/// Reads the bytes as a blob and as a tar; what can be read is written again, and must be the same
+/// then.
 pub fn check(bytes: &[u8]) {
     if let Ok((decoder, _)) = Decoder::new(bytes) {
         let mut plain = Vec::new();

@@ -1,10 +1,12 @@
-//! What holds of image documents, whatever is given to them. Used by the fuzzer and by `tests/store.rs`.
+//! What holds of image documents, whatever is given to them. Used by the fuzzer and by
+//! `tests/store.rs`.
 
 use unionmount::store::documents::config::{Addition, ImageConfig, extend};
 use unionmount::store::documents::{docker, manifest};
 use unionmount::store::reference::Reference;
 
-/// Every document is either understood or refused with one line, and what was understood is inside its archive.
+/// Every document is either understood or refused with one line, and what was understood is inside
+/// its archive.
 pub fn check(bytes: &[u8]) {
     for expected in [
         None,

@@ -1,4 +1,5 @@
-//! What is drawn at random: the stack, and requests whose node ids are chosen when it is known which there are.
+//! What is drawn at random: the stack, and requests whose node ids are chosen when it is known
+//! which there are.
 
 use proptest::prelude::*;
 use unionmount::fuse::proto::Opcode;

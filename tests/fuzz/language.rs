@@ -1,4 +1,5 @@
-//! What holds of the option language, whatever is given to it. Used by the fuzzer and by `tests/archive.rs`.
+//! What holds of the option language, whatever is given to it. Used by the fuzzer and by
+//! `tests/archive.rs`.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;

@@ -6,7 +6,8 @@ use unionmount::fuse::proto::wire::InHeader;
 use unionmount::fuse::proto::{Opcode, Operation, Request};
 use zerocopy::FromBytes;
 
-/// One request of each kind and length that Linux was seen to send, and of each opcode some with zeros in them.
+/// One request of each kind and length that Linux was seen to send, and of each opcode some with
+/// zeros in them.
 pub fn corpus() -> Vec<Vec<u8>> {
     let mut corpus: Vec<Vec<u8>> = Vec::new();
     let recorded = [

@@ -1,11 +1,12 @@
-//! One stream: from drafts to requests, what each answer must look like, and what must hold when all is forgotten.
+//! One stream: from drafts to requests, what each answer must look like, and what must hold when
+//! all is forgotten.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use unionmount::fuse::init::Agreed;
+use unionmount::fuse::init::Negotiated;
 use unionmount::fuse::proto::request::split;
 use unionmount::fuse::proto::wire::fattr;
 use unionmount::fuse::proto::{Opcode, Operation, Request};
@@ -17,7 +18,8 @@ use crate::draft::{Case, Draft};
 use crate::layers::Layers;
 
 const ENTRY: usize = 128;
-/// Larger sizes and offsets are left out, unless they are larger than any disk: nobody wants to wait for them.
+/// Larger sizes and offsets are left out, unless they are larger than any disk: nobody wants to
+/// wait for them.
 const MOST_BYTES: u64 = 1 << 20;
 const ABSURD: u64 = 1 << 62;
 /// Descriptors that may stay when everything is forgotten: of the root's directories.
@@ -45,7 +47,8 @@ impl Tally {
     }
 }
 
-/// A panic while a request is served is answered EIO, and would look like any other error: so it is counted.
+/// A panic while a request is served is answered EIO, and would look like any other error: so it is
+/// counted.
 pub fn count_panics() {
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
@@ -240,14 +243,14 @@ pub fn run(layers: &Layers, case: &Case, drafts: &[Draft]) -> Result<Tally, Stri
         volatile: true,
         ..Config::default()
     };
-    let agreed = Agreed {
+    let agreed = Negotiated {
         zero_message_open: !case.opens,
         zero_message_opendir: !case.opens,
         keeps_cache: true,
         writeback: case.writeback,
         long_setxattr: case.long_setxattr,
         lifetime: Duration::from_secs(1),
-        ..Agreed::default()
+        ..Negotiated::default()
     };
     let mut session = Session {
         client: Client::new(&config, agreed),

@@ -1,4 +1,5 @@
-//! From the command to a mount that works: going to the background, failing on the way, two at once.
+//! From the command to a mount that works: going to the background, failing on the way, two at
+//! once.
 
 use std::fs;
 use std::process::{Command, Output};
@@ -36,7 +37,8 @@ fn the_command_ends_when_the_mount_works() {
             limit.watch(&mount);
             assert_eq!(status.code(), Some(0));
             assert_eq!(content.unwrap(), "f", "round {round}");
-            // The threads that serve are there at once; a new one has its maker's name until it gives itself its own.
+            // The threads that serve are there at once; a new one has its maker's name until it
+            // gives itself its own.
             let named = |start: &str| threads(pid).iter().any(|name| name.starts_with(start));
             let wait_for = |start: &str| {
                 assert!(serving.len() > 1, "{serving:?}");
@@ -87,7 +89,8 @@ fn mount_limited(stack: &Stack, transport: &str, limits: &[&str], options: &str)
     command.output().unwrap()
 }
 
-/// A failure: one line that says what, exit code 1, nothing mounted, no daemon, and the directories are free.
+/// A failure: one line that says what, exit code 1, nothing mounted, no daemon, and the directories
+/// are free.
 fn assert_failed(stack: &Stack, output: &Output, says: &str) {
     let message = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{message}");
@@ -165,7 +168,8 @@ fn a_daemon_without_threads_is_a_failure() {
     need_fuse!();
     for transport in own_transports() {
         on(transport, 60, |name, _| {
-            // An ordinary user's limit of processes: the command and the daemon are all that there may be.
+            // An ordinary user's limit of processes: the command and the daemon are all that there
+            // may be.
             let dir = tempfile::Builder::new()
                 .prefix("unionmount-few.")
                 .tempdir_in("/var/tmp")

@@ -92,7 +92,8 @@ fn a_lazily_unmounted_mount_serves_the_file_that_is_open() {
     });
 }
 
-/// Callers that wait for a daemon which does not answer: they ask for names that nobody asked for before.
+/// Callers that wait for a daemon which does not answer: they ask for names that nobody asked for
+/// before.
 struct Callers(Vec<JoinHandle<std::io::Result<fs::Metadata>>>);
 
 impl Callers {
@@ -157,8 +158,8 @@ fn an_aborted_mount_frees_its_callers_and_its_daemon_ends() {
         let callers = Callers::start(&mount);
         abort(mount.connection.unwrap());
         if transport == "uring" {
-            // What the kernel wants to hand over to a thread that is stopped is freed when that goes on. Requests that a
-            // thread is working on are freed at once, see `stuck.rs`.
+            // What the kernel wants to hand over to a thread that is stopped is freed when that
+            // goes on. Requests that a thread is working on are freed at once, see `stuck.rs`.
             drop(stopped);
             callers.assert_freed();
         } else {

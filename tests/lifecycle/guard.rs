@@ -38,10 +38,12 @@ pub fn stack(transport: &str, lowers: usize) -> Stack {
     Stack::new(lowers).option(&format!("transport={transport}"))
 }
 
-/// A connection to abort: its number and the process that serves it, by which a later one of the same number is told.
+/// A connection to abort: its number and the process that serves it, by which a later one of the
+/// same number is told.
 type Watched = (u32, i32);
 
-/// Aborts the mounts it was shown when the time is over: then nobody waits any more, and the test fails.
+/// Aborts the mounts it was shown when the time is over: then nobody waits any more, and the test
+/// fails.
 pub struct Limit {
     tell: Sender<Watched>,
     over: Arc<AtomicBool>,
@@ -103,7 +105,8 @@ impl Limit {
     }
 }
 
-/// What the threads of a daemon do, for who looks into a failure: name, state, where in the kernel it waits, how many.
+/// What the threads of a daemon do, for who looks into a failure: name, state, where in the kernel
+/// it waits, how many.
 fn threads(pid: i32) -> BTreeMap<String, usize> {
     let mut threads = BTreeMap::new();
     for task in fs::read_dir(format!("/proc/{pid}/task"))
@@ -187,8 +190,8 @@ pub fn umount(at: &Path, arguments: &[&str]) -> Output {
     command.output().unwrap()
 }
 
-/// Makes, reads, renames and removes files below a directory until it is told to end or something fails, and then says
-/// how often and why.
+/// Makes, reads, renames and removes files below a directory until it is told to end or something
+/// fails, and then says how often and why.
 const LOAD: &str = r#"
 import os, signal, sys
 ended = []
@@ -245,7 +248,8 @@ impl Load {
         signal(self.0.0.id().cast_signed(), Signal::TERM);
     }
 
-    /// Waits for its end; gives the rounds it made, and the errno with which it ended if that was not by request.
+    /// Waits for its end; gives the rounds it made, and the errno with which it ended if that was
+    /// not by request.
     pub fn result(mut self) -> (u64, Option<i32>) {
         let started = Instant::now();
         while self.0.0.try_wait().unwrap().is_none() {

@@ -124,8 +124,9 @@ fn signals_that_were_blocked_or_ignored_are_not() {
     });
 }
 
-/// Each object that is open without a name takes a descriptor of the daemon: it may have more than who mounted, if it is
-/// privileged to; else the one that opens too many is told so, and the mount works on.
+/// Each object that is open without a name takes a descriptor of the daemon: it may have more than
+/// who mounted, if it is privileged to; else the one that opens too many is told so, and the mount
+/// works on.
 #[test]
 fn more_can_be_held_open_than_who_mounted_may() {
     need_fuse!();

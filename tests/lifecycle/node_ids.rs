@@ -1,6 +1,6 @@
-//! A node id is never used again, and st_ino is the disk's: an unlinked open file stays itself while its disk gives its
-//! inode number to others. The disk is an ext4 with a journal: one without gives no number out again for a minute, and
-//! looks for another one at each of those that it has.
+//! A node id is never used again, and st_ino is the disk's: an unlinked open file stays itself
+//! while its disk gives its inode number to others. The disk is an ext4 with a journal: one without
+//! gives no number out again for a minute, and looks for another one at each of those that it has.
 
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -54,7 +54,8 @@ fn an_unlinked_open_file_stays_itself_while_its_number_is_used_again() {
                 let name = n.to_string();
                 let shown = fs::metadata(dir.join(&name)).unwrap();
                 let real = fs::metadata(upper.join(&name)).unwrap();
-                // The union's numbers of upper files are the disk's, in a form of its own: equal for equal ones.
+                // The union's numbers of upper files are the disk's, in a form of its own: equal
+                // for equal ones.
                 assert_eq!(
                     shown.ino() & 0xffff_ffff,
                     real.ino() & 0xffff_ffff,

@@ -27,7 +27,8 @@ impl Home {
         Self(dir)
     }
 
-    /// Runs a script in new user and mount namespaces, after `prefix`; `$B` is the program, `$O` the transport.
+    /// Runs a script in new user and mount namespaces, after `prefix`; `$B` is the program, `$O`
+    /// the transport.
     fn run(&self, prefix: &[&str], transport: &str, script: &str) -> Output {
         let id = USER.to_string();
         bounded("setpriv")
@@ -47,7 +48,8 @@ fn users_may_mount() -> bool {
         && fs::metadata("/dev/fuse").is_ok_and(|meta| meta.permissions().mode() & 0o006 == 0o006)
 }
 
-/// Says which threads serve, while two processes work on it; the namespace, and the mount with it, ends with the script.
+/// Says which threads serve, while two processes work on it; the namespace, and the mount with it,
+/// ends with the script.
 const LIFE: &str = r#"
 set -eu
 mkdir -p l/d u w m; echo one > l/d/a
@@ -97,7 +99,8 @@ fn each_transport_serves_in_a_user_namespace() {
     }
 }
 
-/// Makes io_uring_setup(2) fail with EPERM for what it starts, as the seccomp filters of container engines do.
+/// Makes io_uring_setup(2) fail with EPERM for what it starts, as the seccomp filters of container
+/// engines do.
 const WITHOUT_IO_URING: &str = r#"
 import ctypes, os, struct, sys
 libc = ctypes.CDLL(None, use_errno=True)

@@ -40,7 +40,8 @@ impl Slow {
         }
         stack.lowers[1] = inner.at.clone();
         let above = limit.mount(&stack);
-        // All names are known before the lower falls silent, and that its files are opened without a message.
+        // All names are known before the lower falls silent, and that its files are opened without
+        // a message.
         assert_eq!(names(above.path("slow")).len(), files + 1);
         for i in 0..files {
             assert_eq!(
@@ -74,7 +75,8 @@ impl Slow {
         contents
     }
 
-    /// Uses other files while the slow ones are waited for; gives the longest time that one request took.
+    /// Uses other files while the slow ones are waited for; gives the longest time that one request
+    /// took.
     fn use_others(&self) -> Duration {
         let mut longest = Duration::ZERO;
         for i in 0..OTHERS {
@@ -149,7 +151,8 @@ fn stuck_readers(transport: &str, limit: &Limit, files: usize, cpu: Option<usize
     slow.unmount();
 }
 
-// fuser has as many threads as it was given: each stuck reader takes one away (src/guide/transports.md).
+// fuser has as many threads as it was given: each stuck reader takes one away
+// (src/guide/transports.md).
 
 #[test]
 fn stuck_readers_hold_up_nobody_else() {

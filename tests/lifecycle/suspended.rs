@@ -1,4 +1,5 @@
-//! A daemon that is suspended: who wants its mount gone is told why not, or gets it, and never waits for it.
+//! A daemon that is suspended: who wants its mount gone is told why not, or gets it, and never
+//! waits for it.
 
 use std::fs;
 use std::process::{Command, Output};
@@ -90,7 +91,8 @@ fn umount_lazy_detaches_at_once_and_says_what_is_not_known() {
     });
 }
 
-/// The daemon of a mount whose upper does not answer is kept by it at its end. The layers below are free by then.
+/// The daemon of a mount whose upper does not answer is kept by it at its end. The layers below are
+/// free by then.
 #[test]
 fn the_layers_are_let_go_before_anything_that_may_take_its_time() {
     need_fuse!();

@@ -1,11 +1,12 @@
-//! The changes in an upper as an archive: applied elsewhere it must give the same tree, and always be the same archive.
+//! The changes in an upper as an archive: applied elsewhere it must give the same tree, and always
+//! be the same archive.
 
 use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use unionmount::archive::extract::{Onto, apply};
+use unionmount::archive::extract::{ApplyMode, apply};
 use unionmount::archive::{Pack, Unpack, Whiteouts, diff, export, unpack};
 use unionmount::union::Config;
 
@@ -15,9 +16,11 @@ use super::export::merged;
 use super::stack::{Layer, merge};
 use super::tree::{Look, Tree, read_tree};
 
-/// What is checked: the directories of a stack, the layers that the lowers were made from, and the tree they show.
+/// What is checked: the directories of a stack, the layers that the lowers were made from, and the
+/// tree they show.
 pub struct Changes<'a> {
-    /// There may be directories that refer to others: their other names come last, which nothing else does.
+    /// There may be directories that refer to others: their other names come last, which nothing
+    /// else does.
     pub redirects: bool,
     pub upper: &'a Path,
     pub lowers: &'a [PathBuf],
@@ -49,7 +52,7 @@ impl Changes<'_> {
         std::fs::create_dir(&base).unwrap();
         write_merged(&base, &merge(self.layers), self.layers);
         let options = Unpack::default();
-        apply(&tar[..], &base, Onto::Tree, &options).map_err(|e| format!("apply: {e}"))?;
+        apply(&tar[..], &base, ApplyMode::Tree, &options).map_err(|e| format!("apply: {e}"))?;
         let seen = plain_tree(&base)?;
         self.compare(&seen, "applied to a copy of the base")?;
 
@@ -103,7 +106,7 @@ impl Changes<'_> {
         let mut tar = Vec::new();
         export(&config, &mut tar, &Pack::default()).map_err(|e| format!("export: {e}"))?;
         let flat = dir.join("flat");
-        apply(&tar[..], &flat, Onto::Tree, &Unpack::default())
+        apply(&tar[..], &flat, ApplyMode::Tree, &Unpack::default())
             .map_err(|e| format!("apply: {e}"))?;
         let seen = plain_tree(&flat)?;
         self.compare(&seen, "exported")

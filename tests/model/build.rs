@@ -157,7 +157,8 @@ fn set_xattr(at: &Path, name: &[u8], value: &[u8]) {
     lsetxattr(at, name, value, XattrFlags::empty()).unwrap();
 }
 
-/// Owner before mode (chown clears setuid), times last. `user.` xattrs only where `user` says they can be.
+/// Owner before mode (chown clears setuid), times last. `user.` xattrs only where `user` says they
+/// can be.
 fn dress(at: &Path, meta: &Meta, usual: Option<u32>, user: bool) {
     let (uid, gid) = (Uid::from_raw(meta.owner.0), Gid::from_raw(meta.owner.1));
     chownat(CWD, at, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW).unwrap();

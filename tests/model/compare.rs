@@ -24,11 +24,13 @@ struct Known {
     ino: Option<u64>,
 }
 
-/// The life of the objects of the oracle, by its inode numbers. It looks after every single operation, so that
-/// a number that the disk uses again is not taken for the object that had it before.
+/// The life of the objects of the oracle, by its inode numbers. It looks after every single
+/// operation, so that a number that the disk uses again is not taken for the object that had it
+/// before.
 #[derive(Debug, Default)]
 pub struct History {
-    /// Layers have AUFS's own directories, one in a directory, which are hidden but count as subdirectories.
+    /// Layers have AUFS's own directories, one in a directory, which are hidden but count as
+    /// subdirectories.
     pub leftovers: bool,
     objects: HashMap<u64, Known>,
 }
@@ -195,7 +197,8 @@ fn differences(want: &Object, got: &Object, leftovers: bool, report: &mut impl F
         let show = |object: &Object| format!("{}:{}", object.uid, object.gid);
         field("owner", &show(want), &show(got));
     }
-    // Of a directory that several layers have it is 1. Which ones that are the harness asks the layers.
+    // Of a directory that several layers have it is 1. Which ones that are the harness asks the
+    // layers.
     let is_merged = got.nlink == 1;
     let has_leftover = leftovers && got.nlink == want.nlink + 1;
     let counted = want.kind == 'd' && want.nlink > 0 && (is_merged || has_leftover);
@@ -205,7 +208,8 @@ fn differences(want: &Object, got: &Object, leftovers: bool, report: &mut impl F
     if matches!(want.kind, 'c' | 'b') && want.rdev != got.rdev {
         field("device", &want.rdev, &got.rdev);
     }
-    // Removed directories are only a memory: they have no xattrs, and sizes of directories mean nothing.
+    // Removed directories are only a memory: they have no xattrs, and sizes of directories mean
+    // nothing.
     if want.kind == 'd' && want.nlink == 0 {
         return;
     }

@@ -50,8 +50,8 @@ impl Stack {
     }
 }
 
-/// Runs operations on the core and, where there can be one, on a mount. A stack without a form is run in all
-/// four combinations of whiteout form and redirects.
+/// Runs operations on the core and, where there can be one, on a mount. A stack without a form is
+/// run in all four combinations of whiteout form and redirects.
 pub fn check(stack: Stack, ops: &[Op]) {
     rustix::process::umask(rustix::fs::Mode::empty());
     let mut case = stack.0;

@@ -45,8 +45,8 @@ pub fn work_is_empty(work: &Path) -> Result<(), String> {
     }
 }
 
-/// Every whiteout of an upper that began empty hides something. `lower`: what the lowers show at this directory.
-/// Only for uppers without redirects. `plain`: `.wh.` names are ordinary.
+/// Every whiteout of an upper that began empty hides something. `lower`: what the lowers show at
+/// this directory. Only for uppers without redirects. `plain`: `.wh.` names are ordinary.
 pub fn no_needless_whiteout(
     upper: &Path,
     at: &[u8],

@@ -1,5 +1,6 @@
-//! Reads what a union left on the disk as any other reader of layers would: by the marks alone, without the
-//! union's own bookkeeping. This is what engines see when they export the upper and apply it elsewhere.
+//! Reads what a union left on the disk as any other reader of layers would: by the marks alone,
+//! without the union's own bookkeeping. This is what engines see when they export the upper and
+//! apply it elsewhere.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::os::fd::OwnedFd;
@@ -23,9 +24,9 @@ struct Entry {
     white: bool,
 }
 
-/// The merged tree of layers on disk, newest first; without redirects. `plain`: `.wh.` names of the newest are
-/// ordinary ones. Inode numbers tell files apart, but mean nothing else. The link count of a directory is its layer's, or 1
-/// where several have it.
+/// The merged tree of layers on disk, newest first; without redirects. `plain`: `.wh.` names of the
+/// newest are ordinary ones. Inode numbers tell files apart, but mean nothing else. The link count
+/// of a directory is its layer's, or 1 where several have it.
 pub fn merged(layers: &[PathBuf], plain: bool) -> Result<Tree, String> {
     let mut dirs = Vec::new();
     for (layer, path) in (0..).zip(layers) {

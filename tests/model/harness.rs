@@ -23,7 +23,8 @@ use super::tree::Tree;
 pub enum Backend {
     Core,
     Mount,
-    /// The core; and what is in the upper at the end is written as an archive and applied elsewhere.
+    /// The core; and what is in the upper at the end is written as an archive and applied
+    /// elsewhere.
     Archive,
 }
 
@@ -70,7 +71,8 @@ struct Bench<'a> {
     upper: PathBuf,
     work: PathBuf,
     mounts: usize,
-    /// `.wh.` names are ordinary: an empty upper was mounted with devices as whiteouts, which holds for ever.
+    /// `.wh.` names are ordinary: an empty upper was mounted with devices as whiteouts, which holds
+    /// for ever.
     plain: bool,
 }
 
@@ -213,7 +215,8 @@ impl<'a> Bench<'a> {
             .and_then(split)
             .is_some_and(|(_, name)| name.starts_with(b".wh."));
         if reserved && !self.plain {
-            // The one name that cannot be stored. (That something else is wrong too may be found first.)
+            // The one name that cannot be stored. (That something else is wrong too may be found
+            // first.)
             return match got {
                 Err(_) => Ok(()),
                 Ok(()) => Err("a name that is a whiteout was accepted".to_owned()),
@@ -400,7 +403,8 @@ fn links_of(tree: &Tree) -> BTreeMap<At, u64> {
     dirs.map(|(at, dir)| (at.clone(), dir.nlink)).collect()
 }
 
-/// Whether directories have the link counts that their layers give them. What else is wrong with the trees is said elsewhere.
+/// Whether directories have the link counts that their layers give them. What else is wrong with
+/// the trees is said elsewhere.
 fn same_links(on_disk: &BTreeMap<At, u64>, seen: &BTreeMap<At, u64>) -> Result<(), String> {
     for (at, links) in on_disk {
         if let Some(seen) = seen.get(at).filter(|seen| *seen != links) {

@@ -130,7 +130,8 @@ impl Subject for Mount {
         loop {
             let mut command = Command::new(BINARY);
             match self.run(command.arg("umount").arg(&self.point)) {
-                // A program that another test is starting has a copy of all descriptors until it is executed.
+                // A program that another test is starting has a copy of all descriptors until it is
+                // executed.
                 Err(said) if said.contains(IN_USE) && begun.elapsed() < STARTS => {
                     std::thread::sleep(Duration::from_millis(20));
                 }
@@ -193,12 +194,12 @@ pub fn required() -> bool {
     std::env::var_os("UNIONMOUNT_REQUIRE_FUSE").is_some_and(|value| value == "1")
 }
 
-/// Gives this thread, and the daemons that it starts, mounts of their own: a mount that another process takes
-/// along into a namespace of its own would keep the daemon alive after the unmount.
+/// Gives this thread, and the daemons that it starts, mounts of their own: a mount that another
+/// process takes along into a namespace of its own would keep the daemon alive after the unmount.
 pub fn separate() {
     #[expect(unsafe_code, reason = "unshare(2) could unshare descriptors, too")]
-    // SAFETY: descriptors stay shared; only the table of mounts (and with it the working directory and the
-    // umask, which are what they were) becomes this thread's own.
+    // SAFETY: descriptors stay shared; only the table of mounts (and with it the working directory
+    // and the umask, which are what they were) becomes this thread's own.
     let separated = unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) };
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     if let Err(error) = separated.and_then(|()| mount_change("/", private)) {

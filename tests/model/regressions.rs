@@ -7,7 +7,8 @@ use super::ops::{
 };
 use super::stack::{Leaf, Opaque, White};
 
-/// Never failed: a small life with every kind of object, and an example of how these tests are written.
+/// Never failed: a small life with every kind of object, and an example of how these tests are
+/// written.
 #[test]
 fn a_small_life() {
     let lower = vec![
@@ -40,8 +41,8 @@ fn a_small_life() {
     );
 }
 
-/// The new redirect was on disk, but the listing kept the old one: after a forget the directory took the lower
-/// content of its new name instead of its own.
+/// The new redirect was on disk, but the listing kept the old one: after a forget the directory
+/// took the lower content of its new name instead of its own.
 #[test]
 fn regression_renamed_directory_keeps_its_redirect_after_a_forget() {
     check(
@@ -80,9 +81,9 @@ fn regression_directory_renamed_twice_with_an_exchange_between() {
     );
 }
 
-/// An empty upper that was first mounted with devices as whiteouts remembers that `.wh.` names are ordinary
-/// ones. A later mount with `.wh.` files as whiteouts wrote them all the same: at the third mount the deleted
-/// name was back and the mark visible.
+/// An empty upper that was first mounted with devices as whiteouts remembers that `.wh.` names are
+/// ordinary ones. A later mount with `.wh.` files as whiteouts wrote them all the same: at the
+/// third mount the deleted name was back and the mark visible.
 #[test]
 fn regression_whiteout_form_changes_between_mounts() {
     check(
@@ -101,8 +102,8 @@ fn regression_whiteout_form_changes_between_mounts() {
     );
 }
 
-/// Any xattr of an overlay on the upper's root, even a mark, counted as a sign of kernel overlayfs, for which
-/// `.wh.` names are ordinary: marks in all forms were not read side by side.
+/// Any xattr of an overlay on the upper's root, even a mark, counted as a sign of kernel overlayfs,
+/// for which `.wh.` names are ordinary: marks in all forms were not read side by side.
 #[test]
 fn regression_mixed_marks_in_an_upper() {
     check(
@@ -118,7 +119,8 @@ fn regression_mixed_marks_in_an_upper() {
     );
 }
 
-/// Names of one lower file were looked for at the lower's paths, where a redirected directory is no more.
+/// Names of one lower file were looked for at the lower's paths, where a redirected directory is no
+/// more.
 #[test]
 fn regression_hard_links_below_a_renamed_directory() {
     check(
@@ -131,8 +133,8 @@ fn regression_hard_links_below_a_renamed_directory() {
     );
 }
 
-/// Whiteouts in a copied-up tree that is cut off from the layers below stayed where they were, except in
-/// directories that happened to be cached.
+/// Whiteouts in a copied-up tree that is cut off from the layers below stayed where they were,
+/// except in directories that happened to be cached.
 #[test]
 fn regression_needless_whiteouts_in_a_renamed_tree() {
     check(
@@ -148,8 +150,8 @@ fn regression_needless_whiteouts_in_a_renamed_tree() {
     );
 }
 
-/// The kernel's writeback cache owns a file's mtime and tells it; a write that arrived after that stamped the
-/// disk with its own time, which showed after the next mount.
+/// The kernel's writeback cache owns a file's mtime and tells it; a write that arrived after that
+/// stamped the disk with its own time, which showed after the next mount.
 #[test]
 fn regression_mtime_after_cached_writes() {
     check(
@@ -168,7 +170,8 @@ fn regression_mtime_after_cached_writes() {
     );
 }
 
-/// An empty directory with an AUFS leftover in it, which is a directory itself, could not be replaced.
+/// An empty directory with an AUFS leftover in it, which is a directory itself, could not be
+/// replaced.
 #[test]
 fn regression_rename_over_a_directory_with_leftovers() {
     check(
@@ -233,8 +236,8 @@ fn regression_mtime_after_fallocate() {
     );
 }
 
-/// A tree with a redirected directory in it was renamed without redirects: the directory lost the whiteouts
-/// that hid its lower content, and kept the redirect to it.
+/// A tree with a redirected directory in it was renamed without redirects: the directory lost the
+/// whiteouts that hid its lower content, and kept the redirect to it.
 #[test]
 fn regression_redirected_directory_in_a_tree_that_is_copied_up() {
     check(
@@ -279,8 +282,8 @@ fn regression_renamed_out_of_a_redirected_directory() {
     );
 }
 
-/// The whiteout that a directory replaced became the whiteout of the directory's old name, where its form is
-/// none: it showed as an empty file.
+/// The whiteout that a directory replaced became the whiteout of the directory's old name, where
+/// its form is none: it showed as an empty file.
 #[test]
 fn regression_rename_over_a_whiteout_of_another_form() {
     check(
@@ -308,7 +311,8 @@ fn regression_exchange_while_listing() {
     );
 }
 
-/// A file without a name gets its first one over a whiteout, and a second one; a removed file gets none.
+/// A file without a name gets its first one over a whiteout, and a second one; a removed file gets
+/// none.
 #[test]
 fn a_file_without_a_name_gets_two() {
     check(
@@ -330,8 +334,8 @@ fn a_file_without_a_name_gets_two() {
     );
 }
 
-/// One xattr says that a directory is opaque, or that it holds whiteouts by xattr: when it was made opaque, those
-/// became ordinary empty files.
+/// One xattr says that a directory is opaque, or that it holds whiteouts by xattr: when it was made
+/// opaque, those became ordinary empty files.
 #[test]
 fn regression_opaque_directory_with_whiteouts_by_xattr() {
     check(
@@ -349,8 +353,8 @@ fn regression_opaque_directory_with_whiteouts_by_xattr() {
     );
 }
 
-/// Where whiteouts are devices, `.wh..wh..opq` is a name like any other: in the root it made redirects lead nowhere
-/// from the next mount on.
+/// Where whiteouts are devices, `.wh..wh..opq` is a name like any other: in the root it made
+/// redirects lead nowhere from the next mount on.
 #[test]
 fn regression_opaque_name_beside_redirects() {
     check(

@@ -1,4 +1,5 @@
-//! Layers as plain data: what a generated layer holds, and the merged tree that a stack of them must show.
+//! Layers as plain data: what a generated layer holds, and the merged tree that a stack of them
+//! must show.
 //!
 //! The merge here is written from the specification alone and shares nothing with the union's own.
 
@@ -142,7 +143,8 @@ pub struct Layer {
 }
 
 impl Layer {
-    /// Follows the lines; those that fit nowhere (a file where a directory is needed, a name taken) are left out.
+    /// Follows the lines; those that fit nowhere (a file where a directory is needed, a name taken)
+    /// are left out.
     pub fn new(items: &[Item]) -> Self {
         let mut layer = Self::default();
         for item in items {

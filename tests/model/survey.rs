@@ -1,4 +1,5 @@
-//! Reads the whole tree of a union through its node operations, and makes sure on the way that they agree.
+//! Reads the whole tree of a union through its node operations, and makes sure on the way that they
+//! agree.
 
 use std::collections::BTreeMap;
 
@@ -112,8 +113,8 @@ impl Core {
                 .getattr(entry.node)
                 .map_err(|e| wrong("getattr in", &e))?;
             let from_plus = plus.get(i - 2).filter(|_| self.form.plus);
-            // Reading a directory may set its atime; and a disk finds blocks for what was written when it is synced, which
-            // others may do at any time.
+            // Reading a directory may set its atime; and a disk finds blocks for what was written
+            // when it is synced, which others may do at any time.
             let same = |other: &Attr| {
                 Attr {
                     atime: attr.atime,

@@ -150,7 +150,8 @@ fn read_dir(
     Ok(())
 }
 
-/// Reads an entry of a directory, and gives its descriptor, which is `O_PATH` for all but files and directories.
+/// Reads an entry of a directory, and gives its descriptor, which is `O_PATH` for all but files and
+/// directories.
 pub fn read_object(dir: impl AsFd, name: &[u8]) -> Result<(Object, OwnedFd), String> {
     let stat = statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW).map_err(|e| format!("stat: {e}"))?;
     let mut object = Object::from(&stat);

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use unionmount::fuse::init::Agreed;
+use unionmount::fuse::init::Negotiated;
 use unionmount::fuse::proto::request::split;
 use unionmount::fuse::proto::wire::InHeader;
 use unionmount::fuse::serve::{Outcome, Server};
@@ -43,7 +43,7 @@ pub struct Client {
 }
 
 impl Client {
-    pub fn new(config: &Config, agreed: Agreed) -> Self {
+    pub fn new(config: &Config, agreed: Negotiated) -> Self {
         let union = Union::open(config).unwrap_or_else(|error| panic!("{error}"));
         if agreed.writeback {
             union.leave_mtime_to_kernel();
@@ -85,7 +85,8 @@ impl Client {
         u64::read_from_bytes(&self.out[at..at + 8]).unwrap()
     }
 
-    /// A whole request as /dev/fuse delivers it. A request that cannot be taken apart is answered as the transport does.
+    /// A whole request as /dev/fuse delivers it. A request that cannot be taken apart is answered
+    /// as the transport does.
     pub fn whole(&mut self, request: &[u8]) -> Outcome {
         let long = self.server.long_setxattr();
         match split(request, long) {
@@ -94,7 +95,8 @@ impl Client {
         }
     }
 
-    /// The same as io_uring delivers it: the structure in 128 bytes with `rubbish` behind it, the rest elsewhere.
+    /// The same as io_uring delivers it: the structure in 128 bytes with `rubbish` behind it, the
+    /// rest elsewhere.
     pub fn in_parts(&mut self, request: &[u8], rubbish: u8) -> Outcome {
         let long = self.server.long_setxattr();
         let (header, arg, rest) = match split(request, long) {

@@ -1,4 +1,5 @@
-//! The stack of layers that the streams were recorded on: always the same, so that they can be played again.
+//! The stack of layers that the streams were recorded on: always the same, so that they can be
+//! played again.
 
 use std::ffi::CString;
 use std::fs;
@@ -10,7 +11,8 @@ use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, XattrFlags}
 use tempfile::TempDir;
 use unionmount::union::Config;
 
-/// When everything in the layers was changed last, in seconds since 1970: long before any clock that runs a test.
+/// When everything in the layers was changed last, in seconds since 1970: long before any clock
+/// that runs a test.
 pub const LONG_AGO: i64 = 1_500_000_000;
 
 pub struct Layout {

@@ -1,4 +1,5 @@
-//! What of a reply cannot be equal on another disk or at another time, by opcode and offset (`fuse.h`).
+//! What of a reply cannot be equal on another disk or at another time, by opcode and offset
+//! (`fuse.h`).
 
 use unionmount::fuse::proto::Opcode;
 
@@ -78,8 +79,8 @@ fn attr(attr: &mut [u8]) {
         clock(attr, secs, nanos);
     }
     if short(attr, 60) & 0o170_000 == 0o40_000 {
-        // The size of a directory is its disk's own business, and whether it counts subdirectories, but not whether it
-        // is still there.
+        // The size of a directory is its disk's own business, and whether it counts subdirectories,
+        // but not whether it is still there.
         attr[8..16].fill(0);
         some_links(&mut attr[64..68]);
     }

@@ -11,8 +11,8 @@ use crate::stream::{Stream, path};
 /// What the log puts in front of each line of the wire.
 const PREFIX: &str = "unionmount::fuse::wire] ";
 
-/// Records `NAME.txt` while `NAME.sh` runs in a mount. The script's first line, `# -o OPTIONS`, says how it is mounted;
-/// the word `ro` there leaves the upper out.
+/// Records `NAME.txt` while `NAME.sh` runs in a mount. The script's first line, `# -o OPTIONS`,
+/// says how it is mounted; the word `ro` there leaves the upper out.
 pub fn record(name: &str) {
     let script = path(&format!("{name}.sh"));
     let text = fs::read_to_string(&script).unwrap();

@@ -64,7 +64,8 @@ impl Names {
         request
     }
 
-    /// The recorded body and the one from here as they must be equal, having learnt what they name alike.
+    /// The recorded body and the one from here as they must be equal, having learnt what they name
+    /// alike.
     fn align(&mut self, exchange: &Exchange, here: &[u8]) -> Result<(Vec<u8>, Vec<u8>), String> {
         let opcode = exchange.opcode();
         let (mut a, mut b) = (masked(opcode, &exchange.body), masked(opcode, here));

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use unionmount::fuse::init::Agreed;
+use unionmount::fuse::init::Negotiated;
 use unionmount::fuse::serve::Outcome;
 
 use crate::mask;
@@ -21,7 +21,7 @@ pub struct Exchange {
 
 #[derive(Clone)]
 pub struct Stream {
-    pub agreed: Agreed,
+    pub agreed: Negotiated,
     pub writable: bool,
     pub exchanges: Vec<Exchange>,
 }
@@ -64,7 +64,7 @@ impl Stream {
 
     pub fn parse(text: &str) -> Self {
         let mut stream = Self {
-            agreed: Agreed::default(),
+            agreed: Negotiated::default(),
             writable: true,
             exchanges: Vec::new(),
         };
@@ -113,8 +113,8 @@ impl Stream {
         stream
     }
 
-    /// The stream with another reply to one request: the last byte that is compared is another one. `None` where
-    /// everything is masked.
+    /// The stream with another reply to one request: the last byte that is compared is another one.
+    /// `None` where everything is masked.
     pub fn damaged(&self, at: usize) -> Option<Self> {
         let mut damaged = self.clone();
         let exchange = &mut damaged.exchanges[at];
@@ -141,8 +141,8 @@ impl Stream {
     }
 }
 
-fn agreed(names: &[&str]) -> Agreed {
-    let mut agreed = Agreed::default();
+fn agreed(names: &[&str]) -> Negotiated {
+    let mut agreed = Negotiated::default();
     for name in names {
         match *name {
             "zero_message_open" => agreed.zero_message_open = true,

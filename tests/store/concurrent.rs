@@ -182,7 +182,8 @@ fn killed_a_hundred_times_nothing_is_lost_and_nothing_stays() {
     let _gone = env.run(&["container", "rm", "temp"]);
     env.ok(&["system", "prune", "-a", "--force", "--volumes"]);
     env.is_sound();
-    // Only what is referred to is left: the image of the container, its eight layers, the container.
+    // Only what is referred to is left: the image of the container, its eight layers, the
+    // container.
     let count = |dir: &str| fs::read_dir(env.root().join(dir)).unwrap().count();
     assert_eq!(
         (

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::common;
 use crate::env::{Env, assert_same, survey};
-use crate::make::{Image, Layer, Looks, PLAIN, Pack, rich_layers, small_layers, write_dir};
+use crate::make::{Image, Layer, NewMetadata, PLAIN, Pack, rich_layers, small_layers, write_dir};
 use crate::need_fuse;
 
 fn rich(env: &Env) -> Image {
@@ -318,7 +318,8 @@ fn many_layers_are_mounted_fast() {
 fn without_fuse_the_tree_is_copied() {
     let env = Env::new();
     rich(&env);
-    // What is shown elsewhere is not copied, and that is said; what an image declares as a volume is a part of the copy.
+    // What is shown elsewhere is not copied, and that is said; what an image declares as a volume
+    // is a part of the copy.
     let said = env.fails(&[
         "container",
         "create",
@@ -458,13 +459,14 @@ fn many_changes_take_little_memory() {
     );
 }
 
-/// A directory that its layer has no entry for looks as it does below, and a root that one layer describes is the root: in
-/// containers of both kinds, in what is exported of them, and in what is committed.
+/// A directory that its layer has no entry for looks as it does below, and a root that one layer
+/// describes is the root: in containers of both kinds, in what is exported of them, and in what is
+/// committed.
 #[test]
 fn what_a_layer_does_not_describe_looks_as_below() {
     need_fuse!();
     let env = Env::new();
-    let looks = |mode, owner, mtime| Looks {
+    let looks = |mode, owner, mtime| NewMetadata {
         mode,
         owner,
         mtime,

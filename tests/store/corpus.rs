@@ -1,4 +1,5 @@
-//! What the fuzzer found, and what it began with: read as documents on every run, whole and cut off at every place.
+//! What the fuzzer found, and what it began with: read as documents on every run, whole and cut off
+//! at every place.
 
 use std::fs;
 use std::path::Path;

@@ -166,7 +166,8 @@ fn what_was_answered_is_whole_after_a_power_cut() {
             assert!(output.status.success(), "{kind}: {args:?}: {output:?}");
             String::from_utf8(output.stdout).unwrap()
         };
-        // The kernel has written for itself what it has to; the copy is what a disk without power has.
+        // The kernel has written for itself what it has to; the copy is what a disk without power
+        // has.
         let after_a_cut = |what: &str, images: usize, containers: usize, volumes: usize| {
             shell(env.dir.path(), "cp --sparse=always disk copy");
             let copy = mount(env.dir.path(), "copy.at", &format!("-o {again} copy"));

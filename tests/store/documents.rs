@@ -1,4 +1,5 @@
-//! Documents and archives that are not what they should be: each is refused in one line, and the store stays as it was.
+//! Documents and archives that are not what they should be: each is refused in one line, and the
+//! store stays as it was.
 
 use std::collections::BTreeMap;
 use std::fs;

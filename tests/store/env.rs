@@ -1,4 +1,5 @@
-//! A store of its own in a temporary directory, with whatever was mounted there taken down at the end.
+//! A store of its own in a temporary directory, with whatever was mounted there taken down at the
+//! end.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -164,8 +165,8 @@ print('\n'.join(lines))
         .collect()
 }
 
-/// A survey without what podman does otherwise: kernel overlayfs shows the link counts of the layer, whatever the layers
-/// above hide, and podman stores a time before 1970 as 1970.
+/// A survey without what podman does otherwise: kernel overlayfs shows the link counts of the
+/// layer, whatever the layers above hide, and podman stores a time before 1970 as 1970.
 pub fn as_podman(survey: &[String]) -> Vec<String> {
     let mut lines = Vec::new();
     for line in survey.iter().filter(|line| !line.contains("b'/etc/old'")) {

@@ -1,4 +1,5 @@
-//! Loading and saving: every form gives the same image, the same tree as others see, and the digests it came with.
+//! Loading and saving: every form gives the same image, the same tree as others see, and the
+//! digests it came with.
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -182,7 +183,8 @@ fn digests_come_out_as_they_went_in() {
             assert_eq!(layers, plain);
         }
     }
-    // docker's form has the plain tars, unless a compression is asked for: then all have it, also those that came so.
+    // docker's form has the plain tars, unless a compression is asked for: then all have it, also
+    // those that came so.
     let begins = |name: &str, magic: &[u8]| {
         env.ok(&[
             "image",
@@ -448,7 +450,8 @@ sys.exit(r)",
     }
 }
 
-/// One sync for a load, before anything has its place; then the names, before the catalog says that they are there.
+/// One sync for a load, before anything has its place; then the names, before the catalog says that
+/// they are there.
 #[test]
 fn what_is_loaded_is_on_the_disk_before_the_catalog_knows_it() {
     if !have("strace") {

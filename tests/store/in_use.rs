@@ -1,4 +1,5 @@
-//! Containers that somebody works in while they are read, and trees that are deeper than there are descriptors.
+//! Containers that somebody works in while they are read, and trees that are deeper than there are
+//! descriptors.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};

@@ -1,4 +1,5 @@
-//! Images made by ourselves: layers with everything that layers can have, as OCI layouts and as archives of `docker save`.
+//! Images made by ourselves: layers with everything that layers can have, as OCI layouts and as
+//! archives of `docker save`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -24,7 +25,7 @@ pub enum Pack {
 
 /// What an entry has besides its name.
 #[derive(Clone, Default)]
-pub struct Looks<'a> {
+pub struct NewMetadata<'a> {
     pub mode: u32,
     pub owner: (u64, u64),
     /// As in pax: seconds, with a fraction.
@@ -32,7 +33,7 @@ pub struct Looks<'a> {
     pub xattrs: &'a [(&'a str, &'a [u8])],
 }
 
-pub const PLAIN: Looks<'static> = Looks {
+pub const PLAIN: NewMetadata<'static> = NewMetadata {
     mode: 0o644,
     owner: (0, 0),
     mtime: "1700000000.5",
@@ -52,7 +53,7 @@ impl Layer {
         name: &str,
         link: &str,
         content: &[u8],
-        looks: &Looks<'_>,
+        looks: &NewMetadata<'_>,
         device: (u32, u32),
     ) {
         let mut pax: Vec<(String, Vec<u8>)> = vec![
@@ -89,13 +90,13 @@ impl Layer {
         self.builder.append(&header, content).unwrap();
     }
 
-    pub fn file(mut self, name: &str, content: &[u8], looks: &Looks<'_>) -> Self {
+    pub fn file(mut self, name: &str, content: &[u8], looks: &NewMetadata<'_>) -> Self {
         self.add(EntryType::Regular, name, "", content, looks, (0, 0));
         self
     }
 
     pub fn dir(mut self, name: &str, mode: u32) -> Self {
-        let looks = Looks { mode, ..PLAIN };
+        let looks = NewMetadata { mode, ..PLAIN };
         self.add(
             EntryType::Directory,
             &format!("{name}/"),
@@ -108,7 +109,7 @@ impl Layer {
     }
 
     /// A directory, whose name ends with a slash.
-    pub fn described(mut self, name: &str, looks: &Looks<'_>) -> Self {
+    pub fn described(mut self, name: &str, looks: &NewMetadata<'_>) -> Self {
         self.add(EntryType::Directory, name, "", b"", looks, (0, 0));
         self
     }
@@ -119,7 +120,7 @@ impl Layer {
             name,
             target,
             b"",
-            &Looks {
+            &NewMetadata {
                 mode: 0o777,
                 ..PLAIN
             },
@@ -129,7 +130,7 @@ impl Layer {
     }
 
     /// Another name of a file; engines set its attributes once more from this entry.
-    pub fn hard_link(mut self, name: &str, target: &str, looks: &Looks<'_>) -> Self {
+    pub fn hard_link(mut self, name: &str, target: &str, looks: &NewMetadata<'_>) -> Self {
         self.add(EntryType::Link, name, target, b"", looks, (0, 0));
         self
     }
@@ -174,7 +175,7 @@ pub fn rich_layers() -> Vec<Vec<u8>> {
         .file(
             "bin/tool",
             &[7; 70_000],
-            &Looks {
+            &NewMetadata {
                 mode: 0o4755,
                 ..PLAIN
             },
@@ -182,7 +183,7 @@ pub fn rich_layers() -> Vec<Vec<u8>> {
         .file(
             "bin/ping",
             b"ping",
-            &Looks {
+            &NewMetadata {
                 mode: 0o755,
                 xattrs: &[("security.capability", &capability)],
                 ..PLAIN
@@ -191,7 +192,7 @@ pub fn rich_layers() -> Vec<Vec<u8>> {
         .hard_link(
             "bin/other",
             "bin/tool",
-            &Looks {
+            &NewMetadata {
                 mode: 0o4755,
                 ..PLAIN
             },
@@ -201,7 +202,7 @@ pub fn rich_layers() -> Vec<Vec<u8>> {
         .file(
             "etc/conf",
             b"old",
-            &Looks {
+            &NewMetadata {
                 owner: (12, 34),
                 mode: 0o600,
                 ..PLAIN
@@ -211,7 +212,7 @@ pub fn rich_layers() -> Vec<Vec<u8>> {
         .file(
             "etc/old",
             b"1960",
-            &Looks {
+            &NewMetadata {
                 mtime: "-315619200",
                 ..PLAIN
             },
@@ -219,7 +220,7 @@ pub fn rich_layers() -> Vec<Vec<u8>> {
         .file(
             "etc/tagged",
             b"x",
-            &Looks {
+            &NewMetadata {
                 xattrs: &[("user.name", b"a\0b\xff"), ("trusted.x", b"y")],
                 ..PLAIN
             },
@@ -243,7 +244,7 @@ pub fn rich_layers() -> Vec<Vec<u8>> {
         .file(
             "data/seed",
             b"seed",
-            &Looks {
+            &NewMetadata {
                 owner: (5, 6),
                 ..PLAIN
             },
@@ -270,7 +271,7 @@ pub fn rich_layers() -> Vec<Vec<u8>> {
         .file(
             "tree/new",
             b"new tree",
-            &Looks {
+            &NewMetadata {
                 mtime: "1700000000.123456789",
                 ..PLAIN
             },
@@ -278,7 +279,7 @@ pub fn rich_layers() -> Vec<Vec<u8>> {
         .hard_link(
             "tree/again",
             "tree/new",
-            &Looks {
+            &NewMetadata {
                 mtime: "1700000000.123456789",
                 ..PLAIN
             },

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::common::{self, read, shell};
 use crate::env::{Env, as_podman, assert_same, have, survey};
-use crate::make::{Image, Layer, Looks, PLAIN, Pack, rich_layers, write_dir, write_tar};
+use crate::make::{Image, Layer, NewMetadata, PLAIN, Pack, rich_layers, write_dir, write_tar};
 use crate::need_fuse;
 
 fn overlay2_layer(store: &Path, id: &str, short: &str, lower: &str) {
@@ -207,13 +207,14 @@ fn an_ordinary_user_has_a_store_too() {
     );
 }
 
-/// A directory that its layer has no entry for looks as it does below also for who reads the layers without us, whether the
-/// layers came together or one by one; and a check knows what it is, and makes it so again.
+/// A directory that its layer has no entry for looks as it does below also for who reads the layers
+/// without us, whether the layers came together or one by one; and a check knows what it is, and
+/// makes it so again.
 #[test]
 fn the_kernel_sees_what_no_entry_describes_as_below() {
     need_fuse!();
     let env = Env::new();
-    let looks = |mode, owner, mtime| Looks {
+    let looks = |mode, owner, mtime| NewMetadata {
         mode,
         owner,
         mtime,

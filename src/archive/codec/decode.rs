@@ -1,8 +1,8 @@
 //! Decompression in this process.
 //!
-//! A gzip file may consist of several members (RFC 1952, 2.2), a zstd file of several frames and of frames that hold no data
-//! (RFC 8878, 3.1): all are read, as one stream. What follows the last of them and is none itself has no meaning, but belongs to
-//! the blob.
+//! A gzip file may consist of several members (RFC 1952, 2.2), a zstd file of several frames and of
+//! frames that hold no data (RFC 8878, 3.1): all are read, as one stream. What follows the last of
+//! them and is none itself has no meaning, but belongs to the blob.
 
 use std::io::{self, BufRead, Read};
 
@@ -59,7 +59,8 @@ impl<R: Read> Decoder<R> {
         Ok((Self { state }, compression))
     }
 
-    /// Reads the rest of the blob, so that a reader that hashes has seen all of it. Returns that reader.
+    /// Reads the rest of the blob, so that a reader that hashes has seen all of it. Returns that
+    /// reader.
     ///
     /// # Errors
     /// Those of reading.
@@ -201,8 +202,11 @@ mod tests {
             for trailing in [&b"x"[..], b"\0\0\0\0\0", b"trailing bytes without meaning"] {
                 assert_eq!(unpack(&[&two[..], trailing].concat()).unwrap(), want);
             }
-            for cut in [1, 4, 8, one.len() / 2] {
-                assert!(unpack(&one[..one.len() - cut]).is_err(), "{compression:?}");
+            for detach_tree in [1, 4, 8, one.len() / 2] {
+                assert!(
+                    unpack(&one[..one.len() - detach_tree]).is_err(),
+                    "{compression:?}"
+                );
             }
             let mut damaged = one.clone();
             damaged[one.len() / 2] ^= 1;

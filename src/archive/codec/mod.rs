@@ -1,4 +1,5 @@
-//! The bytes of a blob: how they are compressed, their digests, and their way from where they are stored to the tar reader.
+//! The bytes of a blob: how they are compressed, their digests, and their way from where they are
+//! stored to the tar reader.
 
 mod blob;
 mod compression;

@@ -7,7 +7,8 @@ use super::compression::PEEK;
 /// Bytes that are read at a time.
 const BUFFER: usize = 256 * 1024;
 
-/// A reader that shows at least the bytes by which a compression is known, where it has so many more.
+/// A reader that shows at least the bytes by which a compression is known, where it has so many
+/// more.
 #[derive(Debug)]
 pub(super) struct Peeking<R> {
     inner: R,

@@ -1,8 +1,9 @@
 //! A blob is read by one thread and handed to the tar reader in another one.
 //!
-//! The first reads, hashes, keeps a copy and decompresses. The second hashes the tar that comes out of it, and makes the
-//! files; it reads from the buffers of the first without copying. A few buffers go round between them, so that memory is
-//! bounded and neither waits for the other for long.
+//! The first reads, hashes, keeps a copy and decompresses. The second hashes the tar that comes out
+//! of it, and makes the files; it reads from the buffers of the first without copying. A few
+//! buffers go round between them, so that memory is bounded and neither waits for the other for
+//! long.
 
 use std::io::{self, BufRead, Read};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
@@ -72,7 +73,8 @@ pub(in crate::archive) fn pipe() -> (PipeWriter, PipeReader) {
 }
 
 impl PipeReader {
-    /// Reads to the end. Returns digest and size of all that was read, unless it is the blob itself.
+    /// Reads to the end. Returns digest and size of all that was read, unless it is the blob
+    /// itself.
     pub(in crate::archive) fn drain(mut self, most: u64) -> Result<Option<(Digest, u64)>> {
         let mut left = 0u64;
         loop {

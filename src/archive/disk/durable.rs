@@ -1,4 +1,5 @@
-//! What was published survives a power failure: data goes to the disk before it gets its name, and the name after it.
+//! What was published survives a power failure: data goes to the disk before it gets its name, and
+//! the name after it.
 
 use std::fs::File;
 use std::io;

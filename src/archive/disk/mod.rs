@@ -1,5 +1,5 @@
-//! Places on the disk outside of a layer's content: what is staged until it is complete, what must be on the disk before it gets
-//! its name, and trees that are removed.
+//! Places on the disk outside of a layer's content: what is staged until it is complete, what must
+//! be on the disk before it gets its name, and trees that are removed.
 
 mod durable;
 mod inner;

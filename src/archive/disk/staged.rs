@@ -1,9 +1,11 @@
-//! Files and directories that get their names when they are complete; until then they are called `.NAME.unionmount-PID`.
+//! Files and directories that get their names when they are complete; until then they are called
+//! `.NAME.unionmount-PID`.
 //!
 //! # Crash
-//! Killed before that, they stay under that name. Each is locked by its owner, so that [`sweep`] knows the ones whose owners have
-//! ended, in any container, and removes them. Cancelled (see [`cancel`]), nothing stays. After a power
-//! failure the name of a [`StagedFile`] leads to the old file or to the whole new one.
+//! Killed before that, they stay under that name. Each is locked by its owner, so that [`sweep`]
+//! knows the ones whose owners have ended, in any container, and removes them. Cancelled (see
+//! [`cancel`]), nothing stays. After a power failure the name of a [`StagedFile`] leads to the old
+//! file or to the whole new one.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File};
@@ -19,7 +21,7 @@ use super::inner::DIRECTORY;
 use super::remove::clear;
 use crate::archive::error::{Context as _, Error, Result};
 use crate::cancel::{self, Cleanup, Removing};
-use crate::sys::early_writeback::WriteBehind;
+use crate::sys::early_writeback::EarlyWriteback;
 
 /// How many names are tried that are taken, by other commands or on purpose.
 const ATTEMPTS: u32 = 100;
@@ -69,8 +71,8 @@ fn make<T>(
     Err(ErrorKind::AlreadyExists.into())
 }
 
-/// Takes the lock of what was just made; `None` when another command took it for a leftover and removed it. Disks without locks
-/// are fine: leftovers stay there.
+/// Takes the lock of what was just made; `None` when another command took it for a leftover and
+/// removed it. Disks without locks are fine: leftovers stay there.
 fn locked(file: File, path: &Path) -> io::Result<Option<File>> {
     if let Err(errno) = flock(&file, FlockOperation::LockExclusive) {
         log::debug!("flock '{}': {errno}", path.display());
@@ -83,7 +85,8 @@ fn is_at(file: &File, path: &Path) -> io::Result<bool> {
     Ok(there.is_ok_and(|there| (there.dev(), there.ino()) == (file.dev(), file.ino())))
 }
 
-/// Removes what commands left, beside `path` and in it, that were killed while they made something for it.
+/// Removes what commands left, beside `path` and in it, that were killed while they made something
+/// for it.
 pub(in crate::archive) fn sweep(path: &Path) {
     let prefix = prefix(path);
     for dir in [above(path), path] {
@@ -105,7 +108,8 @@ pub(in crate::archive) fn sweep(path: &Path) {
     }
 }
 
-/// Removes something whose owner has ended. Only what belongs to this user: other users may have files with such names.
+/// Removes something whose owner has ended. Only what belongs to this user: other users may have
+/// files with such names.
 fn remove_leftover(path: &Path) {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let opened = File::options()
@@ -221,14 +225,15 @@ impl Drop for Staged {
         };
         let removing = Removing::begin();
         if let Err(why) = remove_dir(&self.path) {
-            cancel::remains(why);
+            cancel::removed_dir(why);
         }
         drop((removing, cleanup));
     }
 }
 
-/// A file that gets its name when it is complete, and is gone when it is dropped before. What is there already and is no ordinary file
-/// (a device, a pipe, a descriptor in /proc) is written to, not replaced.
+/// A file that gets its name when it is complete, and is gone when it is dropped before. What is
+/// there already and is no ordinary file (a device, a pipe, a descriptor in /proc) is written to,
+/// not replaced.
 #[derive(Debug)]
 pub(crate) struct StagedFile {
     file: File,
@@ -269,10 +274,11 @@ impl StagedFile {
         })
     }
 
-    /// Where the bytes are written to. Of an ordinary file the disk begins with them while more come.
+    /// Where the bytes are written to. Of an ordinary file the disk begins with them while more
+    /// come.
     pub(crate) fn writer(&self) -> Box<dyn Write + '_> {
         match self.staged {
-            Some(_) => Box::new(WriteBehind::new(&self.file)),
+            Some(_) => Box::new(EarlyWriteback::new(&self.file)),
             None => Box::new(&self.file),
         }
     }
@@ -301,7 +307,7 @@ impl Drop for StagedFile {
         };
         let removing = Removing::begin();
         if let Err(why) = remove_file(&staged) {
-            cancel::remains(why);
+            cancel::removed_dir(why);
         }
         drop((removing, cleanup));
     }

@@ -1,11 +1,13 @@
 //! Entries of a layer into a directory.
 //!
-//! The rules of image-spec `layer.md`: of two entries with one name the last counts; a directory over a directory replaces
-//! its metadata, everything else replaces what was there; missing parents are made. Whiteouts and opaque marks are
-//! recorded, since they concern other layers: what the archive itself brings under a hidden name stays, in any order.
+//! The rules of image-spec `layer.md`: of two entries with one name the last counts; a directory
+//! over a directory replaces its metadata, everything else replaces what was there; missing parents
+//! are made. Whiteouts and opaque marks are recorded, since they concern other layers: what the
+//! archive itself brings under a hidden name stays, in any order.
 //!
-//! Attributes are set through the descriptor of what was just made: owner first, since that clears setuid and
-//! capabilities, then xattrs and mode, times last. Those of directories are set when nothing is made in them any more.
+//! Attributes are set through the descriptor of what was just made: owner first, since that clears
+//! setuid and capabilities, then xattrs and mode, times last. Those of directories are set when
+//! nothing is made in them any more.
 
 use std::io::BufRead;
 use std::os::fd::OwnedFd;
@@ -26,7 +28,7 @@ use crate::archive::error::{AtEntry as _, Context as _, Error, ErrorKind, Result
 use crate::archive::options::{Ownership, Whiteouts};
 use crate::archive::tar::{EntryKind, TarEntry, TarReader};
 use crate::layer::marks::{NameMeaning, WH_PREFIX, meaning};
-use crate::layer::object::UpperObject;
+use crate::layer::object::WritableObject;
 use crate::layer::stat::{Kind, Stat};
 use crate::layer::xattr_name::is_internal;
 
@@ -94,7 +96,8 @@ impl Applier {
     /// Makes one entry, with its data from the reader that gave it.
     ///
     /// # Errors
-    /// A name that leads outside or cannot be represented, and what the disk answers; always with the entry's name.
+    /// A name that leads outside or cannot be represented, and what the disk answers; always with
+    /// the entry's name.
     pub(super) fn apply<R: BufRead>(
         &mut self,
         entry: &TarEntry,
@@ -104,8 +107,9 @@ impl Applier {
         self.place(entry, reader).at_entry(&entry.path)
     }
 
-    /// The directories that were made because something is in them, and that no entry describes. They belong to root
-    /// and have mode 0755; in a merged tree they are shown with the metadata of the layers below.
+    /// The directories that were made because something is in them, and that no entry describes.
+    /// They belong to root and have mode 0755; in a merged tree they are shown with the metadata of
+    /// the layers below.
     #[must_use]
     pub(super) fn implied(&mut self) -> Vec<Vec<u8>> {
         std::mem::take(&mut self.policy.implied)
@@ -300,7 +304,7 @@ impl Applier {
         inside: &LayerPath,
         dir: Arc<OwnedFd>,
     ) -> Result<()> {
-        let object = UpperObject::new(Arc::clone(&dir), None);
+        let object = WritableObject::new(Arc::clone(&dir), None);
         let old = object.xattrs().list().context("listxattr", b".")?;
         for name in old.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
             if !is_internal(name) && name != b"security.selinux" {

@@ -1,7 +1,9 @@
-//! What AUFS left in old images: its own files, `.wh..wh.NAME`, and all that is below its own directories.
+//! What AUFS left in old images: its own files, `.wh..wh.NAME`, and all that is below its own
+//! directories.
 //!
-//! They are no part of a layer, but others may be hard links to them: AUFS kept files with several names in
-//! `.wh..wh.plnk/`. So they are made in a directory of their own, which goes away when the archive was read.
+//! They are no part of a layer, but others may be hard links to them: AUFS kept files with several
+//! names in `.wh..wh.plnk/`. So they are made in a directory of their own, which goes away when the
+//! archive was read.
 //!
 //! # Crash
 //! The directory has a name of AUFS's too: killed before it is removed, it is never shown.

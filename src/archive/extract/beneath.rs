@@ -1,11 +1,12 @@
 //! Everything an archive names is found beneath one directory, never by a path from anywhere else.
 //!
-//! A parent directory is opened by openat2(2) with `RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS`, or,
-//! where the kernel lacks that, component by component with `O_NOFOLLOW`; the last component of a name is only ever used
-//! with calls that do not follow symlinks. So no link that the archive plants can lead outside, or anywhere.
+//! A parent directory is opened by openat2(2) with `RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS |
+//! RESOLVE_NO_MAGICLINKS`, or, where the kernel lacks that, component by component with
+//! `O_NOFOLLOW`; the last component of a name is only ever used with calls that do not follow
+//! symlinks. So no link that the archive plants can lead outside, or anywhere.
 //!
-//! The directories used last stay open. While one is, its modification time is kept here, since entries that are made in
-//! it change it; it is set when the directory is closed.
+//! The directories used last stay open. While one is, its modification time is kept here, since
+//! entries that are made in it change it; it is set when the directory is closed.
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -24,8 +25,8 @@ use crate::layer::stat::{Kind, Stat, Time};
 
 /// Directories that stay open: an archive lists a directory after another, so a few are enough.
 const OPEN: usize = 24;
-/// How missing parents are made, for the caller, root where it is an engine's layer: image-spec does not say, containerd and
-/// docker make them 0755.
+/// How missing parents are made, for the caller, root where it is an engine's layer: image-spec
+/// does not say, containerd and docker make them 0755.
 const PARENT_MODE: u32 = 0o755;
 
 /// The kernel takes no path of so many bytes at once (limits.h).
@@ -44,7 +45,8 @@ struct Open {
 
 /// Finishes directories that no entry describes.
 pub(super) trait ImpliedDirs {
-    /// `dir` was just made, at a path. `hides` says that a whiteout was at its name: it hides what lies below it.
+    /// `dir` was just made, at a path. `hides` says that a whiteout was at its name: it hides what
+    /// lies below it.
     fn made(&mut self, dir: &Arc<OwnedFd>, path: &[u8], hides: bool) -> Result<()>;
 }
 
@@ -92,8 +94,8 @@ impl Tree {
         &self.root
     }
 
-    /// A directory that something is about to be made or removed in. Missing ones are made, and passed to `parents`
-    /// before anything is put into them.
+    /// A directory that something is about to be made or removed in. Missing ones are made, and
+    /// passed to `parents` before anything is put into them.
     ///
     /// # Errors
     /// A symlink or something else that is no directory on the way.
@@ -198,7 +200,8 @@ impl Tree {
             match openat2(&self.root, path.bytes(), DIRECTORY, Mode::empty(), RESOLVE) {
                 // Older kernels, and sandboxes that do not know the call.
                 Err(Errno::NOSYS | Errno::PERM) => self.has_openat2 = false,
-                // Renames are under way elsewhere on this disk: the kernel cannot tell, and asks to try again.
+                // Renames are under way elsewhere on this disk: the kernel cannot tell, and asks to
+                // try again.
                 Err(Errno::AGAIN) => {}
                 other => return other,
             }
@@ -233,7 +236,8 @@ impl Tree {
         Ok(fd)
     }
 
-    /// What the modification time of a directory is to be, which [`Tree::existing`] or [`Tree::directory`] gave.
+    /// What the modification time of a directory is to be, which [`Tree::existing`] or
+    /// [`Tree::directory`] gave.
     pub(super) fn set_mtime(&mut self, path: &LayerPath, mtime: Time) {
         if let Some(open) = self.open.iter_mut().find(|open| open.path == *path) {
             open.mtime = mtime;

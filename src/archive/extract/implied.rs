@@ -11,20 +11,25 @@ use crate::archive::error::{Context as _, ErrorKind, Result};
 use crate::archive::marks::say;
 use crate::archive::options::Ownership;
 use crate::layer::marks::{HAS_IMPLIED, IMPLIED, looks};
-use crate::layer::object::UpperObject;
+use crate::layer::object::WritableObject;
 use crate::layer::stat::Kind;
 
-/// Applies to directories of an unpacked layer that no entry of its archive describes ([`super::Unpacked::implied`]) the owner,
-/// mode, times and xattrs that they have in the layers below, newest first: for layers that are unpacked side by side, once all are there.
-/// Those that no layer below has stay as they are. May be repeated.
+/// Applies to directories of an unpacked layer that no entry of its archive describes
+/// ([`super::Unpacked::implied`]) the owner, mode, times and xattrs that they have in the layers
+/// below, newest first: for layers that are unpacked side by side, once all are there. Those that
+/// no layer below has stay as they are. May be repeated.
 ///
 /// # Errors
 /// A layer that cannot be read or written.
 ///
 /// # Crash
-/// Killed meanwhile, some directories have the metadata that they were made with; a union shows those of the layers below for all of them. Nothing is
-/// synced.
-pub(crate) fn describe_implied(layer: &Path, implied: &[Vec<u8>], below: &[PathBuf]) -> Result<()> {
+/// Killed meanwhile, some directories have the metadata that they were made with; a union shows
+/// those of the layers below for all of them. Nothing is synced.
+pub(crate) fn apply_lower_metadata(
+    layer: &Path,
+    implied: &[Vec<u8>],
+    below: &[PathBuf],
+) -> Result<()> {
     if implied.is_empty() || below.is_empty() {
         return Ok(());
     }
@@ -49,8 +54,9 @@ pub(super) struct Implied<'a> {
 }
 
 impl Implied<'_> {
-    /// Marks them, so that a union shows them with the metadata of the layers below, whichever these are: other images may have
-    /// this layer over other ones. For other readers, they get the metadata that they have in those that are known.
+    /// Marks them, so that a union shows them with the metadata of the layers below, whichever
+    /// these are: other images may have this layer over other ones. For other readers, they get the
+    /// metadata that they have in those that are known.
     pub(super) fn mark(self, below: &[PathBuf]) -> Result<()> {
         if !self.policy.implied.is_empty() {
             let root = self.tree.existing(&LayerPath::root())?;
@@ -81,7 +87,7 @@ impl Implied<'_> {
                     .apply_metadata(Arc::clone(&dir), &entry, Kind::Dir, 0)?;
                 self.tree.set_mtime(&path, entry.mtime);
             }
-            let seen = UpperObject::new(Arc::clone(&dir), self.policy.records.clone());
+            let seen = WritableObject::new(Arc::clone(&dir), self.policy.records.clone());
             let stat = seen.stat().context("stat", path.bytes())?;
             say(&dir, IMPLIED, &looks(stat.uid, stat.gid, stat.perm()))?;
         }

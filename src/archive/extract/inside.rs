@@ -2,7 +2,8 @@
 
 use crate::archive::error::{Error, Result};
 
-/// A name of an archive, made safe: the components below the root, joined by single slashes; empty for the root.
+/// A name of an archive, made safe: the components below the root, joined by single slashes; empty
+/// for the root.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct LayerPath(Vec<u8>);
 
@@ -10,8 +11,8 @@ impl LayerPath {
     /// Reads a name as it stands in an archive.
     ///
     /// # Errors
-    /// `..`, a component that no disk can store, and an absolute name unless `absolute` allows it: it is then taken from
-    /// the root of the layer.
+    /// `..`, a component that no disk can store, and an absolute name unless `absolute` allows it:
+    /// it is then taken from the root of the layer.
     pub(super) fn new(name: &[u8], absolute: bool) -> Result<Self> {
         if name.is_empty() {
             return Err(Error::malformed("it has no name"));

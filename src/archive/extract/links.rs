@@ -19,8 +19,8 @@ pub(super) struct Links<'a> {
 }
 
 impl Links<'_> {
-    /// The directory and the name there of a target, which came before in the archive. `None` for a link to itself. Errors: a target
-    /// that is outside, not there, a mark or a directory.
+    /// The directory and the name there of a target, which came before in the archive. `None` for a
+    /// link to itself. Errors: a target that is outside, not there, a mark or a directory.
     pub(super) fn find(
         &self,
         tree: &mut Tree,

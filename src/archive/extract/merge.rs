@@ -1,9 +1,11 @@
 //! A layer that was unpacked onto a tree: whiteouts take away, entries replace, directories merge.
 //!
-//! In a tree, xattrs are what they are called: that names of an overlay are stored under others is for layers.
+//! In a tree, xattrs are what they are called: that names of an overlay are stored under others is
+//! for layers.
 //!
-//! Everything moves by rename, so the layer has to be on the disk of the tree. Both are gone through by descriptors; no
-//! symlink is followed in either, and no way leads into what is mounted on the tree.
+//! Everything moves by rename, so the layer has to be on the disk of the tree. Both are gone
+//! through by descriptors; no symlink is followed in either, and no way leads into what is mounted
+//! on the tree.
 //!
 //! # Crash
 //! Killed meanwhile, a part of the layer is on the tree, and the rest where it was unpacked.
@@ -20,13 +22,13 @@ use rustix::io::Errno;
 use crate::archive::disk::{DIRECTORY, clear, open_inner, remove};
 use crate::archive::error::{AtEntry as _, Context as _, Result};
 use crate::archive::listing::Listing;
-use crate::layer::LowerDir;
-use crate::layer::descent::Way;
+use crate::layer::ReadOnlyDir;
+use crate::layer::descent::Descent;
 use crate::layer::dir::Name;
 use crate::layer::marks::{HAS_IMPLIED, IMPLIED, own_xattrs};
-use crate::layer::object::{SetTime, UpperObject, timestamps};
+use crate::layer::object::{SetTime, WritableObject, timestamps};
 use crate::layer::stat::{Kind, Stat};
-use crate::layer::stat_override::{RECORD_XATTRS, Record, Records};
+use crate::layer::stat_override::{STAT_OVERRIDE_XATTRS, StatOverride, StatOverrides};
 use crate::layer::xattr::XattrPath;
 use crate::layer::xattr_name::{is_internal, seen};
 
@@ -43,7 +45,7 @@ pub(super) struct Merger<'a> {
 
 impl Merger<'_> {
     /// Moves `layer` onto `tree`.
-    pub(super) fn merge(&self, layer: &LowerDir, tree: &OwnedFd, has_root: bool) -> Result<()> {
+    pub(super) fn merge(&self, layer: &ReadOnlyDir, tree: &OwnedFd, has_root: bool) -> Result<()> {
         let before = Stat::of_fd(tree).context("stat", b".")?;
         let metadata = on_disk(layer)?;
         self.contents(layer, &metadata, tree)?;
@@ -56,15 +58,20 @@ impl Merger<'_> {
         keep_mtime(tree, &before)
     }
 
-    /// The root's record says that the tree has records, so it is never removed: one that the layer does not bring is made
-    /// to say what the layer says.
-    fn apply_root_metadata(&self, layer: &LowerDir, metadata: &Stat, tree: &OwnedFd) -> Result<()> {
+    /// The root's record says that the tree has records, so it is never removed: one that the layer
+    /// does not bring is made to say what the layer says.
+    fn apply_root_metadata(
+        &self,
+        layer: &ReadOnlyDir,
+        metadata: &Stat,
+        tree: &OwnedFd,
+    ) -> Result<()> {
         let root = Arc::new(tree.try_clone().context("dup", b".")?);
-        let records = Records::of_root(&root).filter(|_| layer.records().is_none());
+        let records = StatOverrides::of_root(&root).filter(|_| layer.records().is_none());
         apply_metadata(layer, metadata, tree)?;
         if records.is_some() {
-            UpperObject::new(root, records)
-                .record(&Record::of(metadata))
+            WritableObject::new(root, records)
+                .record(&StatOverride::of(metadata))
                 .context("setxattr", b".")?;
         }
         Ok(())
@@ -73,22 +80,25 @@ impl Merger<'_> {
     /// The tree keeps owners in xattrs from now on, as the layer does.
     fn record_root(&self, tree: &OwnedFd) -> Result<()> {
         let root = Arc::new(tree.try_clone().context("dup", b".")?);
-        if Records::of_root(&root).is_none() {
+        if StatOverrides::of_root(&root).is_none() {
             let stat = Stat::of_fd(&root).context("stat", b".")?;
-            let records = Records::new(crate::layer::stat_override::RecordForm::User, stat.perm());
-            UpperObject::new(root, Some(records))
-                .record(&Record::of(&stat))
+            let records = StatOverrides::new(
+                crate::layer::stat_override::StatOverrideForm::User,
+                stat.perm(),
+            );
+            WritableObject::new(root, Some(records))
+                .record(&StatOverride::of(&stat))
                 .context("setxattr", b".")?;
         }
         Ok(())
     }
 
     /// What is in the layer's root, and below, however deep.
-    fn contents(&self, layer: &LowerDir, metadata: &Stat, tree: &OwnedFd) -> Result<()> {
+    fn contents(&self, layer: &ReadOnlyDir, metadata: &Stat, tree: &OwnedFd) -> Result<()> {
         let root = tree.try_clone().context("dup", b".")?;
         let mut path = Vec::new();
         let first = self.level(layer.clone(), *metadata, &root, &path, false)?;
-        let mut descent = Way::begin(root, first);
+        let mut descent = Descent::begin(root, first);
         while let Some((to, level)) = descent.last() {
             path.truncate(level.end);
             if let Some(name) = level.names.next() {
@@ -116,7 +126,7 @@ impl Merger<'_> {
     /// Begins with a directory: what it hides goes.
     fn level(
         &self,
-        from: LowerDir,
+        from: ReadOnlyDir,
         metadata: Stat,
         to: &OwnedFd,
         path: &[u8],
@@ -160,7 +170,7 @@ impl Merger<'_> {
     /// Moves one entry. Returns a directory to go on in.
     fn entry(
         &self,
-        from: &LowerDir,
+        from: &ReadOnlyDir,
         to: &OwnedFd,
         name: &Name,
         path: &[u8],
@@ -200,7 +210,7 @@ impl Merger<'_> {
 
 /// A directory of the layer whose entries are being moved.
 struct Level {
-    from: LowerDir,
+    from: ReadOnlyDir,
     /// Its metadata before entries were moved out of it.
     metadata: Stat,
     /// What the tree's directory keeps.
@@ -235,13 +245,13 @@ fn keep_mtime(dir: &OwnedFd, stat: &Stat) -> Result<()> {
     futimens(dir, &times).context("utimensat", b".")
 }
 
-fn on_disk(dir: &LowerDir) -> Result<Stat> {
+fn on_disk(dir: &ReadOnlyDir) -> Result<Stat> {
     let fd = dir.fd().context("open", b".")?;
     Stat::of_fd(&fd).context("stat", b".")
 }
 
 /// Applies to a directory the metadata of another one, which had `stat`.
-fn apply_metadata(from: &LowerDir, stat: &Stat, to: &OwnedFd) -> Result<()> {
+fn apply_metadata(from: &ReadOnlyDir, stat: &Stat, to: &OwnedFd) -> Result<()> {
     let fd = from.fd().context("open", b".")?;
     let is = Stat::of_fd(to).context("stat", b".")?;
     if (is.uid, is.gid) != (stat.uid, stat.gid) {
@@ -254,10 +264,10 @@ fn apply_metadata(from: &LowerDir, stat: &Stat, to: &OwnedFd) -> Result<()> {
 }
 
 /// What the tree recorded of a directory that now has the owner and mode of the layer on the disk.
-fn forget_record(from: &LowerDir, to: &OwnedFd) -> Result<()> {
+fn forget_record(from: &ReadOnlyDir, to: &OwnedFd) -> Result<()> {
     let from = from.xattrs().context("open", b".")?;
-    let object = UpperObject::new(Arc::new(to.try_clone().context("dup", b".")?), None);
-    for name in RECORD_XATTRS {
+    let object = WritableObject::new(Arc::new(to.try_clone().context("dup", b".")?), None);
+    for name in STAT_OVERRIDE_XATTRS {
         let brought = from.get_opt(name).context("getxattr", name)?.is_some();
         let is_there = || object.xattrs().get_opt(name).context("getxattr", name);
         if !brought && is_there()?.is_some() {
@@ -279,7 +289,7 @@ fn copy_xattrs(from: &XattrPath, to: &OwnedFd, recorded: bool) -> Result<()> {
         };
         wanted.push((name, from.get(stored).context("getxattr", stored)?));
     }
-    let object = UpperObject::new(Arc::new(to.try_clone().context("dup", b".")?), None);
+    let object = WritableObject::new(Arc::new(to.try_clone().context("dup", b".")?), None);
     let old = object.xattrs().list().context("listxattr", b".")?;
     for name in old.split(|byte| *byte == 0).filter(|name| counts(name)) {
         if !is_internal(name) && !wanted.iter().any(|(wanted, _)| wanted == name) {
@@ -303,8 +313,9 @@ fn counts(name: &[u8]) -> bool {
     !name.is_empty() && name != b"security.selinux"
 }
 
-/// In a layer, names that mean something to a union are stored under others; in a tree they are what they are.
-fn bare_xattrs(dir: &LowerDir, name: &Name) -> Result<()> {
+/// In a layer, names that mean something to a union are stored under others; in a tree they are
+/// what they are.
+fn bare_xattrs(dir: &ReadOnlyDir, name: &Name) -> Result<()> {
     if dir.records().is_some() {
         return Ok(());
     }
@@ -315,7 +326,7 @@ fn bare_xattrs(dir: &LowerDir, name: &Name) -> Result<()> {
             continue;
         };
         let fd = Arc::new(dir.pin_entry(name).context("open", name)?);
-        let object = UpperObject::new(fd, None);
+        let object = WritableObject::new(fd, None);
         let value = object.xattrs().get(stored).context("getxattr", stored)?;
         object
             .set_xattr(&seen.name, &value, XattrFlags::empty())

@@ -1,5 +1,5 @@
-//! Archives into directories: confined beneath one directory ([`unpack()`]), and from there in place of another directory or onto
-//! a tree ([`apply()`]).
+//! Archives into directories: confined beneath one directory ([`unpack()`]), and from there in
+//! place of another directory or onto a tree ([`apply()`]).
 
 mod apply;
 mod aside;
@@ -17,7 +17,7 @@ mod unpack;
 
 #[cfg(test)]
 pub(super) use beneath::is_mark;
-pub(crate) use implied::describe_implied;
-pub use target::{Onto, apply};
+pub(crate) use implied::apply_lower_metadata;
+pub use target::{ApplyMode, apply};
 pub(crate) use unpack::keep;
 pub use unpack::{Expect, Unpack, Unpacked, unpack};

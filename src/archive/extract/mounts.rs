@@ -1,14 +1,15 @@
-//! Mount points below a directory: what is mounted there is not part of it, and is never changed through it.
+//! Mount points below a directory: what is mounted there is not part of it, and is never changed
+//! through it.
 //!
-//! They are looked for before anything is changed. What is mounted later, or cannot be seen (no `/proc`), is met when a
-//! directory is opened, which never leads from one mount into another.
+//! They are looked for before anything is changed. What is mounted later, or cannot be seen (no
+//! `/proc`), is met when a directory is opened, which never leads from one mount into another.
 
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use crate::archive::error::{AtEntry as _, Context as _, Error, Result};
 use crate::archive::listing::Listing;
-use crate::layer::LowerDir;
+use crate::layer::ReadOnlyDir;
 use crate::layer::dir::Name;
 use crate::layer::stat::Kind;
 use crate::sys::mountinfo;
@@ -28,11 +29,12 @@ pub(super) fn below(dir: &Path) -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// Refuses a layer that would change, remove or replace one of the mount points of a tree, or what one is in.
+/// Refuses a layer that would change, remove or replace one of the mount points of a tree, or what
+/// one is in.
 ///
 /// # Errors
 /// The mount point, or the entry that would remove it, is named.
-pub(super) fn refuse_changes(layer: &LowerDir, mounts: &[Vec<u8>]) -> Result<()> {
+pub(super) fn refuse_changes(layer: &ReadOnlyDir, mounts: &[Vec<u8>]) -> Result<()> {
     for mount in mounts {
         if let Some(entry) = touched(layer, mount)? {
             let shown = String::from_utf8_lossy(mount);
@@ -47,7 +49,7 @@ pub(super) fn refuse_changes(layer: &LowerDir, mounts: &[Vec<u8>]) -> Result<()>
 }
 
 /// The path by which a layer changes a mount point of a tree.
-fn touched(layer: &LowerDir, mount: &[u8]) -> Result<Option<Vec<u8>>> {
+fn touched(layer: &ReadOnlyDir, mount: &[u8]) -> Result<Option<Vec<u8>>> {
     let mut dir = layer.clone();
     let mut path = Vec::new();
     for name in mount.split(|byte| *byte == b'/').map(Name::from) {

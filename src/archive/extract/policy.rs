@@ -1,4 +1,5 @@
-//! The metadata of a layer's entries on the disk: owners, modes and types, real or recorded, xattrs and times.
+//! The metadata of a layer's entries on the disk: owners, modes and types, real or recorded, xattrs
+//! and times.
 
 use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
@@ -12,11 +13,11 @@ use crate::archive::error::{Context as _, Error, Result};
 use crate::archive::marks::Marks;
 use crate::archive::options::{Ownership, Whiteouts};
 use crate::archive::tar::{EntryKind, TarEntry};
-use crate::layer::object::{SetTime, UpperObject};
+use crate::layer::object::{SetTime, WritableObject};
 use crate::layer::stat::{Kind, Stat, Time};
-use crate::layer::stat_override::{Record, RecordForm, Records};
+use crate::layer::stat_override::{StatOverride, StatOverrideForm, StatOverrides};
 use crate::layer::xattr::XattrPath;
-use crate::layer::xattr_name::Keeping;
+use crate::layer::xattr_name::XattrMapping;
 
 const ACCESS_ACL: &[u8] = b"system.posix_acl_access";
 const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
@@ -33,8 +34,8 @@ pub(super) struct Policy {
     pub(super) ownership: Ownership,
     pub(super) marks: Marks,
     /// How owners and types are recorded, once something is.
-    pub(super) records: Option<Arc<Records>>,
-    keeping: Keeping,
+    pub(super) records: Option<Arc<StatOverrides>>,
+    keeping: XattrMapping,
     /// The owner of new entries, before they get their own.
     pub(super) own: (u32, u32),
     /// Directories that were made because something is in them.
@@ -56,18 +57,19 @@ impl Policy {
         policy.passes_acls = policy.root_passes_acls()?;
         if ownership == Ownership::Recorded {
             policy.begin_records()?;
-            policy.keeping = Keeping::of(Some(RecordForm::User), policy.own.0 == 0);
+            policy.keeping = XattrMapping::of(Some(StatOverrideForm::User), policy.own.0 == 0);
         }
         Ok(policy)
     }
 
-    /// For a layer that was unpacked with the same ownership before: what its root is stays as it was said.
+    /// For a layer that was unpacked with the same ownership before: what its root is stays as it
+    /// was said.
     pub(super) fn again(root: Arc<OwnedFd>, ownership: Ownership) -> Result<Self> {
         let mut policy = Self::on_disk(root, ownership, Whiteouts::default());
         if ownership == Ownership::Recorded {
             let perm = Stat::of_fd(&policy.root).context("stat", b".")?.perm();
-            policy.records = Some(Records::new(RecordForm::User, perm));
-            policy.keeping = Keeping::of(Some(RecordForm::User), policy.own.0 == 0);
+            policy.records = Some(StatOverrides::new(StatOverrideForm::User, perm));
+            policy.keeping = XattrMapping::of(Some(StatOverrideForm::User), policy.own.0 == 0);
         }
         Ok(policy)
     }
@@ -78,7 +80,7 @@ impl Policy {
             ownership,
             marks: Marks::new(whiteouts),
             records: None,
-            keeping: Keeping::Disk,
+            keeping: XattrMapping::Disk,
             own: (
                 rustix::process::geteuid().as_raw(),
                 rustix::process::getegid().as_raw(),
@@ -99,7 +101,7 @@ impl Policy {
     pub(super) fn begin_records(&mut self) -> Result<()> {
         if self.records.is_none() {
             let perm = Stat::of_fd(&self.root).context("stat", b".")?.perm();
-            self.records = Some(Records::new(RecordForm::User, perm));
+            self.records = Some(StatOverrides::new(StatOverrideForm::User, perm));
             self.record_root()?;
         }
         Ok(())
@@ -115,8 +117,8 @@ impl Policy {
 
     pub(super) fn record_root(&self) -> Result<()> {
         let stat = Stat::of_fd(&self.root).context("stat", b".")?;
-        let object = UpperObject::new(Arc::clone(&self.root), self.records.clone());
-        let mut record = Record::of(&stat);
+        let object = WritableObject::new(Arc::clone(&self.root), self.records.clone());
+        let mut record = StatOverride::of(&stat);
         if self.ownership == Ownership::Recorded {
             // Of an archive that says nothing of its root, root would have unpacked it so.
             (record.uid, record.gid) = (0, 0);
@@ -141,8 +143,8 @@ impl Policy {
         let on_disk = Stat::of_fd(&fd).context("stat", b".")?;
         let recorded = self.ownership == Ownership::Recorded || on_disk.kind() != kind;
         let records = recorded.then(|| self.records.clone()).flatten();
-        let object = UpperObject::new(fd, records);
-        let record = Record {
+        let object = WritableObject::new(fd, records);
+        let record = StatOverride {
             uid: entry.uid,
             gid: entry.gid,
             perm: entry.mode,
@@ -180,7 +182,7 @@ impl Policy {
         Ok(())
     }
 
-    fn chown(&self, object: &UpperObject, entry: &TarEntry) -> Result<()> {
+    fn chown(&self, object: &WritableObject, entry: &TarEntry) -> Result<()> {
         object
             .chown(Some(entry.uid), Some(entry.gid))
             .map_err(|errno| match errno {
@@ -194,14 +196,14 @@ impl Policy {
     }
 
     /// Sets an xattr, under another name where the disk or our rights do not allow it as it is.
-    fn set_xattr(&mut self, object: &UpperObject, name: &[u8], value: &[u8]) -> Result<()> {
+    fn set_xattr(&mut self, object: &WritableObject, name: &[u8], value: &[u8]) -> Result<()> {
         let stored = self.keeping.stored(name);
         let refusal = match object.set_xattr(&stored, value, XattrFlags::empty()) {
             Ok(()) => return Ok(()),
             Err(errno @ (Errno::PERM | Errno::OPNOTSUPP | Errno::ACCESS)) => errno,
             Err(errno) => return Err(errno).context("setxattr", name),
         };
-        let kept = Keeping::User { trusted: false }.stored(name);
+        let kept = XattrMapping::User { trusted: false }.stored(name);
         let set = match kept == stored {
             true => Err(refusal),
             false => object.set_xattr(&kept, value, XattrFlags::empty()),
@@ -218,7 +220,7 @@ impl Policy {
 }
 
 /// Removes the ACLs that an object inherited from the directory it was made in.
-fn disinherit(object: &UpperObject) -> Result<()> {
+fn disinherit(object: &WritableObject) -> Result<()> {
     for acl in [ACCESS_ACL, DEFAULT_ACL] {
         match object.remove_xattr(acl) {
             Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP) => {}

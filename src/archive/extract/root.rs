@@ -1,4 +1,5 @@
-//! The root directory of what is unpacked: whether it is empty, and its metadata, to be restored when the archive is refused.
+//! The root directory of what is unpacked: whether it is empty, and its metadata, to be restored
+//! when the archive is refused.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -7,7 +8,7 @@ use rustix::fs::{Mode, RawDir, openat};
 
 use crate::archive::disk::DIRECTORY;
 use crate::archive::error::{Context as _, Result};
-use crate::layer::object::{SetTime, UpperObject};
+use crate::layer::object::{SetTime, WritableObject};
 use crate::layer::stat::Stat;
 use crate::layer::xattr::XattrPath;
 
@@ -43,7 +44,7 @@ impl RootMetadata {
 
     /// Xattrs that it did not have go; their values are not restored.
     pub(super) fn restore(&self, dir: &Arc<OwnedFd>) -> Result<()> {
-        let object = UpperObject::new(Arc::clone(dir), None);
+        let object = WritableObject::new(Arc::clone(dir), None);
         let had = |name: &[u8]| self.xattrs.split(|byte| *byte == 0).any(|old| old == name);
         let now = object.xattrs().list().context("listxattr", b".")?;
         for name in now.split(|byte| *byte == 0).filter(|name| !had(name)) {

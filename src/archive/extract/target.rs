@@ -1,16 +1,17 @@
 //! A layer into any directory outside a store: a new one, or onto a tree that is there.
 //!
-//! The layer is unpacked and verified beside the directory first, so that the directory stays as it was when anything is
-//! wrong with it, or when it would change something that is mounted in the directory. Then it takes the directory's place by one
-//! rename, or is moved onto the tree.
+//! The layer is unpacked and verified beside the directory first, so that the directory stays as it
+//! was when anything is wrong with it, or when it would change something that is mounted in the
+//! directory. Then it takes the directory's place by one rename, or is moved onto the tree.
 //!
 //! # Crash
-//! A layer is on the disk before it takes the directory's place, and so is its name when [`apply`] returns; a layer is on
-//! the disk before it is moved onto a tree, and so is the tree at the end.
+//! A layer is on the disk before it takes the directory's place, and so is its name when [`apply`]
+//! returns; a layer is on the disk before it is moved onto a tree, and so is the tree at the end.
 //!
-//! Killed before that, a directory `.NAME.unionmount-PID` stays beside it (or in it, where it is a mount point), which the next
-//! one removes that applies a layer there; killed while the layer is moved onto a tree, a part of it is there. A power failure
-//! leaves the same: the directory as it was or the whole layer, and of a tree, every file as it was or whole.
+//! Killed before that, a directory `.NAME.unionmount-PID` stays beside it (or in it, where it is a
+//! mount point), which the next one removes that applies a layer there; killed while the layer is
+//! moved onto a tree, a part of it is there. A power failure leaves the same: the directory as it
+//! was or the whole layer, and of a tree, every file as it was or whole.
 //!
 //! Cancelled (see [`cancel`]), nothing stays; moving onto a tree is not cancelled.
 
@@ -28,30 +29,31 @@ use crate::archive::disk::{Staged, clear, sweep, sync_disk_of, sync_names_in};
 use crate::archive::error::{Error, Result};
 use crate::archive::options::Whiteouts;
 use crate::cancel::{self, Cleanup, Removing};
-use crate::layer::{FdCache, LowerDir};
+use crate::layer::{FdCache, ReadOnlyDir};
 
 /// Descriptors that stay open while a layer is moved.
 const DESCRIPTORS: usize = 64;
 
 /// What becomes of whiteouts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Onto {
+pub enum ApplyMode {
     /// They are recorded, and the directory is a layer: it must be new or empty.
     Layer,
     /// They are carried out on what the directory holds.
     Tree,
     /// A directory that is new or empty becomes a layer, any other is a tree.
-    Whichever,
+    Auto,
 }
 
 /// Applies a layer to a directory.
 ///
 /// # Errors
-/// As [`unpack`]; the directory is as it was then, unless the disk failed while a verified layer was moved onto a tree.
+/// As [`unpack`]; the directory is as it was then, unless the disk failed while a verified layer
+/// was moved onto a tree.
 pub fn apply(
     blob: impl Read + Send,
     dir: &Path,
-    onto: Onto,
+    onto: ApplyMode,
     options: &Unpack<'_>,
 ) -> Result<Unpacked> {
     let failed = |what: &str, err| Error::io(format!("{what} '{}'", dir.display()), err);
@@ -68,14 +70,14 @@ pub fn apply(
     sweep(&real);
     let filled = exists.is_some() && !is_empty(Tree::open(&real)?.root())?;
     match onto {
-        Onto::Layer if filled => Err(Error::refused(format!(
+        ApplyMode::Layer if filled => Err(Error::refused(format!(
             "'{}' is not empty, so it cannot become a layer",
             dir.display()
         ))
         .with_hint("name a new directory, or carry the layer out on it with --whiteout apply")),
-        Onto::Tree => onto_tree(blob, &real, exists.is_some(), options),
-        Onto::Whichever if filled => onto_tree(blob, &real, true, options),
-        Onto::Layer | Onto::Whichever => as_layer(blob, &real, exists.as_ref(), options),
+        ApplyMode::Tree => onto_tree(blob, &real, exists.is_some(), options),
+        ApplyMode::Auto if filled => onto_tree(blob, &real, true, options),
+        ApplyMode::Layer | ApplyMode::Auto => as_layer(blob, &real, exists.as_ref(), options),
     }
 }
 
@@ -88,7 +90,8 @@ fn as_layer(
 ) -> Result<Unpacked> {
     let staged = match Staged::beside(dir) {
         Ok(staged) => staged,
-        // A mount point cannot be replaced: in place then. What was unpacked goes again when it fails.
+        // A mount point cannot be replaced: in place then. What was unpacked goes again when it
+        // fails.
         Err(_) if exists.is_some() => return in_place(blob, dir, options),
         Err(err) => return Err(err),
     };
@@ -121,7 +124,7 @@ fn in_place(blob: impl Read + Send, dir: &Path, options: &Unpack<'_>) -> Result<
     if let Err(cancelled) = cancel::commit() {
         let removing = Removing::begin();
         if let Err(err) = clear(&root).and_then(|()| before.restore(&root)) {
-            cancel::remains(format!("'{}': {err}", dir.display()));
+            cancel::removed_dir(format!("'{}': {err}", dir.display()));
         }
         drop((removing, cleanup));
         return Err(cancelled.into());
@@ -150,7 +153,7 @@ fn onto_tree(
         && !exists
         && let Err(err) = fs::remove_dir(dir)
     {
-        cancel::remains(format!("'{}': {err}", dir.display()));
+        cancel::removed_dir(format!("'{}': {err}", dir.display()));
     }
     drop(cleanup);
     done
@@ -179,7 +182,7 @@ fn staged_onto_tree(blob: impl Read + Send, dir: &Path, options: &Unpack<'_>) ->
     let layer = Tree::open(staged.path())?;
     let root = layer.root().try_clone();
     let root = root.map_err(|err| Error::io("dup", err))?;
-    let layer = LowerDir::root(1, root, &FdCache::new(DESCRIPTORS));
+    let layer = ReadOnlyDir::root(1, root, &FdCache::new(DESCRIPTORS));
     let implied: HashSet<Vec<u8>> = unpacked.implied.iter().cloned().collect();
     let merger = merge::Merger {
         implied: &implied,

@@ -41,7 +41,8 @@ pub struct Unpack<'a> {
     pub ownership: Ownership,
     /// How whiteouts are recorded.
     pub whiteouts: Whiteouts,
-    /// The layers below, newest first: directories that no entry describes get the metadata that they have there.
+    /// The layers below, newest first: directories that no entry describes get the metadata that
+    /// they have there.
     pub below: &'a [PathBuf],
     /// A digest that either the blob or the tar in it must have.
     pub either: Option<Digest>,
@@ -83,23 +84,25 @@ pub struct Unpacked {
     pub entries: u64,
     /// Bytes of content of all files.
     pub content: u64,
-    /// The archive describes the root directory; otherwise its owner, mode and times are the caller's.
+    /// The archive describes the root directory; otherwise its owner, mode and times are the
+    /// caller's.
     pub has_root: bool,
-    /// Directories that no entry describes, made because something is in them, as paths from the root. They belong
-    /// to root and have mode 0755; in a merged tree they are shown with the metadata of the layers below.
+    /// Directories that no entry describes, made because something is in them, as paths from the
+    /// root. They belong to root and have mode 0755; in a merged tree they are shown with the
+    /// metadata of the layers below.
     pub implied: Vec<Vec<u8>>,
 }
 
-/// Unpacks a layer into an empty directory that exists. When it fails, the directory is empty again, with the
-/// metadata that it had.
+/// Unpacks a layer into an empty directory that exists. When it fails, the directory is empty
+/// again, with the metadata that it had.
 ///
 /// # Errors
-/// Anything wrong with the archive, the digests and sizes that are not as expected, and failures of the disk; each
-/// names the entry.
+/// Anything wrong with the archive, the digests and sizes that are not as expected, and failures of
+/// the disk; each names the entry.
 ///
 /// # Crash
-/// Killed meanwhile, the directory holds a part of the layer: it becomes a layer when the caller gives it its name.
-/// Nothing is synced: that is for the caller, once for all layers.
+/// Killed meanwhile, the directory holds a part of the layer: it becomes a layer when the caller
+/// gives it its name. Nothing is synced: that is for the caller, once for all layers.
 pub fn unpack(blob: impl Read + Send, into: &Path, options: &Unpack<'_>) -> Result<Unpacked> {
     let dir = Tree::open(into)?;
     if !is_empty(dir.root())? {
@@ -114,14 +117,15 @@ pub fn unpack(blob: impl Read + Send, into: &Path, options: &Unpack<'_>) -> Resu
         let _removing = Removing::begin();
         let cleared = clear(dir.root()).and_then(|()| before.restore(dir.root()));
         if let Err(err) = cleared {
-            cancel::remains(format!("'{}': {err}", into.display()));
+            cancel::removed_dir(format!("'{}': {err}", into.display()));
         }
     }
     unpacked
 }
 
-/// Reads a blob of a layer that is there already, verifies it, and keeps it where `options` say. Nothing is extracted, and no
-/// limit holds for its content: what it holds is what a layer with the expected digests holds.
+/// Reads a blob of a layer that is there already, verifies it, and keeps it where `options` say.
+/// Nothing is extracted, and no limit holds for its content: what it holds is what a layer with the
+/// expected digests holds.
 ///
 /// # Errors
 /// The blob cannot be read, its digests and sizes are not as expected, and failures of the disk.

@@ -18,8 +18,8 @@ use crate::layer::xattr_name::seen;
 /// So many bytes of names of xattrs are read without asking how many there are.
 const USUAL_NAMES: usize = 256;
 
-/// Whether a file has its attributes only, as the union finds out: one that has as many blocks as it needs is not looked
-/// at, unless its directory holds copies.
+/// Whether a file has its attributes only, as the union finds out: one that has as many blocks as
+/// it needs is not looked at, unless its directory holds copies.
 pub(super) fn is_metacopy(stat: &Stat, marks: &DirMarks, names: &[u8]) -> bool {
     (stat.blocks * 512 < stat.size || marks.impure) && read::is_metacopy(names)
 }

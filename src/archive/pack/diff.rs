@@ -1,12 +1,14 @@
 //! The changes in an upper directory as a layer.
 //!
-//! The upper may be in use: what goes while it is read is left out. Only the upper is read, so the cost is that of the changes. Of each directory the opaque mark comes first, whiteouts
-//! before the entries, all sorted; marks of every form are written as `.wh.` entries. A directory beside which its own
-//! whiteout lies is opaque (semantics of the union: a whiteout never hides anything of its own layer).
+//! The upper may be in use: what goes while it is read is left out. Only the upper is read, so the
+//! cost is that of the changes. Of each directory the opaque mark comes first, whiteouts before the
+//! entries, all sorted; marks of every form are written as `.wh.` entries. A directory beside which
+//! its own whiteout lies is opaque (semantics of the union: a whiteout never hides anything of its
+//! own layer).
 //!
-//! A directory that was renamed on a union with redirects is written with all that it shows, and as opaque, since a layer
-//! has no way to refer to another place. A file of which the upper has the attributes only (metacopy) is written with its
-//! bytes. These two, alone, read the lower layers.
+//! A directory that was renamed on a union with redirects is written with all that it shows, and as
+//! opaque, since a layer has no way to refer to another place. A file of which the upper has the
+//! attributes only (metacopy) is written with its bytes. These two, alone, read the lower layers.
 
 use std::collections::{BTreeSet, HashMap};
 use std::io::Write;
@@ -30,14 +32,14 @@ use crate::layer::marks::read::is_redirected;
 use crate::layer::marks::{DirMarks, NAME_MAX, OPAQUE_FILE, WH_PREFIX};
 use crate::layer::stat::{Kind, Stat, Time};
 use crate::layer::xattr::XattrPath;
-use crate::layer::{FdCache, LowerDir};
+use crate::layer::{FdCache, ReadOnlyDir};
 use crate::union::{Config, Union, reads_plain_names};
 
 /// Descriptors that stay open while a tree is walked.
 const DESCRIPTORS: usize = 64;
 
-/// Writes the changes in `upper` as a layer. `lowers`, newest first, are only needed (and only read) where a renamed
-/// directory, or a file without its bytes, refers to them.
+/// Writes the changes in `upper` as a layer. `lowers`, newest first, are only needed (and only
+/// read) where a renamed directory, or a file without its bytes, refers to them.
 ///
 /// # Errors
 /// A name that a layer cannot hold, and failures of the disk; each names the entry.
@@ -55,7 +57,7 @@ pub fn diff(
         )
     })?;
     packed(out, options, |archive| {
-        let root = LowerDir::root(1, fd, &FdCache::new(DESCRIPTORS));
+        let root = ReadOnlyDir::root(1, fd, &FdCache::new(DESCRIPTORS));
         let mut differ = Differ {
             archive,
             options,
@@ -72,7 +74,7 @@ pub fn diff(
 
 /// A directory that is being walked.
 struct Level {
-    dir: LowerDir,
+    dir: ReadOnlyDir,
     /// So many bytes of the path that is walked are its own.
     end: usize,
     marks: DirMarks,
@@ -126,7 +128,7 @@ impl Expanded {
 
 impl Differ<'_> {
     /// The root and all below it, however deep that is.
-    fn tree(&mut self, root: &LowerDir) -> Result<()> {
+    fn tree(&mut self, root: &ReadOnlyDir) -> Result<()> {
         let stat = root.stat().context("stat", b".")?;
         let mut path = b"./".to_vec();
         let mut levels = Vec::new();
@@ -155,11 +157,12 @@ impl Differ<'_> {
         Ok(())
     }
 
-    /// A directory with its marks; `path` ends with a slash. `hidden` says that its own whiteout lies beside it. Returns what
-    /// is to be written of its entries. When it is gone it may be in the archive, with nothing in it.
+    /// A directory with its marks; `path` ends with a slash. `hidden` says that its own whiteout
+    /// lies beside it. Returns what is to be written of its entries. When it is gone it may be in
+    /// the archive, with nothing in it.
     fn directory(
         &mut self,
-        dir: &LowerDir,
+        dir: &ReadOnlyDir,
         path: &[u8],
         stat: &Stat,
         hidden: bool,
@@ -174,7 +177,8 @@ impl Differ<'_> {
         }
         let listing = Listing::of(dir, &xattrs, &names, self.plain_names).at_entry(path)?;
         let holds_something = !(listing.entries.is_empty() && listing.whiteouts.is_empty());
-        // The archive that the layer was made of did not describe it: its metadata is not the layer's.
+        // The archive that the layer was made of did not describe it: its metadata is not the
+        // layer's.
         let is_implied = holds_something
             && entry.xattrs.is_empty()
             && dir.is_implied().context("getxattr", path)?;
@@ -202,11 +206,11 @@ impl Differ<'_> {
     /// Writes an entry, or returns it when it is a directory. When it is gone nothing was written.
     fn entry(
         &mut self,
-        dir: &LowerDir,
+        dir: &ReadOnlyDir,
         name: &Name,
         path: &[u8],
         marks: &DirMarks,
-    ) -> Result<Option<(LowerDir, Stat)>> {
+    ) -> Result<Option<(ReadOnlyDir, Stat)>> {
         let stat = dir.stat_entry(name).context("stat", name)?;
         self.refuse_mark_names(path, name)?;
         if stat.kind() == Kind::Dir {
@@ -218,7 +222,7 @@ impl Differ<'_> {
 
     fn leaf(
         &mut self,
-        dir: &LowerDir,
+        dir: &ReadOnlyDir,
         name: &Name,
         path: &[u8],
         marks: &DirMarks,
@@ -320,7 +324,8 @@ impl Differ<'_> {
         self.archive.tar.entry(entry)
     }
 
-    /// A whiteout or opaque mark. It says nothing of when it was made, so that layers do not differ by that.
+    /// A whiteout or opaque mark. It says nothing of when it was made, so that layers do not differ
+    /// by that.
     fn mark(&mut self, directory: &[u8], name: &[u8]) -> Result<()> {
         debug_assert!(name.len() <= NAME_MAX + WH_PREFIX.len());
         self.write(&TarEntry {
@@ -348,8 +353,8 @@ impl Differ<'_> {
         Exporter::new(union, self.archive, self.options, links).below_path(path)
     }
 
-    /// Files in renamed directories may have names elsewhere: those are changes then, too. Walks the whole tree, but
-    /// only where there are such files.
+    /// Files in renamed directories may have names elsewhere: those are changes then, too. Walks
+    /// the whole tree, but only where there are such files.
     fn other_names(&mut self) -> Result<()> {
         let Some(expanded) = &mut self.expanded else {
             return Ok(());

@@ -1,5 +1,5 @@
-//! A merged tree as one flat archive, read through the union itself: nothing is mounted, and an upper is only read. It may
-//! be in use: what goes while it is read is left out.
+//! A merged tree as one flat archive, read through the union itself: nothing is mounted, and an
+//! upper is only read. It may be in use: what goes while it is read is left out.
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -15,7 +15,8 @@ use crate::layer::dir::Name;
 use crate::layer::stat::Kind;
 use crate::union::{self, Attr, Config, NodeId, Union};
 
-/// Writes everything that a union shows as one flat archive. Nothing is mounted; an upper is only read.
+/// Writes everything that a union shows as one flat archive. Nothing is mounted; an upper is only
+/// read.
 ///
 /// # Errors
 /// A name that would be taken for a whiteout, and failures of the disk; each names the entry.
@@ -80,8 +81,9 @@ impl<'a> Exporter<'a> {
         at_path(self.union, path, |node| self.below(node, path))
     }
 
-    /// Writes the names that objects have besides those that were written below `written` directories, with the
-    /// directories they are in. An entry that was written before is replaced by its later one.
+    /// Writes the names that objects have besides those that were written below `written`
+    /// directories, with the directories they are in. An entry that was written before is replaced
+    /// by its later one.
     pub(super) fn other_names(&mut self, written: &[Vec<u8>]) -> Result<()> {
         self.links.retain(|_, linked| linked.written < linked.all);
         if self.links.is_empty() {
@@ -154,8 +156,8 @@ impl<'a> Exporter<'a> {
         Ok(())
     }
 
-    /// Everything in a directory; `path` is empty or ends with a slash. However deep it is: what is kept for a level on the way is
-    /// the names that are left in it.
+    /// Everything in a directory; `path` is empty or ends with a slash. However deep it is: what is
+    /// kept for a level on the way is the names that are left in it.
     fn below(&mut self, dir: NodeId, path: &[u8]) -> Result<()> {
         let mut levels = vec![Level::new(dir, path.len(), self.names(dir, path)?)];
         let done = self.walk(&mut levels, path.to_vec());
@@ -197,8 +199,9 @@ impl<'a> Exporter<'a> {
         Ok(())
     }
 
-    /// Writes the entry of a name. Returns its node, whose lookup is counted. A file that another one took the place of meanwhile is looked
-    /// up again: a name that is there all the time is in the archive. `None` when it is gone.
+    /// Writes the entry of a name. Returns its node, whose lookup is counted. A file that another
+    /// one took the place of meanwhile is looked up again: a name that is there all the time is in
+    /// the archive. `None` when it is gone.
     fn entry_with_retries(
         &mut self,
         dir: NodeId,

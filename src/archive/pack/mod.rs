@@ -1,4 +1,5 @@
-//! Directories as archives: the changes of an upper ([`diff()`]), and all that a union shows ([`export()`]).
+//! Directories as archives: the changes of an upper ([`diff()`]), and all that a union shows
+//! ([`export()`]).
 
 mod attributes;
 mod content;

@@ -11,7 +11,7 @@ use crate::layer::stat::Time;
 pub enum Times {
     /// Those that they have.
     #[default]
-    AsTheyAre,
+    Unchanged,
     /// Those that they have, but none later than this (`SOURCE_DATE_EPOCH`).
     NoLaterThan(Time),
     /// All the same.
@@ -21,7 +21,7 @@ pub enum Times {
 impl Times {
     pub(super) fn of(self, mtime: Time) -> Time {
         match self {
-            Self::AsTheyAre => mtime,
+            Self::Unchanged => mtime,
             Self::NoLaterThan(latest) => mtime.min(latest),
             Self::All(time) => time,
         }

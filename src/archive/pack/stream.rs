@@ -1,7 +1,8 @@
-//! What both kinds of written archives share: how they are made, where the bytes go, which times and xattrs they have.
+//! What both kinds of written archives share: how they are made, where the bytes go, which times
+//! and xattrs they have.
 //!
-//! Two threads make an archive: one reads the disk and writes the tar into buffers, a few of which go round, the other hashes,
-//! compresses and writes what is in them.
+//! Two threads make an archive: one reads the disk and writes the tar into buffers, a few of which
+//! go round, the other hashes, compresses and writes what is in them.
 
 use std::io::{self, Write};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
@@ -13,7 +14,8 @@ use crate::archive::options::Progress;
 use crate::archive::tar::TarWriter;
 use crate::cancel;
 
-/// Bytes that are collected before they are hashed and compressed, and how many such buffers there may be.
+/// Bytes that are collected before they are hashed and compressed, and how many such buffers there
+/// may be.
 const BUFFER: usize = 256 * 1024;
 const BUFFERS: usize = 4;
 

@@ -1,5 +1,5 @@
-//! The fields of a header: checksum, numbers, names. The layout is crate `tar`'s; what a field means is decided here,
-//! because only what every reader of layers agrees on may be accepted.
+//! The fields of a header: checksum, numbers, names. The layout is crate `tar`'s; what a field
+//! means is decided here, because only what every reader of layers agrees on may be accepted.
 
 use tar::Header;
 
@@ -34,7 +34,8 @@ pub(super) enum Type {
     LongLink,
 }
 
-/// Whether the checksum is right: that of unsigned bytes (POSIX), or of signed ones, as some old programs have it.
+/// Whether the checksum is right: that of unsigned bytes (POSIX), or of signed ones, as some old
+/// programs have it.
 pub(super) fn checksum_is_right(header: &Header) -> bool {
     const FIELD: std::ops::Range<usize> = 148..156;
     let bytes = header.as_bytes();
@@ -47,8 +48,8 @@ pub(super) fn checksum_is_right(header: &Header) -> bool {
     number(&header.as_old().cksum).is_some_and(|sum| sum == unsigned || sum == signed)
 }
 
-/// A numeric field: octal digits, or a big-endian two's complement number when the first bit is set (GNU's base-256).
-/// An empty field is 0. `None` for anything else, and for what does not fit.
+/// A numeric field: octal digits, or a big-endian two's complement number when the first bit is set
+/// (GNU's base-256). An empty field is 0. `None` for anything else, and for what does not fit.
 pub(super) fn number(field: &[u8]) -> Option<i64> {
     let first = *field.first()?;
     if first & 0x80 != 0 {
@@ -104,7 +105,8 @@ pub(super) fn id(value: i64, name: &str) -> Result<u32> {
         .ok_or_else(|| Error::refused(format!("{name} {value} is none that a disk can store")))
 }
 
-/// What the header is about. `name` decides between file and directory in the oldest format (POSIX, ustar, typeflag 0).
+/// What the header is about. `name` decides between file and directory in the oldest format (POSIX,
+/// ustar, typeflag 0).
 pub(super) fn type_of(header: &Header, name: &[u8]) -> Result<Type> {
     let flag = header.as_old().linkflag[0];
     Ok(match flag {

@@ -1,4 +1,5 @@
-//! The headers of an entry that is written: one of ustar, and before it one with the pax records for what does not fit.
+//! The headers of an entry that is written: one of ustar, and before it one with the pax records
+//! for what does not fit.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -29,8 +30,8 @@ pub(super) struct Headers<'a> {
 }
 
 impl<'a> Headers<'a> {
-    /// Those of an entry with `stored` bytes of data. `records` are those that it needs in any case. Errors: a device number that no
-    /// header holds.
+    /// Those of an entry with `stored` bytes of data. `records` are those that it needs in any
+    /// case. Errors: a device number that no header holds.
     pub(super) fn new(
         entry: &TarEntry,
         name: &'a [u8],

@@ -46,8 +46,8 @@ impl DataFinder {
     }
 }
 
-/// The map that precedes the data: the number of pairs, the pairs, and zeros up to a whole block. A file that ends in a hole
-/// has a pair without data at its end, as GNU tar writes it.
+/// The map that precedes the data: the number of pairs, the pairs, and zeros up to a whole block. A
+/// file that ends in a hole has a pair without data at its end, as GNU tar writes it.
 pub(super) fn sparse_map(extents: &[Extent], size: u64) -> Vec<u8> {
     let ends_in_hole = extents
         .last()

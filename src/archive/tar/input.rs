@@ -1,4 +1,5 @@
-//! The bytes of a tar stream: blocks of headers, and data with its padding, counted against the limits.
+//! The bytes of a tar stream: blocks of headers, and data with its padding, counted against the
+//! limits.
 
 use std::io::BufRead;
 
@@ -65,8 +66,8 @@ impl<R: BufRead> Input<R> {
         self.whole_block().map(Some)
     }
 
-    /// Reads the data: calls `sink` with where in the file a piece belongs, and the piece. All of them are one extent unless
-    /// `extents` says where they belong.
+    /// Reads the data: calls `sink` with where in the file a piece belongs, and the piece. All of
+    /// them are one extent unless `extents` says where they belong.
     pub(super) fn data(
         &mut self,
         extents: Option<Vec<Extent>>,

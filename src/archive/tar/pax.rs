@@ -1,7 +1,8 @@
-//! Extended records (POSIX pax, "pax Interchange Format"): `LENGTH KEY=VALUE\n`, any bytes in a value.
+//! Extended records (POSIX pax, "pax Interchange Format"): `LENGTH KEY=VALUE\n`, any bytes in a
+//! value.
 //!
-//! Crate `tar` splits records at line feeds, which the values of xattrs may contain; so they are read here, by their
-//! lengths.
+//! Crate `tar` splits records at line feeds, which the values of xattrs may contain; so they are
+//! read here, by their lengths.
 
 use super::entry::Xattr;
 use super::fields;
@@ -214,7 +215,8 @@ fn time(value: &[u8]) -> Option<Time> {
     })
 }
 
-/// GNU tar writes `=` and `%` in the names of xattrs as `%3D` and `%25`, since a key ends at the first `=`.
+/// GNU tar writes `=` and `%` in the names of xattrs as `%3D` and `%25`, since a key ends at the
+/// first `=`.
 fn decoded(name: &[u8]) -> Vec<u8> {
     let mut plain = Vec::with_capacity(name.len());
     let mut rest = name;

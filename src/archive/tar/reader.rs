@@ -1,10 +1,11 @@
-//! Reads a tar stream entry by entry: ustar, pax and GNU, as GNU tar, Python and Go's `archive/tar` (which all engines
-//! are built on) read it. Where they disagree, the archive is refused.
+//! Reads a tar stream entry by entry: ustar, pax and GNU, as GNU tar, Python and Go's `archive/tar`
+//! (which all engines are built on) read it. Where they disagree, the archive is refused.
 //!
 //! * A record `size` overrides the header's, also for where the next header is.
 //! * Global records apply to nothing (engines ignore them).
-//! * Links, directories and special files have no data, also where a size is said; except that one which is a directory
-//!   or special file and claims some is refused, because GNU tar would skip it.
+//! * Links, directories and special files have no data, also where a size is said; except that one
+//!   which is a directory or special file and claims some is refused, because GNU tar would skip
+//!   it.
 //!
 //! Memory is bounded by [`Limits`]; nothing is read twice.
 
@@ -30,7 +31,8 @@ pub enum End {
     Unmarked,
 }
 
-/// Reads entries. Their data is read by [`TarReader::data`] before the next one is asked for, or skipped.
+/// Reads entries. Their data is read by [`TarReader::data`] before the next one is asked for, or
+/// skipped.
 pub struct TarReader<R> {
     input: Input<R>,
     limits: Limits,
@@ -66,8 +68,8 @@ impl<R: BufRead> TarReader<R> {
         self.end
     }
 
-    /// Where the data of the current entry begins, from where this reader began, and how many bytes they take in the
-    /// archive without the padding: for callers that read them later.
+    /// Where the data of the current entry begins, from where this reader began, and how many bytes
+    /// they take in the archive without the padding: for callers that read them later.
     #[must_use]
     pub fn data_place(&self) -> (u64, u64) {
         (self.input.taken(), self.input.stored())
@@ -78,8 +80,8 @@ impl<R: BufRead> TarReader<R> {
         self.input.into_inner()
     }
 
-    /// The next entry; `None` behind the last one. An iterator cannot fail and go on: after an error there is nothing
-    /// to be read any more.
+    /// The next entry; `None` behind the last one. An iterator cannot fail and go on: after an
+    /// error there is nothing to be read any more.
     ///
     /// # Errors
     /// Anything wrong with the archive, with the entry's name where it is known; those of reading.
@@ -264,7 +266,8 @@ impl<R: BufRead> TarReader<R> {
         }
     }
 
-    /// Reads the map of a sparse file, in any form. Returns the file's real size; `None` for an ordinary file.
+    /// Reads the map of a sparse file, in any form. Returns the file's real size; `None` for an
+    /// ordinary file.
     fn sparse_size(
         &mut self,
         header: &Header,
@@ -312,8 +315,8 @@ impl<R: BufRead> TarReader<R> {
         Ok(Some(real_size))
     }
 
-    /// The data of the current entry, in order: calls `sink` with where in the file a piece belongs, and the piece. What
-    /// is not mentioned is zeros.
+    /// The data of the current entry, in order: calls `sink` with where in the file a piece
+    /// belongs, and the piece. What is not mentioned is zeros.
     ///
     /// # Errors
     /// A stream that ends early, those of reading and those of `sink`.
@@ -330,8 +333,8 @@ impl<R: BufRead> TarReader<R> {
         if block.iter().any(|byte| *byte != 0) {
             return Ok(Some(block));
         }
-        // The mark is two blocks. Some leave the second one away; one in the middle would end the archive for some readers
-        // and not for others.
+        // The mark is two blocks. Some leave the second one away; one in the middle would end the
+        // archive for some readers and not for others.
         match self.input.block()? {
             Some(second) if second.iter().any(|byte| *byte != 0) => Err(Error::malformed(
                 "the archive is damaged: entries follow a block of zeros",

@@ -1,7 +1,9 @@
-//! Writes a tar stream: ustar headers, and pax records for what does not fit them. Equal entries make equal bytes.
+//! Writes a tar stream: ustar headers, and pax records for what does not fit them. Equal entries
+//! make equal bytes.
 //!
-//! Runs of zeros of a file are left out, in GNU's sparse form 1.0, which GNU tar, Python and Go read. Which ones are is
-//! decided by the content alone: where a disk has its holes differs from one copy of a tree to the next.
+//! Runs of zeros of a file are left out, in GNU's sparse form 1.0, which GNU tar, Python and Go
+//! read. Which ones are is decided by the content alone: where a disk has its holes differs from
+//! one copy of a tree to the next.
 
 use std::io::{self, Read, Write};
 
@@ -28,7 +30,8 @@ pub trait Content {
     /// Those of pread(2).
     fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> io::Result<usize>;
 
-    /// The next piece at or behind an offset that is no hole on the disk, up to `size`; `None` when only holes follow.
+    /// The next piece at or behind an offset that is no hole on the disk, up to `size`; `None` when
+    /// only holes follow.
     ///
     /// # Errors
     /// Those of lseek(2).
@@ -59,11 +62,12 @@ impl<W: Write> TarWriter<W> {
             .at_entry(&entry.path)
     }
 
-    /// Writes a file with its data. One that becomes shorter or goes while it is read ends in zeros, one that becomes longer is
-    /// cut, as GNU tar does: the archive is complete in any case.
+    /// Writes a file with its data. One that becomes shorter or goes while it is read ends in
+    /// zeros, one that becomes longer is cut, as GNU tar does: the archive is complete in any case.
     ///
     /// # Errors
-    /// Those of reading and writing; when the file is gone before anything of it was read, nothing was written.
+    /// Those of reading and writing; when the file is gone before anything of it was read, nothing
+    /// was written.
     pub fn file(&mut self, entry: &TarEntry, size: u64, content: &mut dyn Content) -> Result<()> {
         self.whole_file(entry, size, content).at_entry(&entry.path)
     }
@@ -71,8 +75,8 @@ impl<W: Write> TarWriter<W> {
     /// Writes a file whose bytes come in order, as they are: no holes are left out.
     ///
     /// # Errors
-    /// Content that ends before `size` bytes, and those of reading and writing; the archive is not complete then. What follows
-    /// `size` bytes is not read.
+    /// Content that ends before `size` bytes, and those of reading and writing; the archive is not
+    /// complete then. What follows `size` bytes is not read.
     pub fn stream(&mut self, entry: &TarEntry, size: u64, content: &mut dyn Read) -> Result<()> {
         self.whole_stream(entry, size, content)
             .at_entry(&entry.path)
@@ -218,7 +222,8 @@ impl<W: Write> TarWriter<W> {
         self.out.write_all(bytes).map_err(writing)
     }
 
-    /// Writes the headers of an entry. `name` is what they say, `records` those that it needs in any case.
+    /// Writes the headers of an entry. `name` is what they say, `records` those that it needs in
+    /// any case.
     fn headers(
         &mut self,
         entry: &TarEntry,

@@ -1,13 +1,16 @@
-//! Rewriting the marks of a layer in place: as `.wh.` files (`wh`) or as 0/0 devices and opaque xattrs (`char`).
+//! Rewriting the marks of a layer in place: as `.wh.` files (`wh`) or as 0/0 devices and opaque
+//! xattrs (`char`).
 //!
 //! # Crash
-//! In each directory the new marks are made first and brought to the disk, then the old ones are removed. Killed
-//! between any two steps, a name is hidden by a mark of either form or by both, and a directory is opaque by
-//! either or both: a reader of all forms (this program) sees the same tree at every moment. Kernel overlayfs, which
-//! reads one form only, has to wait until the conversion was run again to its end; that run finds the remaining marks by itself.
-//! The root says that `.wh.` names are ordinary ones as the last step towards `char`, and takes it back as the first
-//! step towards `wh`. The times of a directory are stored in an xattr before anything in it changes, and put back
-//! when it is done: killed before, its mtime is that of the conversion, until that was run again to its end.
+//! In each directory the new marks are made first and brought to the disk, then the old ones are
+//! removed. Killed between any two steps, a name is hidden by a mark of either form or by both, and
+//! a directory is opaque by either or both: a reader of all forms (this program) sees the same tree
+//! at every moment. Kernel overlayfs, which reads one form only, has to wait until the conversion
+//! was run again to its end; that run finds the remaining marks by itself. The root says that
+//! `.wh.` names are ordinary ones as the last step towards `char`, and takes it back as the first
+//! step towards `wh`. The times of a directory are stored in an xattr before anything in it
+//! changes, and put back when it is done: killed before, its mtime is that of the conversion, until
+//! that was run again to its end.
 
 mod rewrite;
 mod times;
@@ -20,7 +23,7 @@ use super::names::DotNames;
 use super::users_of;
 use crate::layer::marks::TRUSTED_PREFIX;
 use crate::layer::marks::root::{says_devices, set_devices, storable_prefix, unset_devices};
-use crate::layer::{FdCache, UpperDir};
+use crate::layer::{FdCache, WritableDir};
 use crate::union::config::SetupError;
 use crate::union::open_root;
 use rewrite::Rewrite;
@@ -62,8 +65,8 @@ type Step<T> = std::result::Result<T, Trouble>;
 /// Rewrites all marks of a layer. Other file systems that are mounted in it are left alone.
 ///
 /// # Errors
-/// A directory that is in use, that cannot be read or written, whose disk cannot store the form; a name that would
-/// become a mark.
+/// A directory that is in use, that cannot be read or written, whose disk cannot store the form; a
+/// name that would become a mark.
 pub fn convert(layer: &Path, to: Form) -> Result<Converted, SetupError> {
     if let Some(user) = users_of(layer).first() {
         return Err(SetupError::new(
@@ -77,12 +80,12 @@ pub fn convert(layer: &Path, to: Form) -> Result<Converted, SetupError> {
             "give the directory of a layer, which you may read and write",
         )
     })?;
-    convert_open(&UpperDir::root(fd, &FdCache::new(CACHED_FDS)), layer, to)
+    convert_open(&WritableDir::root(fd, &FdCache::new(CACHED_FDS)), layer, to)
 }
 
 /// The same for a layer that is open and not in use.
 pub(super) fn convert_open(
-    root: &UpperDir,
+    root: &WritableDir,
     layer: &Path,
     to: Form,
 ) -> Result<Converted, SetupError> {
@@ -112,7 +115,7 @@ fn at<T>(call: &'static str, path: &Path, result: rustix::io::Result<T>) -> Step
     })
 }
 
-fn run(root: &UpperDir, to: Form) -> Step<Converted> {
+fn run(root: &WritableDir, to: Form) -> Step<Converted> {
     let top = Path::new("");
     let names = DotNames::of(&root.read_only()).map_err(|(path, errno)| Trouble {
         call: "read",

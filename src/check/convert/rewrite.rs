@@ -5,7 +5,7 @@ use rustix::io::{Errno, Result};
 
 use super::times::Times;
 use super::{Converted, Form};
-use crate::layer::UpperDir;
+use crate::layer::WritableDir;
 use crate::layer::dir::Name;
 use crate::layer::marks::inventory::Marks;
 use crate::layer::marks::write::{
@@ -16,8 +16,8 @@ use crate::layer::marks::{WH_PREFIX, whiteout_name};
 use crate::layer::remove;
 use crate::layer::stat::Kind;
 
-/// The name under which a device is made before it takes the place of a file: readers pass over such
-/// names.
+/// The name under which a device is made before it takes the place of a file: readers pass over
+/// such names.
 const STAGED: &[u8] = b".wh..wh.convert";
 
 /// How the marks of a layer are rewritten, and what was done so far.
@@ -37,7 +37,7 @@ impl Rewrite {
     ///
     /// The new marks are made first and brought to the disk, then the old ones are removed: a crash
     /// leaves marks of either form or of both, and the times of the directory in an xattr.
-    pub(super) fn directory(&mut self, dir: &UpperDir) -> Result<Vec<Name>> {
+    pub(super) fn directory(&mut self, dir: &WritableDir) -> Result<Vec<Name>> {
         let marks = Marks::read(dir, self.plain_names)?;
         let times = Times::before(dir, self.times.as_bytes(), marks.any())?;
         let changed = match self.to {
@@ -54,7 +54,7 @@ impl Rewrite {
     }
 
     /// Towards `.wh.` files. Returns whether anything was changed.
-    fn write_files(&mut self, dir: &UpperDir, marks: &Marks) -> Result<bool> {
+    fn write_files(&mut self, dir: &WritableDir, marks: &Marks) -> Result<bool> {
         let is_short = |name: &&Name| whiteout_name(name).is_some();
         let in_place = || marks.devices.iter().chain(&marks.xattr_files);
         self.done.kept += in_place().filter(|name| !is_short(name)).count();
@@ -92,7 +92,7 @@ impl Rewrite {
     }
 
     /// Towards devices and xattrs. Returns whether anything was changed.
-    fn write_devices(&mut self, dir: &UpperDir, marks: &Marks) -> Result<bool> {
+    fn write_devices(&mut self, dir: &WritableDir, marks: &Marks) -> Result<bool> {
         // Before the directory stops saying that there are such files.
         self.devices_for_xattr_files(dir, marks)?;
         for name in &marks.beside {
@@ -125,7 +125,7 @@ impl Rewrite {
     }
 
     /// Hides a name in the layers below by what has it: a device, or a directory that is opaque.
-    fn hide_in_place(&mut self, dir: &UpperDir, name: &Name) -> Result<()> {
+    fn hide_in_place(&mut self, dir: &WritableDir, name: &Name) -> Result<()> {
         match dir.stat_on_disk(name) {
             Err(Errno::NOENT) => create_whiteout_device(dir.fd()?, name),
             Ok(stat) if stat.kind() == Kind::Dir => {
@@ -142,7 +142,7 @@ impl Rewrite {
 
     /// Makes a directory opaque in our form if it is so in another one, and has it no longer
     /// announce xattr whiteouts. Returns what is to be removed then.
-    fn opaque_for_others(&mut self, dir: &UpperDir, marks: &Marks) -> Result<Replaced> {
+    fn opaque_for_others(&mut self, dir: &WritableDir, marks: &Marks) -> Result<Replaced> {
         let ours = format!("{}overlay.opaque", self.namespace);
         let ours = ours.as_bytes();
         let others = |xattrs: &[&'static [u8]]| -> Vec<&'static [u8]> {
@@ -165,7 +165,7 @@ impl Rewrite {
     }
 
     /// Each by one rename, from a name that no reader looks at.
-    fn devices_for_xattr_files(&mut self, dir: &UpperDir, marks: &Marks) -> Result<()> {
+    fn devices_for_xattr_files(&mut self, dir: &WritableDir, marks: &Marks) -> Result<()> {
         for name in &marks.xattr_files {
             match create_whiteout_device(dir.fd()?, STAGED) {
                 Ok(()) | Err(Errno::EXIST) => {}
@@ -177,7 +177,7 @@ impl Rewrite {
         Ok(())
     }
 
-    fn make_opaque(&self, dir: &UpperDir) -> Result<()> {
+    fn make_opaque(&self, dir: &WritableDir) -> Result<()> {
         set_opaque_xattr(&dir.fd()?, &[self.namespace], OpaqueValue::Opaque)
     }
 }
@@ -190,7 +190,7 @@ struct Replaced {
     xattrs: Vec<&'static [u8]>,
 }
 
-fn remove_xattr(dir: &UpperDir, xattr: &[u8]) -> Result<()> {
+fn remove_xattr(dir: &WritableDir, xattr: &[u8]) -> Result<()> {
     match dir.this()?.remove_xattr(xattr) {
         Err(Errno::NODATA) => Ok(()),
         other => other,
@@ -199,7 +199,7 @@ fn remove_xattr(dir: &UpperDir, xattr: &[u8]) -> Result<()> {
 
 /// Removes `.wh..wh.` and more, as AUFS had it, or what a killed conversion staged. That something
 /// else has been moved over it is fine.
-fn remove_leftover(dir: &UpperDir, name: &Name) -> Result<()> {
+fn remove_leftover(dir: &WritableDir, name: &Name) -> Result<()> {
     debug_assert!(name.starts_with(WH_PREFIX));
     match remove::remove(dir.fd()?, name) {
         Ok(_) => Ok(()),

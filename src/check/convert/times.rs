@@ -2,7 +2,7 @@
 
 use rustix::fs::XattrFlags;
 
-use crate::layer::UpperDir;
+use crate::layer::WritableDir;
 use crate::layer::object::SetTime;
 use crate::layer::stat::Time;
 
@@ -18,7 +18,7 @@ impl Times {
     /// Returns the times of a directory before it is changed: those that an interrupted conversion
     /// stored in `xattr`, or those that it has. With `store` the latter are stored there for a
     /// conversion that follows; that this fails is logged.
-    pub(super) fn before(dir: &UpperDir, xattr: &[u8], store: bool) -> rustix::io::Result<Self> {
+    pub(super) fn before(dir: &WritableDir, xattr: &[u8], store: bool) -> rustix::io::Result<Self> {
         let stored = dir.xattrs()?.get_opt(xattr)?;
         if let Some(times) = stored.as_deref().and_then(Self::parse) {
             return Ok(times);
@@ -41,7 +41,7 @@ impl Times {
     }
 
     /// Sets them.
-    pub(super) fn restore(&self, dir: &UpperDir) -> rustix::io::Result<()> {
+    pub(super) fn restore(&self, dir: &WritableDir) -> rustix::io::Result<()> {
         let (atime, mtime) = (SetTime::At(self.atime), SetTime::At(self.mtime));
         dir.this()?.utimens(atime, mtime)
     }

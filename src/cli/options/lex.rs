@@ -4,8 +4,9 @@
 //! * options are separated by commas; empty ones (`,,`, a trailing `,`) mean nothing;
 //! * `\,`, `\:`, `\\` and `\"` stand for the second byte; a backslash before anything else is
 //!   itself, because engines pass paths without escaping them;
-//! * a value that begins with a double quote ends at the next unescaped quote that is followed by a comma
-//!   or by the end, so that commas in an SELinux context need no escape. Other quotes are ordinary bytes;
+//! * a value that begins with a double quote ends at the next unescaped quote that is followed by a
+//!   comma or by the end, so that commas in an SELinux context need no escape. Other quotes are
+//!   ordinary bytes;
 //! * a path list is separated by colons.
 
 /// One option as it was written; the value still has its escapes.

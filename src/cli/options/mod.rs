@@ -1,7 +1,8 @@
-//! The `-o` option language: text in, [`Config`] and [`Settings`] out. Pure: no path is looked at here.
+//! The `-o` option language: text in, [`Config`] and [`Settings`] out. Pure: no path is looked at
+//! here.
 //!
-//! Rules, where the compatible form differs from `unionmount mount`, are the mount-program contract of
-//! containers/storage: an unknown option is a warning there and an error here.
+//! Rules, where the compatible form differs from `unionmount mount`, are the mount-program contract
+//! of containers/storage: an unknown option is a warning there and an error here.
 
 pub mod lex;
 pub mod table;
@@ -12,7 +13,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
 use crate::fuse::settings::{AllowOther, Io, Settings, Transport};
-use crate::union::config::{CacheMode, Config, RecordForm, WhiteoutForm};
+use crate::union::config::{CacheMode, Config, StatOverrideForm, WhiteoutForm};
 use table::{Accepts, Effect, Spec};
 
 /// Longest part of a value that an error message repeats, in bytes: a `lowerdir=` may have 128 KiB.
@@ -34,7 +35,8 @@ pub enum Dialect {
     Compatible,
 }
 
-/// An option that cannot be used: a message of one line that names it, what is wrong and what is accepted.
+/// An option that cannot be used: a message of one line that names it, what is wrong and what is
+/// accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OptionError(String);
 
@@ -77,7 +79,8 @@ impl Options {
     /// Reads one argument of `-o`; may be called several times.
     ///
     /// # Errors
-    /// A value that is wrong, an option that is not supported, and an unknown option in the strict dialect.
+    /// A value that is wrong, an option that is not supported, and an unknown option in the strict
+    /// dialect.
     pub fn add(&mut self, text: &OsStr) -> Result<(), OptionError> {
         let words = lex::split_options(text.as_bytes()).map_err(|open| {
             OptionError(format!(
@@ -143,8 +146,8 @@ impl Options {
             Effect::XattrPermissions => {
                 config.xattr_permissions = match some(given)? {
                     b"0" => None,
-                    b"1" => Some(RecordForm::Privileged),
-                    b"2" => Some(RecordForm::User),
+                    b"1" => Some(StatOverrideForm::Privileged),
+                    b"2" => Some(StatOverrideForm::User),
                     _ => return Err(Problem::expected("0, 1 or 2")),
                 }
             }
@@ -180,8 +183,8 @@ impl Options {
                 config.redirect_dir = match (some(given)?, self.dialect) {
                     (b"on", _) => true,
                     (b"off", _) => false,
-                    // Kernel overlayfs knows two ways of being off; which redirects are followed is no
-                    // choice here.
+                    // Kernel overlayfs knows two ways of being off; which redirects are followed is
+                    // no choice here.
                     (b"follow" | b"nofollow", Dialect::Compatible) => false,
                     _ => return Err(Problem::expected("on or off")),
                 }
@@ -328,8 +331,8 @@ fn path(given: Option<&[u8]>) -> Result<PathBuf, Problem> {
     into_path(lex::unescape(some(given)?))
 }
 
-/// `A:B::C::D`: layers, and behind double colons layers of which only the bytes of files are used (`overlayfs.rst`,
-/// "Data-only lower layers").
+/// `A:B::C::D`: layers, and behind double colons layers of which only the bytes of files are used
+/// (`overlayfs.rst`, "Data-only lower layers").
 fn layers(given: Option<&[u8]>) -> Result<(Vec<PathBuf>, Vec<PathBuf>), Problem> {
     let mut paths = lex::split_paths(some(given)?);
     let shown_ones = paths.iter().position(Vec::is_empty).unwrap_or(paths.len());

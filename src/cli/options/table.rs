@@ -1,5 +1,5 @@
-//! Every option that `-o` knows: its name, what it takes, what it does. The parser, the help text, the manual page and
-//! the "nearest name" of an error all read this one table.
+//! Every option that `-o` knows: its name, what it takes, what it does. The parser, the help text,
+//! the manual page and the "nearest name" of an error all read this one table.
 
 use crate::fuse::settings::MountFlags;
 
@@ -86,7 +86,8 @@ pub enum Effect {
     Flag(fn(&mut MountFlags)),
     /// Accepted, and changes nothing; the help says why that is right.
     NoEffect(Accepts),
-    /// Not a new mount, but other flags for one that is there; mount(8) calls the compatible form with it.
+    /// Not a new mount, but other flags for one that is there; mount(8) calls the compatible form
+    /// with it.
     Remount,
     /// Refused; the help says what to do instead. A switch that is off is fine.
     Unsupported,
@@ -202,7 +203,8 @@ const NOTHING: Accepts = Accepts::Nothing;
 const ANYTHING: Accepts = Accepts::Anything;
 const ON_OFF: Accepts = Accepts::OneOf(&["on", "off"]);
 
-/// Options that other programs pass to any union mount, and that need no effect here. Each with the reason.
+/// Options that other programs pass to any union mount, and that need no effect here. Each with the
+/// reason.
 #[rustfmt::skip] // one line per option
 pub const WITHOUT_EFFECT: &[Spec] = &[
     unused("xino", "=on|off|auto", Accepts::OneOf(&["on", "off", "auto"]), "inode numbers are always constant and unique here"),
@@ -258,7 +260,8 @@ pub const UNSUPPORTED: &[Spec] = &[
     spec("remount", "", Effect::Remount, "run 'mount -o remount,ro|rw MOUNTPOINT', which changes these and the generic flags; for others unmount, then mount"),
 ];
 
-/// Returns the option of this exact name. `x-..` names (mount(8) leaves them to user space) have no entry; see [`is_comment`].
+/// Returns the option of this exact name. `x-..` names (mount(8) leaves them to user space) have no
+/// entry; see [`is_comment`].
 #[must_use]
 pub fn find(name: &str) -> Option<&'static Spec> {
     all().find(|spec| spec.name == name)

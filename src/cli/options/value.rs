@@ -12,7 +12,8 @@ use crate::union::config::{IdRange, Volume};
 /// Largest id that a file can have: the one above it means "no id" to every system call.
 const MAX_ID: u32 = u32::MAX - 1;
 
-/// Largest cache time, in seconds (a hundred years): longer ones would overflow times in the kernel.
+/// Largest cache time, in seconds (a hundred years): longer ones would overflow times in the
+/// kernel.
 const MAX_TIMEOUT: f64 = 100.0 * 365.0 * 86400.0;
 
 /// A switch: `1`, `on`, `yes`, `true` or `0`, `off`, `no`, `false`; without a value it is on.
@@ -58,8 +59,8 @@ pub fn seconds(value: &[u8]) -> Result<Duration, String> {
         .ok_or_else(|| "a time in seconds, such as 0, 0.5 or 86400".to_owned())
 }
 
-/// A volume: `SOURCE:TARGET`, or `SOURCE:TARGET:ro` (or `:rw`); `\:` stands for a colon in a path. The target is a path
-/// from the union's root.
+/// A volume: `SOURCE:TARGET`, or `SOURCE:TARGET:ro` (or `:rw`); `\:` stands for a colon in a path.
+/// The target is a path from the union's root.
 ///
 /// # Errors
 /// What is accepted, when the value is no such thing.
@@ -87,9 +88,10 @@ pub fn volume(value: &[u8]) -> Result<Volume, String> {
     })
 }
 
-/// Id mappings: triples `DISK:SEEN:LEN`, joined by `:` or by an escaped (or quoted) comma; a colon before or behind a
-/// triple means nothing (containers/storage begins the list with one). Accepted are the mappings that
-/// a user namespace can have: no overlap among the stored ids, none among the seen ones.
+/// Id mappings: triples `DISK:SEEN:LEN`, joined by `:` or by an escaped (or quoted) comma; a colon
+/// before or behind a triple means nothing (containers/storage begins the list with one). Accepted
+/// are the mappings that a user namespace can have: no overlap among the stored ids, none among the
+/// seen ones.
 ///
 /// # Errors
 /// What is accepted, when the value is no such list.

@@ -1,8 +1,8 @@
 //! Messages to the kernel that answer no request: what it should forget.
 //!
-//! A notification is a reply with the number 0 and a code in place of the error. Sources: the kernel's
-//! `include/uapi/linux/fuse.h`, `enum fuse_notify_code`. The kernel answers ENOENT for what it does not know, which is as
-//! good.
+//! A notification is a reply with the number 0 and a code in place of the error. Sources: the
+//! kernel's `include/uapi/linux/fuse.h`, `enum fuse_notify_code`. The kernel answers ENOENT for
+//! what it does not know, which is as good.
 
 use zerocopy::{Immutable, IntoBytes};
 
@@ -20,8 +20,8 @@ const PRUNE: i32 = 9;
 /// What the kernel is told.
 #[derive(Clone, Copy, Debug)]
 pub enum Notification<'a> {
-    /// Attributes of a node are old, and its data from `offset` on for `len` bytes (0: to the end); a negative
-    /// `offset` leaves the data.
+    /// Attributes of a node are old, and its data from `offset` on for `len` bytes (0: to the end);
+    /// a negative `offset` leaves the data.
     InvalInode {
         /// The node id.
         node: u64,
@@ -37,15 +37,16 @@ pub enum Notification<'a> {
         /// The name.
         name: &'a [u8],
     },
-    /// A name must be looked up again; what is cached below it stays if it still means the same. Needs
-    /// `FUSE_HAS_EXPIRE_ONLY`.
+    /// A name must be looked up again; what is cached below it stays if it still means the same.
+    /// Needs `FUSE_HAS_EXPIRE_ONLY`.
     ExpireEntry {
         /// The directory's node id.
         parent: u64,
         /// The name.
         name: &'a [u8],
     },
-    /// The kernel is to send what its page cache holds of a node, as a request NOTIFY_REPLY: here nothing of it.
+    /// The kernel is to send what its page cache holds of a node, as a request NOTIFY_REPLY: here
+    /// nothing of it.
     RetrieveNothing {
         /// The number that the request gets. Even, since the kernel keeps odd ones for INTERRUPT.
         unique: u64,

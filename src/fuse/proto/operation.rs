@@ -10,7 +10,8 @@ use super::wire::{
     SetxattrIn, StatxIn, WriteIn,
 };
 
-/// Most security contexts that are taken with one request; Linux sends one for each security module.
+/// Most security contexts that are taken with one request; Linux sends one for each security
+/// module.
 pub const MOST_CONTEXTS: usize = 8;
 /// A request that was found to be whole.
 #[derive(Clone, Copy, Debug)]
@@ -21,8 +22,8 @@ pub struct Request<'a> {
     pub operation: Operation<'a>,
 }
 
-/// What is asked. Names hold no NUL and no slash, and are not empty; but for [`Operation::Lookup`] they are not `.` or
-/// `..` either.
+/// What is asked. Names hold no NUL and no slash, and are not empty; but for [`Operation::Lookup`]
+/// they are not `.` or `..` either.
 #[derive(Clone, Copy, Debug)]
 #[allow(missing_docs, reason = "the names are the field's own")]
 pub enum Operation<'a> {
@@ -120,7 +121,8 @@ pub enum Operation<'a> {
         wide: bool,
     },
     Destroy,
-    /// What a union does not serve: remote locks, block maps, polling, DAX, and what is not for a daemon.
+    /// What a union does not serve: remote locks, block maps, polling, DAX, and what is not for a
+    /// daemon.
     Other(Opcode),
 }
 

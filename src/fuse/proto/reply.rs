@@ -55,7 +55,8 @@ impl<'a> Body<'a> {
         self.bytes(value.as_bytes())
     }
 
-    /// Lets `fill` write into the first `size` free bytes (or as many as there are), and keeps what it says it wrote.
+    /// Lets `fill` write into the first `size` free bytes (or as many as there are), and keeps what
+    /// it says it wrote.
     pub fn fill<E>(
         &mut self,
         size: usize,
@@ -67,8 +68,8 @@ impl<'a> Body<'a> {
         Ok(())
     }
 
-    /// Appends a directory entry, in front of it `entry` for READDIRPLUS, within `limit` bytes in all; `false` when
-    /// there is no room for the whole of it.
+    /// Appends a directory entry, in front of it `entry` for READDIRPLUS, within `limit` bytes in
+    /// all; `false` when there is no room for the whole of it.
     pub fn dirent(&mut self, limit: usize, plus: Option<&EntryOut>, entry: &DirEntry) -> bool {
         let name = &*entry.name;
         let padded = (size_of::<Dirent>() + name.len()).next_multiple_of(8);
@@ -222,7 +223,8 @@ pub fn out_header(unique: u64, outcome: Result<usize, i32>) -> wire::OutHeader {
     }
 }
 
-/// A device number in the kernel's 32-bit encoding (`new_encode_dev` in `kdev_t.h`), which FUSE speaks.
+/// A device number in the kernel's 32-bit encoding (`new_encode_dev` in `kdev_t.h`), which FUSE
+/// speaks.
 #[must_use]
 pub fn kernel_device(rdev: u64) -> u32 {
     let (major, minor) = (rustix::fs::major(rdev), rustix::fs::minor(rdev));

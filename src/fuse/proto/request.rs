@@ -86,8 +86,8 @@ fn setxattr(bytes: &[u8]) -> Result<SetxattrIn, Errno> {
     })
 }
 
-/// Bytes of the fixed structure of an opcode's number; an unknown one has none. `long_setxattr`: `FUSE_SETXATTR_EXT` was
-/// agreed on.
+/// Bytes of the fixed structure of an opcode's number; an unknown one has none. `long_setxattr`:
+/// `FUSE_SETXATTR_EXT` was agreed on.
 #[must_use]
 pub fn fixed_size(opcode: u32, long_setxattr: bool) -> usize {
     match Opcode::from_number(opcode) {
@@ -97,8 +97,9 @@ pub fn fixed_size(opcode: u32, long_setxattr: bool) -> usize {
     }
 }
 
-/// Splits a request as /dev/fuse delivers it, in one piece, into header, fixed structure and rest. `long_setxattr`:
-/// as for [`fixed_size`]. Errors: EINVAL for too few bytes or a length that is not theirs.
+/// Splits a request as /dev/fuse delivers it, in one piece, into header, fixed structure and rest.
+/// `long_setxattr`: as for [`fixed_size`]. Errors: EINVAL for too few bytes or a length that is not
+/// theirs.
 pub fn split(bytes: &[u8], long_setxattr: bool) -> Result<(InHeader, &[u8], &[u8]), Errno> {
     let (header, body) = InHeader::read_from_prefix(bytes).map_err(|_| Errno::INVAL)?;
     if usize::try_from(header.len) != Ok(bytes.len()) {
@@ -119,8 +120,9 @@ struct Parser<'a> {
 }
 
 impl<'a> Request<'a> {
-    /// Reads a request from its parts; `arg` may be longer than the structure. Errors: ENOSYS for an unknown opcode,
-    /// EINVAL for lengths, counts or names that cannot be, E2BIG for too many security contexts.
+    /// Reads a request from its parts; `arg` may be longer than the structure. Errors: ENOSYS for
+    /// an unknown opcode, EINVAL for lengths, counts or names that cannot be, E2BIG for too many
+    /// security contexts.
     pub fn parse(header: InHeader, arg: &'a [u8], rest: &'a [u8]) -> Result<Self, Errno> {
         let opcode = Opcode::from_number(header.opcode).ok_or(Errno::NOSYS)?;
         let extensions = usize::from(header.total_extlen) * 8;
@@ -289,8 +291,8 @@ impl<'a> Parser<'a> {
     }
 }
 
-/// The security contexts among a request's extensions. Errors: EINVAL for sizes that cannot be, or an unknown type;
-/// E2BIG for more than [`MOST_CONTEXTS`].
+/// The security contexts among a request's extensions. Errors: EINVAL for sizes that cannot be, or
+/// an unknown type; E2BIG for more than [`MOST_CONTEXTS`].
 fn contexts(mut extensions: &[u8]) -> Result<Context<'_>, Errno> {
     let mut found = Context::default();
     while !extensions.is_empty() {
@@ -311,7 +313,8 @@ fn contexts(mut extensions: &[u8]) -> Result<Context<'_>, Errno> {
     Ok(found)
 }
 
-/// Security contexts: each a header, a name that ends with NUL, a value, and bytes up to a multiple of 8.
+/// Security contexts: each a header, a name that ends with NUL, a value, and bytes up to a multiple
+/// of 8.
 fn security<'a>(mut body: &'a [u8], count: u32, found: &mut Context<'a>) -> Result<(), Errno> {
     for _ in 0..count {
         let (context, bytes) = Secctx::read_from_prefix(body).map_err(|_| Errno::INVAL)?;

@@ -1,4 +1,5 @@
-//! The structures as they lie in memory, and the bits in them. Field names are those of the kernel's header.
+//! The structures as they lie in memory, and the bits in them. Field names are those of the
+//! kernel's header.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -14,8 +15,9 @@ macro_rules! wire {
 }
 
 wire! {
-    /// Begins every request. `len` is that of the whole request in bytes; `total_extlen` that of the extensions at its
-    /// end, in units of 8 bytes. `uid` and `gid` are [`NO_ID`] where an idmapped mount leaves them out.
+    /// Begins every request. `len` is that of the whole request in bytes; `total_extlen` that of
+    /// the extensions at its end, in units of 8 bytes. `uid` and `gid` are [`NO_ID`] where an
+    /// idmapped mount leaves them out.
     InHeader, 40 {
         len: u32, opcode: u32, unique: u64, nodeid: u64, uid: u32, gid: u32, pid: u32,
         total_extlen: u16, padding: u16,
@@ -145,7 +147,8 @@ pub mod fopen {
     pub const PASSTHROUGH: u32 = 1 << 7;
 }
 
-/// Bit of [`OpenIn::open_flags`] and [`CreateIn::open_flags`]: a file that is truncated loses setuid and setgid.
+/// Bit of [`OpenIn::open_flags`] and [`CreateIn::open_flags`]: a file that is truncated loses
+/// setuid and setgid.
 pub const OPEN_KILL_SUIDGID: u32 = 1 << 0;
 /// Bit of [`FsyncIn::fsync_flags`]: the data only.
 pub const FSYNC_FDATASYNC: u32 = 1 << 0;

@@ -16,12 +16,12 @@ const BLOCK: u32 = 4096;
 impl Server {
     pub(super) fn getattr(&self, node: NodeId, body: &mut Body<'_>) -> Result<()> {
         let attr = self.union.getattr(node)?;
-        Ok(body.put(&attr_out(&attr, self.attr_lifetime(node, attr.belief)))?)
+        Ok(body.put(&attr_out(&attr, self.attr_lifetime(node, attr.validity)))?)
     }
 
     pub(super) fn statx(&self, node: NodeId, body: &mut Body<'_>) -> Result<()> {
         let attr = self.union.getattr(node)?;
-        Ok(body.put(&statx_out(&attr, self.attr_lifetime(node, attr.belief)))?)
+        Ok(body.put(&statx_out(&attr, self.attr_lifetime(node, attr.validity)))?)
     }
 
     pub(super) fn setattr(
@@ -48,7 +48,7 @@ impl Server {
             drop_setid: has(fattr::KILL_SUIDGID),
         };
         let attr = self.setid_rules(header).setattr(node, &set)?;
-        Ok(body.put(&attr_out(&attr, self.attr_lifetime(node, attr.belief)))?)
+        Ok(body.put(&attr_out(&attr, self.attr_lifetime(node, attr.validity)))?)
     }
 
     pub(super) fn setxattr(

@@ -27,12 +27,14 @@ pub enum Outcome {
 impl Server {
     /// Does what a request asks for and writes the reply's body to `out`.
     ///
-    /// `arg` is the fixed structure, maybe with rubbish behind it, `rest` what follows. Any bytes are allowed: an odd
-    /// request gets an errno. A panic answers EIO for this request, and the mount lives on. What a disk refused is logged.
+    /// `arg` is the fixed structure, maybe with rubbish behind it, `rest` what follows. Any bytes
+    /// are allowed: an odd request gets an errno. A panic answers EIO for this request, and the
+    /// mount lives on. What a disk refused is logged.
     ///
-    /// With the log level trace for the target `unionmount::fuse::wire` each request and each reply is logged in hex, in
-    /// lines that `trace.rs` describes (`= ..` what was agreed on, `> header structure rest`, `< number reply body`), and
-    /// that `tests/protocol.rs` can play again; without it that costs one look at the level.
+    /// With the log level trace for the target `unionmount::fuse::wire` each request and each reply
+    /// is logged in hex, in lines that `trace.rs` describes (`= ..` what was agreed on, `> header
+    /// structure rest`, `< number reply body`), and that `tests/protocol.rs` can play again;
+    /// without it that costs one look at the level.
     pub fn handle(&self, header: &InHeader, arg: &[u8], rest: &[u8], out: &mut [u8]) -> Outcome {
         let arg = self.without_rubbish(header, arg);
         let traced = trace::is_on();
@@ -46,8 +48,9 @@ impl Server {
         outcome
     }
 
-    /// The fixed structure alone. io_uring hands over 128 bytes, of which those behind the structure are left over from
-    /// other requests; where SETXATTR has its short form they must not be taken for the rest of the long one.
+    /// The fixed structure alone. io_uring hands over 128 bytes, of which those behind the
+    /// structure are left over from other requests; where SETXATTR has its short form they must not
+    /// be taken for the rest of the long one.
     fn without_rubbish<'a>(&self, header: &InHeader, arg: &'a [u8]) -> &'a [u8] {
         let size = fixed_size(header.opcode, self.agreed.long_setxattr);
         arg.get(..size).unwrap_or(arg)
@@ -79,7 +82,8 @@ impl Server {
                 Outcome::Error(Errno::IO.raw_os_error())
             }
         };
-        // An open file may be written to without a message where the kernel has its backing file, also after a sync.
+        // An open file may be written to without a message where the kernel has its backing file,
+        // also after a sync.
         let changes = |opcode: Opcode| {
             let opens = matches!(opcode, Opcode::Open | Opcode::Release);
             opcode.changes() || (self.agreed.passthrough && opens)
@@ -130,7 +134,8 @@ impl Server {
             }
             Operation::Read(arg) => self.read(node, &arg, body),
             Operation::Write { arg, data } => self.write(header, &arg, data, body),
-            // The kernel has written everything back before it asks, and nothing is kept here: ENOSYS ends the asking.
+            // The kernel has written everything back before it asks, and nothing is kept here:
+            // ENOSYS ends the asking.
             Operation::Flush => fail(Errno::NOSYS),
             Operation::Fsync(arg) | Operation::Fsyncdir(arg) => self.fsync(node, &arg),
             Operation::Opendir(_) => self.opendir(body),
@@ -195,7 +200,8 @@ impl Server {
     }
 }
 
-/// A value, or its length when that is what was asked for (size 0). Errors: ERANGE for a value that is longer.
+/// A value, or its length when that is what was asked for (size 0). Errors: ERANGE for a value that
+/// is longer.
 fn xattr_reply(value: &[u8], size: u32, body: &mut Body<'_>) -> Result<()> {
     let length = u32::try_from(value.len()).unwrap_or(u32::MAX);
     if size == 0 {

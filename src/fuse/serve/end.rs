@@ -42,25 +42,27 @@ impl Server {
         self.end.settled.store(true, Ordering::Release);
     }
 
-    /// The connection has ended: nothing of the lower layers is needed any more, and their disks may be unmounted next. The first thread to notice does it, before anything else is taken down; what another thread still
-    /// works at fails, and no process waits for it.
+    /// The connection has ended: nothing of the lower layers is needed any more, and their disks
+    /// may be unmounted next. The first thread to notice does it, before anything else is taken
+    /// down; what another thread still works at fails, and no process waits for it.
     pub fn ended(&self) {
         if self.end.settled.swap(false, Ordering::AcqRel) {
-            self.union.let_go_of_lowers();
+            self.union.release_lowers();
         }
     }
 
-    /// The last request is done: another mount may have the work directory, and what was changed is brought to the disks, as
-    /// kernel overlayfs does at umount(2). A failure is logged.
+    /// The last request is done: another mount may have the work directory, and what was changed is
+    /// brought to the disks, as kernel overlayfs does at umount(2). A failure is logged.
     pub fn finish(&self) {
-        self.union.let_go_of_work();
+        self.union.release_work_dir();
         if self.end.changed.load(Ordering::Acquire) {
             sync_at_end(&self.union);
         }
     }
 }
 
-/// Brings everything to the disks when no process is left that could be told what failed: it is logged.
+/// Brings everything to the disks when no process is left that could be told what failed: it is
+/// logged.
 pub(in crate::fuse) fn sync_at_end(union: &Union) {
     if let Err(error) = union.syncfs() {
         let subject = Subject {

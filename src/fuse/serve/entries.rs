@@ -48,7 +48,8 @@ impl Rename {
         caller: &Caller<'_>,
     ) -> Result<()> {
         if self.leaves_whiteout {
-            return union.rename_leaving_device(from.0, from.1, to.0, to.1, self.mode, caller);
+            return union
+                .rename_with_whiteout_device(from.0, from.1, to.0, to.1, self.mode, caller);
         }
         union.rename(from.0, from.1, to.0, to.1, self.mode)
     }
@@ -74,8 +75,7 @@ impl Server {
                 self.put_entry(&entry, body)
             }
             None => Ok(body.put(&no_entry(
-                self.agreed
-                    .name_lifetime(self.union.belief_in_names(parent)),
+                self.agreed.name_lifetime(self.union.names_validity(parent)),
             ))?),
         }
     }
@@ -86,13 +86,13 @@ impl Server {
     }
 
     pub(super) fn entry(&self, entry: &Entry) -> EntryOut {
-        let belief = entry.attr.belief;
-        let lifetime = self.attr_lifetime(entry.node, belief);
+        let validity = entry.attr.validity;
+        let lifetime = self.attr_lifetime(entry.node, validity);
         EntryOut {
             generation: self.agreed.generation,
             attr_valid: lifetime.as_secs(),
             attr_valid_nsec: lifetime.subsec_nanos(),
-            ..entry_out(entry, self.agreed.name_lifetime(belief))
+            ..entry_out(entry, self.agreed.name_lifetime(validity))
         }
     }
 
@@ -149,7 +149,8 @@ impl Server {
         self.make(header, name, &New::Dir { mode: arg.mode }, &caller, body)
     }
 
-    /// CREATE: makes and opens. Where no opens are wanted, ENOSYS: the kernel goes on with MKNOD and opens by itself.
+    /// CREATE: makes and opens. Where no opens are wanted, ENOSYS: the kernel goes on with MKNOD
+    /// and opens by itself.
     pub(super) fn create(
         &self,
         header: &InHeader,

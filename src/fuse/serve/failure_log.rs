@@ -41,8 +41,8 @@ impl FailingPlace {
     }
 }
 
-/// The log of failed requests: one line for each failing call on each file and second. It is a failure what a disk refused;
-/// everyday answers, such as ENOENT, are for those who debug.
+/// The log of failed requests: one line for each failing call on each file and second. It is a
+/// failure what a disk refused; everyday answers, such as ENOENT, are for those who debug.
 #[derive(Debug, Default)]
 pub(in crate::fuse) struct FailureLog {
     /// Lock order: the last; no other lock is taken while it is held, and no message is written.
@@ -71,7 +71,8 @@ impl FailureLog {
         );
     }
 
-    /// Whether a failure is to be logged now: returns how many of the same place were not, since the last one that was.
+    /// Whether a failure is to be logged now: returns how many of the same place were not, since
+    /// the last one that was.
     fn is_due(&self, subject: &Subject<'_>, now: Instant) -> Option<u64> {
         let mut places = lock(&self.places);
         if let Some(place) = places.iter_mut().find(|place| place.is(subject)) {

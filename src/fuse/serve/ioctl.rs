@@ -1,4 +1,5 @@
-//! IOCTL: the flags of an inode (ioctl_iflags(2)), its generation, and what commands of ours ask (`control.rs`).
+//! IOCTL: the flags of an inode (ioctl_iflags(2)), its generation, and what commands of ours ask
+//! (`control.rs`).
 
 use rustix::io::Errno;
 
@@ -8,8 +9,8 @@ use crate::fuse::proto::reply::Body;
 use crate::fuse::proto::wire::{IoctlIn, IoctlOut};
 use crate::union::{NodeId, Result};
 
-// Numbers from `include/uapi/linux/fs.h`: direction, size, type and number. The kernel itself asks in the 64-bit form,
-// for 4 bytes.
+// Numbers from `include/uapi/linux/fs.h`: direction, size, type and number. The kernel itself asks
+// in the 64-bit form, for 4 bytes.
 const FS_IOC_GETFLAGS: u32 = 0x8008_6601;
 const FS_IOC32_GETFLAGS: u32 = 0x8004_6601;
 const FS_IOC_SETFLAGS: u32 = 0x4008_6602;

@@ -1,11 +1,13 @@
 //! From a request to its reply, for the transports that speak the protocol themselves.
 //!
-//! [`Server::handle`] takes a request's bytes and writes the reply's; who carries them is none of its concern. Nothing
-//! is kept per open file, unless files are opened for passthrough (`opens.rs`).
+//! [`Server::handle`] takes a request's bytes and writes the reply's; who carries them is none of
+//! its concern. Nothing is kept per open file, unless files are opened for passthrough
+//! (`opens.rs`).
 //!
-//! `server` is what the operations share; `attrs`, `data`, `entries`, `ioctl`, `opens` and `readdir` are the operations, each
-//! a method of [`Server`]; `dispatch` chooses among them. What the fuser adapter needs as well takes no [`Server`]:
-//! `setid` (who may keep setuid and setgid bits), `failure_log`, `notifier` (messages to the kernel), `end`.
+//! `server` is what the operations share; `attrs`, `data`, `entries`, `ioctl`, `opens` and
+//! `readdir` are the operations, each a method of [`Server`]; `dispatch` chooses among them. What
+//! the fuser adapter needs as well takes no [`Server`]: `setid` (who may keep setuid and setgid
+//! bits), `failure_log`, `notifier` (messages to the kernel), `end`.
 
 mod attrs;
 mod data;

@@ -10,9 +10,10 @@ use rustix::io::Errno;
 use crate::fuse::proto::notify::Notification;
 use crate::union::{Change, NodeId, Union};
 
-/// Starts the notifications, where layers may change: a thread that follows changes, and one that notifies the kernel, which
-/// locks the directory for that and may have to wait for a request there. `wire` returns the number that the kernel knows a
-/// node by; `expires`: it knows names that are only to be looked up again.
+/// Starts the notifications, where layers may change: a thread that follows changes, and one that
+/// notifies the kernel, which locks the directory for that and may have to wait for a request
+/// there. `wire` returns the number that the kernel knows a node by; `expires`: it knows names that
+/// are only to be looked up again.
 ///
 /// # Errors
 /// EAGAIN when a thread cannot be made.
@@ -41,7 +42,8 @@ pub(in crate::fuse) fn start(
                 };
                 notification.encode(&mut message);
                 match rustix::io::write(&device, &message) {
-                    // ENOENT: the kernel does not know the name; ENOTEMPTY, EBUSY: something is mounted there or below.
+                    // ENOENT: the kernel does not know the name; ENOTEMPTY, EBUSY: something is
+                    // mounted there or below.
                     Ok(_) | Err(Errno::NOENT | Errno::NOTEMPTY | Errno::BUSY | Errno::NOTDIR) => {}
                     Err(Errno::NODEV | Errno::CONNABORTED) => return,
                     Err(errno) => log::warn!("notify the kernel of a change: {errno}"),
@@ -51,14 +53,14 @@ pub(in crate::fuse) fn start(
         .map(drop)
 }
 
-/// Invalidates a node's attributes and cached data, before it is read or written beside them. The kernel has no other
-/// open of it, so nothing of it is being read that this would wait for.
+/// Invalidates a node's attributes and cached data, before it is read or written beside them. The
+/// kernel has no other open of it, so nothing of it is being read that this would wait for.
 pub(in crate::fuse) fn invalidate_content(connection: impl AsFd, node: NodeId) {
     invalidate(connection, node.0, 0);
 }
 
-/// Invalidates the attributes of the node that is `wire` to the kernel. The kernel takes no lock for that, so it may be done
-/// while a request is answered.
+/// Invalidates the attributes of the node that is `wire` to the kernel. The kernel takes no lock
+/// for that, so it may be done while a request is answered.
 pub(in crate::fuse) fn invalidate_attributes(connection: impl AsFd, wire: u64) {
     invalidate(connection, wire, -1);
 }

@@ -1,9 +1,10 @@
 //! OPEN and RELEASE, where the kernel is to ask at all, and passthrough.
 //!
-//! With passthrough the kernel reads and writes the real file by itself (`FUSE_PASSTHROUGH`; Linux 6.9). It wants one
-//! backing per inode for as long as the inode is open, and all opens of it to agree, else they fail with EIO. So the
-//! first open of an inode decides for those that come while it is open: passthrough where the backing cannot change any
-//! more (an upper file, or any file of a read-only union), else through the page cache.
+//! With passthrough the kernel reads and writes the real file by itself (`FUSE_PASSTHROUGH`; Linux
+//! 6.9). It wants one backing per inode for as long as the inode is open, and all opens of it to
+//! agree, else they fail with EIO. So the first open of an inode decides for those that come while
+//! it is open: passthrough where the backing cannot change any more (an upper file, or any file of
+//! a read-only union), else through the page cache.
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
@@ -15,12 +16,12 @@ use rustix::io::Errno;
 
 use super::notifier;
 use super::server::{Server, fail};
-use crate::fuse::init::Agreed;
+use crate::fuse::init::Negotiated;
 use crate::fuse::proto::reply::Body;
 use crate::fuse::proto::wire::{OpenOut, fopen};
 use crate::sync::lock;
 use crate::sys::device;
-use crate::union::{Belief, Entry, NodeId, Result, Union};
+use crate::union::{Entry, NodeId, Result, Union, Validity};
 
 /// An inode that is open.
 #[derive(Debug)]
@@ -135,14 +136,15 @@ impl Opens {
     }
 }
 
-/// Opens a file that is read and written through the page cache: returns the flags of the reply. Errors: those of
-/// [`check_open`].
-pub(in crate::fuse) fn open_file(union: &Union, agreed: &Agreed, node: NodeId) -> Result<u32> {
+/// Opens a file that is read and written through the page cache: returns the flags of the reply.
+/// Errors: those of [`check_open`].
+pub(in crate::fuse) fn open_file(union: &Union, agreed: &Negotiated, node: NodeId) -> Result<u32> {
     check_open(union, node)?;
     Ok(cached_open(union, agreed, node))
 }
 
-/// Errors: ESTALE for a file that was replaced in its layer: the kernel then looks its name up again.
+/// Errors: ESTALE for a file that was replaced in its layer: the kernel then looks its name up
+/// again.
 fn check_open(union: &Union, node: NodeId) -> Result<()> {
     if union.may_change_below() {
         union.getattr(node)?;
@@ -150,8 +152,9 @@ fn check_open(union: &Union, node: NodeId) -> Result<()> {
     Ok(())
 }
 
-/// The flags of an open through the page cache, which stays true where no other mount changes the file.
-fn cached_open(union: &Union, agreed: &Agreed, node: NodeId) -> u32 {
+/// The flags of an open through the page cache, which stays true where no other mount changes the
+/// file.
+fn cached_open(union: &Union, agreed: &Negotiated, node: NodeId) -> u32 {
     if agreed.keeps_cache && !union.is_shared(node) {
         fopen::KEEP_CACHE | fopen::NOFLUSH
     } else {
@@ -161,11 +164,11 @@ fn cached_open(union: &Union, agreed: &Agreed, node: NodeId) -> u32 {
 
 impl Server {
     /// How long the kernel may cache a node's attributes.
-    pub(super) fn attr_lifetime(&self, node: NodeId, belief: Belief) -> Duration {
+    pub(super) fn attr_lifetime(&self, node: NodeId, validity: Validity) -> Duration {
         if self.opens.changes_unseen(node) {
             Duration::ZERO
         } else {
-            self.agreed.attr_lifetime(belief)
+            self.agreed.attr_lifetime(validity)
         }
     }
 
@@ -177,7 +180,8 @@ impl Server {
         Ok(body.put(&self.opened(node))?)
     }
 
-    /// The reply to CREATE and TMPFILE: the entry and the open, which decides how long the attributes live.
+    /// The reply to CREATE and TMPFILE: the entry and the open, which decides how long the
+    /// attributes live.
     pub(super) fn put_created(&self, entry: &Entry, body: &mut Body<'_>) -> Result<()> {
         let open = self.opened(entry.node);
         self.put_entry(entry, body)?;

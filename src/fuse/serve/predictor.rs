@@ -1,13 +1,15 @@
 //! Predicts whether programs that read directories will want the attributes of what is in them.
 //!
-//! The kernel asks for the beginning of a directory with attributes (READDIRPLUS), whatever program reads it. They are worth
-//! a system call for each entry to a program that looks at them next, as tar(1) and `ls -l` do: each saves a LOOKUP. To one that
-//! looks at names alone, as find(1) does, they are worth nothing, and on a cold disk they are most of what a listing costs.
+//! The kernel asks for the beginning of a directory with attributes (READDIRPLUS), whatever program
+//! reads it. They are worth a system call for each entry to a program that looks at them next, as
+//! tar(1) and `ls -l` do: each saves a LOOKUP. To one that looks at names alone, as find(1) does,
+//! they are worth nothing, and on a cold disk they are most of what a listing costs.
 //!
-//! No request says which it will be, but most programs that read a tree do the same in each directory. So a directory is
-//! listed without the attributes of its files, and when names of it are looked up then, the next ones are listed with
-//! them, until it is time to see whether that is still wanted. The kernel takes an entry without a node for a
-//! name alone. Directories always come with attributes: they are what is entered next.
+//! No request says which it will be, but most programs that read a tree do the same in each
+//! directory. So a directory is listed without the attributes of its files, and when names of it
+//! are looked up then, the next ones are listed with them, until it is time to see whether that is
+//! still wanted. The kernel takes an entry without a node for a name alone. Directories always come
+//! with attributes: they are what is entered next.
 
 use std::sync::Mutex;
 
@@ -16,10 +18,11 @@ use crate::union::NodeId;
 
 /// How many directories that were listed without attributes are remembered.
 const LISTED: usize = 64;
-/// How many names of one must be looked up before attributes are wanted: one may have been asked for by its name.
+/// How many names of one must be looked up before attributes are wanted: one may have been asked
+/// for by its name.
 const ENOUGH: u8 = 2;
-/// How many directories are listed with attributes before the next look whether they are wanted: at first, and at most
-/// when it always turned out that they were.
+/// How many directories are listed with attributes before the next look whether they are wanted: at
+/// first, and at most when it always turned out that they were.
 const FEWEST: u32 = 64;
 const MOST: u32 = 4096;
 
@@ -32,7 +35,8 @@ pub(super) struct ReaddirplusPredictor {
 
 #[derive(Debug)]
 struct Seen {
-    /// Directories that were listed without attributes, and how many of their names were looked up since; by node id.
+    /// Directories that were listed without attributes, and how many of their names were looked up
+    /// since; by node id.
     listed: [(u64, u8); LISTED],
     /// How many directories more are listed with attributes.
     left: u32,
@@ -57,8 +61,8 @@ fn slot(node: u64) -> usize {
 }
 
 impl ReaddirplusPredictor {
-    /// Whether the files of a directory are to be listed with their attributes. Behind its beginning the kernel asks
-    /// for them only when it has seen that they are wanted.
+    /// Whether the files of a directory are to be listed with their attributes. Behind its
+    /// beginning the kernel asks for them only when it has seen that they are wanted.
     pub(super) fn wants_attributes(&self, directory: NodeId, offset: u64) -> bool {
         if offset != 0 {
             return true;

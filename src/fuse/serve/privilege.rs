@@ -5,9 +5,9 @@ use crate::fuse::proto::wire::NO_ID;
 /// Number of the capability.
 const CAP_FSETID: u32 = 4;
 
-/// Whether the user `uid` may, by its process. The kernel says so with WRITE and SETATTR; for the rest root is taken to have
-/// CAP_FSETID unless its process is known not to have it, and others not. On an idmapped mount requests come without ids:
-/// the process itself is asked.
+/// Whether the user `uid` may, by its process. The kernel says so with WRITE and SETATTR; for the
+/// rest root is taken to have CAP_FSETID unless its process is known not to have it, and others
+/// not. On an idmapped mount requests come without ids: the process itself is asked.
 pub(super) fn may_keep_setid(uid: u32, pid: u32) -> bool {
     match uid {
         0 => !lacks_fsetid(pid),
@@ -16,9 +16,10 @@ pub(super) fn may_keep_setid(uid: u32, pid: u32) -> bool {
     }
 }
 
-/// Whether a caller keeps the setgid bit of a file of this group (as seen) that is no program: by belonging to the group
-/// or by CAP_FSETID (`in_group_or_capable` in the kernel). The request does not tell of supplementary groups, so
-/// the process is asked; one that cannot be asked, being in another PID namespace, does not belong to it.
+/// Whether a caller keeps the setgid bit of a file of this group (as seen) that is no program: by
+/// belonging to the group or by CAP_FSETID (`in_group_or_capable` in the kernel). The request does
+/// not tell of supplementary groups, so the process is asked; one that cannot be asked, being in
+/// another PID namespace, does not belong to it.
 pub(super) fn belongs(pid: u32, group: u32) -> bool {
     status(pid).is_some_and(|status| {
         effective(&status) & (1 << CAP_FSETID) != 0 || in_group(&status, group)

@@ -15,7 +15,8 @@ impl Server {
             .readdir(node, arg.offset, |entry| body.dirent(limit, None, entry))
     }
 
-    /// The same with attributes, where they will be of use (`predictor.rs`); the kernel counts a lookup on each entry that it gets.
+    /// The same with attributes, where they will be of use (`predictor.rs`); the kernel counts a
+    /// lookup on each entry that it gets.
     pub(super) fn readdirplus(
         &self,
         node: NodeId,

@@ -11,7 +11,7 @@ use super::opens::Opens;
 use super::predictor::ReaddirplusPredictor;
 use super::setid::{Requester, SetidRules};
 use super::{notifier, trace};
-use crate::fuse::init::Agreed;
+use crate::fuse::init::Negotiated;
 use crate::fuse::proto::wire::InHeader;
 use crate::union::{NodeId, Result, Union};
 
@@ -19,7 +19,7 @@ use crate::union::{NodeId, Result, Union};
 #[derive(Debug)]
 pub struct Server {
     pub(super) union: Arc<Union>,
-    pub(super) agreed: Agreed,
+    pub(super) agreed: Negotiated,
     /// Where the kernel is notified which of its caches are out of date.
     connection: Option<Arc<OwnedFd>>,
     pub(super) opens: Opens,
@@ -29,16 +29,18 @@ pub struct Server {
 }
 
 impl Server {
-    /// Serves `union` as was agreed on with the kernel; `device` is the connection, which passthrough and notices need.
+    /// Serves `union` as was agreed on with the kernel; `device` is the connection, which
+    /// passthrough and notices need.
     #[must_use]
-    pub fn new(union: Arc<Union>, agreed: Agreed, device: Option<OwnedFd>) -> Self {
+    pub fn new(union: Arc<Union>, agreed: Negotiated, device: Option<OwnedFd>) -> Self {
         trace::session(&agreed);
         let writable = !union.is_read_only();
         let connection = device.map(Arc::new);
         if let Some(connection) = &connection {
-            // The union outlives a server that could not be started, whose connection must not stay open.
+            // The union outlives a server that could not be started, whose connection must not stay
+            // open.
             let connection = Arc::downgrade(connection);
-            union.tell_attributes_to(move |node| {
+            union.notify_attributes_to(move |node| {
                 if let Some(connection) = connection.upgrade() {
                     notifier::invalidate_attributes(connection, node.0);
                 }

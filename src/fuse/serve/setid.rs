@@ -1,7 +1,8 @@
 //! Who asks for a change that may clear setuid and setgid (capabilities(7), CAP_FSETID).
 //!
-//! The rules are the union's (`union/file/privileges.rs`), which applies them under the lock of the inode. What is known here
-//! alone is the process that asks, and what the kernel has decided already.
+//! The rules are the union's (`union/file/privileges.rs`), which applies them under the lock of the
+//! inode. What is known here alone is the process that asks, and what the kernel has decided
+//! already.
 
 use rustix::fs::XattrFlags;
 
@@ -49,8 +50,8 @@ pub(in crate::fuse) enum WriteKind {
 }
 
 impl WriteKind {
-    /// `from_cache`: the kernel sends pages of its cache; `writeback`: it gathers writes there; `append`: the program's
-    /// descriptor has `O_APPEND`.
+    /// `from_cache`: the kernel sends pages of its cache; `writeback`: it gathers writes there;
+    /// `append`: the program's descriptor has `O_APPEND`.
     pub(in crate::fuse) fn of(from_cache: bool, writeback: bool, append: bool) -> Self {
         match (from_cache, writeback, append) {
             (true, true, _) => Self::Cached,
@@ -84,8 +85,8 @@ pub(in crate::fuse) enum AclChange {
 pub(in crate::fuse) struct SetidRules<'a, F> {
     pub(in crate::fuse) union: &'a Union,
     pub(in crate::fuse) requester: Requester,
-    /// Has the kernel ask again for the attributes of a node, of which it goes on believing the old mode: with that the
-    /// program that was just written could be executed.
+    /// Has the kernel ask again for the attributes of a node, of which it goes on believing the old
+    /// mode: with that the program that was just written could be executed.
     pub(in crate::fuse) invalidate: F,
 }
 
@@ -116,7 +117,8 @@ impl<F: Fn(NodeId)> SetidRules<'_, F> {
         self.union.setattr_by(node, set, &self.requester)
     }
 
-    /// Sets an xattr. An access ACL takes setgid from a file whose group the process is not in, as chmod(2) does.
+    /// Sets an xattr. An access ACL takes setgid from a file whose group the process is not in, as
+    /// chmod(2) does.
     pub(in crate::fuse) fn setxattr(
         &self,
         node: NodeId,
@@ -127,7 +129,7 @@ impl<F: Fn(NodeId)> SetidRules<'_, F> {
     ) -> Result<()> {
         match acl {
             AclChange::Decided { kill_setgid: true } => {
-                self.union.set_acl_of_outsider(node, name, value, flags)
+                self.union.set_acl_outside_group(node, name, value, flags)
             }
             AclChange::Decided { kill_setgid: false } => {
                 self.union.setxattr(node, name, value, flags)
@@ -139,7 +141,8 @@ impl<F: Fn(NodeId)> SetidRules<'_, F> {
         }
     }
 
-    /// Before fallocate(2) and copy_file_range(2), with which the kernel does not say whether the bits go.
+    /// Before fallocate(2) and copy_file_range(2), with which the kernel does not say whether the
+    /// bits go.
     pub(in crate::fuse) fn before_content_changes(&self, node: NodeId) -> Result<()> {
         // The file's `security.capability` goes with every write; the upper's disk sees to that.
         self.clear(node, &self.requester)

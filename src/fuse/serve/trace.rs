@@ -1,6 +1,7 @@
 //! Requests and replies in hex, for those who want to see the wire, and to record it.
 //!
-//! The level trace of the target `unionmount::fuse::wire` has one line for each request and one for each reply:
+//! The level trace of the target `unionmount::fuse::wire` has one line for each request and one for
+//! each reply:
 //!
 //! ```text
 //! = zero_message_open zero_message_opendir keeps_cache long_setxattr generation=7 lifetime=31536000.000000000
@@ -10,20 +11,20 @@
 //! < 0 silent
 //! ```
 //!
-//! The first line, one for each session, is what was agreed on with the kernel. `>` is a request: header, fixed structure,
-//! and what follows it; `<` is the end of one: its number, and the reply's body. `-` stands for no bytes. Requests that
-//! are served at the same time have their lines mixed; the number tells which belong together. `tests/protocol.rs` plays
-//! such lines again.
+//! The first line, one for each session, is what was agreed on with the kernel. `>` is a request:
+//! header, fixed structure, and what follows it; `<` is the end of one: its number, and the reply's
+//! body. `-` stands for no bytes. Requests that are served at the same time have their lines mixed;
+//! the number tells which belong together. `tests/protocol.rs` plays such lines again.
 //!
-//! For example: `RUST_LOG=unionmount::fuse::wire=trace unionmount mount --log-file wire.log ..`. File names and contents
-//! are in it.
+//! For example: `RUST_LOG=unionmount::fuse::wire=trace unionmount mount --log-file wire.log ..`.
+//! File names and contents are in it.
 
 use std::fmt;
 
 use zerocopy::IntoBytes;
 
 use super::Outcome;
-use crate::fuse::init::Agreed;
+use crate::fuse::init::Negotiated;
 use crate::fuse::proto::InHeader;
 
 const TARGET: &str = "unionmount::fuse::wire";
@@ -52,7 +53,7 @@ impl fmt::Display for Hex<'_> {
 }
 
 /// What a session begins with.
-pub(super) fn session(agreed: &Agreed) {
+pub(super) fn session(agreed: &Negotiated) {
     log::trace!(target: TARGET, "= {}", Words(agreed));
 }
 
@@ -78,11 +79,11 @@ pub(super) fn reply(header: &InHeader, outcome: Outcome, out: &[u8]) {
 }
 
 /// The names of what was agreed on, but for what changes nothing about the replies.
-struct Words<'a>(&'a Agreed);
+struct Words<'a>(&'a Negotiated);
 
 impl fmt::Display for Words<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Agreed {
+        let Negotiated {
             zero_message_open,
             zero_message_opendir,
             keeps_cache,
@@ -131,12 +132,12 @@ mod tests {
 
     #[test]
     fn what_was_agreed_on_is_written_in_words() {
-        let agreed = Agreed {
+        let agreed = Negotiated {
             writeback: true,
             long_setxattr: true,
             generation: 7,
             lifetime: Duration::from_millis(1500),
-            ..Agreed::default()
+            ..Negotiated::default()
         };
         let words = Words(&agreed).to_string();
         assert_eq!(

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use fuser::{Filesystem, KernelConfig, Request};
 
-use crate::fuse::init::{Agreed, TransportKind, negotiate};
+use crate::fuse::init::{Negotiated, TransportKind, negotiate};
 use crate::fuse::settings::Settings;
 use crate::union::Union;
 
@@ -15,7 +15,7 @@ pub(super) struct Handshake {
     union: Arc<Union>,
     settings: Settings,
     kind: TransportKind,
-    agreed: Arc<OnceLock<Agreed>>,
+    agreed: Arc<OnceLock<Negotiated>>,
 }
 
 impl Handshake {
@@ -29,7 +29,7 @@ impl Handshake {
     }
 
     /// Where what was agreed on will be.
-    pub(super) fn agreed(&self) -> Arc<OnceLock<Agreed>> {
+    pub(super) fn agreed(&self) -> Arc<OnceLock<Negotiated>> {
         Arc::clone(&self.agreed)
     }
 }

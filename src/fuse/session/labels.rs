@@ -1,6 +1,8 @@
-//! SELinux's mount options: who mounts says which label the mount has, and the kernel, which alone knows SELinux, reads it.
+//! SELinux's mount options: who mounts says which label the mount has, and the kernel, which alone
+//! knows SELinux, reads it.
 //!
-//! A kernel without SELinux refuses a mount with such an option, so that it is told only where it means something.
+//! A kernel without SELinux refuses a mount with such an option, so that it is told only where it
+//! means something.
 
 use crate::fuse::settings::Settings;
 

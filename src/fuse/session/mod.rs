@@ -29,9 +29,9 @@ const READ_AHEAD_KIB: u32 = 1024;
 
 /// Mounts a union and serves it until it is unmounted.
 ///
-/// In the background (the default) the process forks as soon as the mount is usable, and the parent ends with
-/// exit code 0 inside this call; in the foreground, and in the daemon, the process ends with exit code 0 when the
-/// mount has ended. So the call returns only to say what went wrong.
+/// In the background (the default) the process forks as soon as the mount is usable, and the parent
+/// ends with exit code 0 inside this call; in the foreground, and in the daemon, the process ends
+/// with exit code 0 when the mount has ended. So the call returns only to say what went wrong.
 ///
 /// # Errors
 /// What the kernel or fusermount3 refused, with its cure; nothing is mounted then.
@@ -136,7 +136,8 @@ impl Plan {
         kind == TransportKind::Uring && self.settings.transport == Transport::Auto && ours_to_mount
     }
 
-    /// Writes to standard output where the mount is. That it cannot be written is no failure of the mount.
+    /// Writes to standard output where the mount is. That it cannot be written is no failure of the
+    /// mount.
     fn announce(&self) {
         use std::io::Write as _;
         if let Some(line) = &self.settings.announce {
@@ -167,11 +168,12 @@ impl Plan {
         let handshake = Handshake::new(Arc::clone(&union), settings.clone(), kind);
         let agreed = handshake.agreed();
         let session = ManuallyDrop::new(open_session(handshake, &settings.mountpoint, config)?);
-        // Who waits for a mount that could not be served is freed by closing its device: all of them must be ours to close.
+        // Who waits for a mount that could not be served is freed by closing its device: all of
+        // them must be ours to close.
         let device = session
             .as_fd()
             .try_clone_to_owned()
-            .and_then(|device| daemon::let_go(session.as_fd()).map(|()| device));
+            .and_then(|device| daemon::release(session.as_fd()).map(|()| device));
         let must_be_uring = settings.transport == Transport::Uring;
         let threads = settings.threads;
         let held = settings.held.clone();
@@ -188,8 +190,8 @@ impl Plan {
         })
     }
 
-    /// Goes to the background, starts serving, says that the mount is usable, and serves until it ends. `start` returns
-    /// what waits for the end and says why it came.
+    /// Goes to the background, starts serving, says that the mount is usable, and serves until it
+    /// ends. `start` returns what waits for the end and says why it came.
     fn serve<W: FnOnce() -> String>(
         &self,
         union: Arc<Union>,
@@ -226,8 +228,8 @@ impl Plan {
         )))
     }
 
-    /// Forks, unless the mount stays in the foreground; returns what tells the parent. The parent ends here when the mount
-    /// is usable.
+    /// Forks, unless the mount stays in the foreground; returns what tells the parent. The parent
+    /// ends here when the mount is usable.
     fn go_to_background(&self, minor: Option<u32>) -> Result<Option<ReadySender>, Failed> {
         if self.settings.foreground {
             return Ok(None);
@@ -256,7 +258,8 @@ impl Plan {
         }
     }
 
-    /// Unmounts what could not be served. Does not return in a daemon, which leaves the message to its parent.
+    /// Unmounts what could not be served. Does not return in a daemon, which leaves the message to
+    /// its parent.
     fn cannot_start(
         &self,
         error: &io::Error,
@@ -287,8 +290,8 @@ fn cannot_serve(reason: &str) -> SetupError {
     )
 }
 
-/// The descriptor that a mount point of the form `/dev/fd/N` names: a FUSE device that was opened already
-/// (mount.fuse3(8), `drop_privileges`).
+/// The descriptor that a mount point of the form `/dev/fd/N` names: a FUSE device that was opened
+/// already (mount.fuse3(8), `drop_privileges`).
 #[must_use]
 pub fn descriptor(mountpoint: &Path) -> Option<RawFd> {
     let number = mountpoint.to_str()?.strip_prefix("/dev/fd/")?;
@@ -311,8 +314,8 @@ fn inherited(fd: RawFd) -> Result<OwnedFd, SetupError> {
     daemon::duplicate(fd).map_err(bad)
 }
 
-/// Lets the kernel read ahead by whole requests. FUSE's INIT can only lower the system's default; raising it
-/// needs root and is not necessary, so failing is fine.
+/// Lets the kernel read ahead by whole requests. FUSE's INIT can only lower the system's default;
+/// raising it needs root and is not necessary, so failing is fine.
 fn set_read_ahead(minor: Option<u32>) {
     let Some(minor) = minor else { return };
     let path = format!("/sys/class/bdi/0:{minor}/read_ahead_kb");

@@ -15,7 +15,8 @@ use crate::union::SetupError;
 pub(super) fn session_config(settings: &Settings, read_only: bool) -> Config {
     let mut options = vec![
         MountOption::FSName(settings.fsname.clone()),
-        // fuser keeps its own Subtype from the kernel when it mounts directly; as a plain option it arrives.
+        // fuser keeps its own Subtype from the kernel when it mounts directly; as a plain option it
+        // arrives.
         MountOption::CUSTOM(format!("subtype={}", settings.subtype)),
     ];
     let labels = labels::mount_options(settings);
@@ -66,7 +67,8 @@ pub(super) fn session_config(settings: &Settings, read_only: bool) -> Config {
     config
 }
 
-/// Whether other users may use the mount: root may always allow it, others when `/etc/fuse.conf` says so.
+/// Whether other users may use the mount: root may always allow it, others when `/etc/fuse.conf`
+/// says so.
 fn allows_others(allow: AllowOther) -> bool {
     match allow {
         AllowOther::Yes => true,
@@ -86,7 +88,8 @@ fn allows_others(allow: AllowOther) -> bool {
 /// What the kernel or fusermount3 refused, with its cure.
 pub(super) fn cannot_mount(mountpoint: &Path, error: &io::Error) -> SetupError {
     let text = error.to_string();
-    // fusermount3's own message ends with a line break and starts with its name. What it ignores is not why it failed.
+    // fusermount3's own message ends with a line break and starts with its name. What it ignores is
+    // not why it failed.
     let mut lines = text.trim().lines();
     let text = lines
         .find(|line| !line.contains(" ignored"))

@@ -28,7 +28,8 @@ pub(super) fn unmount_on_signal(
                     Ok(signal) => log::info!("signal {signal}: unmounting"),
                     Err(error) => return log::error!("sigwait: {error}"),
                 }
-                // Behind an inherited descriptor is another program's mount: it stays, without this daemon.
+                // Behind an inherited descriptor is another program's mount: it stays, without this
+                // daemon.
                 if minor.is_none() {
                     sync_at_end(&union);
                     crate::sys::daemon::exit_now(0);

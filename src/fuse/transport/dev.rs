@@ -1,8 +1,9 @@
 //! The transport over /dev/fuse: threads that read requests and write replies.
 //!
-//! Each thread has a descriptor of its own and two buffers that it uses again and again. There are few threads, since
-//! the kernel wakes the one that has slept longest, which costs the more the more there are. While long requests keep them
-//! there are more (`load.rs`): however many wait for a slow disk, one reads the next request.
+//! Each thread has a descriptor of its own and two buffers that it uses again and again. There are
+//! few threads, since the kernel wakes the one that has slept longest, which costs the more the
+//! more there are. While long requests keep them there are more (`load.rs`): however many wait for
+//! a slow disk, one reads the next request.
 
 use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -124,8 +125,8 @@ impl Dev {
         true
     }
 
-    /// There is nothing to do: threads that came to help go, the others release what large requests took, and the union
-    /// what it does not need.
+    /// There is nothing to do: threads that came to help go, the others release what large requests
+    /// took, and the union what it does not need.
     fn idle(&self) {
         let surplus = self.surplus.swap(0, Ordering::AcqRel);
         self.leaving.fetch_add(surplus, Ordering::AcqRel);
@@ -220,7 +221,8 @@ impl Dev {
     }
 }
 
-/// The number of a request that is not whole; `None` when there is none to answer, or no process waits for one.
+/// The number of a request that is not whole; `None` when there is none to answer, or no process
+/// waits for one.
 fn number_of(request: &[u8]) -> Option<u64> {
     let (header, _) = <InHeader as zerocopy::FromBytes>::read_from_prefix(request).ok()?;
     let silent = Opcode::from_number(header.opcode).is_some_and(Opcode::is_silent);

@@ -1,11 +1,11 @@
 //! Looks whether a queue runs out of threads.
 //!
-//! A request in the queue of one processor is served by the threads of that queue alone, even when all of them wait for
-//! a slow disk and those of other queues have nothing to do. So a queue whose threads are kept by long requests gets
-//! more of them.
+//! A request in the queue of one processor is served by the threads of that queue alone, even when
+//! all of them wait for a slow disk and those of other queues have nothing to do. So a queue whose
+//! threads are kept by long requests gets more of them.
 //!
-//! It gets them before the last one is kept where that is possible. When many long requests come at once, and keep all
-//! threads, it gets twice as many until some are free.
+//! It gets them before the last one is kept where that is possible. When many long requests come at
+//! once, and keep all threads, it gets twice as many until some are free.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,7 +16,8 @@ use std::time::Duration;
 use crate::sync::lock;
 use crate::sys::idle as sys;
 
-/// How often it looks while requests come: a request that is still running at the next look is long.
+/// How often it looks while requests come: a request that is still running at the next look is
+/// long.
 const TICK: Duration = Duration::from_millis(50);
 /// How long nothing must happen before memory is released.
 const IDLE: Duration = Duration::from_secs(1);
@@ -24,7 +25,8 @@ const IDLE: Duration = Duration::from_secs(1);
 const LITTLE: u64 = 128;
 /// How many threads of a queue should be free of long requests.
 const FREE: usize = 2;
-/// Most threads of a queue: so many requests may wait for a slow disk before others have to wait, too.
+/// Most threads of a queue: so many requests may wait for a slow disk before others have to wait,
+/// too.
 const MOST: usize = 128;
 
 /// What a thread shows of its work. On a cache line of its own.
@@ -80,8 +82,8 @@ impl LoadMonitor {
         lock(&self.threads).retain(|serving| !Arc::ptr_eq(activity, &serving.activity));
     }
 
-    /// Interrupts all threads in their waiting, so that they release what they need for large requests. Not in their
-    /// work, which a slow disk would end with EINTR.
+    /// Interrupts all threads in their waiting, so that they release what they need for large
+    /// requests. Not in their work, which a slow disk would end with EINTR.
     pub(super) fn wake_idle(&self) {
         for serving in lock(&self.threads).iter() {
             let is_working = serving.activity.transitions.load(Ordering::SeqCst) % 2 == 1;
@@ -129,9 +131,9 @@ impl LoadMonitor {
         }
     }
 
-    /// Looks until [`LoadMonitor::end`], and calls `add` with a queue for each thread that it needs. `add` says whether there
-    /// is one more now; when not, that queue is left alone from then on. `idle` is called when there was much to do, and then
-    /// nothing for a while.
+    /// Looks until [`LoadMonitor::end`], and calls `add` with a queue for each thread that it
+    /// needs. `add` says whether there is one more now; when not, that queue is left alone from
+    /// then on. `idle` is called when there was much to do, and then nothing for a while.
     pub(super) fn run(&self, mut add: impl FnMut(usize) -> bool, mut idle: impl FnMut()) {
         let watcher = self.watcher.get_or_init(std::thread::current);
         debug_assert_eq!(watcher.id(), std::thread::current().id());
@@ -181,10 +183,11 @@ impl LoadMonitor {
     }
 }
 
-/// The queues in which too few threads are free of long requests, by two looks at (queue, transitions), and how many more
-/// each needs.
+/// The queues in which too few threads are free of long requests, by two looks at (queue,
+/// transitions), and how many more each needs.
 fn short_of_threads(before: &[(usize, u64)], now: &[(usize, u64)]) -> Vec<(usize, usize)> {
-    // A thread that came or went shifts the ones behind it; then some long requests are seen a look later.
+    // A thread that came or went shifts the ones behind it; then some long requests are seen a look
+    // later.
     let kept = |at: usize| now[at].1 % 2 == 1 && before.get(at) == Some(&now[at]);
     let mut queues: BTreeMap<usize, (usize, usize)> = BTreeMap::new();
     for (at, (queue, _)) in now.iter().enumerate() {

@@ -9,7 +9,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use crate::fuse::init::{Agreed, MAX_WRITE};
+use crate::fuse::init::{MAX_WRITE, Negotiated};
 use crate::fuse::serve::Server;
 use crate::fuse::serve::notifier;
 use crate::fuse::settings::Held;
@@ -46,7 +46,7 @@ pub(super) struct Running {
 /// Threads or rings cannot be made.
 pub(super) fn start(
     union: Arc<Union>,
-    agreed: Agreed,
+    agreed: Negotiated,
     device: OwnedFd,
     threads: Option<usize>,
 ) -> io::Result<Running> {
@@ -65,7 +65,8 @@ pub(super) fn start(
         Some(_) => BESIDE_RINGS,
         None => threads.unwrap_or_else(dev_threads).max(1),
     };
-    // There can be one listener to changes only: when the rings failed, the next attempt is to have it.
+    // There can be one listener to changes only: when the rings failed, the next attempt is to have
+    // it.
     let news = device.try_clone()?;
     let beside = notifier::start(&union, news, agreed.expires, |node| Some(node.0))
         .and_then(|()| Dev::start(Arc::clone(&server), device, threads));
@@ -85,13 +86,13 @@ pub(super) fn start(
 }
 
 impl Running {
-    /// Waits until the connection has ended, the last request is done, and what was changed is on the disks. `held` is let go
-    /// before the last.
+    /// Waits until the connection has ended, the last request is done, and what was changed is on
+    /// the disks. `held` is let go before the last.
     pub(super) fn join(self, held: &Held) {
         self.dev.join();
         if let Some(rings) = self.rings {
-            // The kernel notifies each entry that the connection has ended, but not one that was lent in that very
-            // moment: its thread is stopped here.
+            // The kernel notifies each entry that the connection has ended, but not one that was
+            // lent in that very moment: its thread is stopped here.
             rings.stop();
             rings.join();
         }

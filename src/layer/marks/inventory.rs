@@ -90,8 +90,8 @@ impl Marks {
         Ok(marks)
     }
 
-    /// How many marks have the form of `.wh.` files, and how many are devices or xattrs. A name that is too long for a
-    /// `.wh.` file counts for neither: there is one form for it.
+    /// How many marks have the form of `.wh.` files, and how many are devices or xattrs. A name
+    /// that is too long for a `.wh.` file counts for neither: there is one form for it.
     pub(crate) fn by_form(&self) -> (usize, usize) {
         let short = |names: &[Name]| {
             let fit = names.iter().filter(|name| whiteout_name(name).is_some());

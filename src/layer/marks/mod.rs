@@ -26,7 +26,9 @@ pub(crate) mod write;
 pub use names::{
     NAME_MAX, NameMeaning, OPAQUE_FILE, WH_META_PREFIX, WH_PREFIX, meaning, whiteout_name,
 };
-pub use own::{DEVICE_XATTR, HAS_IMPLIED, IMPLIED, LEAVING, TRUSTED_PREFIX, USER_PREFIX, looks};
+pub use own::{
+    DEVICE_XATTR, HAS_IMPLIED, IMPLIED, TRUSTED_PREFIX, USER_PREFIX, WHITEOUT_RENAME, looks,
+};
 pub(crate) use own::{own_xattr, own_xattrs};
 pub use read::{DirMarks, METACOPY_XATTRS, OPAQUE_XATTRS, REDIRECT_XATTRS, dir_marks};
 

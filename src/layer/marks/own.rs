@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rustix::fs::XattrFlags;
 use rustix::io::{Errno, Result};
 
-use crate::layer::object::UpperObject;
+use crate::layer::object::WritableObject;
 use crate::layer::xattr::XattrPath;
 
 /// The prefix of our own xattrs where `trusted.` ones are permitted; kernel overlayfs hides all
@@ -20,7 +20,7 @@ pub(super) const PREFIXES: [&str; 2] = [TRUSTED_PREFIX, USER_PREFIX];
 
 /// Our xattr of a directory that names an entry of it which is a device of the merged view,
 /// although the disk has a whiteout device there (a rename with `RENAME_WHITEOUT`).
-pub const LEAVING: &str = "leaving";
+pub const WHITEOUT_RENAME: &str = "leaving";
 /// Our xattr that makes an empty file of the upper a character device 0/0 of the merged view: as a
 /// device it would hide what lies below. Another overlay that is stacked on this mount makes such
 /// devices for its own whiteouts.
@@ -48,7 +48,8 @@ pub(crate) fn is_own_xattr(stored: &[u8], name: &str) -> bool {
         .any(|prefix| stored.strip_prefix(prefix.as_bytes()) == Some(name.as_bytes()))
 }
 
-/// Returns the value of one of our xattrs, under either prefix; `None` also where it cannot be read.
+/// Returns the value of one of our xattrs, under either prefix; `None` also where it cannot be
+/// read.
 pub(crate) fn own_xattr(xattrs: &XattrPath, name: &str) -> Option<Vec<u8>> {
     PREFIXES.iter().find_map(|prefix| {
         let name = format!("{prefix}{name}");
@@ -59,7 +60,7 @@ pub(crate) fn own_xattr(xattrs: &XattrPath, name: &str) -> Option<Vec<u8>> {
 /// Sets one of our xattrs under the first prefix that the disk and the daemon's rights permit.
 /// Returns false, and sets nothing, where they permit neither.
 pub(crate) fn set_own_xattr(fd: &Arc<OwnedFd>, name: &str, value: &[u8]) -> Result<bool> {
-    let object = UpperObject::new(Arc::clone(fd), None);
+    let object = WritableObject::new(Arc::clone(fd), None);
     for name in own_xattrs(name) {
         match object.set_xattr(name.as_bytes(), value, XattrFlags::empty()) {
             Ok(()) => return Ok(true),

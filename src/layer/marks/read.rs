@@ -7,7 +7,7 @@ use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::{Errno, Result};
 
 use super::names::{OPAQUE_FILE, whiteout_name};
-use super::own::{LEAVING, is_own_xattr};
+use super::own::{WHITEOUT_RENAME, is_own_xattr};
 use crate::layer::dir::{Dir, os};
 use crate::layer::stat::{Kind, Stat};
 use crate::layer::xattr::XattrPath;
@@ -18,7 +18,8 @@ pub const OPAQUE_XATTRS: [&[u8]; 3] = [
     b"user.overlay.opaque",
     b"user.fuseoverlayfs.opaque",
 ];
-/// The xattrs that make an empty file a whiteout, where the directory says that there are such files.
+/// The xattrs that make an empty file a whiteout, where the directory says that there are such
+/// files.
 const WHITEOUT_XATTRS: [&str; 2] = ["trusted.overlay.whiteout", "user.overlay.whiteout"];
 /// The xattrs by which a renamed directory names its lower one.
 pub const REDIRECT_XATTRS: [&str; 2] = ["trusted.overlay.redirect", "user.overlay.redirect"];
@@ -43,7 +44,7 @@ pub struct DirMarks {
     /// Entries in it may carry the `st_ino` of what they were copied up from.
     pub impure: bool,
     /// It says of an entry that the whiteout device there is a device of the merged view (see
-    /// [`LEAVING`]).
+    /// [`WHITEOUT_RENAME`]).
     pub leaving: bool,
 }
 
@@ -112,7 +113,7 @@ pub fn dir_marks(names: &[u8], mut value: impl FnMut(&[u8]) -> Vec<u8>) -> DirMa
             }
         } else if IMPURE_XATTRS.contains(&name) {
             marks.impure = true;
-        } else if is_own_xattr(name, LEAVING) {
+        } else if is_own_xattr(name, WHITEOUT_RENAME) {
             marks.leaving = true;
         }
     }

@@ -4,7 +4,7 @@ use rustix::fs::XattrFlags;
 use rustix::io::{Errno, Result};
 
 use super::own::{IMPURE, TRUSTED_PREFIX, USER_PREFIX, own_xattrs};
-use crate::layer::UpperDir;
+use crate::layer::WritableDir;
 use crate::layer::dir::Dir;
 
 /// Our xattr of an upper's root that says in which form its marks are, if that is not `.wh.` files.
@@ -89,7 +89,7 @@ pub(crate) fn has_device_marks(root: &Dir) -> bool {
 
 /// Has the root say that whiteouts are devices, by our xattr with `prefix`. One setxattr(2): a
 /// crash leaves the root with or without it.
-pub(crate) fn set_devices(root: &UpperDir, prefix: &str) -> Result<()> {
+pub(crate) fn set_devices(root: &WritableDir, prefix: &str) -> Result<()> {
     let xattr = format!("{prefix}{FORM_XATTR}");
     root.this()?
         .set_xattr(xattr.as_bytes(), DEVICES, XattrFlags::empty())
@@ -101,7 +101,7 @@ pub(crate) fn set_devices(root: &UpperDir, prefix: &str) -> Result<()> {
 ///
 /// A crash leaves some of these xattrs: the root says then that whiteouts are devices, or nothing,
 /// and a directory that was impure is so still.
-pub(crate) fn unset_devices(root: &UpperDir) -> Result<()> {
+pub(crate) fn unset_devices(root: &WritableDir) -> Result<()> {
     let this = root.this()?;
     let xattrs = root.xattrs()?;
     for namespace in ["trusted.", "user."] {
@@ -129,7 +129,7 @@ pub(crate) fn unset_devices(root: &UpperDir) -> Result<()> {
 /// Returns the prefix under which our xattrs are stored in a layer: the `trusted.` one where it is
 /// permitted and what the layer has; not where kernel overlayfs wrote it with `userxattr`. Sets an
 /// xattr to find out, and removes it; a crash between leaves it, without meaning.
-pub(crate) fn storable_prefix(root: &UpperDir) -> Result<&'static str> {
+pub(crate) fn storable_prefix(root: &WritableDir) -> Result<&'static str> {
     if KernelNamespaces::of(root).only_user() {
         return Ok(USER_PREFIX);
     }

@@ -13,7 +13,7 @@ use rustix::io::{Errno, Result};
 use super::names::{OPAQUE_FILE, whiteout_name};
 use super::read::{METACOPY_XATTRS, REDIRECT_XATTRS};
 use crate::layer::dir::os;
-use crate::layer::object::UpperObject;
+use crate::layer::object::WritableObject;
 use crate::layer::xattr::XattrPath;
 
 /// The mode of mark files: they have no content, and no reader opens them.
@@ -134,14 +134,14 @@ pub(crate) fn opaque_xattr(dir: &Arc<OwnedFd>, namespaces: &[&str]) -> Result<Op
 }
 
 /// Has a directory say where it continues in the layers below. Errors: those of setxattr(2).
-pub(crate) fn set_redirect(dir: &UpperObject, namespace: &str, target: &[u8]) -> Result<()> {
+pub(crate) fn set_redirect(dir: &WritableObject, namespace: &str, target: &[u8]) -> Result<()> {
     let name = format!("{namespace}overlay.redirect");
     dir.set_xattr(name.as_bytes(), target, XattrFlags::empty())
 }
 
 /// Takes the redirect off a directory, in either namespace. Errors: those of getxattr(2) and
 /// removexattr(2).
-pub(crate) fn remove_redirect(dir: &UpperObject) -> Result<()> {
+pub(crate) fn remove_redirect(dir: &WritableObject) -> Result<()> {
     let xattrs = dir.xattrs();
     for xattr in REDIRECT_XATTRS.map(str::as_bytes) {
         if xattrs.get_opt(xattr)?.is_some() {
@@ -153,7 +153,7 @@ pub(crate) fn remove_redirect(dir: &UpperObject) -> Result<()> {
 
 /// Takes off a file that the layer has its attributes only, in either namespace. A crash between
 /// both leaves it saying so. Errors: those of removexattr(2).
-pub(crate) fn remove_metacopy(file: &UpperObject) -> Result<()> {
+pub(crate) fn remove_metacopy(file: &WritableObject) -> Result<()> {
     for xattr in METACOPY_XATTRS {
         match file.remove_xattr(xattr.as_bytes()) {
             Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP) => {}
@@ -169,7 +169,7 @@ fn set_overlay_xattr(
     name: &str,
     value: &[u8],
 ) -> Result<()> {
-    let object = UpperObject::new(Arc::clone(fd), None);
+    let object = WritableObject::new(Arc::clone(fd), None);
     let mut set = Err(Errno::OPNOTSUPP);
     for namespace in namespaces {
         let name = format!("{namespace}overlay.{name}");
@@ -186,11 +186,11 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::layer::marks::read::{has_whiteout_xattr, is_opaque, marks_by_xattr};
-    use crate::layer::{FdCache, LowerDir};
+    use crate::layer::{FdCache, ReadOnlyDir};
 
-    fn layer(dir: &tempfile::TempDir) -> (Arc<OwnedFd>, LowerDir) {
+    fn layer(dir: &tempfile::TempDir) -> (Arc<OwnedFd>, ReadOnlyDir) {
         let open = || OwnedFd::from(std::fs::File::open(dir.path()).unwrap());
-        let layer = LowerDir::root(1, open(), &FdCache::new(16));
+        let layer = ReadOnlyDir::root(1, open(), &FdCache::new(16));
         (Arc::new(open()), layer)
     }
 

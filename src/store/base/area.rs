@@ -124,7 +124,7 @@ impl Drop for Area {
         }
         let removing = Removing::begin();
         if let Err(error) = remove_tree(&self.dir) {
-            cancel::remains(format!(
+            cancel::removed_dir(format!(
                 "{error}; 'unionmount system prune' removes the rest"
             ));
         }

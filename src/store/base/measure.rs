@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use super::error::{Context, Result};
 use super::remove::entries;
-use crate::layer::descent::Way;
+use crate::layer::descent::Descent;
 use crate::layer::stat::{Kind, Stat};
 
 /// What a tree takes.
@@ -68,7 +68,7 @@ struct Measuring {
 impl Measuring {
     fn tree(&mut self, root: OwnedFd) -> rustix::io::Result<()> {
         let names = entries(&root)?.into_iter();
-        let mut way = Way::begin(root, names);
+        let mut way = Descent::begin(root, names);
         while let Some((dir, names)) = way.last() {
             let Some((name, _)) = names.next() else {
                 way.pop()?;

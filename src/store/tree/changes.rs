@@ -20,7 +20,7 @@ use crate::archive::error::is_gone;
 use crate::archive::listing::Listing;
 use crate::layer::dir::Name;
 use crate::layer::stat::Kind;
-use crate::layer::{FdCache, LowerDir};
+use crate::layer::{FdCache, ReadOnlyDir};
 use crate::store::base::{Context, Result, StoreError};
 use crate::union::{Config, Entry, NodeId, Union, reads_plain_names};
 
@@ -72,7 +72,7 @@ pub(crate) fn changes(
     };
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let dir = openat(CWD, upper, flags, Mode::empty()).context("open", upper)?;
-    let dir = LowerDir::root(1, dir, &FdCache::new(DESCRIPTORS));
+    let dir = ReadOnlyDir::root(1, dir, &FdCache::new(DESCRIPTORS));
     let mut walk = ChangesWalk {
         plain_names: reads_plain_names(&dir),
         merged: &merged,
@@ -87,7 +87,7 @@ pub(crate) fn changes(
 
 /// A directory of the upper that is being walked.
 struct ChangedDir {
-    upper: LowerDir,
+    upper: ReadOnlyDir,
     /// It with the upper, and without; each is counted, but the root.
     merged: Option<NodeId>,
     base: Option<NodeId>,
@@ -117,7 +117,7 @@ struct ChangesWalk<'a> {
 }
 
 impl ChangesWalk<'_> {
-    fn tree(&mut self, root: LowerDir) -> Result<()> {
+    fn tree(&mut self, root: ReadOnlyDir) -> Result<()> {
         let mut levels = vec![self.level(root, Some(NodeId::ROOT), Some(NodeId::ROOT))?];
         while let Some(level) = levels.last_mut() {
             self.path.truncate(level.end);
@@ -141,7 +141,7 @@ impl ChangesWalk<'_> {
     /// Begins with a directory of the upper, at the path.
     fn level(
         &self,
-        upper: LowerDir,
+        upper: ReadOnlyDir,
         merged: Option<NodeId>,
         base: Option<NodeId>,
     ) -> Result<ChangedDir> {
@@ -242,7 +242,7 @@ impl ChangesWalk<'_> {
 
     fn go_on(
         &mut self,
-        below: LowerDir,
+        below: ReadOnlyDir,
         merged: Option<NodeId>,
         base: Option<NodeId>,
     ) -> Result<ChangedDir> {
@@ -322,7 +322,7 @@ fn shows_the_same(before: Option<&Entry>, now: Option<&Entry>) -> bool {
 }
 
 /// A directory of the upper, open for now; `None` when it is something else.
-fn open_below(upper: &LowerDir, name: &Name) -> rustix::io::Result<Option<LowerDir>> {
+fn open_below(upper: &ReadOnlyDir, name: &Name) -> rustix::io::Result<Option<ReadOnlyDir>> {
     if upper.stat_on_disk(name)?.kind() != Kind::Dir {
         return Ok(None);
     }

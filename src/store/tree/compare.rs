@@ -13,7 +13,7 @@ use std::sync::Arc;
 use rustix::fs::{CWD, Mode, OFlags, openat, readlinkat};
 
 use super::metadata::Metadata;
-use crate::layer::descent::Way;
+use crate::layer::descent::Descent;
 use crate::layer::marks::{NameMeaning, OPAQUE_XATTRS, meaning};
 use crate::layer::stat::{Kind, Stat};
 use crate::layer::xattr::XattrPath;
@@ -77,7 +77,7 @@ impl Pairs<'_> {
             Ok(names) => names,
             Err(difference) => return Ok(Some(difference)),
         };
-        let (mut one, mut other) = (Way::begin(first, names), Way::begin(second, ()));
+        let (mut one, mut other) = (Descent::begin(first, names), Descent::begin(second, ()));
         while let (Some((first, names)), Some((second, ()))) = (one.last(), other.last()) {
             let Some(name) = names.next() else {
                 one.pop()?;

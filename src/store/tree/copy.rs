@@ -20,7 +20,7 @@ use crate::cancel;
 use crate::layer::dir::Name;
 use crate::layer::object::SetTime;
 use crate::layer::stat::Kind;
-use crate::layer::stat_override::RecordForm;
+use crate::layer::stat_override::StatOverrideForm;
 use crate::store::base::{Result, StoreError};
 use crate::union::{self, Attr, Caller, Config, Entry, New, NodeId, SetAttr, Union};
 
@@ -35,7 +35,7 @@ pub(in crate::store) fn copy_tree(
     from: NodeId,
     into: &Path,
     work: &Path,
-    records: Option<RecordForm>,
+    records: Option<StatOverrideForm>,
 ) -> Result<()> {
     let target = target(into, work, records)?;
     let mut copy = Copy::new(source, &target);
@@ -54,7 +54,7 @@ pub(in crate::store) fn copy_root(source: &Config, into: &Path, work: &Path) -> 
 }
 
 /// A directory as a union of its own.
-fn target(into: &Path, work: &Path, records: Option<RecordForm>) -> Result<Union> {
+fn target(into: &Path, work: &Path, records: Option<StatOverrideForm>) -> Result<Union> {
     Ok(Union::open(&Config {
         upper: Some(into.to_owned()),
         work: Some(work.to_owned()),
@@ -261,7 +261,9 @@ impl<'a> Copy<'a> {
             }));
         }
         let filled = match kind {
-            Kind::File => self.target.fill_from(made.node, self.source, entry.node),
+            Kind::File => self
+                .target
+                .copy_content_from(made.node, self.source, entry.node),
             _ => Ok(()),
         };
         let done = filled.and_then(|()| self.apply_metadata(entry.node, made.node, attr));

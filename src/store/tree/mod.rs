@@ -18,13 +18,13 @@ pub(in crate::store) use copy::{copy_root, copy_tree};
 pub(in crate::store) use find::find_dir;
 
 use crate::archive::Ownership;
-use crate::union::config::RecordForm;
+use crate::union::config::StatOverrideForm;
 
 /// The form in which owners are kept where this process cannot store them.
 #[must_use]
-pub(in crate::store) fn record_form() -> Option<RecordForm> {
+pub(in crate::store) fn record_form() -> Option<StatOverrideForm> {
     match Ownership::possible() {
         Ownership::Real => None,
-        Ownership::Recorded => Some(RecordForm::User),
+        Ownership::Recorded => Some(StatOverrideForm::User),
     }
 }

@@ -10,7 +10,7 @@ use crate::archive::error::is_gone;
 use crate::layer::dir::Name;
 use crate::layer::marks::WH_PREFIX;
 use crate::layer::stat::Kind;
-use crate::layer::{FdCache, LowerDir};
+use crate::layer::{FdCache, ReadOnlyDir};
 use crate::store::base::{Context, Result};
 
 /// Descriptors that stay open while a tree is walked.
@@ -21,7 +21,7 @@ const DESCRIPTORS: usize = 64;
 pub(super) fn whiteout_names(tree: &Path) -> Result<Vec<PathBuf>> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let root = openat(CWD, tree, flags, Mode::empty()).context("open", tree)?;
-    let root = LowerDir::root(1, root, &FdCache::new(DESCRIPTORS));
+    let root = ReadOnlyDir::root(1, root, &FdCache::new(DESCRIPTORS));
     let mut found = Vec::new();
     let mut path = Vec::new();
     let below = whiteout_names_in(&root, &path, &mut found).context("read", tree)?;
@@ -55,7 +55,7 @@ pub(super) fn whiteout_names(tree: &Path) -> Result<Vec<PathBuf>> {
 /// Those in one directory, whose path is empty or ends with a slash; returns the names of what may
 /// be directories in it.
 fn whiteout_names_in(
-    dir: &LowerDir,
+    dir: &ReadOnlyDir,
     path: &[u8],
     found: &mut Vec<PathBuf>,
 ) -> rustix::io::Result<Vec<Name>> {

@@ -1,11 +1,12 @@
 //! Copy-up: bringing an object of a lower layer into the upper, at the first change of it.
 //!
 //! # Crash
-//! A copy is built in the work directory, complete with owner, xattrs, mode and times, and (unless the union
-//! is volatile) on disk before one rename makes it visible. Killed before the rename, the next mount sees the
-//! lower object as if nothing had happened; killed after it, the copy. The parent's times are put back in a
-//! step of their own: killed between, the parent's mtime is the time of the copy-up. A file with several names
-//! is published by [`crate::union::merge::hardlink`].
+//! A copy is built in the work directory, complete with owner, xattrs, mode and times, and (unless
+//! the union is volatile) on disk before one rename makes it visible. Killed before the rename, the
+//! next mount sees the lower object as if nothing had happened; killed after it, the copy. The
+//! parent's times are put back in a step of their own: killed between, the parent's mtime is the
+//! time of the copy-up. A file with several names is published by
+//! [`crate::union::merge::hardlink`].
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -15,24 +16,24 @@ use rustix::io::Errno;
 use crate::layer::dir::Name;
 use crate::layer::object::SetTime;
 use crate::layer::stat::{Kind, Stat};
-use crate::layer::{LowerDir, UpperDir};
+use crate::layer::{ReadOnlyDir, WritableDir};
 use crate::sync::lock;
 use crate::union::Union;
 use crate::union::copyup::copydata::copy_data;
 use crate::union::copyup::flags::copy_flags;
 use crate::union::copyup::publish::{Copy, note_copy};
-use crate::union::error::{During, Result, refuse};
+use crate::union::error::{Context, Result, fail};
 use crate::union::node::inode::{DirState, FileNode, FileState, Inode, Place, Real};
 use crate::union::work::writable::Writable;
 
 impl Union {
     /// Makes sure that a directory exists in the upper, and returns it. Its parents come first.
     /// Errors: ENOENT when it was removed, EROFS, and what the disk answers.
-    pub(in crate::union) fn copy_up_dir(&self, inode: &Arc<Inode>) -> Result<UpperDir> {
+    pub(in crate::union) fn copy_up_dir(&self, inode: &Arc<Inode>) -> Result<WritableDir> {
         self.check_writable(inode)?;
         if inode.volume.is_some() {
             let upper = inode.lock_dir().and_then(|state| state.upper.clone());
-            return upper.map_or_else(|| refuse(Errno::NOENT), Ok);
+            return upper.map_or_else(|| fail(Errno::NOENT), Ok);
         }
         let writable = self.writable()?;
         // Parents that are still missing, the highest one last.
@@ -51,24 +52,25 @@ impl Union {
         }
     }
 
-    /// One step of [`Union::copy_up_dir`]: brings a directory into the upper if its parent is there.
+    /// One step of [`Union::copy_up_dir`]: brings a directory into the upper if its parent is
+    /// there.
     fn copy_up_beside_parent(&self, writable: &Writable, inode: &Arc<Inode>) -> Result<Progress> {
         {
             let Some(state) = inode.lock_dir() else {
-                return refuse(Errno::NOTDIR);
+                return fail(Errno::NOTDIR);
             };
             if state.removed.is_some() {
-                return refuse(Errno::NOENT);
+                return fail(Errno::NOENT);
             }
             if let Some(upper) = &state.upper {
                 return Ok(Progress::Done(upper.clone()));
             }
         }
         let Some(place) = inode.place() else {
-            return refuse(Errno::ROFS);
+            return fail(Errno::ROFS);
         };
         let Some(mut parent) = place.parent.lock_dir() else {
-            return refuse(Errno::NOTDIR);
+            return fail(Errno::NOTDIR);
         };
         let Some(parent_dir) = parent.upper.clone() else {
             drop(parent);
@@ -82,7 +84,7 @@ impl Union {
             return Ok(Progress::Again);
         }
         let Some(mut state) = inode.lock_dir() else {
-            return refuse(Errno::NOTDIR);
+            return fail(Errno::NOTDIR);
         };
         if state.removed.is_some() || state.upper.is_some() {
             return Ok(Progress::Again);
@@ -98,44 +100,48 @@ impl Union {
         drop(state);
         drop(parent);
         // Also after a failure: steps before it may have changed the parent.
-        self.tell_attributes(&place.parent);
-        self.tell_attributes(inode);
+        self.notify_attributes(&place.parent);
+        self.notify_attributes(inode);
         upper.map(Progress::Done)
     }
 
-    /// Builds the copy of a directory (without its entries) and puts it in place. Both states are locked.
+    /// Builds the copy of a directory (without its entries) and puts it in place. Both states are
+    /// locked.
     fn publish_dir(
         &self,
         writable: &Writable,
         inode: &Inode,
         place: &Place,
-        parent_dir: &UpperDir,
+        parent_dir: &WritableDir,
         parent: &mut DirState,
         state: &mut DirState,
-    ) -> Result<UpperDir> {
+    ) -> Result<WritableDir> {
         let Some(lower) = state.looks_like().cloned() else {
-            return refuse(Errno::STALE);
+            return fail(Errno::STALE);
         };
-        let stat = lower.stat().during("stat", &place.name)?;
-        let xattrs = lower.xattrs().during("open directory", &place.name)?;
+        let stat = lower.stat().context("stat", &place.name)?;
+        let xattrs = lower.xattrs().context("open directory", &place.name)?;
         let stage = writable.stage.dir();
         let staged = writable.stage.fresh_name();
         stage
             .mkdir(&staged, stage.disk_mode(0o700))
-            .during("mkdir", &staged)?;
+            .context("mkdir", &staged)?;
         let mut build = || -> Result<u64> {
-            let object = stage.object(&staged).during("open", &staged)?;
+            let object = stage.object(&staged).context("open", &staged)?;
             if let (Ok(from), Ok(to)) = (lower.fd(), stage.child(&staged).fd()) {
                 copy_flags(from, to);
             }
             let ino = self.apply_metadata(writable, &object, &stat, &xattrs, Some(inode.st_ino))?;
             match self.publish(writable, &staged, parent_dir, &place.name, parent) {
-                // To move a directory is to change its `..`: without root's rights that takes its own write
-                // permission. Killed before the last step, the copy keeps `u+w` more than the lower has.
+                // To move a directory is to change its `..`: without root's rights that takes its
+                // own write permission. Killed before the last step, the copy keeps `u+w` more than
+                // the lower has.
                 Err(error) if error.errno() == Errno::ACCESS => {
-                    object.chmod(stat.perm() | 0o200).during("chmod", &staged)?;
+                    object
+                        .chmod(stat.perm() | 0o200)
+                        .context("chmod", &staged)?;
                     self.publish(writable, &staged, parent_dir, &place.name, parent)?;
-                    object.chmod(stat.perm()).during("chmod", &place.name)?;
+                    object.chmod(stat.perm()).context("chmod", &place.name)?;
                 }
                 other => other?,
             }
@@ -158,9 +164,9 @@ impl Union {
         }
     }
 
-    /// Makes sure that a file (or anything else but a directory) is in the upper. `keep` limits the bytes that
-    /// are copied, for a file that is about to be truncated. The data is copied without any lock but the
-    /// inode's own copy-up lock.
+    /// Makes sure that a file (or anything else but a directory) is in the upper. `keep` limits the
+    /// bytes that are copied, for a file that is about to be truncated. The data is copied without
+    /// any lock but the inode's own copy-up lock.
     pub(in crate::union) fn copy_up_file(
         &self,
         inode: &Arc<Inode>,
@@ -172,7 +178,7 @@ impl Union {
         }
         let writable = self.writable()?;
         let Some(file) = inode.file() else {
-            return refuse(Errno::ISDIR);
+            return fail(Errno::ISDIR);
         };
         let is_whole = |state: &FileState| state.is_upper() && state.bytes.is_none();
         if is_whole(&lock(&file.state)) {
@@ -187,7 +193,7 @@ impl Union {
                 Real::Upper { .. } | Real::Orphan(_) => return Ok(()),
             }
         };
-        let mut stat = dir.stat_entry(&name).during("stat", &name)?;
+        let mut stat = dir.stat_entry(&name).context("stat", &name)?;
         if inode.kind == Kind::Char
             && stat.kind() == Kind::File
             && writable.stage.dir().records().is_some()
@@ -228,7 +234,7 @@ struct CopyUp<'a> {
     inode: &'a Inode,
     file: &'a FileNode,
     /// The lower object, by directory and name.
-    dir: &'a LowerDir,
+    dir: &'a ReadOnlyDir,
     name: &'a Name,
     /// What the copy will be.
     stat: &'a Stat,
@@ -236,19 +242,19 @@ struct CopyUp<'a> {
 }
 
 impl CopyUp<'_> {
-    /// Builds the copy, complete and (unless the union is volatile) on disk; `keep` limits its bytes. A failure leaves
-    /// parts of it in the work directory: see [`CopyUp::abandon`].
+    /// Builds the copy, complete and (unless the union is volatile) on disk; `keep` limits its
+    /// bytes. A failure leaves parts of it in the work directory: see [`CopyUp::abandon`].
     fn build(&self, keep: Option<u64>) -> Result<Copy> {
         let (union, writable, stat) = (self.union, self.writable, self.stat);
         let stage = writable.stage.dir();
         let xattrs = self
             .dir
             .xattrs_of(self.name)
-            .during("open directory", self.name)?;
+            .context("open directory", self.name)?;
         let data = self.make(keep)?;
         let object = match &data {
             Some(data) => stage.wrap(Arc::clone(data)),
-            None => stage.object(&self.staged).during("open", &self.staged)?,
+            None => stage.object(&self.staged).context("open", &self.staged)?,
         };
         let origin = Some(self.inode.st_ino);
         let ino = union.apply_metadata(writable, &object, stat, &xattrs, origin)?;
@@ -256,7 +262,7 @@ impl CopyUp<'_> {
             union.make_device(writable, &object)?;
         }
         if let Some(data) = data.as_ref().filter(|_| !union.rules.volatile) {
-            rustix::fs::fsync(data).during("fsync", self.name)?;
+            rustix::fs::fsync(data).context("fsync", self.name)?;
         }
         Ok(Copy { object, data, ino })
     }
@@ -270,15 +276,15 @@ impl CopyUp<'_> {
                 let target = self
                     .dir
                     .read_link(self.name)
-                    .during("readlink", self.name)?;
-                stage.symlink(&target, staged).during("symlink", staged)?;
+                    .context("readlink", self.name)?;
+                stage.symlink(&target, staged).context("symlink", staged)?;
             }
             _ if stage.records().is_some() => stage
                 .mknod(staged, Kind::File, stage.disk_mode(0o600), 0)
-                .during("mknod", staged)?,
+                .context("mknod", staged)?,
             kind => stage
                 .mknod(staged, kind, 0o600, stat.rdev)
-                .during("mknod", staged)?,
+                .context("mknod", staged)?,
         }
         Ok(None)
     }
@@ -287,19 +293,19 @@ impl CopyUp<'_> {
         let (stage, stat, name) = (self.writable.stage.dir(), self.stat, self.name);
         let to = stage
             .create_file(&self.staged, stage.disk_mode(0o600))
-            .during("create", &self.staged)?;
+            .context("create", &self.staged)?;
         let size = keep.unwrap_or(stat.size).min(stat.size);
         let opened = Union::open_bytes(&lock(&self.file.state));
         match opened {
             Ok(from) => {
                 if size > 0 {
-                    copy_data(&from, &to, size, stat).during("copy", name)?;
+                    copy_data(&from, &to, size, stat).context("copy", name)?;
                 }
                 copy_flags(&from, &to);
             }
             // No byte of it is needed.
             Err(errno) if size == 0 => log::debug!("flags are not copied: {errno}"),
-            Err(errno) => return Err(errno).during("open", name),
+            Err(errno) => return Err(errno).context("open", name),
         }
         Ok(Arc::new(to))
     }
@@ -313,7 +319,7 @@ impl CopyUp<'_> {
 /// How far the copy-up of a directory is.
 enum Progress {
     /// It is in the upper.
-    Done(UpperDir),
+    Done(WritableDir),
     /// This parent must come first.
     First(Arc<Inode>),
     /// Another thread changed the tree meanwhile.
@@ -321,7 +327,7 @@ enum Progress {
 }
 
 /// Puts a directory's times back after something was published in it unnoticed.
-pub(in crate::union) fn restore_times(dir: &UpperDir, before: &Stat) {
+pub(in crate::union) fn restore_dir_times(dir: &WritableDir, before: &Stat) {
     let restored = dir
         .this()
         .and_then(|this| this.utimens(SetTime::At(before.atime), SetTime::At(before.mtime)));

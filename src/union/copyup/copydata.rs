@@ -1,4 +1,5 @@
-//! Copying the bytes of a file from one disk to another, or within one, as cheaply as the disks can.
+//! Copying the bytes of a file from one disk to another, or within one, as cheaply as the disks
+//! can.
 
 use std::os::fd::OwnedFd;
 
@@ -10,9 +11,9 @@ use crate::layer::stat::Stat;
 /// Bytes per step where neither reflink nor copy_file_range works.
 const COPY_BUFFER: usize = 256 * 1024;
 
-/// Copies the first `size` bytes of a file: shared with the original where the disk can (FICLONE), else copied by
-/// the kernel, else read and written. Holes stay holes. A small file without any is copied in two calls, which is
-/// less than it takes to ask the disk for something better.
+/// Copies the first `size` bytes of a file: shared with the original where the disk can (FICLONE),
+/// else copied by the kernel, else read and written. Holes stay holes. A small file without any is
+/// copied in two calls, which is less than it takes to ask the disk for something better.
 pub(in crate::union) fn copy_data(
     from: &OwnedFd,
     to: &OwnedFd,

@@ -10,8 +10,8 @@ pub(in crate::union) const PORTABLE: IFlags = IFlags::SYNC
     .union(IFlags::NOATIME)
     .union(IFlags::NODUMP);
 
-/// Sets on a copy in the work directory the flags that go with it. As far as the disks have them: a copy-up does not
-/// fail for that.
+/// Sets on a copy in the work directory the flags that go with it. As far as the disks have them: a
+/// copy-up does not fail for that.
 pub(in crate::union) fn copy_flags(from: impl AsFd, to: impl AsFd) {
     let portable = match ioctl_getflags(from) {
         Ok(flags) => flags & PORTABLE,

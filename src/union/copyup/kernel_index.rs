@@ -1,12 +1,13 @@
-//! The index of kernel overlayfs (`overlayfs.rst`, "Inode index"): which file of the upper is the copy of a layer's file that
-//! has several names.
+//! The index of kernel overlayfs (`overlayfs.rst`, "Inode index"): which file of the upper is the
+//! copy of a layer's file that has several names.
 //!
-//! With `index=on` the kernel copies such a file up under one name, and finds it under the others by a hard link in the
-//! work directory. Here all names are in the upper (`merge/hardlink.rs`): a writable mount adds those that only the index
-//! knows, and the kernel reads the result as well.
+//! With `index=on` the kernel copies such a file up under one name, and finds it under the others
+//! by a hard link in the work directory. Here all names are in the upper (`merge/hardlink.rs`): a
+//! writable mount adds those that only the index knows, and the kernel reads the result as well.
 //!
 //! # Crash
-//! Each name is added by one link(2), and the entry of the index goes last. Killed meanwhile, the next mount goes on.
+//! Each name is added by one link(2), and the entry of the index goes last. Killed meanwhile, the
+//! next mount goes on.
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -15,12 +16,12 @@ use std::sync::Arc;
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::Errno;
 
-use crate::layer::UpperDir;
+use crate::layer::WritableDir;
 use crate::layer::dir::{LayerNo, Name, UPPER};
 use crate::layer::stat::{Kind, Stat};
 use crate::union::Union;
-use crate::union::copyup::copy::restore_times;
-use crate::union::error::{During, Result};
+use crate::union::copyup::copy::restore_dir_times;
+use crate::union::error::{Context, Result};
 use crate::union::node::inode::Place;
 use crate::union::node::stack::Found;
 use crate::union::work::writable::Writable;
@@ -28,8 +29,8 @@ use crate::union::work::writable::Writable;
 /// Where the kernel remembers of which file a copy is one.
 const ORIGIN_XATTRS: [&[u8]; 2] = [b"trusted.overlay.origin", b"user.overlay.origin"];
 
-/// The inode number in an origin: a `struct ovl_fb` of the kernel's `overlayfs.h`, which ends with a file handle of the
-/// layer's disk. `None` for disks whose handles are not known.
+/// The inode number in an origin: a `struct ovl_fb` of the kernel's `overlayfs.h`, which ends with
+/// a file handle of the layer's disk. `None` for disks whose handles are not known.
 fn inode_number(origin: &[u8]) -> Option<u64> {
     const MAGIC: u8 = 0xfb;
     /// Version, magic, length, flags, type, UUID.
@@ -49,14 +50,14 @@ fn inode_number(origin: &[u8]) -> Option<u64> {
 }
 
 impl Union {
-    /// Adds the names that only the index in `work` knows. What cannot be added is logged, and shows the layer's
-    /// file.
+    /// Adds the names that only the index in `work` knows. What cannot be added is logged, and
+    /// shows the layer's file.
     pub(in crate::union) fn adopt_index(&self, work: &Path) {
         let Some(writable) = &self.writable else {
             return;
         };
         let index = match open_index(work) {
-            Ok(fd) => UpperDir::root_with(Arc::new(fd), &self.layers.fds, None),
+            Ok(fd) => WritableDir::root_with(Arc::new(fd), &self.layers.fds, None),
             Err(Errno::NOENT) => return,
             Err(errno) => return log::warn!("index of kernel overlayfs: {errno}"),
         };
@@ -75,12 +76,12 @@ impl Union {
         }
     }
 
-    fn adopt(&self, writable: &Writable, index: &UpperDir, entry: &Name) -> Result<()> {
-        let stat = index.stat_on_disk(entry).during("stat", entry)?;
+    fn adopt(&self, writable: &Writable, index: &WritableDir, entry: &Name) -> Result<()> {
+        let stat = index.stat_on_disk(entry).context("stat", entry)?;
         if stat.kind() == Kind::Dir || stat.is_whiteout_device() {
             return Ok(());
         }
-        let xattrs = index.xattrs_of(entry).during("open directory", entry)?;
+        let xattrs = index.xattrs_of(entry).context("open directory", entry)?;
         let origin = ORIGIN_XATTRS
             .iter()
             .find_map(|xattr| xattrs.get_opt(xattr).ok().flatten());
@@ -100,7 +101,7 @@ impl Union {
         }
         if complete {
             // It counts as a link of the file, and the kernel finds all names without it now.
-            index.unlink(entry).during("unlink", entry)?;
+            index.unlink(entry).context("unlink", entry)?;
         }
         Ok(())
     }
@@ -108,7 +109,7 @@ impl Union {
     fn adopt_name(
         &self,
         writable: &Writable,
-        index: &UpperDir,
+        index: &WritableDir,
         entry: &Name,
         stat: &Stat,
         place: &Place,
@@ -119,10 +120,10 @@ impl Union {
         };
         // Such a copy may have the attributes only, which is looked for in directories that say so.
         self.mark_impure(writable, &dir, &mut state)?;
-        let before = dir.stat().during("stat", b".")?;
+        let before = dir.stat().context("stat", b".")?;
         dir.despite_mode(|| index.link(entry, &dir, &place.name))
-            .during("link", &place.name)?;
-        restore_times(&dir, &before);
+            .context("link", &place.name)?;
+        restore_dir_times(&dir, &before);
         if let Some(listing) = &mut state.listing {
             listing.update(&place.name, |slot| {
                 slot.merged.upper = Some(Found {
@@ -163,8 +164,8 @@ mod tests {
         assert_eq!(inode_number(&origin(0x81, &long)), Some(1 << 40 | 5));
         let mut odd = origin(1, &short);
         odd[1] = 0;
-        let cut = &origin(0x81, &long)[..24];
-        for value in [&odd[..], cut, b"", b"y", &origin(9, &long)] {
+        let detach_tree = &origin(0x81, &long)[..24];
+        for value in [&odd[..], detach_tree, b"", b"y", &origin(9, &long)] {
             assert_eq!(inode_number(value), None);
         }
     }

@@ -1,8 +1,8 @@
 //! Publishing a copy: from the work directory to the names that the file has in the merged tree.
 //!
 //! # Crash
-//! Killed before the rename of [`Union::publish`], the next mount sees the lower object; killed after it, the copy. A file
-//! with several names is published by [`crate::union::merge::hardlink`].
+//! Killed before the rename of [`Union::publish`], the next mount sees the lower object; killed
+//! after it, the copy. A file with several names is published by [`crate::union::merge::hardlink`].
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -10,14 +10,14 @@ use std::sync::Arc;
 use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 
-use crate::layer::UpperDir;
+use crate::layer::WritableDir;
 use crate::layer::dir::Name;
-use crate::layer::object::UpperObject;
+use crate::layer::object::WritableObject;
 use crate::layer::stat::Kind;
 use crate::sync::lock;
 use crate::union::Union;
-use crate::union::copyup::copy::restore_times;
-use crate::union::error::{During, Result, refuse};
+use crate::union::copyup::copy::restore_dir_times;
+use crate::union::error::{Context, Result, fail};
 use crate::union::node::inode::{DirState, FileState, Inode, Link, Node, Place, Real};
 use crate::union::node::listing::Slot;
 use crate::union::node::stack::Found;
@@ -25,37 +25,38 @@ use crate::union::work::writable::Writable;
 
 /// A finished copy in the stage.
 pub(super) struct Copy {
-    pub(super) object: UpperObject,
+    pub(super) object: WritableObject,
     /// Of a regular file, open for reading and writing.
     pub(super) data: Option<Arc<OwnedFd>>,
     pub(super) ino: u64,
 }
 
 impl Union {
-    /// Moves a finished copy from the stage to `name`, which the upper does not have, without a visible
-    /// change of the directory.
+    /// Moves a finished copy from the stage to `name`, which the upper does not have, without a
+    /// visible change of the directory.
     pub(super) fn publish(
         &self,
         writable: &Writable,
         staged: &Name,
-        dir: &UpperDir,
+        dir: &WritableDir,
         name: &Name,
         state: &mut DirState,
     ) -> Result<()> {
         self.mark_impure(writable, dir, state)?;
-        let before = dir.stat().during("stat", b".")?;
+        let before = dir.stat().context("stat", b".")?;
         let stage = writable.stage.dir();
         dir.despite_mode(|| stage.rename_to_free(staged, dir, name))
-            .during("rename copy to", name)?;
-        restore_times(dir, &before);
+            .context("rename copy to", name)?;
+        restore_dir_times(dir, &before);
         Ok(())
     }
 
-    /// Marks a directory of the upper as holding entries with an origin, before the first one comes.
+    /// Marks a directory of the upper as holding entries with an origin, before the first one
+    /// comes.
     pub(in crate::union) fn mark_impure(
         &self,
         writable: &Writable,
-        dir: &UpperDir,
+        dir: &WritableDir,
         state: &mut DirState,
     ) -> Result<()> {
         let Some(prefix) = writable
@@ -69,9 +70,9 @@ impl Union {
             return Ok(());
         }
         let xattr = format!("{prefix}impure");
-        let this = dir.this().during("open directory", b".")?;
+        let this = dir.this().context("open directory", b".")?;
         dir.despite_mode(|| this.set_xattr(xattr.as_bytes(), b"y", XattrFlags::empty()))
-            .during("setxattr", xattr.as_bytes())?;
+            .context("setxattr", xattr.as_bytes())?;
         state.impure = true;
         Ok(())
     }
@@ -85,7 +86,7 @@ impl Union {
         copy: &Copy,
     ) -> Result<()> {
         let Some(file) = inode.file() else {
-            return refuse(Errno::ISDIR);
+            return fail(Errno::ISDIR);
         };
         let result = (|| loop {
             let places: Vec<Place> = lock(&file.state)
@@ -107,8 +108,8 @@ impl Union {
                 }
                 [place] => {
                     let published = self.publish_name(writable, inode, staged, place, copy);
-                    self.tell_attributes(&place.parent);
-                    self.tell_attributes(inode);
+                    self.notify_attributes(&place.parent);
+                    self.notify_attributes(inode);
                     if published? {
                         return Ok(());
                     }
@@ -132,11 +133,11 @@ impl Union {
         copy: &Copy,
     ) -> Result<bool> {
         let Some(file) = inode.file() else {
-            return refuse(Errno::ISDIR);
+            return fail(Errno::ISDIR);
         };
         let dir = self.copy_up_dir(&place.parent);
         let Some(mut parent) = place.parent.lock_dir() else {
-            return refuse(Errno::NOTDIR);
+            return fail(Errno::NOTDIR);
         };
         let mut state = lock(&file.state);
         if state.links.len() != 1 || !state.links[0].place.is(&place.parent, &place.name) {
@@ -152,7 +153,7 @@ impl Union {
         switch_to_upper(&mut state, &dir, &place.name);
         file.data.clear();
         if let Some(data) = &copy.data {
-            self.spare_atime(data);
+            self.keep_atime(data);
             file.data.put(Arc::clone(data));
         }
         Ok(true)
@@ -169,10 +170,10 @@ impl Union {
     ) -> Result<()> {
         let dir = self.copy_up_dir(&place.parent);
         let Some(mut parent) = place.parent.lock_dir() else {
-            return refuse(Errno::NOTDIR);
+            return fail(Errno::NOTDIR);
         };
         let Some(mut state) = inode.lock_file() else {
-            return refuse(Errno::ISDIR);
+            return fail(Errno::ISDIR);
         };
         let Some(link) = state
             .links
@@ -183,14 +184,14 @@ impl Union {
         };
         let dir = dir?;
         self.mark_impure(writable, &dir, &mut parent)?;
-        let before = dir.stat().during("stat", b".")?;
+        let before = dir.stat().context("stat", b".")?;
         self.store_child_origin(writable, &dir, inode.kind, (inode.st_ino, ino));
         let stage = writable.stage.dir();
         match dir.despite_mode(|| stage.link(staged, &dir, &place.name)) {
             Ok(()) | Err(Errno::EXIST) => {}
-            Err(errno) => return Err(errno).during("link copy to", &place.name),
+            Err(errno) => return Err(errno).context("link copy to", &place.name),
         }
-        restore_times(&dir, &before);
+        restore_dir_times(&dir, &before);
         link.upper = Some(dir);
         if let Some(listing) = &mut parent.listing {
             listing.update(&place.name, |slot| {
@@ -205,10 +206,10 @@ impl Union {
     pub(in crate::union) fn finish_links(
         &self,
         inode: &Arc<Inode>,
-        object: &UpperObject,
+        object: &WritableObject,
     ) -> Result<()> {
         let Node::File(file) = &inode.node else {
-            return refuse(Errno::ISDIR);
+            return fail(Errno::ISDIR);
         };
         let mut state = lock(&file.state);
         let home = state
@@ -232,7 +233,7 @@ pub(super) fn note_copy(slot: &mut Slot, kind: Kind, ino: u64) {
     slot.merged.upper = Some(Found { kind, ino });
 }
 
-fn switch_to_upper(state: &mut FileState, dir: &UpperDir, name: &Name) {
+fn switch_to_upper(state: &mut FileState, dir: &WritableDir, name: &Name) {
     state.bytes = None;
     state.real = Real::Upper {
         dir: dir.clone(),

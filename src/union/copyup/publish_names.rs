@@ -1,20 +1,20 @@
 //! Publishing a copy under all names that its file has in the merged view.
 //!
 //! # Crash
-//! Several names cannot be published by one call. Before the first one, the list of names is written to the
-//! work directory and synced; the next writable mount finishes the list (see [`finish_publications`]).
-//! A name whose whiteout or another entry stands in the upper by then was changed after it was published and
-//! is left alone.
+//! Several names cannot be published by one call. Before the first one, the list of names is
+//! written to the work directory and synced; the next writable mount finishes the list (see
+//! [`finish_publications`]). A name whose whiteout or another entry stands in the upper by then was
+//! changed after it was published and is left alone.
 
-use crate::layer::UpperDir;
+use crate::layer::WritableDir;
 use crate::layer::dir::Name;
 use crate::layer::dir::UPPER;
 use crate::layer::marks::whiteout_name;
-use crate::layer::object::UpperObject;
-use crate::union::error::{During, Result};
+use crate::layer::object::WritableObject;
+use crate::union::error::{Context, Result};
 use crate::union::node::inode::{Inode, Place};
 use crate::union::work::writable::Writable;
-use crate::union::{Union, refuse};
+use crate::union::{Union, fail};
 use rustix::io::Errno;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -23,12 +23,13 @@ use std::sync::Arc;
 const LIST_SUFFIX: &[u8] = b".names";
 
 impl Union {
-    /// Copies up every file below a directory that has several names in its layer, before the directory is
-    /// renamed by a redirect: afterwards its names could not be found by their paths in the layer any more.
+    /// Copies up every file below a directory that has several names in its layer, before the
+    /// directory is renamed by a redirect: afterwards its names could not be found by their paths
+    /// in the layer any more.
     pub(in crate::union) fn copy_up_shared_below(&self, dir: &Arc<Inode>) -> Result<()> {
         let lowers = match dir.lock_dir() {
             Some(state) => state.lowers.clone(),
-            None => return refuse(Errno::NOTDIR),
+            None => return fail(Errno::NOTDIR),
         };
         for lower in &lowers {
             let Some(index) = self.index_of(lower.layer()) else {
@@ -55,9 +56,9 @@ impl Union {
         inode: &Arc<Inode>,
         staged: &Name,
         places: &[Place],
-        object: &UpperObject,
+        object: &WritableObject,
     ) -> Result<()> {
-        let stat = object.stat().during("fstat", staged)?;
+        let stat = object.stat().context("fstat", staged)?;
         for place in places {
             match self.copy_up_dir(&place.parent) {
                 // Removed meanwhile, and the name with it.
@@ -75,19 +76,20 @@ impl Union {
         if written.is_err() {
             writable.stage.discard(&list);
         }
-        written.during("write list of names", &list)?;
+        written.context("write list of names", &list)?;
         // From the first name on, lookups of it must find this inode.
         let key = (UPPER, stat.dev, stat.ino);
         self.remember_shared(key, inode);
         for place in places {
             let published = self.publish_link(writable, inode, staged, place, stat.ino);
-            self.tell_attributes(&place.parent);
+            self.notify_attributes(&place.parent);
             if let Err(error) = published {
-                // All names or none: without the copies the lower file shows again under each of them.
+                // All names or none: without the copies the lower file shows again under each of
+                // them.
                 self.retract_links(inode);
                 places
                     .iter()
-                    .for_each(|place| self.tell_attributes(&place.parent));
+                    .for_each(|place| self.notify_attributes(&place.parent));
                 self.nodes.shared.remove(&key);
                 writable.stage.discard(&list);
                 return Err(error);
@@ -96,7 +98,7 @@ impl Union {
         self.finish_links(inode, object)?;
         writable.stage.discard(&list);
         writable.stage.discard(staged);
-        self.tell_attributes(inode);
+        self.notify_attributes(inode);
         Ok(())
     }
 
@@ -164,8 +166,8 @@ fn merged_path(dir: &Arc<Inode>) -> Vec<Name> {
 /// Finishes the publications that a killed daemon left half done. Runs before the stage is emptied.
 /// Errors: what the disk answers; the lists stay then.
 pub(in crate::union) fn finish_publications(
-    upper: &UpperDir,
-    stage: &UpperDir,
+    upper: &WritableDir,
+    stage: &WritableDir,
 ) -> rustix::io::Result<()> {
     let mut lists = Vec::new();
     stage.for_each(|name, _, _| {
@@ -193,8 +195,8 @@ pub(in crate::union) fn finish_publications(
 }
 
 fn finish_name(
-    upper: &UpperDir,
-    stage: &UpperDir,
+    upper: &WritableDir,
+    stage: &WritableDir,
     staged: &[u8],
     path: &[u8],
 ) -> rustix::io::Result<()> {
@@ -217,7 +219,7 @@ fn finish_name(
             Err(errno) => return Err(errno),
         };
         match stage.link(staged, &dir, name) {
-            Ok(()) => crate::union::copyup::copy::restore_times(&dir, &before),
+            Ok(()) => crate::union::copyup::copy::restore_dir_times(&dir, &before),
             Err(Errno::EXIST) => {}
             Err(errno) => return Err(errno),
         }

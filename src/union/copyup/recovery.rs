@@ -1,10 +1,10 @@
 //! Finishing what a killed mount left in a work directory, without a mount.
 
 use crate::layer::FdCache;
-use crate::layer::UpperDir;
+use crate::layer::WritableDir;
 use crate::union::config::SetupError;
 use crate::union::copyup::publish_names::finish_publications;
-use crate::union::work::stage::Stage;
+use crate::union::work::stage::WorkDir;
 use std::path::Path;
 use std::time::Duration;
 
@@ -14,8 +14,8 @@ const RECOVERY_FDS: usize = 64;
 /// A work directory that is not in use, locked until this is dropped.
 #[derive(Debug)]
 pub struct Recovery {
-    upper: UpperDir,
-    stage: Stage,
+    upper: WritableDir,
+    stage: WorkDir,
 }
 
 impl Recovery {
@@ -28,14 +28,14 @@ impl Recovery {
                 "give a directory that is there and that you may read and write",
             )
         })?;
-        let upper = UpperDir::root(fd, &cache);
+        let upper = WritableDir::root(fd, &cache);
         let records = upper.records().cloned();
-        let stage = Stage::open_within(work, &cache, records, Duration::ZERO)?;
+        let stage = WorkDir::open_within(work, &cache, records, Duration::ZERO)?;
         Ok(Self { upper, stage })
     }
 
-    /// What the next writable mount would do: finishes publications that a killed daemon left half done, then empties
-    /// the directory. Errors: what the disk answers.
+    /// What the next writable mount would do: finishes publications that a killed daemon left half
+    /// done, then empties the directory. Errors: what the disk answers.
     pub fn finish(&self) -> std::result::Result<(), SetupError> {
         finish_publications(&self.upper, &self.stage.dir)
             .and_then(|()| self.stage.empty())

@@ -1,14 +1,14 @@
 //! Whiteouts and opaque marks in the form of this union; [`crate::layer::marks::write`] makes each.
 //!
 //! In every form the order of steps leaves no window: with `.wh.` files the mark is written before
-//! the entry goes, and removed after an entry came, because a mark beside an entry of the same layer
-//! never hides it; with marks in place one rename replaces the entry by its mark and the other way
-//! round.
+//! the entry goes, and removed after an entry came, because a mark beside an entry of the same
+//! layer never hides it; with marks in place one rename replaces the entry by its mark and the
+//! other way round.
 
 use rustix::fs::RenameFlags;
 use rustix::io::Errno;
 
-use crate::layer::UpperDir;
+use crate::layer::WritableDir;
 use crate::layer::dir::Name;
 use crate::layer::marks::read::has_whiteout_xattr;
 use crate::layer::marks::write::{
@@ -16,7 +16,7 @@ use crate::layer::marks::write::{
     create_xattr_whiteout, opaque_xattr, remove_whiteout_file, set_opaque_xattr,
 };
 use crate::layer::marks::{Mark, OPAQUE_FILE, whiteout_name};
-use crate::union::error::{During, Error, Result};
+use crate::union::error::{Context, Error, Result};
 use crate::union::work::writable::Writable;
 
 impl Writable {
@@ -30,48 +30,48 @@ impl Writable {
     }
 
     /// Writes a `.wh.` file. That it is there already is fine.
-    pub(in crate::union) fn mark_beside(&self, dir: &UpperDir, name: &[u8]) -> Result<()> {
+    pub(in crate::union) fn mark_beside(&self, dir: &WritableDir, name: &[u8]) -> Result<()> {
         dir.fd()
             .and_then(|fd| create_whiteout_file(fd, name))
-            .during("create whiteout", name)
+            .context("create whiteout", name)
     }
 
     /// Removes a `.wh.` file, after an entry of the name came. It hides nothing any more, so a
     /// failure does not fail the operation.
-    pub(in crate::union) fn clear_beside(&self, dir: &UpperDir, name: &[u8]) {
+    pub(in crate::union) fn clear_beside(&self, dir: &WritableDir, name: &[u8]) {
         if let Err(errno) = dir.fd().and_then(|fd| remove_whiteout_file(fd, name)) {
             log::warn!("unlink whiteout of {}: {errno}", name.escape_ascii());
         }
     }
 
     /// Builds a mark in the stage that hides a name when it is moved to it: a 0/0 device, or, where
-    /// none can be made, an empty file with an xattr, which counts only in a directory that says so.
-    /// The directory says so first: a crash leaves it saying that, and no such file.
-    pub(in crate::union) fn stage_mark(&self, dir: &UpperDir) -> Result<Name> {
+    /// none can be made, an empty file with an xattr, which counts only in a directory that says
+    /// so. The directory says so first: a crash leaves it saying that, and no such file.
+    pub(in crate::union) fn stage_mark(&self, dir: &WritableDir) -> Result<Name> {
         let staged = self.stage.fresh_name();
-        let stage = self.stage.dir().fd().during("open work directory", b".")?;
+        let stage = self.stage.dir().fd().context("open work directory", b".")?;
         if self.abilities.whiteout_devices {
-            create_whiteout_device(stage, &staged).during("mknod whiteout", &staged)?;
+            create_whiteout_device(stage, &staged).context("mknod whiteout", &staged)?;
             return Ok(staged);
         }
         let Some(namespace) = self.abilities.overlay_xattrs else {
             return Err(Error::rule(Errno::NAMETOOLONG));
         };
-        let this = dir.fd().during("open directory", b".")?;
+        let this = dir.fd().context("open directory", b".")?;
         if opaque_xattr(&this, &[namespace])
-            .during("getxattr", b".")?
+            .context("getxattr", b".")?
             .is_none()
         {
             set_opaque_xattr(&this, &[namespace], OpaqueValue::HoldsXattrWhiteouts)
-                .during("setxattr", b".")?;
+                .context("setxattr", b".")?;
         }
-        create_xattr_whiteout(&stage, &staged, &[namespace]).during("create whiteout", &staged)?;
+        create_xattr_whiteout(&stage, &staged, &[namespace]).context("create whiteout", &staged)?;
         Ok(staged)
     }
 
     /// Puts a mark at the name itself, replacing an entry that is not a directory. One rename: a
     /// crash leaves the entry or its mark.
-    pub(in crate::union) fn mark_in_place(&self, dir: &UpperDir, name: &[u8]) -> Result<()> {
+    pub(in crate::union) fn mark_in_place(&self, dir: &WritableDir, name: &[u8]) -> Result<()> {
         let staged = self.stage_mark(dir)?;
         let moved = self
             .stage
@@ -80,22 +80,22 @@ impl Writable {
         if moved.is_err() {
             self.stage.discard(&staged);
         }
-        moved.during("rename whiteout", name)
+        moved.context("rename whiteout", name)
     }
 
-    /// One xattr says either that a directory is opaque or that whiteouts in it may be xattrs. Before
-    /// it says the first, whiteouts of that kind become devices, each by one rename.
-    fn devices_for_xattr_marks(&self, dir: &UpperDir, namespace: &str) -> Result<()> {
-        let this = dir.fd().during("open directory", b".")?;
-        let says = opaque_xattr(&this, &[namespace]).during("getxattr", b".")?;
+    /// One xattr says either that a directory is opaque or that whiteouts in it may be xattrs.
+    /// Before it says the first, whiteouts of that kind become devices, each by one rename.
+    fn devices_for_xattr_marks(&self, dir: &WritableDir, namespace: &str) -> Result<()> {
+        let this = dir.fd().context("open directory", b".")?;
+        let says = opaque_xattr(&this, &[namespace]).context("getxattr", b".")?;
         if says != Some(OpaqueValue::HoldsXattrWhiteouts) {
             return Ok(());
         }
         let mut names = Vec::new();
         dir.for_each(|name, _, _| names.push(Name::from(name)))
-            .during("getdents", b".")?;
+            .context("getdents", b".")?;
         for name in names {
-            let xattrs = dir.xattrs_of(&name).during("open directory", b".")?;
+            let xattrs = dir.xattrs_of(&name).context("open directory", b".")?;
             if has_whiteout_xattr(&xattrs).unwrap_or(false) {
                 self.mark_in_place(dir, &name)?;
             }
@@ -104,7 +104,7 @@ impl Writable {
     }
 
     /// Makes a directory hide everything below it. That it does already is fine.
-    pub(in crate::union) fn make_opaque(&self, dir: &UpperDir) -> Result<()> {
+    pub(in crate::union) fn make_opaque(&self, dir: &WritableDir) -> Result<()> {
         if self.char_marks
             && let Some(namespace) = self.abilities.overlay_xattrs
         {
@@ -112,10 +112,10 @@ impl Writable {
             return dir
                 .fd()
                 .and_then(|this| set_opaque_xattr(&this, &[namespace], OpaqueValue::Opaque))
-                .during("setxattr opaque", b".");
+                .context("setxattr opaque", b".");
         }
         dir.fd()
             .and_then(create_opaque_file)
-            .during("create opaque mark", OPAQUE_FILE)
+            .context("create opaque mark", OPAQUE_FILE)
     }
 }

@@ -1,8 +1,9 @@
-//! POSIX ACLs that no disk interprets: what a mode means for one, and what a new object inherits (acl(5)).
+//! POSIX ACLs that no disk interprets: what a mode means for one, and what a new object inherits
+//! (acl(5)).
 //!
-//! Needed where a layer keeps modes and ACLs in xattrs (`layer/stat_override.rs`); everywhere else the upper's own file system
-//! does this. Values are in the form of `posix_acl_xattr.h`: a 32-bit version, then entries of 16-bit tag,
-//! 16-bit permissions and 32-bit id, all little-endian.
+//! Needed where a layer keeps modes and ACLs in xattrs (`layer/stat_override.rs`); everywhere else
+//! the upper's own file system does this. Values are in the form of `posix_acl_xattr.h`: a 32-bit
+//! version, then entries of 16-bit tag, 16-bit permissions and 32-bit id, all little-endian.
 
 const HEADER: usize = 4;
 const ENTRY: usize = 8;
@@ -108,8 +109,8 @@ impl Acl {
         self
     }
 
-    /// What an object that is made with a mode inherits from a directory whose default ACL this is: its access ACL,
-    /// and its permission bits, which are no more than the mode allows.
+    /// What an object that is made with a mode inherits from a directory whose default ACL this is:
+    /// its access ACL, and its permission bits, which are no more than the mode allows.
     #[must_use]
     pub(in crate::union) fn inherited(mut self, mode: u32) -> (Self, u32) {
         let masked = self.0.iter().any(|entry| entry.tag == MASK);

@@ -1,10 +1,12 @@
 //! Appending: to files of volumes, and to files that their disk only lets grow.
 //!
-//! A program that opened a file for appending means its end, and the offset that the transport's kernel sends is where
-//! that kernel has cached the end. In a volume others may have appended meanwhile: there the disk says where it is.
+//! A program that opened a file for appending means its end, and the offset that the transport's
+//! kernel sends is where that kernel has cached the end. In a volume others may have appended
+//! meanwhile: there the disk says where it is.
 //!
-//! Of a file that may only grow (`chattr +a`, ioctl_iflags(2)) the disk refuses to open such a file for writing but for appending, where it ignores the offset. Which of the two a
-//! program opened it for is not known here (there is no state per open file): so what is written must be what is
+//! Of a file that may only grow (`chattr +a`, ioctl_iflags(2)) the disk refuses to open such a file
+//! for writing but for appending, where it ignores the offset. Which of the two a program opened it
+//! for is not known here (there is no state per open file): so what is written must be what is
 //! there, as far as something is there, and go on from its end.
 
 use std::io::IoSlice;
@@ -16,7 +18,7 @@ use rustix::io::{Errno, ReadWriteFlags};
 use crate::layer::stat::Stat;
 use crate::sync::lock;
 use crate::union::Union;
-use crate::union::error::{During, Error, Result, refuse};
+use crate::union::error::{Context, Error, Result, fail};
 use crate::union::node::inode::{Inode, NodeId};
 
 /// Writes everything at the end of a file, wherever that is by then.
@@ -33,8 +35,9 @@ fn append_all(fd: &OwnedFd, mut data: &[u8]) -> rustix::io::Result<()> {
 }
 
 impl Union {
-    /// Writes for a program that appends, which `offset` was the end of the file for. In a volume the end is where the
-    /// disk has it. Killed, the file has grown by a part at most. Errors: as [`Union::write`].
+    /// Writes for a program that appends, which `offset` was the end of the file for. In a volume
+    /// the end is where the disk has it. Killed, the file has grown by a part at most. Errors: as
+    /// [`Union::write`].
     pub fn append(&self, node: NodeId, offset: u64, data: &[u8]) -> Result<()> {
         let inode = self.nodes.table.get(node)?;
         if inode.volume.is_none() {
@@ -44,14 +47,15 @@ impl Union {
             self.open_upper_data(inode, OFlags::WRONLY | OFlags::APPEND)
                 .and_then(|fd| {
                     crate::union::copyup::copydata::write_all(&fd, data, offset)
-                        .during("write", b".")
+                        .context("write", b".")
                 })
         };
         match self.writable_fd(&inode) {
             Ok(fd) => match append_all(&fd, data) {
-                // Linux before 4.16, and disks that cannot be asked so: before anything was written.
+                // Linux before 4.16, and disks that cannot be asked so: before anything was
+                // written.
                 Err(Errno::OPNOTSUPP | Errno::NOSYS) => own(&inode),
-                other => other.during("pwritev2", b"."),
+                other => other.context("pwritev2", b"."),
             },
             // One that may only grow is opened for appending only.
             Err(error) if error.errno() == Errno::PERM => own(&inode),
@@ -59,10 +63,11 @@ impl Union {
         }
     }
 
-    /// Writes to an upper file that could not be opened for writing, which `refused` says, if that may be appended
-    /// to. A page of the kernel's cache may begin before the end of the file: what is there already is left alone.
-    /// Killed between two steps, the file has grown by a part, as after any write.
-    /// Errors: `refused` for other files, EPERM for anything but appending, ENOSPC and what the disk answers.
+    /// Writes to an upper file that could not be opened for writing, which `refused` says, if that
+    /// may be appended to. A page of the kernel's cache may begin before the end of the file: what
+    /// is there already is left alone. Killed between two steps, the file has grown by a part, as
+    /// after any write. Errors: `refused` for other files, EPERM for anything but appending, ENOSPC
+    /// and what the disk answers.
     pub(super) fn write_append_only(
         &self,
         inode: &Inode,
@@ -78,16 +83,16 @@ impl Union {
         let Ok(fd) = self.open_upper_data(inode, OFlags::RDWR | OFlags::APPEND) else {
             return Err(refused);
         };
-        let size = Stat::of_fd(&fd).during("fstat", b".")?.size;
+        let size = Stat::of_fd(&fd).context("fstat", b".")?.size;
         let Some(known) = size.checked_sub(offset) else {
-            return refuse(Errno::PERM);
+            return fail(Errno::PERM);
         };
         let known = usize::try_from(known).unwrap_or(usize::MAX).min(data.len());
         let (old, new) = data.split_at(known);
-        if !holds(&fd, old, offset).during("pread", b".")? {
-            return refuse(Errno::PERM);
+        if !holds(&fd, old, offset).context("pread", b".")? {
+            return fail(Errno::PERM);
         }
-        crate::union::copyup::copydata::write_all(&fd, new, size).during("write", b".")
+        crate::union::copyup::copydata::write_all(&fd, new, size).context("write", b".")
     }
 }
 

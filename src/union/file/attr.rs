@@ -8,11 +8,11 @@ use std::sync::Arc;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use crate::layer::object::{SetTime, UpperObject};
+use crate::layer::object::{SetTime, WritableObject};
 use crate::layer::stat::Kind;
 use crate::sync::lock;
 use crate::union::Union;
-use crate::union::error::{During, Result, refuse};
+use crate::union::error::{Context, Result, fail};
 use crate::union::file::privileges::{Asker, Privileged, drop_after_chown};
 use crate::union::node::inode::{Inode, Node, NodeId};
 
@@ -31,16 +31,16 @@ impl Default for SetAttr {
 }
 
 impl Union {
-    /// Changes attributes, copying the object up first if it is in a lower layer (a truncated file with only
-    /// the bytes that remain). Returns the attributes after it.
-    /// Errors: EROFS, ENOSPC and any errno of the disk.
+    /// Changes attributes, copying the object up first if it is in a lower layer (a truncated file
+    /// with only the bytes that remain). Returns the attributes after it. Errors: EROFS, ENOSPC and
+    /// any errno of the disk.
     pub fn setattr(&self, node: NodeId, set: &SetAttr) -> Result<Attr> {
         self.setattr_by(node, set, &Privileged)
     }
 
-    /// As [`Union::setattr`], for `asker`: a truncation without CAP_FSETID (`drop_setid`) and a change of owner take
-    /// setgid from a file that is no program and whose group it does not belong to. Killed before that last step, the
-    /// file has the new size or owner, and the bit.
+    /// As [`Union::setattr`], for `asker`: a truncation without CAP_FSETID (`drop_setid`) and a
+    /// change of owner take setgid from a file that is no program and whose group it does not
+    /// belong to. Killed before that last step, the file has the new size or owner, and the bit.
     pub fn setattr_by(&self, node: NodeId, set: &SetAttr, asker: &dyn Asker) -> Result<Attr> {
         let inode = self.nodes.table.get(node)?;
         self.check_writable(&inode)?;
@@ -50,10 +50,10 @@ impl Union {
         match &inode.node {
             Node::Dir(dir) => {
                 if set.size.is_some() {
-                    return refuse(Errno::ISDIR);
+                    return fail(Errno::ISDIR);
                 }
-                if let Some(remains) = &mut lock(&dir.state).removed {
-                    return Ok(remains.setattr(&SetAttr {
+                if let Some(removed_dir) = &mut lock(&dir.state).removed {
+                    return Ok(removed_dir.setattr(&SetAttr {
                         uid: uid.map(|id| ids.seen_uid(id)),
                         gid: gid.map(|id| ids.seen_gid(id)),
                         ..*set
@@ -64,16 +64,16 @@ impl Union {
                 // Setgid and group decide what new entries inherit.
                 state.inheritance = None;
                 let Some(upper) = &state.upper else {
-                    return refuse(Errno::STALE);
+                    return fail(Errno::STALE);
                 };
-                let object = upper.this().during("open directory", b".")?;
+                let object = upper.this().context("open directory", b".")?;
                 self.apply(&inode, &object, set, uid, gid)?;
                 self.dir_attr(&inode, &mut state)
             }
             Node::File(file) => {
                 if let Some(size) = set.size {
                     if inode.kind != Kind::File {
-                        return refuse(Errno::INVAL);
+                        return fail(Errno::INVAL);
                     }
                     self.truncate(&inode, size)?;
                 } else if self.changes_nothing(&inode, set)? {
@@ -108,8 +108,8 @@ impl Union {
         }
     }
 
-    /// Whether only times are set, to what they are. The kernel says so of a file whose times it keeps itself,
-    /// when it was unlinked for instance: no reason to copy it up.
+    /// Whether only times are set, to what they are. The kernel says so of a file whose times it
+    /// keeps itself, when it was unlinked for instance: no reason to copy it up.
     fn changes_nothing(&self, inode: &Inode, set: &SetAttr) -> Result<bool> {
         if set.mode.or(set.uid).or(set.gid).is_some() {
             return Ok(false);
@@ -125,30 +125,31 @@ impl Union {
         Ok(same(set.atime, stat.atime) && same(set.mtime, stat.mtime))
     }
 
-    /// Owner before mode, since changing the owner clears setuid and setgid; times last, since all else changes them.
+    /// Owner before mode, since changing the owner clears setuid and setgid; times last, since all
+    /// else changes them.
     fn apply(
         &self,
         inode: &Inode,
-        object: &UpperObject,
+        object: &WritableObject,
         set: &SetAttr,
         uid: Option<u32>,
         gid: Option<u32>,
     ) -> Result<()> {
         if uid.is_some() || gid.is_some() {
-            object.chown(uid, gid).during("chown", b".")?;
+            object.chown(uid, gid).context("chown", b".")?;
             if object.is_recorded() && inode.kind != Kind::Dir {
                 drop_after_chown(object)?;
                 self.drop_capability_of(inode, object)?;
             }
         }
         if let Some(mode) = set.mode {
-            object.chmod(mode & 0o7777).during("chmod", b".")?;
+            object.chmod(mode & 0o7777).context("chmod", b".")?;
             self.acl_follows_mode(inode, object, mode)?;
         }
         if set.atime != SetTime::Keep || set.mtime != SetTime::Keep {
             object
                 .utimens(set.atime, set.mtime)
-                .during("utimensat", b".")?;
+                .context("utimensat", b".")?;
         }
         Ok(())
     }
@@ -158,13 +159,14 @@ impl Union {
         self.drop_capability(inode)?;
         let fd = self.data_fd(inode, true)?;
         match rustix::fs::ftruncate(&fd, size) {
-            // A descriptor opened before the file became read-only for us cannot be distinguished here.
+            // A descriptor opened before the file became read-only for us cannot be distinguished
+            // here.
             Err(Errno::INVAL | Errno::BADF) => {
                 let fd = self.open_upper_data(inode, OFlags::WRONLY)?;
                 rustix::fs::ftruncate(&fd, size)
             }
             other => other,
         }
-        .during("ftruncate", b".")
+        .context("ftruncate", b".")
     }
 }

@@ -12,15 +12,15 @@ use crate::union::error::Result;
 use crate::union::node::inode::NodeId;
 
 impl Union {
-    /// A descriptor of the real file behind a regular file, if that will be the same one for as long as the node
-    /// lives: on a read-only union whose layers do not change (open for reading), or once the file is in the upper
-    /// (open for reading and writing). Else `None`, as for everything but regular files and for files that the
-    /// upper's disk does not let be opened for writing (running programs of another mount, immutable files).
+    /// A descriptor of the real file behind a regular file, if that will be the same one for as
+    /// long as the node lives: on a read-only union whose layers do not change (open for reading),
+    /// or once the file is in the upper (open for reading and writing). Else `None`, as for
+    /// everything but regular files and for files that the upper's disk does not let be opened for
+    /// writing (running programs of another mount, immutable files).
     ///
-    /// The union's cache may close its own descriptor meanwhile; this one lives as long as its [`Arc`].
-    /// What is written through it does not clear setuid and setgid, nor is it brought to the disk, unless somebody
-    /// sees to that.
-    /// Errors: ESTALE, and what openat(2) answers.
+    /// The union's cache may close its own descriptor meanwhile; this one lives as long as its
+    /// [`Arc`]. What is written through it does not clear setuid and setgid, nor is it brought to
+    /// the disk, unless somebody sees to that. Errors: ESTALE, and what openat(2) answers.
     pub fn backing(&self, node: NodeId) -> Result<Option<Arc<OwnedFd>>> {
         let inode = self.nodes.table.get(node)?;
         if inode.kind != Kind::File || inode.volume.is_some() {
@@ -48,9 +48,10 @@ impl Union {
         }
     }
 
-    /// Brings a file into the upper, as the first write to it would do. Killed meanwhile, the next mount sees the lower
-    /// file as if nothing had happened, or the whole copy. Nothing is done when it is there.
-    /// Errors: EROFS, ESTALE, EISDIR for a directory, ENOSPC and what the disks answer.
+    /// Brings a file into the upper, as the first write to it would do. Killed meanwhile, the next
+    /// mount sees the lower file as if nothing had happened, or the whole copy. Nothing is done
+    /// when it is there. Errors: EROFS, ESTALE, EISDIR for a directory, ENOSPC and what the disks
+    /// answer.
     pub fn prepare_write(&self, node: NodeId) -> Result<()> {
         let inode = self.nodes.table.get(node)?;
         self.check_writable(&inode)?;

@@ -1,4 +1,5 @@
-//! `security.capability` of programs: it goes when the content or the owner changes, by the disk or here (capabilities(7)).
+//! `security.capability` of programs: it goes when the content or the owner changes, by the disk or
+//! here (capabilities(7)).
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -6,10 +7,10 @@ use std::sync::atomic::Ordering;
 use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 
-use crate::layer::object::UpperObject;
-use crate::layer::xattr_name::Keeping;
+use crate::layer::object::WritableObject;
+use crate::layer::xattr_name::XattrMapping;
 use crate::union::Union;
-use crate::union::error::{During, Result};
+use crate::union::error::{Context, Result};
 use crate::union::file::stored_xattr::{CAPABILITY, remove_kept};
 use crate::union::file::xattr::NONE;
 use crate::union::node::inode::Inode;
@@ -28,7 +29,8 @@ impl Union {
         self.kept_xattr(&path, CAPABILITY).ok()?
     }
 
-    /// Restores the capabilities of a program, after a write took them; a daemon that may not is on its own.
+    /// Restores the capabilities of a program, after a write took them; a daemon that may not is on
+    /// its own.
     pub(super) fn restore_capability(&self, inode: &Arc<Inode>, value: &[u8]) -> Result<()> {
         let object = self.upper_object(inode)?;
         let stored = match self.keeping_of(inode)? {
@@ -42,7 +44,7 @@ impl Union {
                 log::debug!("a changed program lost its capabilities: no right to set them");
                 Ok(())
             }
-            other => other.during("setxattr", CAPABILITY),
+            other => other.context("setxattr", CAPABILITY),
         }
     }
 
@@ -59,7 +61,7 @@ impl Union {
     }
 
     /// The same when the owner changes, of an object that is at hand.
-    pub(super) fn drop_capability_of(&self, inode: &Inode, object: &UpperObject) -> Result<()> {
+    pub(super) fn drop_capability_of(&self, inode: &Inode, object: &WritableObject) -> Result<()> {
         if self.disk_drops_capability(inode) && !object.is_recorded() {
             return Ok(());
         }
@@ -68,7 +70,7 @@ impl Union {
 
     fn disk_drops_capability(&self, inode: &Inode) -> bool {
         let keeping = self.keeping_of(inode);
-        let by_disk = !matches!(keeping, Ok(Some(Keeping::User { .. })));
+        let by_disk = !matches!(keeping, Ok(Some(XattrMapping::User { .. })));
         by_disk || inode.xattrs.load(Ordering::Acquire) & NONE != 0
     }
 }

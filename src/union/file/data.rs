@@ -1,7 +1,7 @@
 //! The bytes of files: reading, writing, space, sync.
 //!
-//! Everything is addressed by inode. The backing descriptor is opened when it is first needed and stays in the
-//! bounded cache: the kernel does not say when a file is opened or closed.
+//! Everything is addressed by inode. The backing descriptor is opened when it is first needed and
+//! stays in the bounded cache: the kernel does not say when a file is opened or closed.
 
 use crate::union::copyup::copydata::write_all;
 use std::os::fd::OwnedFd;
@@ -12,10 +12,10 @@ use rustix::fs::{FallocateFlags, OFlags, SeekFrom, StatVfs};
 use rustix::io::Errno;
 
 use crate::layer::object::{SetTime, timestamps};
-use crate::layer::stat::{Birth, Kind, Stat};
+use crate::layer::stat::{BirthTime, Kind, Stat};
 use crate::sync::lock;
 use crate::union::Union;
-use crate::union::error::{During, Result, refuse};
+use crate::union::error::{Context, Result, fail};
 use crate::union::node::inode::{FileNode, FileState, Inode, NodeId, Real};
 
 /// Modes of fallocate(2) are passed on as they are.
@@ -39,30 +39,30 @@ fn keeping_mtime<T>(
 }
 
 impl Union {
-    /// The backing descriptor of a regular file: for reading, or for reading and writing once it is in the
-    /// upper. `write` demands the latter and fails on a lower file (copy it up first).
+    /// The backing descriptor of a regular file: for reading, or for reading and writing once it is
+    /// in the upper. `write` demands the latter and fails on a lower file (copy it up first).
     pub(in crate::union) fn data_fd(&self, inode: &Inode, write: bool) -> Result<Arc<OwnedFd>> {
         let Some(file) = inode.file() else {
-            return refuse(Errno::ISDIR);
+            return fail(Errno::ISDIR);
         };
         if inode.kind != Kind::File {
-            return refuse(Errno::INVAL);
+            return fail(Errno::INVAL);
         }
         let state = lock(&file.state);
         let opened = match &state.real {
             _ if state.bytes.is_some() => {
                 if write {
-                    return refuse(Errno::BADF);
+                    return fail(Errno::BADF);
                 }
                 file.data.get_or_open(|| Self::open_bytes(&state))
             }
             Real::Lower { dir, name } => {
                 if write {
-                    return refuse(Errno::BADF);
+                    return fail(Errno::BADF);
                 }
                 file.data.get_or_open(|| {
                     let fd = dir.open_entry(name)?;
-                    let known = inode.birth != Birth::UNKNOWN;
+                    let known = inode.birth != BirthTime::UNKNOWN;
                     if known && !Stat::of_fd(&fd)?.birth().agrees(inode.birth) {
                         // Another file was put in its place.
                         return Err(Errno::STALE);
@@ -74,10 +74,10 @@ impl Union {
                 self.open_in_volume(inode, file, &state, write)
             }
             Real::Upper { .. } | Real::Orphan(_) => {
-                let open = || open_upper(&state, READ_WRITE).inspect(|fd| self.spare_atime(fd));
+                let open = || open_upper(&state, READ_WRITE).inspect(|fd| self.keep_atime(fd));
                 match file.data.get_or_open(open) {
-                    // A file that is being executed, that is immutable or append-only, or on a disk that became
-                    // read-only, can still be read.
+                    // A file that is being executed, that is immutable or append-only, or on a disk
+                    // that became read-only, can still be read.
                     Err(Errno::TXTBSY | Errno::ROFS | Errno::ACCESS | Errno::PERM) if !write => {
                         open_upper(&state, OFlags::RDONLY).map(Arc::new)
                     }
@@ -87,13 +87,13 @@ impl Union {
         };
         match opened {
             // Immutable or append-only: an answer for the caller, nothing is wrong with the disk.
-            Err(Errno::PERM) => refuse(Errno::PERM),
-            other => other.during("open", b"."),
+            Err(Errno::PERM) => fail(Errno::PERM),
+            other => other.context("open", b"."),
         }
     }
 
-    /// The descriptor of a file of a volume, for everything that its disk allows: the modes there are not ours to change, not
-    /// even for a moment. Errors: ESTALE for another file that took its
+    /// The descriptor of a file of a volume, for everything that its disk allows: the modes there
+    /// are not ours to change, not even for a moment. Errors: ESTALE for another file that took its
     /// place, and those of open(2).
     fn open_in_volume(
         &self,
@@ -107,7 +107,7 @@ impl Union {
             let object = self
                 .object_of(inode, state)
                 .map_err(|error| error.errno())?;
-            object.open(flags).inspect(|fd| self.spare_atime(fd))
+            object.open(flags).inspect(|fd| self.keep_atime(fd))
         };
         if read_only {
             return file.data.get_or_open(|| open(OFlags::RDONLY));
@@ -127,13 +127,13 @@ impl Union {
         flags: OFlags,
     ) -> Result<OwnedFd> {
         let Some(state) = inode.lock_file() else {
-            return refuse(Errno::ISDIR);
+            return fail(Errno::ISDIR);
         };
         if inode.volume.is_some() {
             let object = self.object_of(inode, &state)?;
-            return object.open(flags).during("open", b".");
+            return object.open(flags).context("open", b".");
         }
-        open_upper(&state, flags).during("open", b".")
+        open_upper(&state, flags).context("open", b".")
     }
 
     /// The descriptor for a change of the data: copies the file up before.
@@ -143,7 +143,8 @@ impl Union {
         self.data_fd(inode, true)
     }
 
-    /// Reads into `buffer` from `offset`; returns the number of bytes, less than asked only at the end of file.
+    /// Reads into `buffer` from `offset`; returns the number of bytes, less than asked only at the
+    /// end of file.
     pub fn read(&self, node: NodeId, offset: u64, buffer: &mut [u8]) -> Result<usize> {
         let inode = self.nodes.table.get(node)?;
         let fd = self.data_fd(&inode, false)?;
@@ -153,13 +154,14 @@ impl Union {
                 Ok(0) => break,
                 Ok(count) => done += count,
                 Err(Errno::INTR) => {}
-                Err(errno) => return Err(errno).during("pread", b"."),
+                Err(errno) => return Err(errno).context("pread", b"."),
             }
         }
         Ok(done)
     }
 
-    /// Whether the next write to a node copies more than `limit` bytes up first, and so takes its time.
+    /// Whether the next write to a node copies more than `limit` bytes up first, and so takes its
+    /// time.
     #[must_use]
     pub fn copies_more_than(&self, node: NodeId, limit: u64) -> bool {
         let Ok(inode) = self.nodes.table.get(node) else {
@@ -176,8 +178,8 @@ impl Union {
         }
     }
 
-    /// Writes all of `data` at `offset`. Errors: EROFS, ENOSPC, EDQUOT, EFBIG, EIO, EPERM for an immutable file and
-    /// for anything but appending to an append-only one.
+    /// Writes all of `data` at `offset`. Errors: EROFS, ENOSPC, EDQUOT, EFBIG, EIO, EPERM for an
+    /// immutable file and for anything but appending to an append-only one.
     pub fn write(&self, node: NodeId, offset: u64, data: &[u8]) -> Result<()> {
         let inode = self.nodes.table.get(node)?;
         let fd = match self.writable_fd(&inode) {
@@ -186,12 +188,12 @@ impl Union {
             }
             other => other?,
         };
-        write_all(&fd, data, offset).during("pwrite", b".")
+        write_all(&fd, data, offset).context("pwrite", b".")
     }
 
-    /// Writes pages that a program changed through a mapping: a file that was mapped keeps its capabilities, as it does
-    /// on a disk, where no check comes before a page is changed. Killed between two steps, the file has lost them.
-    /// Errors: as [`Union::write`].
+    /// Writes pages that a program changed through a mapping: a file that was mapped keeps its
+    /// capabilities, as it does on a disk, where no check comes before a page is changed. Killed
+    /// between two steps, the file has lost them. Errors: as [`Union::write`].
     pub fn write_mapped(&self, node: NodeId, offset: u64, data: &[u8]) -> Result<()> {
         let inode = self.nodes.table.get(node)?;
         let Some(capability) = self.capability(&inode) else {
@@ -201,23 +203,24 @@ impl Union {
         self.restore_capability(&inode, &capability)
     }
 
-    /// Writes what the kernel's page cache held back. The kernel keeps the file's mtime meanwhile and says it
-    /// separately, before or after this: so the write itself must leave it as it is.
+    /// Writes what the kernel's page cache held back. The kernel keeps the file's mtime meanwhile
+    /// and says it separately, before or after this: so the write itself must leave it as it is.
     pub fn write_back(&self, node: NodeId, offset: u64, data: &[u8]) -> Result<()> {
         let inode = self.nodes.table.get(node)?;
         let fd = match self.writable_fd(&inode) {
-            // The disk does not let the times of such a file be set, so its mtime is that of the write.
+            // The disk does not let the times of such a file be set, so its mtime is that of the
+            // write.
             Err(error) if error.errno() == Errno::PERM => {
                 return self.write_append_only(&inode, offset, data, error);
             }
             other => other?,
         };
         let Some(file) = inode.file() else {
-            return refuse(Errno::ISDIR);
+            return fail(Errno::ISDIR);
         };
         // The kernel may say the mtime at the same time: one after the other.
         let _times = lock(&file.copy_up);
-        keeping_mtime(&fd, || write_all(&fd, data, offset)).during("pwrite", b".")
+        keeping_mtime(&fd, || write_all(&fd, data, offset)).context("pwrite", b".")
     }
 
     /// From here on the transport's kernel keeps the mtime of files, and sets it itself.
@@ -238,8 +241,8 @@ impl Union {
         }
     }
 
-    /// Brings a node's bytes (and, unless `data_only`, its attributes) to the disk, unless the union is
-    /// volatile. Nothing of a lower layer needs that.
+    /// Brings a node's bytes (and, unless `data_only`, its attributes) to the disk, unless the
+    /// union is volatile. Nothing of a lower layer needs that.
     pub fn fsync(&self, node: NodeId, data_only: bool) -> Result<()> {
         let inode = self.nodes.table.get(node)?;
         if self.rules.volatile && inode.volume.is_none() {
@@ -251,7 +254,7 @@ impl Union {
                 _ => None,
             };
             return match upper {
-                Some(dir) => dir.fd().and_then(rustix::fs::fsync).during("fsync", b"."),
+                Some(dir) => dir.fd().and_then(rustix::fs::fsync).context("fsync", b"."),
                 None => Ok(()),
             };
         }
@@ -264,19 +267,21 @@ impl Union {
         } else {
             rustix::fs::fsync(&fd)
         };
-        synced.during("fsync", b".")
+        synced.context("fsync", b".")
     }
 
-    /// fallocate(2) with the kernel's mode bits; modes that the upper's disk lacks answer EOPNOTSUPP.
+    /// fallocate(2) with the kernel's mode bits; modes that the upper's disk lacks answer
+    /// EOPNOTSUPP.
     pub fn fallocate(&self, node: NodeId, mode: u32, offset: u64, length: u64) -> Result<()> {
         let inode = self.nodes.table.get(node)?;
         let fd = self.writable_fd(&inode)?;
         let flags = fallocate_flags(mode);
         self.changing(&fd, || rustix::fs::fallocate(&fd, flags, offset, length))
-            .during("fallocate", b".")
+            .context("fallocate", b".")
     }
 
-    /// The next data (or, with `hole`, the next hole) at or behind `offset`. ENXIO behind the end of file.
+    /// The next data (or, with `hole`, the next hole) at or behind `offset`. ENXIO behind the end
+    /// of file.
     pub fn seek(&self, node: NodeId, offset: u64, hole: bool) -> Result<u64> {
         let inode = self.nodes.table.get(node)?;
         let fd = self.data_fd(&inode, false)?;
@@ -285,11 +290,11 @@ impl Union {
         } else {
             SeekFrom::Data(offset)
         };
-        rustix::fs::seek(&fd, position).during("lseek", b".")
+        rustix::fs::seek(&fd, position).context("lseek", b".")
     }
 
-    /// copy_file_range(2) between two nodes; returns the bytes copied. EXDEV and EOPNOTSUPP tell the kernel to
-    /// copy through the page cache instead.
+    /// copy_file_range(2) between two nodes; returns the bytes copied. EXDEV and EOPNOTSUPP tell
+    /// the kernel to copy through the page cache instead.
     pub fn copy_file_range(
         &self,
         from: NodeId,
@@ -307,7 +312,7 @@ impl Union {
             rustix::fs::copy_file_range(&source, from, &target, to, length)
         };
         self.changing(&target, &mut copy)
-            .during("copy_file_range", b".")
+            .context("copy_file_range", b".")
     }
 
     /// The target of a symlink.
@@ -317,13 +322,13 @@ impl Union {
 
     pub(in crate::union) fn read_link_of(&self, inode: &Inode) -> Result<Vec<u8>> {
         let Some(state) = inode.lock_file() else {
-            return refuse(Errno::INVAL);
+            return fail(Errno::INVAL);
         };
         if inode.volume.is_some() {
             let object = self.object_of(inode, &state)?;
             return rustix::fs::readlinkat(object.fd(), "", Vec::with_capacity(256))
                 .map(std::ffi::CString::into_bytes)
-                .during("readlink", b".");
+                .context("readlink", b".");
         }
         match &state.real {
             Real::Lower { dir, name } => dir.read_link(name),
@@ -333,11 +338,11 @@ impl Union {
                     .map(std::ffi::CString::into_bytes)
             }
         }
-        .during("readlink", b".")
+        .context("readlink", b".")
     }
 
-    /// statvfs(3) of the disk that takes what is written at a node: the volume's, the upper's, or the newest lower's when
-    /// there is none.
+    /// statvfs(3) of the disk that takes what is written at a node: the volume's, the upper's, or
+    /// the newest lower's when there is none.
     pub fn statfs(&self, node: NodeId) -> Result<StatVfs> {
         let fd = match (
             self.volume_disk(node),
@@ -349,15 +354,16 @@ impl Union {
             (None, None, Some(dir)) => dir.fd(),
             (None, None, None) => Err(Errno::NOENT),
         };
-        fd.and_then(rustix::fs::fstatvfs).during("statvfs", b"/")
+        fd.and_then(rustix::fs::fstatvfs).context("statvfs", b"/")
     }
 }
 
 fn open_upper(state: &FileState, flags: OFlags) -> rustix::io::Result<OwnedFd> {
     match &state.real {
         Real::Upper { dir, name } => match dir.open_file(name, flags) {
-            // The kernel has checked the caller's permission; a daemon without root's rights must pass its own
-            // owner's mode bits too, which may forbid what the caller's open descriptor allows.
+            // The kernel has checked the caller's permission; a daemon without root's rights must
+            // pass its own owner's mode bits too, which may forbid what the caller's open
+            // descriptor allows.
             Err(Errno::ACCESS) => {
                 let object = dir.object(name)?;
                 let mode = dir.stat_on_disk(name)?.perm();

@@ -1,15 +1,18 @@
-//! Inode flags (ioctl_iflags(2), chattr(1)), extended flags (ioctl_xfs_fsgetxattr(2)) and generations.
+//! Inode flags (ioctl_iflags(2), chattr(1)), extended flags (ioctl_xfs_fsgetxattr(2)) and
+//! generations.
 //!
-//! The flags of an upper object are what the view shows, and they bind as on any disk: no process writes to an immutable
-//! file, or takes its name away, until the flag is cleared. Those of a lower object are shown as well, but for
-//! *immutable* and *append-only*: they protect the layer from its owner, and a lower object is never written anyway.
-//! So they would bind no process, and the copy has not got them, as kernel overlayfs's copies have not (it keeps them in
-//! an xattr instead, and lets them bind in the view: there an image that its store protects cannot be written over).
-//! Of the others, a copy takes along those that have a meaning outside their disk.
+//! The flags of an upper object are what the view shows, and they bind as on any disk: no process
+//! writes to an immutable file, or takes its name away, until the flag is cleared. Those of a lower
+//! object are shown as well, but for *immutable* and *append-only*: they protect the layer from its
+//! owner, and a lower object is never written anyway. So they would bind no process, and the copy
+//! has not got them, as kernel overlayfs's copies have not (it keeps them in an xattr instead, and
+//! lets them bind in the view: there an image that its store protects cannot be written over). Of
+//! the others, a copy takes along those that have a meaning outside their disk.
 //!
 //! # Crash
-//! Flags, and all of a `struct fsxattr`, change by one system call, on an object that was copied up before (see [`crate::union::copyup::copy`]). Those that a
-//! copy takes along are set in the work directory, before it is published.
+//! Flags, and all of a `struct fsxattr`, change by one system call, on an object that was copied up
+//! before (see [`crate::union::copyup::copy`]). Those that a copy takes along are set in the work
+//! directory, before it is published.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -21,7 +24,7 @@ use crate::layer::stat::Kind;
 use crate::sync::lock;
 use crate::sys::inode_flags::{FsXattr, fsxattr, set_fsxattr, version};
 use crate::union::Union;
-use crate::union::error::{During, Result, refuse};
+use crate::union::error::{Context, Result, fail};
 use crate::union::node::inode::{Inode, Node, NodeId};
 
 /// What binds every process that wants to change an object, its disk's owner included.
@@ -36,19 +39,19 @@ struct Behind {
 }
 
 impl Union {
-    /// The inode flags of a file or directory (`FS_IOC_GETFLAGS`).
-    /// Errors: ENOTTY where the disk has none, for other types, and for a removed directory; ESTALE.
+    /// The inode flags of a file or directory (`FS_IOC_GETFLAGS`). Errors: ENOTTY where the disk
+    /// has none, for other types, and for a removed directory; ESTALE.
     pub fn inode_flags(&self, node: NodeId) -> Result<u32> {
         let inode = self.nodes.table.get(node)?;
         let behind = self.behind(&inode)?;
         Ok(flags_of(&behind)?.bits())
     }
 
-    /// Sets the inode flags of a file or directory (`FS_IOC_SETFLAGS`), in the upper. Only what differs from
-    /// [`Union::inode_flags`] is changed there: a lower's disk has flags of its own (extents, compression) that the
-    /// upper's does not know.
-    /// Errors: EROFS, ENOTTY where the upper's disk has none and for other types, EOPNOTSUPP for flags it does not
-    /// know, EPERM for those that the daemon may not set, and those of a copy-up.
+    /// Sets the inode flags of a file or directory (`FS_IOC_SETFLAGS`), in the upper. Only what
+    /// differs from [`Union::inode_flags`] is changed there: a lower's disk has flags of its own
+    /// (extents, compression) that the upper's does not know. Errors: EROFS, ENOTTY where the
+    /// upper's disk has none and for other types, EOPNOTSUPP for flags it does not know, EPERM for
+    /// those that the daemon may not set, and those of a copy-up.
     pub fn set_inode_flags(&self, node: NodeId, flags: u32) -> Result<()> {
         let inode = self.nodes.table.get(node)?;
         self.check_writable(&inode)?;
@@ -69,16 +72,16 @@ impl Union {
         self.flags_were_set(&inode, set, "FS_IOC_SETFLAGS")
     }
 
-    /// The `struct fsxattr` of a file or directory (`FS_IOC_FSGETXATTR`), in the byte order of the machine.
-    /// Errors: as [`Union::inode_flags`].
+    /// The `struct fsxattr` of a file or directory (`FS_IOC_FSGETXATTR`), in the byte order of the
+    /// machine. Errors: as [`Union::inode_flags`].
     pub fn fsxattr(&self, node: NodeId) -> Result<FsXattr> {
         let inode = self.nodes.table.get(node)?;
         fsxattr_of(&self.behind(&inode)?)
     }
 
-    /// Sets the `struct fsxattr` of a file or directory (`FS_IOC_FSSETXATTR`), in the upper: what differs from
-    /// [`Union::fsxattr`], as with [`Union::set_inode_flags`].
-    /// Errors: as [`Union::set_inode_flags`], and EINVAL for what the upper's disk does not take.
+    /// Sets the `struct fsxattr` of a file or directory (`FS_IOC_FSSETXATTR`), in the upper: what
+    /// differs from [`Union::fsxattr`], as with [`Union::set_inode_flags`]. Errors: as
+    /// [`Union::set_inode_flags`], and EINVAL for what the upper's disk does not take.
     pub fn set_fsxattr(&self, node: NodeId, wanted: &FsXattr) -> Result<()> {
         let inode = self.nodes.table.get(node)?;
         self.check_writable(&inode)?;
@@ -110,7 +113,7 @@ impl Union {
         }
         let upper = self.behind(inode)?;
         if !upper.in_upper {
-            return refuse(Errno::STALE);
+            return fail(Errno::STALE);
         }
         Ok(upper)
     }
@@ -122,9 +125,10 @@ impl Union {
         call: &'static str,
     ) -> Result<()> {
         match set {
-            // A disk refuses some flags to everybody: an answer for the caller, nothing is wrong with the disk.
-            Err(errno @ (Errno::PERM | Errno::INVAL)) => return refuse(errno),
-            other => other.during(call, b".")?,
+            // A disk refuses some flags to everybody: an answer for the caller, nothing is wrong
+            // with the disk.
+            Err(errno @ (Errno::PERM | Errno::INVAL)) => return fail(errno),
+            other => other.context(call, b".")?,
         }
         if let Some(mut state) = inode.lock_dir() {
             state.protection = None;
@@ -134,12 +138,12 @@ impl Union {
             file.data.clear();
         }
         // The kernel takes no note of what an ioctl changes.
-        self.tell_attributes(inode);
+        self.notify_attributes(inode);
         Ok(())
     }
 
-    /// The generation of the inode behind a file or directory (`FS_IOC_GETVERSION`): a copy has another one.
-    /// Errors: as [`Union::inode_flags`].
+    /// The generation of the inode behind a file or directory (`FS_IOC_GETVERSION`): a copy has
+    /// another one. Errors: as [`Union::inode_flags`].
     pub fn inode_version(&self, node: NodeId) -> Result<u32> {
         let inode = self.nodes.table.get(node)?;
         let behind = self.behind(&inode)?;
@@ -154,9 +158,9 @@ impl Union {
                     (Some(dir), _) => (dir.fd(), true),
                     (None, Some(dir)) => (dir.fd(), false),
                     // Removed: nothing is left of it but its attributes.
-                    (None, None) => return refuse(Errno::NOTTY),
+                    (None, None) => return fail(Errno::NOTTY),
                 };
-                let fd = fd.during("open directory", b".")?;
+                let fd = fd.context("open directory", b".")?;
                 Ok(Behind { fd, in_upper })
             }
             Node::File(file) if inode.kind == Kind::File => {
@@ -165,7 +169,7 @@ impl Union {
                 Ok(Behind { fd, in_upper })
             }
             // Devices, pipes and sockets are never opened, symlinks cannot be.
-            Node::File(_) => refuse(Errno::NOTTY),
+            Node::File(_) => fail(Errno::NOTTY),
         }
     }
 }
@@ -191,7 +195,8 @@ fn fsxattr_of(behind: &Behind) -> Result<FsXattr> {
     Ok(bytes)
 }
 
-/// Changes in `value` what is `wanted` otherwise than it was `seen`: single flags, and the numbers behind them.
+/// Changes in `value` what is `wanted` otherwise than it was `seen`: single flags, and the numbers
+/// behind them.
 fn change_words(value: &mut FsXattr, seen: &FsXattr, wanted: &FsXattr) {
     let words = value.chunks_exact_mut(4).zip(seen.chunks_exact(4));
     for (number, ((value, seen), wanted)) in words.zip(wanted.chunks_exact(4)).enumerate() {
@@ -208,18 +213,19 @@ fn change_words(value: &mut FsXattr, seen: &FsXattr, wanted: &FsXattr) {
     }
 }
 
-/// The answer of a disk that may have no such thing to read, which is said in several ways; ENOTTY is the one that
-/// programs know. EBADF is said of a directory that the daemon may not read.
+/// The answer of a disk that may have no such thing to read, which is said in several ways; ENOTTY
+/// is the one that programs know. EBADF is said of a directory that the daemon may not read.
 fn answer<T>(asked: rustix::io::Result<T>, call: &'static str) -> Result<T> {
     match asked {
         Err(Errno::NOTTY | Errno::NOSYS | Errno::OPNOTSUPP | Errno::INVAL | Errno::BADF) => {
-            refuse(Errno::NOTTY)
+            fail(Errno::NOTTY)
         }
-        other => other.during(call, b"."),
+        other => other.context(call, b"."),
     }
 }
 
-/// Whether a `struct fsxattr` makes append-only: `FS_XFLAG_APPEND` of its first word, `fsx_xflags` (`linux/fs.h`).
+/// Whether a `struct fsxattr` makes append-only: `FS_XFLAG_APPEND` of its first word, `fsx_xflags`
+/// (`linux/fs.h`).
 fn is_append_only(value: &FsXattr) -> bool {
     const APPEND: u32 = 0x10;
     value
@@ -347,7 +353,7 @@ mod tests {
         let union = stack.open();
         let told = Arc::new(std::sync::Mutex::new(Vec::new()));
         let hears = Arc::clone(&told);
-        union.tell_attributes_to(move |node| lock(&hears).push(node));
+        union.notify_attributes_to(move |node| lock(&hears).push(node));
         let node = find(&union, "d/f").node;
         let shown = union.fsxattr(node).unwrap();
         // As it is: no reason for a copy.

@@ -1,15 +1,17 @@
-//! Setuid, setgid and who may keep them (chmod(2), chown(2), write(2); capabilities(7), CAP_FSETID).
+//! Setuid, setgid and who may keep them (chmod(2), chown(2), write(2); capabilities(7),
+//! CAP_FSETID).
 //!
-//! The rules are those of `setattr_should_drop_suidgid` and `posix_acl_update_mode` in the kernel. They are applied here
-//! alone, under the lock of the inode's state, which every change of a mode holds: a chmod comes wholly before or
-//! wholly after them. Transports say who asks, by an [`Asker`].
+//! The rules are those of `setattr_should_drop_suidgid` and `posix_acl_update_mode` in the kernel.
+//! They are applied here alone, under the lock of the inode's state, which every change of a mode
+//! holds: a chmod comes wholly before or wholly after them. Transports say who asks, by an
+//! [`Asker`].
 
 use rustix::io::Errno;
 
-use crate::layer::object::UpperObject;
+use crate::layer::object::WritableObject;
 use crate::layer::stat::{Protection, Stat};
 use crate::union::Union;
-use crate::union::error::{During, Result, refuse};
+use crate::union::error::{Context, Result, fail};
 use crate::union::node::inode::{FileState, Inode, NodeId};
 
 /// The mode bit setgid (inode(7)).
@@ -19,16 +21,17 @@ const S_IXGRP: u32 = 0o0010;
 /// Both.
 pub(in crate::union) const SETID: u32 = S_ISUID | S_ISGID;
 
-/// The process that asks for a change. Questions are put under the lock of the inode, and only where the answer
-/// matters, since each may cost a look into `/proc`: they must not use the union.
+/// The process that asks for a change. Questions are put under the lock of the inode, and only
+/// where the answer matters, since each may cost a look into `/proc`: they must not use the union.
 ///
-/// A closure is a process that is known to lack CAP_FSETID, and answers whether it belongs to a group.
+/// A closure is a process that is known to lack CAP_FSETID, and answers whether it belongs to a
+/// group.
 pub trait Asker {
     /// Whether setuid and setgid stay when it changes the content of a file.
     fn keeps_setid(&self) -> bool;
 
-    /// Whether it is in a group (as seen through the mount) or has CAP_FSETID: then a file of that group which is no
-    /// program keeps setgid.
+    /// Whether it is in a group (as seen through the mount) or has CAP_FSETID: then a file of that
+    /// group which is no program keeps setgid.
     fn belongs(&self, group: u32) -> bool;
 }
 
@@ -57,9 +60,9 @@ impl Asker for Privileged {
 }
 
 impl Union {
-    /// Clears setuid and setgid before `asker` changes the content of a file. Returns whether there was anything to
-    /// clear: then a cached mode is out of date. Killed afterwards, the file has lost the bits and kept its content.
-    /// Errors: as [`Union::write`].
+    /// Clears setuid and setgid before `asker` changes the content of a file. Returns whether there
+    /// was anything to clear: then a cached mode is out of date. Killed afterwards, the file has
+    /// lost the bits and kept its content. Errors: as [`Union::write`].
     pub fn clear_setid(&self, node: NodeId, asker: &dyn Asker) -> Result<bool> {
         let inode = self.nodes.table.get(node)?;
         self.copy_up_file(&inode, None)?;
@@ -69,8 +72,9 @@ impl Union {
         }
     }
 
-    /// Clears setuid, setgid of a program (a file that its group may execute), and setgid of other files whose group
-    /// `asker` does not belong to. `state` is the inode's, locked. Returns whether there was anything to clear.
+    /// Clears setuid, setgid of a program (a file that its group may execute), and setgid of other
+    /// files whose group `asker` does not belong to. `state` is the inode's, locked. Returns
+    /// whether there was anything to clear.
     pub(super) fn drop_setid(
         &self,
         inode: &Inode,
@@ -92,15 +96,15 @@ impl Union {
         let object = self.object_of(inode, state)?;
         if inode.volume.is_none() {
             // No other process changes modes in the upper, and this one holds the lock.
-            object.chmod(kept).during("chmod", b".")?;
+            object.chmod(kept).context("chmod", b".")?;
         } else {
             drop_shared_setid(&object, &stat, kept)?;
         }
         Ok(true)
     }
 
-    /// Whether a change of owner by `asker` takes setgid from a file that is no program. `state` is the inode's, locked.
-    /// (From programs the disk takes it, see [`drop_after_chown`].)
+    /// Whether a change of owner by `asker` takes setgid from a file that is no program. `state` is
+    /// the inode's, locked. (From programs the disk takes it, see [`drop_after_chown`].)
     pub(super) fn chown_drops_setgid(
         &self,
         inode: &Inode,
@@ -112,37 +116,37 @@ impl Union {
             && !asker.belongs(self.ids_of(inode.volume).seen_gid(stat.gid)))
     }
 
-    /// Whether an access ACL that `asker` sets on an object takes setgid from it, as chmod(2) does. In a volume the
-    /// bit may be set by others at any time, so its disk decides.
+    /// Whether an access ACL that `asker` sets on an object takes setgid from it, as chmod(2) does.
+    /// In a volume the bit may be set by others at any time, so its disk decides.
     pub(super) fn acl_drops_setgid(
         &self,
         inode: &Inode,
-        object: &UpperObject,
+        object: &WritableObject,
         asker: &dyn Asker,
     ) -> Result<bool> {
-        let stat = object.stat().during("stat", b".")?;
+        let stat = object.stat().context("stat", b".")?;
         Ok((stat.mode & S_ISGID != 0 || inode.volume.is_some())
             && !asker.belongs(self.ids_of(inode.volume).seen_gid(stat.gid)))
     }
 }
 
 /// Clears setgid of an object of any type. The state of its inode is locked.
-pub(super) fn drop_setgid(object: &UpperObject) -> Result<()> {
-    let perm = object.stat().during("stat", b".")?.perm();
+pub(super) fn drop_setgid(object: &WritableObject) -> Result<()> {
+    let perm = object.stat().context("stat", b".")?.perm();
     if perm & S_ISGID == 0 {
         return Ok(());
     }
-    object.chmod(perm & !S_ISGID).during("chmod", b".")
+    object.chmod(perm & !S_ISGID).context("chmod", b".")
 }
 
-/// After the owner of a file was set that is kept in an xattr: clears what the disk, which does not see such a change,
-/// would have cleared. The state of its inode is locked.
-pub(super) fn drop_after_chown(object: &UpperObject) -> Result<()> {
-    let perm = object.stat().during("stat", b".")?.perm();
+/// After the owner of a file was set that is kept in an xattr: clears what the disk, which does not
+/// see such a change, would have cleared. The state of its inode is locked.
+pub(super) fn drop_after_chown(object: &WritableObject) -> Result<()> {
+    let perm = object.stat().context("stat", b".")?.perm();
     if without_setid(perm) == perm {
         return Ok(());
     }
-    object.chmod(without_setid(perm)).during("chmod", b".")
+    object.chmod(without_setid(perm)).context("chmod", b".")
 }
 
 /// A mode without setuid, and without the setgid of a program.
@@ -155,12 +159,12 @@ fn without_setid(perm: u32) -> u32 {
     }
 }
 
-/// Clears setuid, and setgid unless it is among the bits that are `kept`, of a file whose mode other processes change as
-/// well: its disk does it. An ordinary user's daemon that belongs to the group cannot have that done, and writes the
-/// mode.
-fn drop_shared_setid(object: &UpperObject, stat: &Stat, kept: u32) -> Result<()> {
+/// Clears setuid, and setgid unless it is among the bits that are `kept`, of a file whose mode
+/// other processes change as well: its disk does it. An ordinary user's daemon that belongs to the
+/// group cannot have that done, and writes the mode.
+fn drop_shared_setid(object: &WritableObject, stat: &Stat, kept: u32) -> Result<()> {
     if Protection::of(object.fd()).immutable {
-        return refuse(Errno::PERM);
+        return fail(Errno::PERM);
     }
     let loses_group = stat.mode & !kept & S_ISGID != 0;
     let dropped = if loses_group {
@@ -168,9 +172,9 @@ fn drop_shared_setid(object: &UpperObject, stat: &Stat, kept: u32) -> Result<()>
     } else {
         object.drop_privileges().map(|()| true)
     };
-    if dropped.during("chown", b".")? {
+    if dropped.context("chown", b".")? {
         return Ok(());
     }
-    let now = object.stat().during("stat", b".")?.perm();
-    object.chmod(now & !(SETID & !kept)).during("chmod", b".")
+    let now = object.stat().context("stat", b".")?.perm();
+    object.chmod(now & !(SETID & !kept)).context("chmod", b".")
 }

@@ -1,25 +1,28 @@
 //! Immutable and append-only (chattr(1)): who looks at them first.
 //!
-//! The upper's disk refuses with EPERM all that they forbid, and so the union need not ask for them, but for two things:
+//! The upper's disk refuses with EPERM all that they forbid, and so the union need not ask for
+//! them, but for two things:
 //!
-//! * On a disk the right to take a name away comes before what it leads to (`may_delete` in the kernel's
-//!   `fs/namei.c`). Removing a directory that is not empty fails because it may not be removed at all.
-//! * A name that only lower layers have is taken away by writing a mark, which an append-only directory of a disk lets
-//!   anybody do, and a file without a name is made in the work directory.
+//! * On a disk the right to take a name away comes before what it leads to (`may_delete` in the
+//!   kernel's `fs/namei.c`). Removing a directory that is not empty fails because it may not be
+//!   removed at all.
+//! * A name that only lower layers have is taken away by writing a mark, which an append-only
+//!   directory of a disk lets anybody do, and a file without a name is made in the work directory.
 
 use rustix::io::Errno;
 
-use crate::layer::UpperDir;
+use crate::layer::WritableDir;
 use crate::layer::stat::Protection;
 use crate::sync::lock;
 use crate::union::Union;
-use crate::union::error::{Error, Result, refuse};
+use crate::union::error::{Error, Result, fail};
 use crate::union::node::inode::{DirState, Inode, Node};
 use crate::union::node::mount_point::is_volume_dir;
 
 impl Union {
-    /// What protects a directory, by its upper's directory: those of layers protect the layer only (see
-    /// [`crate::union::file::flags`]). It is remembered until the flags are set, but in volumes.
+    /// What protects a directory, by its upper's directory: those of layers protect the layer only
+    /// (see [`crate::union::file::flags`]). It is remembered until the flags are set, but in
+    /// volumes.
     fn protection(state: &mut DirState) -> Protection {
         let Some(upper) = &state.upper else {
             return Protection::default();
@@ -37,25 +40,31 @@ impl Union {
         found
     }
 
-    /// Before a name is taken from a directory by nothing but a mark. Errors: EPERM where the directory is immutable or
-    /// append-only.
+    /// Before a name is taken from a directory by nothing but a mark. Errors: EPERM where the
+    /// directory is immutable or append-only.
     pub(in crate::union) fn check_may_hide(state: &mut DirState) -> Result<()> {
         if Self::protection(state).binds() {
-            return refuse(Errno::PERM);
+            return fail(Errno::PERM);
         }
         Ok(())
     }
 
-    /// Before something is made beside a directory that belongs into it. Errors: EPERM where the directory is immutable.
+    /// Before something is made beside a directory that belongs into it. Errors: EPERM where the
+    /// directory is immutable.
     pub(in crate::union) fn check_may_add(state: &mut DirState) -> Result<()> {
         if Self::protection(state).immutable {
-            return refuse(Errno::PERM);
+            return fail(Errno::PERM);
         }
         Ok(())
     }
 
-    /// Before a directory becomes append-only: entries with an origin may come into it, and no xattr could say so then.
-    pub(in crate::union) fn before_append_only(&self, inode: &Inode, dir: &UpperDir) -> Result<()> {
+    /// Before a directory becomes append-only: entries with an origin may come into it, and no
+    /// xattr could say so then.
+    pub(in crate::union) fn before_append_only(
+        &self,
+        inode: &Inode,
+        dir: &WritableDir,
+    ) -> Result<()> {
         let (Some(mut state), None) = (inode.lock_dir(), inode.volume) else {
             return Ok(());
         };
@@ -76,8 +85,8 @@ impl Union {
         }
     }
 
-    /// The error of a removal of a directory that is not permitted, when it is not empty: EPERM where one of `inodes`, it
-    /// and those that have the names, is protected. No lock is held.
+    /// The error of a removal of a directory that is not permitted, when it is not empty: EPERM
+    /// where one of `inodes`, it and those that have the names, is protected. No lock is held.
     pub(in crate::union) fn unless_protected(&self, error: Error, inodes: &[&Inode]) -> Error {
         let comes_first =
             error.errno() == Errno::NOTEMPTY && inodes.iter().any(|inode| self.is_protected(inode));

@@ -1,7 +1,8 @@
 //! Extended attributes and POSIX ACLs of the merged view.
 //!
-//! Names that carry the union's own bookkeeping are hidden, and stored under others when a process sets them
-//! (`layer/xattr_name.rs`), so that another overlay can use a directory of this mount as its upper.
+//! Names that carry the union's own bookkeeping are hidden, and stored under others when a process
+//! sets them (`layer/xattr_name.rs`), so that another overlay can use a directory of this mount as
+//! its upper.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -10,14 +11,14 @@ use std::sync::atomic::Ordering;
 use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 
-use crate::layer::object::UpperObject;
+use crate::layer::object::WritableObject;
 use crate::layer::stat::Kind;
 use crate::layer::xattr::{SIZE_MAX, XattrPath};
-use crate::layer::xattr_name::{Keeping, seen};
+use crate::layer::xattr_name::{XattrMapping, seen};
 use crate::sync::lock;
 use crate::sys::without_group::outside_of_group;
 use crate::union::Union;
-use crate::union::error::{During, Result, refuse};
+use crate::union::error::{Context, Result, fail};
 use crate::union::file::acl::{ACCESS_ACL, Acl};
 use crate::union::file::privileges::{Asker, Privileged, drop_setgid};
 use crate::union::file::stored_xattr::{
@@ -25,7 +26,7 @@ use crate::union::file::stored_xattr::{
 };
 use crate::union::idmap::Side;
 use crate::union::node::inode::{DirState, Inode, Node, NodeId, Real};
-use crate::union::node::remains::Remains;
+use crate::union::node::removed_dir::RemovedDir;
 
 /// The bit of [`Inode::xattrs`] that says there are none that are shown.
 pub(super) const NONE: u64 = 1;
@@ -48,11 +49,14 @@ fn xattr_path_of(state: &DirState) -> Result<Option<XattrPath>> {
         (None, Some(dir), _) => dir.xattrs(),
         (None, None, Some(dir)) => dir.xattrs(),
     };
-    path.map(Some).during("open directory", b".")
+    path.map(Some).context("open directory", b".")
 }
 
 /// Runs a function on a removed directory; `None` when the directory is not removed.
-fn on_remains<T>(inode: &Inode, work: impl FnOnce(&mut Remains) -> Result<T>) -> Option<Result<T>> {
+fn on_remains<T>(
+    inode: &Inode,
+    work: impl FnOnce(&mut RemovedDir) -> Result<T>,
+) -> Option<Result<T>> {
     let mut state = inode.lock_dir()?;
     state.removed.as_deref_mut().map(work)
 }
@@ -61,10 +65,10 @@ impl Union {
     fn check_xattr_name(&self, name: &[u8]) -> Result<()> {
         let known = is_acl(name) || NAMESPACES.iter().any(|space| name.starts_with(space));
         if !known || self.rules.no_xattrs || (self.rules.no_acl && is_acl(name)) {
-            return refuse(Errno::OPNOTSUPP);
+            return fail(Errno::OPNOTSUPP);
         }
         if name.len() > XATTR_NAME_MAX {
-            return refuse(Errno::RANGE);
+            return fail(Errno::RANGE);
         }
         Ok(())
     }
@@ -81,28 +85,30 @@ impl Union {
                 Real::Orphan(object) => Ok(XattrPath::of_fd(Arc::clone(object.fd()))),
             },
         };
-        path.map(Some).during("open directory", b".")
+        path.map(Some).context("open directory", b".")
     }
 
-    /// The value of an xattr. Errors: ENODATA when there is none (also where a layer's disk has none at all),
-    /// EOPNOTSUPP when the mount has no xattrs or ACLs, and for namespaces that Linux does not have.
+    /// The value of an xattr. Errors: ENODATA when there is none (also where a layer's disk has
+    /// none at all), EOPNOTSUPP when the mount has no xattrs or ACLs, and for namespaces that Linux
+    /// does not have.
     pub fn getxattr(&self, node: NodeId, name: &[u8]) -> Result<Vec<u8>> {
         self.check_xattr_name(name)?;
         let inode = self.nodes.table.get(node)?;
         let known = inode.xattrs.load(Ordering::Acquire);
         if known & NONE != 0 {
-            return refuse(Errno::NODATA);
+            return fail(Errno::NODATA);
         }
-        if let Some(value) = on_remains(&inode, |remains| remains.getxattr(name)) {
+        if let Some(value) = on_remains(&inode, |removed_dir| removed_dir.getxattr(name)) {
             return value;
         }
         let Some(path) = self.xattr_path(&inode)? else {
-            return refuse(Errno::NODATA);
+            return fail(Errno::NODATA);
         };
         self.shown_xattr(&inode, &path, name, known)
     }
 
-    /// Of what is behind an inode, the value of an xattr; `known` is what was known before about there being any.
+    /// Of what is behind an inode, the value of an xattr; `known` is what was known before about
+    /// there being any.
     fn shown_xattr(
         &self,
         inode: &Inode,
@@ -111,23 +117,23 @@ impl Union {
         known: u64,
     ) -> Result<Vec<u8>> {
         if self.has_plain_names(inode) {
-            let value = path.get_opt(name).during("getxattr", name)?;
-            return value.map_or_else(|| refuse(Errno::NODATA), Ok);
+            let value = path.get_opt(name).context("getxattr", name)?;
+            return value.map_or_else(|| fail(Errno::NODATA), Ok);
         }
         // A copy carries its origin, and is asked for its capabilities as often as others.
-        let held = held(path, name).during("listxattr", b".")?;
+        let held = held(path, name).context("listxattr", b".")?;
         if !held.any {
             self.note_no_xattrs(inode, known);
-            return refuse(Errno::NODATA);
+            return fail(Errno::NODATA);
         }
         let stored = held.stored(name);
-        match path.get_opt(&stored).during("getxattr", name)? {
+        match path.get_opt(&stored).context("getxattr", name)? {
             Some(value) => {
                 let ids = self.ids_of(inode.volume);
                 let seen = ids.translate_xattr(name, value, Side::Seen);
-                seen.map_or_else(|| refuse(Errno::NODATA), Ok)
+                seen.map_or_else(|| fail(Errno::NODATA), Ok)
             }
-            None => refuse(Errno::NODATA),
+            None => fail(Errno::NODATA),
         }
     }
 
@@ -137,24 +143,24 @@ impl Union {
         path: &XattrPath,
         name: &[u8],
     ) -> Result<Option<Vec<u8>>> {
-        let held = held(path, name).during("listxattr", b".")?;
+        let held = held(path, name).context("listxattr", b".")?;
         if !held.any {
             return Ok(None);
         }
-        path.get_opt(&held.stored(name)).during("getxattr", name)
+        path.get_opt(&held.stored(name)).context("getxattr", name)
     }
 
     /// The names of all xattrs, each ended by a NUL.
     pub fn listxattr(&self, node: NodeId) -> Result<Vec<u8>> {
         if self.rules.no_xattrs {
-            return refuse(Errno::OPNOTSUPP);
+            return fail(Errno::OPNOTSUPP);
         }
         let inode = self.nodes.table.get(node)?;
         let known = inode.xattrs.load(Ordering::Acquire);
         if known & NONE != 0 {
             return Ok(Vec::new());
         }
-        if let Some(names) = on_remains(&inode, |remains| Ok(remains.listxattr())) {
+        if let Some(names) = on_remains(&inode, |removed_dir| Ok(removed_dir.listxattr())) {
             return names;
         }
         let Some(path) = self.xattr_path(&inode)? else {
@@ -165,7 +171,7 @@ impl Union {
 
     /// Of what is behind an inode, the names of the xattrs that are shown.
     fn shown_names(&self, inode: &Inode, path: &XattrPath, known: u64) -> Result<Vec<u8>> {
-        let list = path.list().during("listxattr", b".")?;
+        let list = path.list().context("listxattr", b".")?;
         if self.has_plain_names(inode) {
             return Ok(if self.rules.no_acl {
                 without_acls(&list)
@@ -222,11 +228,11 @@ impl Union {
             .collect()
     }
 
-    /// Sets an xattr. Errors: EEXIST and ENODATA by `flags`, ERANGE for a name that is too long, E2BIG,
-    /// EOPNOTSUPP where the upper cannot store it.
+    /// Sets an xattr. Errors: EEXIST and ENODATA by `flags`, ERANGE for a name that is too long,
+    /// E2BIG, EOPNOTSUPP where the upper cannot store it.
     ///
-    /// Where the layer keeps modes and ACLs in xattrs, an access ACL and the mode that goes with it are set one after
-    /// the other: killed between, the mode still says what it said before.
+    /// Where the layer keeps modes and ACLs in xattrs, an access ACL and the mode that goes with it
+    /// are set one after the other: killed between, the mode still says what it said before.
     pub fn setxattr(
         &self,
         node: NodeId,
@@ -237,8 +243,9 @@ impl Union {
         self.setxattr_by(node, name, value, flags, &Privileged)
     }
 
-    /// As [`Union::setxattr`], for an access ACL and a process that is not in the object's group: the kernel has said so.
-    pub fn set_acl_of_outsider(
+    /// As [`Union::setxattr`], for an access ACL and a process that is not in the object's group:
+    /// the kernel has said so.
+    pub fn set_acl_outside_group(
         &self,
         node: NodeId,
         name: &[u8],
@@ -248,9 +255,10 @@ impl Union {
         self.setxattr_by(node, name, value, flags, &|_| false)
     }
 
-    /// As [`Union::setxattr`], for `asker`: an access ACL takes setgid from an object whose group it does not belong to, as
-    /// chmod(2) does (`posix_acl_update_mode` in the kernel's `posix_acl.c`). In a volume, whose modes others change as
-    /// well, its disk does that; elsewhere it is a second step: killed between, the bit is still there.
+    /// As [`Union::setxattr`], for `asker`: an access ACL takes setgid from an object whose group
+    /// it does not belong to, as chmod(2) does (`posix_acl_update_mode` in the kernel's
+    /// `posix_acl.c`). In a volume, whose modes others change as well, its disk does that;
+    /// elsewhere it is a second step: killed between, the bit is still there.
     pub fn setxattr_by(
         &self,
         node: NodeId,
@@ -261,18 +269,20 @@ impl Union {
     ) -> Result<()> {
         self.check_xattr_name(name)?;
         if value.len() > SIZE_MAX {
-            return refuse(Errno::TOOBIG);
+            return fail(Errno::TOOBIG);
         }
         let inode = self.nodes.table.get(node)?;
         self.check_writable(&inode)?;
-        if let Some(set) = on_remains(&inode, |remains| remains.setxattr(name, value, flags)) {
+        if let Some(set) = on_remains(&inode, |removed_dir| {
+            removed_dir.setxattr(name, value, flags)
+        }) {
             inode.xattrs.fetch_and(!NONE, Ordering::AcqRel);
             return set;
         }
         let object = self.upper_object(&inode)?;
         let ids = self.ids_of(inode.volume);
         let Some(value) = ids.translate_xattr(name, value.to_vec(), Side::Disk) else {
-            return refuse(Errno::INVAL);
+            return fail(Errno::INVAL);
         };
         let set = SetXattr {
             keeping: self.keeping_of(&inode)?,
@@ -301,7 +311,7 @@ impl Union {
             return set.apply(inode);
         }
         if set.keeping.is_none() {
-            let group = set.object.stat().during("stat", b".")?.gid;
+            let group = set.object.stat().context("stat", b".")?.gid;
             if let Some(done) = outside_of_group(group, || set.on_disk(set.name)) {
                 return set.answer(done);
             }
@@ -310,16 +320,16 @@ impl Union {
         drop_setgid(set.object)
     }
 
-    /// After the mode of an object was set: its access ACL says the same, where no disk sees to that. Killed before,
-    /// the ACL still grants what it granted before.
+    /// After the mode of an object was set: its access ACL says the same, where no disk sees to
+    /// that. Killed before, the ACL still grants what it granted before.
     pub(super) fn acl_follows_mode(
         &self,
         inode: &Inode,
-        object: &UpperObject,
+        object: &WritableObject,
         perm: u32,
     ) -> Result<()> {
         let keeping = match self.keeping_of(inode)? {
-            None | Some(Keeping::Disk) => return Ok(()),
+            None | Some(XattrMapping::Disk) => return Ok(()),
             Some(keeping) => keeping,
         };
         if inode.xattrs.load(Ordering::Acquire) & NONE != 0 {
@@ -335,12 +345,13 @@ impl Union {
         }
     }
 
-    /// Removes an xattr. Errors: ENODATA when there is none, EPERM of an object that is immutable or append-only.
+    /// Removes an xattr. Errors: ENODATA when there is none, EPERM of an object that is immutable
+    /// or append-only.
     pub fn removexattr(&self, node: NodeId, name: &[u8]) -> Result<()> {
         self.check_xattr_name(name)?;
         let inode = self.nodes.table.get(node)?;
         self.check_writable(&inode)?;
-        if let Some(removed) = on_remains(&inode, |remains| remains.removexattr(name)) {
+        if let Some(removed) = on_remains(&inode, |removed_dir| removed_dir.removexattr(name)) {
             return match removed {
                 Err(error) if error.errno() == Errno::NODATA && is_acl(name) => Ok(()),
                 removed => removed,
@@ -349,20 +360,20 @@ impl Union {
         // Nothing to remove is no reason to copy a file up.
         let has = match self.xattr_path(&inode)? {
             Some(path) if self.has_plain_names(&inode) => {
-                path.get_opt(name).during("getxattr", name)?.is_some()
+                path.get_opt(name).context("getxattr", name)?.is_some()
             }
             Some(path) => self.kept_xattr(&path, name)?.is_some(),
             None => false,
         };
         if !has {
             if self.is_protected(&inode) {
-                return refuse(Errno::PERM);
+                return fail(Errno::PERM);
             }
             return match (is_acl(name), inode.kind) {
-                (true, Kind::Symlink) => refuse(Errno::OPNOTSUPP),
+                (true, Kind::Symlink) => fail(Errno::OPNOTSUPP),
                 // Removing an ACL that is not there is no error (`vfs_remove_acl`).
                 (true, _) => Ok(()),
-                (false, _) => refuse(Errno::NODATA),
+                (false, _) => fail(Errno::NODATA),
             };
         }
         let object = self.upper_object(&inode)?;
@@ -378,8 +389,8 @@ impl Union {
     /// Sets the xattrs of an object that is not visible yet. Errors: as [`Union::setxattr`].
     pub(in crate::union) fn label(
         &self,
-        keeping: Option<Keeping>,
-        object: &UpperObject,
+        keeping: Option<XattrMapping>,
+        object: &WritableObject,
         xattrs: &[(&[u8], &[u8])],
     ) -> Result<()> {
         for (name, value) in xattrs {
@@ -387,7 +398,7 @@ impl Union {
             let stored = keeping.map_or(Cow::Borrowed(*name), |keeping| keeping.stored(name));
             object
                 .set_xattr(&stored, value, XattrFlags::empty())
-                .during("setxattr", name)?;
+                .context("setxattr", name)?;
         }
         Ok(())
     }
@@ -398,7 +409,7 @@ impl Union {
     }
 
     /// The inode's object in the upper, copied up if need be.
-    pub(super) fn upper_object(&self, inode: &Arc<Inode>) -> Result<UpperObject> {
+    pub(super) fn upper_object(&self, inode: &Arc<Inode>) -> Result<WritableObject> {
         match &inode.node {
             Node::Dir(_) => self.copy_up_dir(inode)?.this(),
             Node::File(file) => {
@@ -406,10 +417,11 @@ impl Union {
                 return self.object_of(inode, &lock(&file.state));
             }
         }
-        .during("open", b".")
+        .context("open", b".")
     }
 
-    /// Remembers that an inode has no xattrs to be shown, unless one was set since `known` was read.
+    /// Remembers that an inode has no xattrs to be shown, unless one was set since `known` was
+    /// read.
     fn note_no_xattrs(&self, inode: &Inode, known: u64) {
         if self.may_change_below() || inode.volume.is_some() {
             return;

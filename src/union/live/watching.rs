@@ -1,14 +1,16 @@
 //! Watches lower directories that others edit while they are mounted (`cache=auto`).
 //!
-//! Each directory of the merged tree that was read has its lower directories watched (`layer/watch.rs`). A thread receives
-//! the events of these watches ([`Union::follow`]), reads again what changed, and notifies the transport of the differences
-//! (`node/changes.rs`). While nothing happens all answers stay valid as on a union whose layers do not change.
+//! Each directory of the merged tree that was read has its lower directories watched
+//! (`layer/watch.rs`). A thread receives the events of these watches ([`Union::follow`]), reads
+//! again what changed, and notifies the transport of the differences (`node/changes.rs`). While
+//! nothing happens all answers stay valid as on a union whose layers do not change.
 //!
-//! A directory that cannot be watched, for its disk or since there are no watches left, is looked at again now and then
-//! (`merge/renew.rs`), and [`Belief`] says how long the transport may cache an answer.
+//! A directory that cannot be watched, for its disk or since there are no watches left, is looked
+//! at again now and then (`merge/renew.rs`), and [`crate::union::Validity`] says how long the
+//! transport may cache an answer.
 //!
-//! The thread holds the lock of one directory at a time, in the order that is written in `node/inode.rs`, and none over a message to the
-//! kernel: that is another thread's work.
+//! The thread holds the lock of one directory at a time, in the order that is written in
+//! `node/inode.rs`, and none over a message to the kernel: that is another thread's work.
 
 use crate::union::node::followers::{Live, Touched};
 use std::collections::{HashMap, HashSet};
@@ -23,9 +25,11 @@ use crate::sync::lock;
 use crate::union::Union;
 use crate::union::node::inode::{Inode, Node};
 
-/// How long it is waited for more when something happened: who unpacks an archive makes many changes at once.
+/// How long it is waited for more when something happened: who unpacks an archive makes many
+/// changes at once.
 const GATHER: Duration = Duration::from_millis(20);
-/// The longest pause between two checks, regardless of their cost: changes are to show within a second.
+/// The longest pause between two checks, regardless of their cost: changes are to show within a
+/// second.
 const LONGEST: Duration = Duration::from_millis(300);
 
 /// What happened in one watched directory.
@@ -59,8 +63,9 @@ impl Heard {
 }
 
 impl Union {
-    /// Receives notifications of what others do to the layers, for as long as the process lives. For a thread of its own; returns at once
-    /// where layers do not change, or [`Union::changes`] was not asked for.
+    /// Receives notifications of what others do to the layers, for as long as the process lives.
+    /// For a thread of its own; returns at once where layers do not change, or [`Union::changes`]
+    /// was not asked for.
     pub fn follow(&self) {
         let (Some(live), Some(_)) = (&self.others.live, self.others.changes.get()) else {
             return;
@@ -146,7 +151,7 @@ impl Union {
             children.extend(those.filter_map(|name| lower(name)?.child.upgrade()));
         }
         for child in children {
-            self.tell_node(child.id);
+            self.notify_node(child.id);
         }
         if heard.itself || heard.over {
             self.read_again(dir, Touched::All);
@@ -164,7 +169,7 @@ impl Union {
             return;
         }
         if state.listing.is_none() {
-            self.tell_node(dir.id);
+            self.notify_node(dir.id);
             return;
         }
         if let Some(live) = &mut state.live {
@@ -173,19 +178,20 @@ impl Union {
         // It is tried again at the next request, which then gets the error.
         if let Err(error) = self.load(&mut state) {
             log::debug!("read a changed directory: {error}");
-            self.tell_node(dir.id);
+            self.notify_node(dir.id);
         }
     }
 
     /// What happened is not known: everything may have.
     pub(in crate::union) fn look_at_everything(&self) {
         let mut all = self.nodes.table.all();
-        // A directory is known before what is in it, mostly; where not, the directory above has it read once more.
+        // A directory is known before what is in it, mostly; where not, the directory above has it
+        // read once more.
         all.sort_unstable_by_key(|inode| inode.id);
         for inode in all {
             match inode.node {
                 Node::Dir(_) => self.read_again(&inode, Touched::All),
-                Node::File(_) => self.tell_node(inode.id),
+                Node::File(_) => self.notify_node(inode.id),
             }
         }
     }

@@ -3,11 +3,11 @@
 use crate::layer::dir::Dir;
 use crate::layer::stat::Stat;
 use crate::sync::lock;
-use crate::union::error::{During, Result};
-use crate::union::merge::renew::Told;
+use crate::union::error::{Context, Result};
+use crate::union::merge::renew::ChangedBy;
 use crate::union::node::inode::{Bytes, DirState, FileState, Inode, Node, NodeId, Real};
-use crate::union::types::{Attr, Belief};
-use crate::union::{Union, refuse};
+use crate::union::types::{Attr, Validity};
+use crate::union::{Union, fail};
 use rustix::io::Errno;
 
 impl Union {
@@ -36,27 +36,27 @@ impl Union {
     }
 
     pub(in crate::union) fn dir_attr(&self, inode: &Inode, state: &mut DirState) -> Result<Attr> {
-        if let Some(remains) = &state.removed {
-            return Ok(remains.attr);
+        if let Some(removed_dir) = &state.removed {
+            return Ok(removed_dir.attr);
         }
         let merged = self.rules.static_nlink || self.is_merged(state);
         let nlink = |stat: &Stat| if merged { 1 } else { stat.nlink };
         let stat = match (&state.upper, state.looks_like()) {
             (Some(dir), _) => {
-                let belief = self.belief_in_dir(inode, true);
+                let validity = self.dir_validity(inode, true);
                 let stat = self.stat_of_dir(inode, dir)?;
-                return Ok(self.attr_from(inode, &stat, nlink(&stat), belief));
+                return Ok(self.attr_from(inode, &stat, nlink(&stat), validity));
             }
             (None, Some(dir)) => dir.stat(),
-            (None, None) => return refuse(Errno::STALE),
+            (None, None) => return fail(Errno::STALE),
         }
-        .during("stat", b".")?;
-        let belief = self.belief_in_dir(inode, false);
-        Ok(self.attr_from(inode, &stat, nlink(&stat), belief))
+        .context("stat", b".")?;
+        let validity = self.dir_validity(inode, false);
+        Ok(self.attr_from(inode, &stat, nlink(&stat), validity))
     }
 
-    /// Whether several layers have a directory. What an opaque one covers is no part of it: that is known of one that was
-    /// read, and of others it is asked for, once.
+    /// Whether several layers have a directory. What an opaque one covers is no part of it: that is
+    /// known of one that was read, and of others it is asked for, once.
     fn is_merged(&self, state: &mut DirState) -> bool {
         let newest: &Dir = match (&state.upper, &state.lowers[..]) {
             (Some(upper), [_, ..]) => upper,
@@ -89,7 +89,7 @@ impl Union {
         };
         if matches!(state.real, Real::Lower { .. }) && !stat.birth().agrees(inode.birth) {
             // Another process put another file in its place.
-            return refuse(Errno::STALE);
+            return fail(Errno::STALE);
         }
         // Those of the file that has them.
         let blocks = match &state.bytes {
@@ -102,15 +102,15 @@ impl Union {
             Real::Upper { .. } | Real::Orphan(_) => stat.nlink,
         };
         let told = match &state.real {
-            _ if state.bytes.is_some() => Told::Elsewhere,
-            Real::Lower { .. } => Told::Lower(&state.links),
-            Real::Upper { .. } | Real::Orphan(_) => Told::Upper,
+            _ if state.bytes.is_some() => ChangedBy::Elsewhere,
+            Real::Lower { .. } => ChangedBy::Lower(&state.links),
+            Real::Upper { .. } | Real::Orphan(_) => ChangedBy::Upper,
         };
-        let belief = self.belief_in_file(inode, told, &stat);
-        Ok(self.attr_from(inode, &stat, nlink, belief))
+        let validity = self.file_validity(inode, told, &stat);
+        Ok(self.attr_from(inode, &stat, nlink, validity))
     }
 
-    fn attr_from(&self, inode: &Inode, stat: &Stat, nlink: u64, belief: Belief) -> Attr {
+    fn attr_from(&self, inode: &Inode, stat: &Stat, nlink: u64, validity: Validity) -> Attr {
         Attr {
             ino: inode.st_ino,
             size: stat.size,
@@ -125,7 +125,7 @@ impl Union {
             gid: self.ids_of(inode.volume).seen_gid(stat.gid),
             rdev: stat.rdev,
             blksize: stat.blksize,
-            belief,
+            validity,
         }
     }
 }

@@ -1,20 +1,21 @@
 //! Finding nodes again without a name: what a file server and open_by_handle_at(2) ask for.
 //!
-//! A handle holds a node id, and stays valid for as long as its holder likes: nothing says when it is dropped. The kernel
-//! forgets the node long before, and with it goes all that is known of it. So with `nfs_export=on` a note is kept of each
-//! node that is forgotten: its directory's node id, its name there, and the `st_ino` by which it is known again, so that it
-//! gets the node id that it had. That is up to a kilobyte for each object that the mount was ever asked for, until it is
+//! A handle holds a node id, and stays valid for as long as its holder likes: nothing says when it
+//! is dropped. The kernel forgets the node long before, and with it goes all that is known of it.
+//! So with `nfs_export=on` a note is kept of each node that is forgotten: its directory's node id,
+//! its name there, and the `st_ino` by which it is known again, so that it gets the node id that it
+//! had. That is up to a kilobyte for each object that the mount was ever asked for, until it is
 //! removed: the reason why it is an option.
 
-use crate::union::node::forgotten::Notes;
+use crate::union::node::forgotten::ForgottenNodes;
 use std::sync::Arc;
 
 use rustix::io::Errno;
 
 use crate::layer::dir::Name;
-use crate::layer::stat::{Birth, Kind};
+use crate::layer::stat::{BirthTime, Kind};
 use crate::sync::lock;
-use crate::union::error::{Result, refuse};
+use crate::union::error::{Result, fail};
 use crate::union::merge::lookup::Child;
 use crate::union::node::inode::{Inode, Node, NodeId, Place};
 use crate::union::{Entry, Union};
@@ -28,7 +29,7 @@ fn named(place: Place) -> (NodeId, Name) {
 
 impl Union {
     /// Notes where a node is that is being forgotten, if it may be asked for.
-    pub(super) fn note_forgotten(&self, inode: &Inode) {
+    pub(super) fn remember_forgotten(&self, inode: &Inode) {
         let Some(notes) = &self.nodes.notes else {
             return;
         };
@@ -51,9 +52,10 @@ impl Union {
         }
     }
 
-    /// Finds a node again by its id, and counts one lookup on it: what a file server and open_by_handle_at(2) ask
-    /// for, as a lookup of `.` that may be one of a file (FUSE_EXPORT_SUPPORT in `fuse.h`).
-    /// Errors: ESTALE for a node id without lookups of which there is no note either, and what the disk answers.
+    /// Finds a node again by its id, and counts one lookup on it: what a file server and
+    /// open_by_handle_at(2) ask for, as a lookup of `.` that may be one of a file
+    /// (FUSE_EXPORT_SUPPORT in `fuse.h`). Errors: ESTALE for a node id without lookups of which
+    /// there is no note either, and what the disk answers.
     pub fn lookup_self(&self, node: NodeId) -> Result<Entry> {
         let inode = match (self.nodes.table.get(node), &self.nodes.notes) {
             (Err(_), Some(notes)) => self.find_again_by(notes, node, DEEPEST)?,
@@ -69,9 +71,14 @@ impl Union {
         notes.by_st_ino.get(&st_ino).map(|id| *id)
     }
 
-    /// Goes up to a directory that is known, and back down by the names. A note may be older than the last time that its
-    /// node was moved: then the way up could be a loop.
-    fn find_again_by(&self, notes: &Notes, node: NodeId, depth: usize) -> Result<Arc<Inode>> {
+    /// Goes up to a directory that is known, and back down by the names. A note may be older than
+    /// the last time that its node was moved: then the way up could be a loop.
+    fn find_again_by(
+        &self,
+        notes: &ForgottenNodes,
+        node: NodeId,
+        depth: usize,
+    ) -> Result<Arc<Inode>> {
         if let Ok(inode) = self.nodes.table.get(node) {
             return Ok(inode);
         }
@@ -89,11 +96,11 @@ impl Union {
                 }
             }
         }
-        refuse(Errno::STALE)
+        fail(Errno::STALE)
     }
 
     /// A node id for an object: the one that it had, or one that no object had.
-    pub(super) fn id_for(&self, st_ino: u64, kind: Kind, birth: Birth) -> NodeId {
+    pub(super) fn id_for(&self, st_ino: u64, kind: Kind, birth: BirthTime) -> NodeId {
         self.nodes
             .notes
             .as_ref()
@@ -104,13 +111,13 @@ impl Union {
     }
 
     /// The directory that a directory is in, with one lookup counted on it; the root is in itself.
-    /// Errors: ESTALE for a node id without lookups, ENOTDIR for a file, ENOENT for a removed directory, and what
-    /// the disk answers.
+    /// Errors: ESTALE for a node id without lookups, ENOTDIR for a file, ENOENT for a removed
+    /// directory, and what the disk answers.
     pub fn lookup_parent(&self, node: NodeId) -> Result<Entry> {
         let inode = self.nodes.table.get(node)?;
         match inode.lock_dir() {
-            None => return refuse(Errno::NOTDIR),
-            Some(state) if state.removed.is_some() => return refuse(Errno::NOENT),
+            None => return fail(Errno::NOTDIR),
+            Some(state) if state.removed.is_some() => return fail(Errno::NOENT),
             Some(_) => {}
         }
         let parent = match inode.place() {

@@ -1,15 +1,15 @@
 //! Hard links of lower files: several names, one file.
 //!
-//! A lower file with several names is one inode of the merged view, whose names are exactly those of the
-//! layer's that are visible. They are found by an index of the layer, made when the first such file is met.
-//! When the file is copied up, all its visible names become hard links of the copy.
-//! How a copy of it is published is written in `copyup/publish_names.rs`.
+//! A lower file with several names is one inode of the merged view, whose names are exactly those
+//! of the layer's that are visible. They are found by an index of the layer, made when the first
+//! such file is met. When the file is copied up, all its visible names become hard links of the
+//! copy. How a copy of it is published is written in `copyup/publish_names.rs`.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::layer::LowerDir;
+use crate::layer::ReadOnlyDir;
 use crate::layer::dir::{LayerNo, Name};
 use crate::layer::stat::Kind;
 use crate::sync::{lock, wait};
@@ -33,7 +33,8 @@ pub(in crate::union) struct LinkIndex {
 /// The index of one layer, once a file with several names was met there.
 #[derive(Debug, Default)]
 pub(in crate::union) struct LayerLinks {
-    /// Lock order: after the locks of inodes; nothing is locked while it is held, and it is not held while the layer is walked.
+    /// Lock order: after the locks of inodes; nothing is locked while it is held, and it is not
+    /// held while the layer is walked.
     state: Mutex<Built>,
     /// A walk has ended.
     built: Condvar,
@@ -47,7 +48,8 @@ struct Built {
 }
 
 impl LayerLinks {
-    /// The index, if it is valid; else what `build` makes, in one thread at a time: others that need it wait for that one.
+    /// The index, if it is valid; else what `build` makes, in one thread at a time: others that
+    /// need it wait for that one.
     fn get(
         &self,
         is_valid: impl Fn(&LinkIndex) -> bool,
@@ -83,13 +85,14 @@ impl Drop for Walk<'_> {
     }
 }
 
-/// How long an index holds when the layer is edited: at least this, and so many times what it took to make it.
+/// How long an index holds when the layer is edited: at least this, and so many times what it took
+/// to make it.
 const FRESH: Duration = Duration::from_secs(1);
 const TIMES: u32 = 20;
 
 impl LinkIndex {
     /// Walks a whole layer by getdents(2) alone. A directory that cannot be read is left out.
-    fn build(root: &LowerDir) -> Self {
+    fn build(root: &ReadOnlyDir) -> Self {
         let mut first: HashMap<u64, LayerPath> = HashMap::new();
         let mut index = Self::default();
         let begun = Instant::now();
@@ -130,11 +133,11 @@ impl LinkIndex {
 }
 
 impl Union {
-    /// Every visible name of a lower file, found through the index of its layer. `dir` and `name` are one of
-    /// them.
+    /// Every visible name of a lower file, found through the index of its layer. `dir` and `name`
+    /// are one of them.
     pub(super) fn visible_places(
         &self,
-        dir: &LowerDir,
+        dir: &ReadOnlyDir,
         name: &Name,
         key: RealKey,
     ) -> Result<Vec<Place>> {
@@ -156,8 +159,8 @@ impl Union {
         Ok(places)
     }
 
-    /// The visible names of an inode of a lower layer, if it has several there, and whether those that are not visible
-    /// are known to be gone: their directories are where the layer has them.
+    /// The visible names of an inode of a lower layer, if it has several there, and whether those
+    /// that are not visible are known to be gone: their directories are where the layer has them.
     pub(in crate::union) fn places_of(
         &self,
         layer: LayerNo,
@@ -199,8 +202,8 @@ impl Union {
     }
 
     /// The place of a layer's path in the merged view, if what stands there is that layer's file.
-    /// Inode numbers alone would do within one file system, but a layer may hold mounts: `dev` is its device, or
-    /// `None` where any will do.
+    /// Inode numbers alone would do within one file system, but a layer may hold mounts: `dev` is
+    /// its device, or `None` where any will do.
     pub(in crate::union) fn visible_place(
         &self,
         path: &[Name],

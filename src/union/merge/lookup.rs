@@ -10,9 +10,9 @@ use dashmap::mapref::entry::Entry as MapEntry;
 use rustix::io::Errno;
 
 use crate::layer::dir::Name;
-use crate::layer::stat::{Being, Birth, Kind, Stat};
-use crate::layer::{FdSlot, LowerDir, UpperDir};
-use crate::union::error::{During, Result, refuse};
+use crate::layer::stat::{BirthTime, Kind, ObjectId, Stat};
+use crate::layer::{FdSlot, ReadOnlyDir, WritableDir};
+use crate::union::error::{Context, Result, fail};
 use crate::union::node::inode::{
     Bytes, DirNode, DirState, FileNode, FileState, Inode, Link, Node, NodeId, Place, Real,
     described_by,
@@ -36,7 +36,8 @@ impl Child {
 
 impl Union {
     /// Looks a name up and counts one lookup on what it finds; `None` when there is nothing.
-    /// Errors: ENOTDIR, ENAMETOOLONG, ESTALE for a node id without lookups, and what the disk answers.
+    /// Errors: ENOTDIR, ENAMETOOLONG, ESTALE for a node id without lookups, and what the disk
+    /// answers.
     pub fn lookup(&self, parent: NodeId, name: &[u8]) -> Result<Option<Entry>> {
         match name {
             b"." => self.lookup_self(parent).map(Some),
@@ -68,8 +69,8 @@ impl Union {
         })
     }
 
-    /// Takes lookups away that [`Union::lookup`] and the like counted. At zero the node id becomes invalid and
-    /// memory and descriptors are freed.
+    /// Takes lookups away that [`Union::lookup`] and the like counted. At zero the node id becomes
+    /// invalid and memory and descriptors are freed.
     pub fn forget(&self, node: NodeId, count: u64) {
         if node == NodeId::ROOT {
             return;
@@ -86,7 +87,7 @@ impl Union {
                 .map(|link| link.place.clone())
                 .collect(),
         };
-        self.note_forgotten(&inode);
+        self.remember_forgotten(&inode);
         if inode.volume.is_some() && inode.kind == Kind::Dir {
             self.streams.forget(node);
         }
@@ -115,12 +116,12 @@ impl Union {
         name: &[u8],
     ) -> Result<Option<Child>> {
         if name.len() > NAME_MAX {
-            return refuse(Errno::NAMETOOLONG);
+            return fail(Errno::NAMETOOLONG);
         }
         loop {
             let shared = {
                 let Some(mut state) = parent.lock_dir() else {
-                    return refuse(Errno::NOTDIR);
+                    return fail(Errno::NOTDIR);
                 };
                 self.load_name(&mut state, name)?;
                 let found = match parent.volume {
@@ -138,11 +139,12 @@ impl Union {
                     Instance::SharedLower(shared) => shared,
                 }
             };
-            // Its other names lie in other directories: they are looked for without holding this one's lock.
+            // Its other names lie in other directories: they are looked for without holding this
+            // one's lock.
             if let Some(inode) = self.instantiate_shared(&shared)? {
                 let mut state = match parent.lock_dir() {
                     Some(state) => state,
-                    None => return refuse(Errno::NOTDIR),
+                    None => return fail(Errno::NOTDIR),
                 };
                 if let Some(slot) = self.slot_mut(&mut state, name)?
                     && slot.merged.upper.is_none()
@@ -151,7 +153,8 @@ impl Union {
                     })
                 {
                     slot.child = Arc::downgrade(&inode);
-                    // The index may not know this name: below another mount's redirect, for instance.
+                    // The index may not know this name: below another mount's redirect, for
+                    // instance.
                     if let Some(mut file) = inode.lock_file()
                         && !file.is_upper()
                     {
@@ -227,11 +230,11 @@ impl Union {
         let mut volume = None;
         let upper = match (&slot.merged.upper, &state.upper, parent.volume) {
             (Some(found), Some(dir), Some(no)) => {
-                let stat = dir.stat_entry(name).during("stat", name)?;
+                let stat = dir.stat_entry(name).context("stat", name)?;
                 let birth = self.birth_of(no, &stat);
                 volume = Some((no, birth));
                 let ino = found.ino;
-                Some(dir.child_being(name, Being { ino, birth }))
+                Some(dir.child_with_id(name, ObjectId { ino, birth }))
             }
             (Some(_), Some(dir), None) => Some(dir.child(name)),
             _ => None,
@@ -243,7 +246,7 @@ impl Union {
         };
         let described_by = match upper {
             Some(_) => None,
-            None => described_by(&lowers).during("getxattr", name)?,
+            None => described_by(&lowers).context("getxattr", name)?,
         };
         let node = self.new_dir_node(Some(place), upper, lowers);
         if let Node::Dir(dir) = &node {
@@ -258,9 +261,9 @@ impl Union {
         state: &DirState,
         slot: &Slot,
         name: &Name,
-    ) -> Result<Vec<LowerDir>> {
+    ) -> Result<Vec<ReadOnlyDir>> {
         let mut lowers = Vec::new();
-        let merges = slot.merged.upper.is_none() || !slot.is_cut();
+        let merges = slot.merged.upper.is_none() || !slot.is_opaque_slot();
         if merges && let Some(redirect) = &slot.merged.upper_redirect {
             lowers = self.follow_redirect(state, redirect)?;
         } else if merges
@@ -288,7 +291,7 @@ impl Union {
         name: &Name,
     ) -> Result<Instance> {
         if let (Some(_), Some(dir)) = (&slot.merged.upper, &state.upper) {
-            let stat = dir.stat_entry(name).during("stat", name)?;
+            let stat = dir.stat_entry(name).context("stat", name)?;
             let node = self.new_file_node(Real::Upper {
                 dir: dir.clone(),
                 name: Arc::clone(name),
@@ -318,7 +321,7 @@ impl Union {
         let Some(dir) = state.lowers.iter().find(|dir| dir.layer() == lower.top) else {
             return Ok(Instance::None);
         };
-        let stat = dir.stat_entry(name).during("stat", name)?;
+        let stat = dir.stat_entry(name).context("stat", name)?;
         let impure = state.impure_lowers.contains(&dir.layer());
         let bytes = self.bytes_of(dir, name, &stat, impure, &state.lowers)?;
         if stat.nlink > 1 {
@@ -351,8 +354,8 @@ impl Union {
         Ok(Instance::Ready(Child { inode, stat }))
     }
 
-    /// The inode of a lower file with several names, with all of them that are visible. `None` when names
-    /// changed while they were looked for: the caller starts over.
+    /// The inode of a lower file with several names, with all of them that are visible. `None` when
+    /// names changed while they were looked for: the caller starts over.
     fn instantiate_shared(&self, shared: &SharedLower) -> Result<Option<Arc<Inode>>> {
         if let Some(inode) = self
             .nodes
@@ -425,29 +428,30 @@ impl Union {
 
     pub(in crate::union) fn new_inode(
         &self,
-        volume: Option<(VolumeNo, Birth)>,
+        volume: Option<(VolumeNo, BirthTime)>,
         st_ino: u64,
         kind: Kind,
         node: Node,
     ) -> Arc<Inode> {
-        let birth = volume.map_or(Birth::UNKNOWN, |(_, birth)| birth);
+        let birth = volume.map_or(BirthTime::UNKNOWN, |(_, birth)| birth);
         let volume = volume.map(|(volume, _)| volume);
         self.new_inode_born(volume, birth, st_ino, kind, node)
     }
 
-    /// When a file of a lower layer was made, where another process may put another one in its place. Disks that are not this
-    /// machine's may say another time whenever they like: another union does after a copy-up.
-    fn birth_below(&self, stat: &Stat) -> Birth {
+    /// When a file of a lower layer was made, where another process may put another one in its
+    /// place. Disks that are not this machine's may say another time whenever they like: another
+    /// union does after a copy-up.
+    fn birth_below(&self, stat: &Stat) -> BirthTime {
         match &self.others.live {
             Some(live) if live.trusted => stat.birth(),
-            _ => Birth::UNKNOWN,
+            _ => BirthTime::UNKNOWN,
         }
     }
 
     fn new_inode_born(
         &self,
         volume: Option<VolumeNo>,
-        birth: Birth,
+        birth: BirthTime,
         st_ino: u64,
         kind: Kind,
         node: Node,
@@ -475,8 +479,8 @@ impl Union {
     pub(in crate::union) fn new_dir_node(
         &self,
         place: Option<Place>,
-        upper: Option<UpperDir>,
-        lowers: Vec<LowerDir>,
+        upper: Option<WritableDir>,
+        lowers: Vec<ReadOnlyDir>,
     ) -> Node {
         Node::Dir(Box::new(DirNode {
             place: Mutex::new(place),
@@ -517,7 +521,7 @@ pub(in crate::union) struct SharedLower {
     /// Its inode number as getdents(2) returned it, which is another one for a mounted file.
     found_ino: u64,
     kind: Kind,
-    dir: LowerDir,
+    dir: ReadOnlyDir,
     name: Name,
     stat: Stat,
     st_ino: u64,

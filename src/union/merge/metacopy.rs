@@ -1,26 +1,26 @@
-//! Files of which a layer has the attributes only: kernel overlayfs's `metacopy` (`overlayfs.rst`, "Metadata only copy
-//! up"), composefs images.
+//! Files of which a layer has the attributes only: kernel overlayfs's `metacopy` (`overlayfs.rst`,
+//! "Metadata only copy up"), composefs images.
 //!
-//! Such a file has the right size and no bytes; those are found in the layers below, under the same name or where a
-//! redirect leads. They are read in any layer; none are written here.
+//! Such a file has the right size and no bytes; those are found in the layers below, under the same
+//! name or where a redirect leads. They are read in any layer; none are written here.
 //!
 //! # Crash
-//! Before such a file of the upper is changed, it gets its bytes, in place, as its other names share them. The xattr
-//! that says that it has none goes last, when the bytes are on disk (unless the union is volatile): killed before, the
-//! bytes are still looked for below.
+//! Before such a file of the upper is changed, it gets its bytes, in place, as its other names
+//! share them. The xattr that says that it has none goes last, when the bytes are on disk (unless
+//! the union is volatile): killed before, the bytes are still looked for below.
 
 use crate::union::node::inode::Bytes;
 use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
 
-use crate::layer::LowerDir;
+use crate::layer::ReadOnlyDir;
 use crate::layer::dir::{Dir, LayerNo, Name};
 use crate::layer::marks;
 use crate::layer::stat::{Kind, Stat};
 use crate::layer::xattr::XattrPath;
 use crate::union::Union;
-use crate::union::error::{During, Result};
+use crate::union::error::{Context, Result};
 use crate::union::merge::redirect;
 use crate::union::node::inode::{FileState, Real};
 
@@ -34,28 +34,29 @@ fn redirect_of(xattrs: &XattrPath) -> Option<Name> {
 
 /// A file of the layers below that goes by a name.
 struct Below {
-    dir: LowerDir,
-    stack: Vec<LowerDir>,
+    dir: ReadOnlyDir,
+    stack: Vec<ReadOnlyDir>,
     name: Name,
 }
 
 impl Union {
-    /// Where the bytes of an entry are, if not in itself. `siblings` are the lower directories of its directory. Costs
-    /// nothing for a file that has as many blocks as it needs, unless its directory holds copies (`impure`).
+    /// Where the bytes of an entry are, if not in itself. `siblings` are the lower directories of
+    /// its directory. Costs nothing for a file that has as many blocks as it needs, unless its
+    /// directory holds copies (`impure`).
     pub(super) fn bytes_of(
         &self,
         dir: &Dir,
         name: &Name,
         stat: &Stat,
         impure: bool,
-        siblings: &[LowerDir],
+        siblings: &[ReadOnlyDir],
     ) -> Result<Option<Bytes>> {
         let sparse = stat.blocks * 512 < stat.size;
         if stat.kind() != Kind::File || stat.size == 0 || !(sparse || impure) {
             return Ok(None);
         }
-        let xattrs = dir.xattrs_of(name).during("open directory", b".")?;
-        if !is_metacopy(&xattrs).during("listxattr", name)? {
+        let xattrs = dir.xattrs_of(name).context("open directory", b".")?;
+        if !is_metacopy(&xattrs).context("listxattr", name)? {
             return Ok(None);
         }
         let mut above = dir.layer();
@@ -69,8 +70,8 @@ impl Union {
             let xattrs = below
                 .dir
                 .xattrs_of(&below.name)
-                .during("open directory", b".")?;
-            if !is_metacopy(&xattrs).during("listxattr", &below.name)? {
+                .context("open directory", b".")?;
+            if !is_metacopy(&xattrs).context("listxattr", &below.name)? {
                 return Ok(Some(Bytes::At(below.dir, below.name)));
             }
             target = redirect_of(&xattrs);
@@ -84,7 +85,7 @@ impl Union {
     /// The newest file below layer `above` that a name, or the redirect it carries, leads to.
     fn find_below(
         &self,
-        siblings: &[LowerDir],
+        siblings: &[ReadOnlyDir],
         above: LayerNo,
         name: &Name,
         target: Option<&Name>,
@@ -109,7 +110,7 @@ impl Union {
                 }
                 Ok(_) => break,
                 Err(Errno::NOENT) => {}
-                Err(errno) => return Err(errno).during("stat", &name),
+                Err(errno) => return Err(errno).context("stat", &name),
             }
         }
         if target.is_some_and(|target| target.starts_with(b"/")) {
@@ -140,7 +141,7 @@ impl Union {
                     }));
                 }
                 Ok(_) | Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
-                Err(errno) => return Err(errno).during("stat", name),
+                Err(errno) => return Err(errno).context("stat", name),
             }
         }
         Ok(None)

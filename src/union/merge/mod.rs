@@ -1,4 +1,5 @@
-//! Merging: from the layers to entries and listings, and back from what layers say of moved and linked entries.
+//! Merging: from the layers to entries and listings, and back from what layers say of moved and
+//! linked entries.
 
 pub(in crate::union) mod attr;
 pub(in crate::union) mod export;

@@ -1,21 +1,23 @@
-//! Remembering on disk what `st_ino` a copy had before it was copied up (see [`crate::union::node::identity`]).
+//! Remembering on disk what `st_ino` a copy had before it was copied up (see
+//! [`crate::union::node::identity`]).
 //!
-//! Where `trusted.` xattrs are permitted, every object carries its own. An ordinary user has only `user.` xattrs,
-//! which exist on files and directories alone (xattr(7)): the origin of a symlink, pipe, socket or device is then
-//! kept in an xattr of its directory that is named after the copy's inode number, and goes where the copy goes.
+//! Where `trusted.` xattrs are permitted, every object carries its own. An ordinary user has only
+//! `user.` xattrs, which exist on files and directories alone (xattr(7)): the origin of a symlink,
+//! pipe, socket or device is then kept in an xattr of its directory that is named after the copy's
+//! inode number, and goes where the copy goes.
 
 use crate::layer::dir::Dir;
 use crate::layer::dir::Name;
 use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 
-use crate::layer::UpperDir;
-use crate::layer::marks::{LEAVING, USER_PREFIX, own_xattr};
-use crate::layer::object::UpperObject;
+use crate::layer::WritableDir;
+use crate::layer::marks::{USER_PREFIX, WHITEOUT_RENAME, own_xattr};
+use crate::layer::object::WritableObject;
 use crate::layer::stat::Kind;
 use crate::layer::xattr::XattrPath;
 use crate::union::Union;
-use crate::union::error::{During, Result};
+use crate::union::error::{Context, Result};
 use crate::union::node::identity::{decode_origin, encode_origin};
 use crate::union::work::writable::Writable;
 
@@ -58,7 +60,7 @@ impl Union {
     pub(in crate::union) fn store_origin(
         &self,
         writable: &Writable,
-        object: &UpperObject,
+        object: &WritableObject,
         kind: Kind,
         (st_ino, ino): (u64, u64),
     ) -> Result<()> {
@@ -79,15 +81,16 @@ impl Union {
                 &encode_origin(st_ino, ino),
                 XattrFlags::empty(),
             )
-            .during("setxattr", xattr.as_bytes())
+            .context("setxattr", xattr.as_bytes())
     }
 
-    /// Remembers it on the directory that the object is about to be in, where its type does not. A directory with
-    /// no room for more xattrs costs the object its `st_ino` at the next mount, nothing else.
+    /// Remembers it on the directory that the object is about to be in, where its type does not. A
+    /// directory with no room for more xattrs costs the object its `st_ino` at the next mount,
+    /// nothing else.
     pub(in crate::union) fn store_child_origin(
         &self,
         writable: &Writable,
-        dir: &UpperDir,
+        dir: &WritableDir,
         kind: Kind,
         (st_ino, ino): (u64, u64),
     ) {
@@ -104,21 +107,22 @@ impl Union {
         }
     }
 
-    /// Whether the object under a name leaves nothing of itself in its directory when that name goes: then what the
-    /// directory remembers of it goes as well (see [`Union::drop_child_origin`]).
+    /// Whether the object under a name leaves nothing of itself in its directory when that name
+    /// goes: then what the directory remembers of it goes as well (see
+    /// [`Union::drop_child_origin`]).
     pub(in crate::union) fn leaves_origin(
         &self,
         writable: &Writable,
-        dir: &UpperDir,
+        dir: &WritableDir,
         name: &[u8],
         kind: Kind,
     ) -> bool {
         self.needs_parent(writable, kind) && dir.stat_entry(name).is_ok_and(|stat| stat.nlink == 1)
     }
 
-    /// Forgets it when the object has left the directory. What stays after a crash names an inode that is not in
-    /// the directory any more.
-    pub(in crate::union) fn drop_child_origin(&self, dir: &UpperDir, ino: u64) {
+    /// Forgets it when the object has left the directory. What stays after a crash names an inode
+    /// that is not in the directory any more.
+    pub(in crate::union) fn drop_child_origin(&self, dir: &WritableDir, ino: u64) {
         let dropped = dir
             .this()
             .and_then(|this| this.remove_xattr(child_xattr(ino).as_bytes()));
@@ -139,6 +143,6 @@ impl Union {
 
 /// The name under which a device of the merged view may stand as the disk's own.
 pub(in crate::union) fn announced(dir: &Dir) -> Result<Option<Name>> {
-    let xattrs = dir.xattrs().during("open directory", b".")?;
-    Ok(own_xattr(&xattrs, LEAVING).map(Name::from))
+    let xattrs = dir.xattrs().context("open directory", b".")?;
+    Ok(own_xattr(&xattrs, WHITEOUT_RENAME).map(Name::from))
 }

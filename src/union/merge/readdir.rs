@@ -8,9 +8,10 @@ use std::sync::Arc;
 use crate::layer::dir::Name;
 use crate::layer::stat::Kind;
 use crate::union::Union;
-use crate::union::error::{Result, refuse};
+use crate::union::error::{Result, fail};
 
-/// How many names are taken from a listing at a time: its directory is locked for no longer than that.
+/// How many names are taken from a listing at a time: its directory is locked for no longer than
+/// that.
 const BATCH: usize = 128;
 /// Cookies behind `.` and `..`, and before all others.
 const DOT: u64 = 1;
@@ -47,11 +48,11 @@ impl Union {
             batch.clear();
             {
                 let Some(mut state) = inode.lock_dir() else {
-                    return refuse(Errno::NOTDIR);
+                    return fail(Errno::NOTDIR);
                 };
                 self.load(&mut state)?;
                 if state.is_unlisted() {
-                    return refuse(Errno::ACCESS);
+                    return fail(Errno::ACCESS);
                 }
                 if let Some(listing) = &state.listing {
                     batch.extend(

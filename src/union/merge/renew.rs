@@ -1,20 +1,21 @@
 //! Reads directories again whose layers others edit (`cache=auto`).
 //!
-//! A directory that is watched (`live.rs`) is read again when something happened there; one that is not, when the times of
-//! its layers' directories are others than before, which is looked at now and then. What then means the same as before
-//! keeps its inode. Directories whose stack is another one now get that, and are read again themselves.
+//! A directory that is watched (`live.rs`) is read again when something happened there; one that is
+//! not, when the times of its layers' directories are others than before, which is looked at now
+//! and then. What then means the same as before keeps its inode. Directories whose stack is another
+//! one now get that, and are read again themselves.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crate::layer::LowerDir;
+use crate::layer::ReadOnlyDir;
 use crate::layer::dir::{Dir, Name};
-use crate::layer::stat::{Birth, Kind};
+use crate::layer::stat::{BirthTime, Kind};
 use crate::sync::lock;
 use crate::union::Union;
-use crate::union::error::{During, Result};
+use crate::union::error::{Context, Result};
 use crate::union::node::followers::Touched;
 use crate::union::node::inode::{DirState, FileNode, Inode, described_by};
 use crate::union::node::listing::{Listing, Slot, Stamp};
@@ -50,7 +51,8 @@ impl Union {
         Ok(same)
     }
 
-    /// The layers' directories that others may change: not the upper's, unless another mount is writing there.
+    /// The layers' directories that others may change: not the upper's, unless another mount is
+    /// writing there.
     fn changeable<'a>(&self, state: &'a DirState) -> impl Iterator<Item = &'a Dir> + use<'a> {
         let upper = state.upper.iter().map(|dir| -> &Dir { dir });
         let lowers = state.lowers.iter().map(|dir| -> &Dir { dir });
@@ -62,7 +64,7 @@ impl Union {
     fn stamps(&self, state: &DirState) -> Result<Vec<Stamp>> {
         self.changeable(state)
             .map(|dir| {
-                let stat = dir.stat().during("stat", b".")?;
+                let stat = dir.stat().context("stat", b".")?;
                 Ok(Stamp {
                     ino: stat.ino,
                     mtime: stat.mtime,
@@ -109,7 +111,7 @@ impl Union {
             );
             self.restack(state, &fresh);
             if let Some(id) = state.id {
-                self.tell_node(id);
+                self.notify_node(id);
             }
         }
         state.listing = Some(fresh);
@@ -120,13 +122,14 @@ impl Union {
             let before = dir.watched.swap(watched, Ordering::AcqRel);
             if before && !watched {
                 // The kernel has cached more than it may from now on.
-                self.tell_below(&inode);
+                self.notify_below(&inode);
             }
         }
         Ok(())
     }
 
-    /// Checks a directory that is not watched, before its attributes are returned: the kernel may have cached its listing.
+    /// Checks a directory that is not watched, before its attributes are returned: the kernel may
+    /// have cached its listing.
     pub(in crate::union) fn look_again(&self, inode: &Inode, state: &mut DirState) {
         if self.others.live.is_some()
             && state.listing.is_some()
@@ -137,7 +140,8 @@ impl Union {
         }
     }
 
-    /// Another file was met in the place of this one, before this was notified: its names are to be read again.
+    /// Another file was met in the place of this one, before this was notified: its names are to be
+    /// read again.
     pub(in crate::union) fn was_replaced(&self, file: &FileNode) {
         if self.others.live.is_none() {
             return;
@@ -156,8 +160,8 @@ impl Union {
         }
     }
 
-    /// Whether a name stands for the object that it stood for. Where only the mount makes changes it knows better than
-    /// the disk what number that is known by.
+    /// Whether a name stands for the object that it stood for. Where only the mount makes changes
+    /// it knows better than the disk what number that is known by.
     fn means_the_same(
         &self,
         state: &DirState,
@@ -183,7 +187,7 @@ impl Union {
         let (Some(child), Some(lower)) = (old.child.upgrade(), &new.merged.lower) else {
             return true;
         };
-        if child.kind == Kind::Dir || child.birth == Birth::UNKNOWN || !touched.has(name) {
+        if child.kind == Kind::Dir || child.birth == BirthTime::UNKNOWN || !touched.has(name) {
             return true;
         }
         let mut dirs = state.lowers.iter();
@@ -210,7 +214,7 @@ impl Union {
         }
     }
 
-    fn restack_one(&self, dir: &Arc<Inode>, lowers: Vec<LowerDir>) {
+    fn restack_one(&self, dir: &Arc<Inode>, lowers: Vec<ReadOnlyDir>) {
         let Some(mut state) = dir.lock_dir() else {
             return;
         };
@@ -227,7 +231,7 @@ impl Union {
             let old = old.filter(|old| old.layer() == fresh.layer() && old.path() == fresh.path());
             match old {
                 Some(old) => {
-                    changed |= old.let_go_if_replaced();
+                    changed |= old.close_if_replaced();
                     stack.push(old.clone());
                 }
                 None => {
@@ -250,7 +254,7 @@ impl Union {
 }
 
 /// Who changes a file.
-pub(in crate::union) enum Told<'a> {
+pub(in crate::union) enum ChangedBy<'a> {
     /// This mount.
     Upper,
     /// Others, in the lower directory of these names.

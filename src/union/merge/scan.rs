@@ -11,7 +11,7 @@ use crate::layer::marks::{DEVICE_XATTR, DirMarks, Mark, NameMeaning, own_xattr};
 use crate::layer::stat::Kind;
 use crate::union::Union;
 use crate::union::config::CacheMode;
-use crate::union::error::{During, Result};
+use crate::union::error::{Context, Result};
 use crate::union::merge::origin::{announced, read_origin};
 use crate::union::node::identity::Numbering;
 use crate::union::node::inode::DirState;
@@ -20,8 +20,9 @@ use crate::union::node::mount_point::is_volume_dir;
 use crate::union::node::stack::Merger;
 
 impl Union {
-    /// Reads the directory's layers if that was not done yet, or, where they may change, again if they did. A directory
-    /// of a volume is not read: its listing has what was looked up only (see [`Union::refresh`]).
+    /// Reads the directory's layers if that was not done yet, or, where they may change, again if
+    /// they did. A directory of a volume is not read: its listing has what was looked up only (see
+    /// [`Union::refresh`]).
     pub(in crate::union) fn load(&self, state: &mut DirState) -> Result<()> {
         if state.removed.is_some() {
             state.listing.get_or_insert_with(Listing::default);
@@ -48,7 +49,8 @@ impl Union {
         }
     }
 
-    /// The names of a directory, by its layers as they are now; none of one that may not be read, which is noted.
+    /// The names of a directory, by its layers as they are now; none of one that may not be read,
+    /// which is noted.
     pub(in crate::union) fn read_layers(&self, state: &mut DirState) -> Result<Listing> {
         state.unlisted = false;
         let mut merger = Merger::default();
@@ -69,8 +71,9 @@ impl Union {
         }
     }
 
-    /// Goes through the layers of a directory, newest first, as far as they are not covered by an opaque one, by what `read`
-    /// finds out of each. What lies behind is no part of the directory from then on.
+    /// Goes through the layers of a directory, newest first, as far as they are not covered by an
+    /// opaque one, by what `read` finds out of each. What lies behind is no part of the directory
+    /// from then on.
     pub(super) fn read_stack(
         &self,
         state: &mut DirState,
@@ -82,9 +85,9 @@ impl Union {
             if marks.leaving
                 && let Some(writable) = &self.writable
             {
-                self.settle_leaving(writable, &upper, state)?;
+                self.settle_device_whiteout(writable, &upper, state)?;
                 if let Some(id) = state.id {
-                    self.tell_attributes_of(id);
+                    self.notify_attributes_of(id);
                 }
                 read(&upper)?;
             }
@@ -124,18 +127,18 @@ impl Union {
         })
     }
 
-    /// Feeds one layer's directory to the merger. Costs no call per name, except where a name may be more
-    /// than it seems: of unknown type, a device, in a directory with xattr whiteouts, copied up, or a regular file of a
-    /// layer that keeps types in xattrs.
+    /// Feeds one layer's directory to the merger. Costs no call per name, except where a name may
+    /// be more than it seems: of unknown type, a device, in a directory with xattr whiteouts,
+    /// copied up, or a regular file of a layer that keeps types in xattrs.
     fn read_layer(
         &self,
         dir: &Dir,
         merger: &mut Merger<Slot>,
         numbers: &mut Numbers,
     ) -> Result<DirMarks> {
-        let xattrs = dir.xattrs().during("open directory", b".")?;
+        let xattrs = dir.xattrs().context("open directory", b".")?;
         // Marks count also where xattrs are not offered: they say what is deleted.
-        let marks = marks_by_xattr(&xattrs).during("listxattr", b".")?;
+        let marks = marks_by_xattr(&xattrs).context("listxattr", b".")?;
         merger.begin(dir.layer());
         let mut layer = self.layer_of(dir, marks, merger, numbers)?;
         if marks.leaving && dir.layer() == UPPER {
@@ -147,7 +150,7 @@ impl Union {
                 failure = Some(error);
             }
         })
-        .during("getdents", b".")?;
+        .context("getdents", b".")?;
         let marks = layer.marks;
         merger.end();
         match failure {
@@ -164,8 +167,9 @@ impl Union {
         merger: &'a mut Merger<Slot>,
         numbers: &'a mut Numbers,
     ) -> Result<Layer<'a>> {
-        // Another disk may be mounted there, or it is a subvolume: its inodes are numbered by themselves.
-        let device = dir.device().during("stat", b".")?;
+        // Another disk may be mounted there, or it is a subvolume: its inodes are numbered by
+        // themselves.
+        let device = dir.device().context("stat", b".")?;
         numbers.devices.push((dir.layer(), device));
         Ok(Layer {
             dir,
@@ -241,13 +245,13 @@ impl Union {
                 Ok(stat) if stat.is_whiteout_device() => return Ok(Closer::Whiteout),
                 Ok(stat) => stat.kind(),
                 Err(Errno::NOENT) => return Ok(Closer::Nothing),
-                Err(errno) => return Err(errno).during("stat", name),
+                Err(errno) => return Err(errno).context("stat", name),
             },
         };
         let mut origin = None;
         let mut target = None;
         if marks.xattr_whiteouts && kind == Kind::File {
-            let xattrs = dir.xattrs_of(name).during("open directory", b".")?;
+            let xattrs = dir.xattrs_of(name).context("open directory", b".")?;
             if has_whiteout_xattr(&xattrs).unwrap_or(false) {
                 return Ok(Closer::Whiteout);
             }
@@ -257,13 +261,13 @@ impl Union {
             kind = match dir.stat_entry(name) {
                 Ok(stat) => stat.kind(),
                 Err(Errno::NOENT) => return Ok(Closer::Nothing),
-                Err(errno) => return Err(errno).during("stat", name),
+                Err(errno) => return Err(errno).context("stat", name),
             };
         }
         if marks.impure {
-            let xattrs = dir.xattrs_of(name).during("open directory", b".")?;
+            let xattrs = dir.xattrs_of(name).context("open directory", b".")?;
             if dir.layer() == UPPER {
-                let own = dir.xattrs().during("open directory", b".")?;
+                let own = dir.xattrs().context("open directory", b".")?;
                 origin = read_origin(&own, &xattrs, on_disk, ino);
             }
             // In a lower layer that was the upper of such a union as well.

@@ -1,10 +1,11 @@
-//! Directories whose names may be used by who knows them, not listed: `d--x--x--x` of another owner (`/home` of many
-//! images), in the layers of an ordinary user's mount.
+//! Directories whose names may be used by who knows them, not listed: `d--x--x--x` of another owner
+//! (`/home` of many images), in the layers of an ordinary user's mount.
 //!
-//! A directory is read as a whole where it can be. Of one that a layer does not let the daemon read, each name is looked
-//! for in each of the layers when it is asked for: the name itself, a whiteout of it beside it, and once, at the
-//! first use, the marks of the directory. The rule by which layers are merged is the same ([`crate::union::node::stack`]). Listing is
-//! EACCES, and so is what needs a listing: removing the directory, and copying what is below it for a rename.
+//! A directory is read as a whole where it can be. Of one that a layer does not let the daemon
+//! read, each name is looked for in each of the layers when it is asked for: the name itself, a
+//! whiteout of it beside it, and once, at the first use, the marks of the directory. The rule by
+//! which layers are merged is the same ([`crate::union::node::stack`]). Listing is EACCES, and so
+//! is what needs a listing: removing the directory, and copying what is below it for a rename.
 
 use std::sync::Weak;
 
@@ -15,7 +16,7 @@ use crate::layer::marks::read::{has_opaque_file, has_whiteout_file, marks_by_rea
 use crate::layer::marks::{DirMarks, Mark, NameMeaning, meaning};
 use crate::union::Union;
 use crate::union::config::CacheMode;
-use crate::union::error::{During, Result, refuse};
+use crate::union::error::{Context, Result, fail};
 use crate::union::merge::scan::Numbers;
 use crate::union::node::inode::DirState;
 use crate::union::node::listing::{Listing, Slot};
@@ -47,8 +48,9 @@ impl Union {
         Ok(())
     }
 
-    /// As [`Union::load`], for a caller that needs all names. A directory of the upper that is the daemon's own is read regardless of its
-    /// mode says. Errors: EACCES for one that may not be listed.
+    /// As [`Union::load`], for a caller that needs all names. A directory of the upper that is the
+    /// daemon's own is read regardless of its mode says. Errors: EACCES for one that may not be
+    /// listed.
     pub(in crate::union) fn load_all(&self, state: &mut DirState) -> Result<()> {
         self.load(state)?;
         if !state.is_unlisted() {
@@ -61,7 +63,7 @@ impl Union {
         }
         let mut fresh = self.read_layers(state)?;
         if state.is_unlisted() {
-            return refuse(Errno::ACCESS);
+            return fail(Errno::ACCESS);
         }
         self.show_mounts(state.id, &mut fresh);
         if let Some(older) = state.listing.take() {
@@ -79,12 +81,13 @@ impl Union {
         Ok(Listing::default())
     }
 
-    /// The marks of a directory, found by their names. Errors: EACCES also where one is there whose value may not be read.
+    /// The marks of a directory, found by their names. Errors: EACCES also where one is there whose
+    /// value may not be read.
     pub(in crate::union) fn marks_of(&self, dir: &Dir) -> Result<DirMarks> {
-        let xattrs = dir.xattrs().during("open directory", b".")?;
-        let mut marks = marks_by_readable_xattr(&xattrs).during("read marks", b".")?;
+        let xattrs = dir.xattrs().context("open directory", b".")?;
+        let mut marks = marks_by_readable_xattr(&xattrs).context("read marks", b".")?;
         marks.opaque |=
-            self.reads_wh_names(dir.layer()) && has_opaque_file(dir).during("stat", b".")?;
+            self.reads_wh_names(dir.layer()) && has_opaque_file(dir).context("stat", b".")?;
         Ok(marks)
     }
 
@@ -104,7 +107,7 @@ impl Union {
         }
         let found = self.listing_of(merger, &numbers).take(name);
         let Some(listing) = &mut state.listing else {
-            return refuse(Errno::STALE);
+            return fail(Errno::STALE);
         };
         match found {
             None if listing.get(name).is_none() => {}
@@ -131,7 +134,7 @@ impl Union {
         let plain = !self.reads_wh_names(dir.layer());
         let marks = self.marks_of(dir)?;
         merger.begin(dir.layer());
-        if !plain && has_whiteout_file(dir, name).during("stat whiteout", name)? {
+        if !plain && has_whiteout_file(dir, name).context("stat whiteout", name)? {
             merger.whiteout(name, Mark::Beside);
         }
         if plain || meaning(name) == NameMeaning::Plain {
@@ -141,7 +144,7 @@ impl Union {
                     self.feed(&mut layer, name, Some(stat.kind()), stat.ino)?;
                 }
                 Err(Errno::NOENT) => {}
-                Err(errno) => return Err(errno).during("stat", name),
+                Err(errno) => return Err(errno).context("stat", name),
             }
         }
         merger.end();

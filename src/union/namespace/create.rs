@@ -1,10 +1,10 @@
 //! New entries: files, directories, symlinks, nodes.
 //!
 //! # Crash
-//! An entry appears by one system call, complete with owner and mode: made in place when the daemon's own
-//! identity gives it those, else built in the work directory and renamed. Killed before, there is nothing;
-//! killed after, but before the whiteout of an earlier entry is removed, the whiteout hides nothing (see
-//! [`crate::union::copyup::whiteout`]).
+//! An entry appears by one system call, complete with owner and mode: made in place when the
+//! daemon's own identity gives it those, else built in the work directory and renamed. Killed
+//! before, there is nothing; killed after, but before the whiteout of an earlier entry is removed,
+//! the whiteout hides nothing (see [`crate::union::copyup::whiteout`]).
 
 use crate::union::file::acl::{ACCESS_ACL, DEFAULT_ACL};
 use crate::union::{Caller, New};
@@ -14,15 +14,15 @@ use std::sync::atomic::Ordering;
 use rustix::fs::{RenameFlags, XattrFlags};
 use rustix::io::Errno;
 
-use crate::layer::UpperDir;
+use crate::layer::WritableDir;
 use crate::layer::dir::{Name, UPPER};
 use crate::layer::marks::Mark;
-use crate::layer::object::UpperObject;
+use crate::layer::object::WritableObject;
 use crate::layer::stat::{Kind, Stat};
-use crate::layer::stat_override::Record;
-use crate::layer::xattr_name::Keeping;
+use crate::layer::stat_override::StatOverride;
+use crate::layer::xattr_name::XattrMapping;
 use crate::union::Union;
-use crate::union::error::{During, Result, refuse};
+use crate::union::error::{Context, Result, fail};
 use crate::union::file::acl::Acl;
 use crate::union::file::privileges::{S_ISGID, SETID};
 use crate::union::idmap::IdMaps;
@@ -33,7 +33,7 @@ use crate::union::node::stack::Found;
 use crate::union::work::writable::Writable;
 
 /// Owner and mode that a new entry gets on disk.
-pub(in crate::union) struct Looks {
+pub(in crate::union) struct NewMetadata {
     pub(in crate::union) uid: u32,
     pub(in crate::union) gid: u32,
     pub(in crate::union) mode: u32,
@@ -43,7 +43,7 @@ pub(in crate::union) struct Looks {
 impl New<'_> {
     pub(in crate::union) fn make_in(
         &self,
-        dir: &UpperDir,
+        dir: &WritableDir,
         name: &[u8],
         mode: u32,
     ) -> rustix::io::Result<()> {
@@ -76,7 +76,7 @@ impl Union {
         self.check_new_name(name)?;
         let dir = self.copy_up_dir(parent)?;
         let Some(mut state) = parent.lock_dir() else {
-            return refuse(Errno::NOTDIR);
+            return fail(Errno::NOTDIR);
         };
         self.make_locked(writable, parent, &mut state, &dir, name, new, caller)
     }
@@ -90,7 +90,7 @@ impl Union {
         writable: &Writable,
         parent: &Arc<Inode>,
         state: &mut DirState,
-        dir: &UpperDir,
+        dir: &WritableDir,
         name: &[u8],
         new: &New<'_>,
         caller: &Caller<'_>,
@@ -108,7 +108,7 @@ impl Union {
             && caller.security.is_empty()
             && !recorded;
         if mark != Some(Mark::InPlace) && !opaque && ours && !new.is_whiteout_device() {
-            new.make_in(dir, name, looks.mode).during("create", name)?;
+            new.make_in(dir, name, looks.mode).context("create", name)?;
         } else {
             let staged = self.build(writable, new, &looks, &inheritance, caller, opaque)?;
             let stage = writable.stage.dir();
@@ -124,12 +124,12 @@ impl Union {
             if moved.is_err() || swap {
                 writable.stage.discard(&staged);
             }
-            moved.during("rename new entry to", name)?;
+            moved.context("rename new entry to", name)?;
         }
         if mark == Some(Mark::Beside) {
             writable.clear_beside(dir, name);
         }
-        let stat = dir.stat_entry(name).during("stat", name)?;
+        let stat = dir.stat_entry(name).context("stat", name)?;
         let name = Name::from(name);
         let inode = self.new_upper_inode(parent, dir, &name, &stat, new.kind());
         if let Some(listing) = &mut state.listing {
@@ -148,20 +148,20 @@ impl Union {
         Ok(Child { inode, stat })
     }
 
-    /// The mark under a name that is to be made, and whether lower content hides there. EEXIST when the name
-    /// is visible, ENOENT when the directory was removed.
+    /// The mark under a name that is to be made, and whether lower content hides there. EEXIST when
+    /// the name is visible, ENOENT when the directory was removed.
     pub(super) fn free_name(
         &self,
         state: &mut DirState,
         name: &[u8],
     ) -> Result<(Option<Mark>, bool)> {
         if state.removed.is_some() {
-            return refuse(Errno::NOENT);
+            return fail(Errno::NOENT);
         }
         self.load_name(state, name)?;
         match state.listing.as_ref().and_then(|listing| listing.get(name)) {
             None => Ok((None, false)),
-            Some(slot) if slot.is_visible() => refuse(Errno::EXIST),
+            Some(slot) if slot.is_visible() => fail(Errno::EXIST),
             Some(slot) => Ok((slot.merged.mark, slot.covers_lower())),
         }
     }
@@ -169,7 +169,7 @@ impl Union {
     fn new_upper_inode(
         &self,
         parent: &Arc<Inode>,
-        dir: &UpperDir,
+        dir: &WritableDir,
         name: &Name,
         stat: &Stat,
         kind: Kind,
@@ -204,7 +204,7 @@ impl Union {
         new: &New<'_>,
         caller: &Caller<'_>,
         inheritance: &Inheritance,
-    ) -> Looks {
+    ) -> NewMetadata {
         let umask = if inheritance.default_acl.is_some() {
             0
         } else {
@@ -216,7 +216,7 @@ impl Union {
             New::Dir { mode } => mode & 0o7777 & !umask,
             New::Symlink { .. } => 0o777,
         };
-        Looks {
+        NewMetadata {
             uid: ids.disk_uid(caller.uid),
             gid: inheritance
                 .group
@@ -226,21 +226,22 @@ impl Union {
         }
     }
 
-    /// What entries of a directory inherit (mkdir(2) on setgid directories, acl(5) on default ACLs).
+    /// What entries of a directory inherit (mkdir(2) on setgid directories, acl(5) on default
+    /// ACLs).
     pub(in crate::union) fn inheritance(
         &self,
-        dir: &UpperDir,
+        dir: &WritableDir,
         state: &mut DirState,
     ) -> Result<Inheritance> {
         if let Some(known) = &state.inheritance {
             return Ok(known.clone());
         }
-        let stat = dir.stat().during("stat", b".")?;
+        let stat = dir.stat().context("stat", b".")?;
         let default_acl = if self.offers_acls() {
-            let path = dir.xattrs().during("open directory", b".")?;
+            let path = dir.xattrs().context("open directory", b".")?;
             if dir.layer() != UPPER {
                 // In a volume no other name stands for it.
-                path.get_opt(DEFAULT_ACL).during("getxattr", DEFAULT_ACL)?
+                path.get_opt(DEFAULT_ACL).context("getxattr", DEFAULT_ACL)?
             } else {
                 self.kept_xattr(&path, DEFAULT_ACL)?
             }
@@ -260,7 +261,7 @@ impl Union {
         &self,
         writable: &Writable,
         new: &New<'_>,
-        looks: &Looks,
+        looks: &NewMetadata,
         inheritance: &Inheritance,
         caller: &Caller<'_>,
         opaque: bool,
@@ -274,11 +275,11 @@ impl Union {
                 }
                 _ => new
                     .make_in(stage, &staged, looks.mode)
-                    .during("create", &staged)?,
+                    .context("create", &staged)?,
             }
-            let object = stage.object(&staged).during("open", &staged)?;
+            let object = stage.object(&staged).context("open", &staged)?;
             let keeping = Some(writable.keeping);
-            self.dress_new(keeping, &object, new.kind(), looks, inheritance, caller)?;
+            self.apply_new_metadata(keeping, &object, new.kind(), looks, inheritance, caller)?;
             if opaque {
                 writable.make_opaque(&stage.child(&staged))?;
             }
@@ -296,13 +297,14 @@ impl Union {
         }
     }
 
-    /// Sets on an object that was just made its owner, its labels, and the mode bits that its creation did not set.
-    pub(in crate::union) fn dress_new(
+    /// Sets on an object that was just made its owner, its labels, and the mode bits that its
+    /// creation did not set.
+    pub(in crate::union) fn apply_new_metadata(
         &self,
-        keeping: Option<Keeping>,
-        object: &UpperObject,
+        keeping: Option<XattrMapping>,
+        object: &WritableObject,
         kind: Kind,
-        looks: &Looks,
+        looks: &NewMetadata,
         inheritance: &Inheritance,
         caller: &Caller<'_>,
     ) -> Result<()> {
@@ -313,35 +315,36 @@ impl Union {
                 }
                 _ => looks.mode,
             };
-            let record = Record {
+            let record = StatOverride {
                 uid: looks.uid,
                 gid: looks.gid,
                 perm,
                 kind: Some(kind),
                 rdev: looks.rdev,
             };
-            if object.record(&record).during("setxattr", b".")? {
+            if object.record(&record).context("setxattr", b".")? {
                 return self.label(keeping, object, caller.security);
             }
         }
         self.tolerate_owner(object.chown(Some(looks.uid), Some(looks.gid)))
-            .during("chown", b".")?;
+            .context("chown", b".")?;
         // Behind chown(2), which takes security.capability away.
         self.label(keeping, object, caller.security)?;
         // chown(2) clears setuid and setgid, mkdir(2) does not take them.
         if looks.mode & SETID != 0 && kind != Kind::Symlink {
-            let perm = object.stat().during("stat", b".")?.perm();
+            let perm = object.stat().context("stat", b".")?.perm();
             let wanted = perm | (looks.mode & SETID);
-            // A directory has the bit from its parent; in a volume others may set the mode of what has a name.
+            // A directory has the bit from its parent; in a volume others may set the mode of what
+            // has a name.
             if wanted != perm {
-                object.chmod(wanted).during("chmod", b".")?;
+                object.chmod(wanted).context("chmod", b".")?;
             }
         }
         Ok(())
     }
 
-    /// Makes the entry in a directory with the default ACL, so that the disk's own file system works out what
-    /// is inherited, and takes it out again.
+    /// Makes the entry in a directory with the default ACL, so that the disk's own file system
+    /// works out what is inherited, and takes it out again.
     fn build_with_acl(
         &self,
         writable: &Writable,
@@ -360,7 +363,7 @@ impl Union {
             inner.rename_to_free(staged, stage, staged)
         })();
         writable.stage.discard(&nest);
-        made.during("create", staged)
+        made.context("create", staged)
     }
 
     /// Whether an inode is known to the transport; only then can a process hold it open.
@@ -369,10 +372,11 @@ impl Union {
     }
 }
 
-/// Sets on a new object what it inherits from its directory's default ACL, where no disk does; returns its mode.
+/// Sets on a new object what it inherits from its directory's default ACL, where no disk does;
+/// returns its mode.
 fn inherit(
-    keeping: Keeping,
-    object: &UpperObject,
+    keeping: XattrMapping,
+    object: &WritableObject,
     kind: Kind,
     mode: u32,
     default_acl: &[u8],
@@ -383,7 +387,7 @@ fn inherit(
     let set = |name, value: &[u8]| {
         object
             .set_xattr(&keeping.stored(name), value, XattrFlags::empty())
-            .during("setxattr", name)
+            .context("setxattr", name)
     };
     if kind == Kind::Dir {
         set(DEFAULT_ACL, default_acl)?;

@@ -1,21 +1,22 @@
 //! link(2): another name for a file, or the first one for a file that was made without any.
 //!
 //! # Crash
-//! A name appears by one system call; over a whiteout that stands in its place, as a link in the work directory that
-//! is renamed over it. Killed before, there is no such name; killed after, but before the whiteout of an earlier
-//! entry is removed, the whiteout hides nothing (see [`crate::union::copyup::whiteout`]). As on any disk, the bytes of the file
-//! are where fsync(2) brought them.
+//! A name appears by one system call; over a whiteout that stands in its place, as a link in the
+//! work directory that is renamed over it. Killed before, there is no such name; killed after, but
+//! before the whiteout of an earlier entry is removed, the whiteout hides nothing (see
+//! [`crate::union::copyup::whiteout`]). As on any disk, the bytes of the file are where fsync(2)
+//! brought them.
 
 use std::sync::Arc;
 
 use rustix::fs::RenameFlags;
 use rustix::io::Errno;
 
-use crate::layer::UpperDir;
+use crate::layer::WritableDir;
 use crate::layer::dir::{Name, UPPER};
 use crate::layer::marks::Mark;
 use crate::layer::stat::Kind;
-use crate::union::error::{During, Result, refuse};
+use crate::union::error::{Context, Result, fail};
 use crate::union::merge::lookup::Child;
 use crate::union::node::inode::{FileState, Inode, Real};
 use crate::union::node::stack::Found;
@@ -32,29 +33,30 @@ impl Union {
     ) -> Result<Entry> {
         let writable = self.writable()?;
         self.check_new_name(name)?;
-        // The upper's disk distinguishes what never had a name and what has none any more; a lower file had one.
+        // The upper's disk distinguishes what never had a name and what has none any more; a lower
+        // file had one.
         let is_gone = |file: &FileState| !file.is_upper() && file.links.is_empty();
         if inode.lock_file().is_some_and(|file| is_gone(&file)) {
-            return refuse(Errno::NOENT);
+            return fail(Errno::NOENT);
         }
         self.copy_up_file(inode, None)?;
         let dir = self.copy_up_dir(parent)?;
         let key = {
             let Some(mut state) = parent.lock_dir() else {
-                return refuse(Errno::NOTDIR);
+                return fail(Errno::NOTDIR);
             };
             let (mark, _) = self.free_name(&mut state, name)?;
             if inode.st_ino != self.disk_identity(inode)? || inode.kind == Kind::Char {
                 self.mark_impure(writable, &dir, &mut state)?;
             }
             let Some(mut file) = inode.lock_file() else {
-                return refuse(Errno::PERM);
+                return fail(Errno::PERM);
             };
             let ino = crate::union::node::real::real_stat(&file.real)?.ino;
             self.store_child_origin(writable, &dir, inode.kind, (inode.st_ino, ino));
             let name = Name::from(name);
             self.link_locked(writable, &file.real, &dir, &name, mark)?;
-            let stat = dir.stat_entry(&name).during("stat", &name)?;
+            let stat = dir.stat_entry(&name).context("stat", &name)?;
             file.add_link(parent, &name, Some(dir.clone()));
             if matches!(file.real, Real::Orphan(_)) {
                 file.real = Real::Upper {
@@ -86,18 +88,18 @@ impl Union {
         &self,
         writable: &Writable,
         real: &Real,
-        dir: &UpperDir,
+        dir: &WritableDir,
         name: &Name,
         mark: Option<Mark>,
     ) -> Result<()> {
-        let link_to = |to: &UpperDir, new: &[u8]| match real {
+        let link_to = |to: &WritableDir, new: &[u8]| match real {
             Real::Upper { dir, name } => dir.link(name, to, new),
             Real::Orphan(object) => to.link_fd(object.fd(), new),
             Real::Lower { .. } => Err(Errno::STALE),
         };
         if mark == Some(Mark::InPlace) {
             let staged = writable.stage.fresh_name();
-            link_to(writable.stage.dir(), &staged).during("link", &staged)?;
+            link_to(writable.stage.dir(), &staged).context("link", &staged)?;
             let moved = writable
                 .stage
                 .dir()
@@ -105,7 +107,7 @@ impl Union {
             if moved.is_err() {
                 writable.stage.discard(&staged);
             }
-            return moved.during("rename link to", name);
+            return moved.context("rename link to", name);
         }
         link_to(dir, name).unless_immutable("link", name)?;
         if mark == Some(Mark::Beside) {
@@ -125,9 +127,9 @@ impl Union {
 }
 
 /// Refuses a link whose target is a directory (link(2): EPERM).
-pub(in crate::union) fn refuse_directory(inode: &Inode) -> Result<()> {
+pub(in crate::union) fn fail_for_directory(inode: &Inode) -> Result<()> {
     if inode.kind == Kind::Dir {
-        return refuse(Errno::PERM);
+        return fail(Errno::PERM);
     }
     Ok(())
 }

@@ -1,8 +1,9 @@
 //! Removing names. Nothing is ever copied up for that but the directories on the way.
 //!
 //! # Crash
-//! Where a lower layer has the name, its whiteout is written before the upper's entry goes (or replaces it in
-//! one rename): killed between, the entry is still there, and a directory is still there and empty.
+//! Where a lower layer has the name, its whiteout is written before the upper's entry goes (or
+//! replaces it in one rename): killed between, the entry is still there, and a directory is still
+//! there and empty.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,15 +11,15 @@ use std::sync::atomic::Ordering;
 use rustix::fs::RenameFlags;
 use rustix::io::Errno;
 
-use crate::layer::UpperDir;
+use crate::layer::WritableDir;
 use crate::layer::dir::Name;
 use crate::layer::marks::Mark;
 use crate::layer::stat::Kind;
 use crate::sync::lock;
 use crate::union::Union;
-use crate::union::error::{During, Error, Result, refuse};
+use crate::union::error::{Context, Error, Result, fail};
 use crate::union::node::inode::{DirState, FileNode, FileState, Inode, Real};
-use crate::union::node::remains::bury;
+use crate::union::node::removed_dir::keep_removed_dir;
 use crate::union::work::writable::Writable;
 
 /// How often an operation starts over because the tree changed under it.
@@ -30,7 +31,7 @@ impl Union {
         let writable = self.writable()?;
         for _ in 0..PATIENCE {
             let Some(child) = self.child(parent, name)? else {
-                return refuse(Errno::NOENT);
+                return fail(Errno::NOENT);
             };
             let inode = child.inode;
             self.check_no_mount(&inode, false)?;
@@ -39,20 +40,20 @@ impl Union {
             let dir = self.dir_for_removal(parent, name)?;
             let trash = {
                 let Some(mut state) = parent.lock_dir() else {
-                    return refuse(Errno::NOTDIR);
+                    return fail(Errno::NOTDIR);
                 };
                 if !self.is_still(&mut state, name, &inode)? {
                     continue;
                 }
                 let Some(mut gone) = inode.lock_dir() else {
-                    return refuse(Errno::NOTDIR);
+                    return fail(Errno::NOTDIR);
                 };
                 if !self.is_empty(&mut gone)? {
-                    return refuse(Errno::NOTEMPTY);
+                    return fail(Errno::NOTEMPTY);
                 }
-                let remains = self.remains_of(&inode, &mut gone)?;
+                let removed_dir = self.removed_dir_of(&inode, &mut gone)?;
                 let trash = self.rmdir_locked(writable, &mut state, &dir, name)?;
-                bury(&mut gone, remains);
+                keep_removed_dir(&mut gone, removed_dir);
                 trash
             };
             if let Some(trash) = trash {
@@ -72,15 +73,15 @@ impl Union {
         let writable = self.writable()?;
         for _ in 0..PATIENCE {
             let Some(child) = self.child(parent, name)? else {
-                return refuse(Errno::NOENT);
+                return fail(Errno::NOENT);
             };
             self.check_no_mount(&child.inode, false)?;
             let Some(file) = child.inode.file() else {
-                return refuse(Errno::ISDIR);
+                return fail(Errno::ISDIR);
             };
             let dir = self.dir_for_removal(parent, name)?;
             let Some(mut state) = parent.lock_dir() else {
-                return refuse(Errno::NOTDIR);
+                return fail(Errno::NOTDIR);
             };
             if !self.is_still(&mut state, name, &child.inode)? {
                 continue;
@@ -94,22 +95,22 @@ impl Union {
             })?;
             held.drop_link(parent, name);
             if file.shared_lower.load(Ordering::Relaxed) {
-                self.note_name_change();
+                self.count_name_change();
             }
             return Ok(());
         }
         Err(Error::rule(Errno::BUSY))
     }
 
-    /// The upper's directory in which a name is removed: needed where a whiteout is to be written or the
-    /// upper has the name, which then has the directory too.
-    fn dir_for_removal(&self, parent: &Arc<Inode>, name: &[u8]) -> Result<UpperDir> {
+    /// The upper's directory in which a name is removed: needed where a whiteout is to be written
+    /// or the upper has the name, which then has the directory too.
+    fn dir_for_removal(&self, parent: &Arc<Inode>, name: &[u8]) -> Result<WritableDir> {
         {
             let Some(mut state) = parent.lock_dir() else {
-                return refuse(Errno::NOTDIR);
+                return fail(Errno::NOTDIR);
             };
             if self.slot_mut(&mut state, name)?.is_none() {
-                return refuse(Errno::NOENT);
+                return fail(Errno::NOENT);
             }
             if let Some(upper) = &state.upper {
                 return Ok(upper.clone());
@@ -131,18 +132,18 @@ impl Union {
             .is_some_and(|child| Arc::ptr_eq(&child, inode)))
     }
 
-    /// Takes the name away on disk and in the listing. `before` runs when all is checked, before anything is
-    /// changed, and is passed whether the upper has an entry.
+    /// Takes the name away on disk and in the listing. `before` runs when all is checked, before
+    /// anything is changed, and is passed whether the upper has an entry.
     fn unlink_locked(
         &self,
         writable: &Writable,
         state: &mut DirState,
-        dir: &UpperDir,
+        dir: &WritableDir,
         name: &[u8],
         before: impl FnOnce(bool) -> Result<()>,
     ) -> Result<()> {
         let Some(slot) = self.slot_mut(state, name)? else {
-            return refuse(Errno::NOENT);
+            return fail(Errno::NOENT);
         };
         let in_upper = slot
             .merged
@@ -190,8 +191,8 @@ impl Union {
         Ok(())
     }
 
-    /// Before a name of an upper file goes: finds the file another home, or holds on to it by a descriptor
-    /// until the transport forgets it.
+    /// Before a name of an upper file goes: finds the file another home, or holds on to it by a
+    /// descriptor until the transport forgets it.
     pub(in crate::union) fn keep_alive(
         &self,
         inode: &Inode,
@@ -199,7 +200,7 @@ impl Union {
         state: &mut FileState,
         parent: &Arc<Inode>,
         name: &[u8],
-        dir: &UpperDir,
+        dir: &WritableDir,
     ) -> Result<()> {
         let Real::Upper {
             dir: home,
@@ -223,36 +224,37 @@ impl Union {
             let own = file.data.get().filter(|_| state.bytes.is_none());
             let object = match own {
                 Some(fd) => home.wrap(fd),
-                None => dir.object(name).during("open", name)?,
+                None => dir.object(name).context("open", name)?,
             };
             state.real = Real::Orphan(object);
         }
         Ok(())
     }
 
-    /// ENOTEMPTY unless a directory shows nothing, EACCES when that cannot be known, ENOTDIR for anything else.
+    /// ENOTEMPTY unless a directory shows nothing, EACCES when that cannot be known, ENOTDIR for
+    /// anything else.
     pub(super) fn check_empty(&self, inode: &Inode) -> Result<()> {
         let Some(mut state) = inode.lock_dir() else {
-            return refuse(Errno::NOTDIR);
+            return fail(Errno::NOTDIR);
         };
         if self.is_empty(&mut state)? {
             Ok(())
         } else {
-            refuse(Errno::NOTEMPTY)
+            fail(Errno::NOTEMPTY)
         }
     }
 
-    /// Takes an empty directory away. What held its marks is moved to the stage in one piece; its name there is
-    /// returned, to be removed when no lock is held.
+    /// Takes an empty directory away. What held its marks is moved to the stage in one piece; its
+    /// name there is returned, to be removed when no lock is held.
     fn rmdir_locked(
         &self,
         writable: &Writable,
         state: &mut DirState,
-        dir: &UpperDir,
+        dir: &WritableDir,
         name: &[u8],
     ) -> Result<Option<Name>> {
         let Some(slot) = self.slot_mut(state, name)? else {
-            return refuse(Errno::NOENT);
+            return fail(Errno::NOENT);
         };
         let (in_upper, covers, mut mark) = (
             slot.merged.upper.is_some(),
@@ -276,7 +278,7 @@ impl Union {
                 if swapped.is_err() {
                     writable.stage.discard(&staged);
                 }
-                swapped.during("exchange directory and whiteout", name)?;
+                swapped.context("exchange directory and whiteout", name)?;
                 trash = Some(staged);
             } else {
                 writable.mark_in_place(dir, name)?;
@@ -304,12 +306,12 @@ impl Union {
         Ok(trash)
     }
 
-    /// Removes every mark inside a directory that shows nothing, so that a rename can replace it. The caller
-    /// has made sure that the marks are not needed any more.
-    pub(super) fn clear_marks_in(&self, writable: &Writable, dir: &UpperDir) -> Result<()> {
+    /// Removes every mark inside a directory that shows nothing, so that a rename can replace it.
+    /// The caller has made sure that the marks are not needed any more.
+    pub(super) fn clear_marks_in(&self, writable: &Writable, dir: &WritableDir) -> Result<()> {
         let mut names = Vec::new();
         dir.for_each(|name, _, _| names.push(Name::from(name)))
-            .during("getdents", b".")?;
+            .context("getdents", b".")?;
         for name in names {
             match dir.unlink(&name) {
                 // AUFS keeps directories of its own (`.wh..wh.plnk`).
@@ -318,31 +320,32 @@ impl Union {
                         writable.stage.discard(&trash);
                     }
                 }
-                other => other.during("unlink mark", &name)?,
+                other => other.context("unlink mark", &name)?,
             }
         }
         Ok(())
     }
 }
 
-/// Removes a directory that shows nothing: at once when it is empty, else by moving it to the stage.
-fn take_away(writable: &Writable, dir: &UpperDir, name: &[u8]) -> Result<Option<Name>> {
+/// Removes a directory that shows nothing: at once when it is empty, else by moving it to the
+/// stage.
+fn take_away(writable: &Writable, dir: &WritableDir, name: &[u8]) -> Result<Option<Name>> {
     match dir.rmdir(name) {
         Ok(()) => return Ok(None),
         Err(Errno::NOTEMPTY | Errno::EXIST) => {}
-        Err(errno) => return Err(errno).during("rmdir", name),
+        Err(errno) => return Err(errno).context("rmdir", name),
     }
     let trash = writable.stage.fresh_name();
     dir.rename_to_free(name, writable.stage.dir(), &trash)
-        .during("rename to work directory", name)?;
+        .context("rename to work directory", name)?;
     Ok(Some(trash))
 }
 
 /// Whether the type of a rename's target fits its source (rename(2)).
 pub(super) fn check_types(source: &Inode, target: &Inode) -> Result<()> {
     match (source.kind == Kind::Dir, target.kind == Kind::Dir) {
-        (true, false) => refuse(Errno::NOTDIR),
-        (false, true) => refuse(Errno::ISDIR),
+        (true, false) => fail(Errno::NOTDIR),
+        (false, true) => fail(Errno::ISDIR),
         _ => Ok(()),
     }
 }

@@ -1,9 +1,9 @@
 //! Files without a name (`O_TMPFILE`, open(2)).
 //!
 //! # Crash
-//! Such a file exists on the upper's disk as an open descriptor only, so nothing is left of it, unless
-//! [`Union::link`] gave it a name before (see [`crate::union::namespace::link`]). The directory that it was asked for in is copied up,
-//! which the merged view does not show.
+//! Such a file exists on the upper's disk as an open descriptor only, so nothing is left of it,
+//! unless [`Union::link`] gave it a name before (see [`crate::union::namespace::link`]). The
+//! directory that it was asked for in is copied up, which the merged view does not show.
 
 use crate::union::node::inode::Inode;
 use std::os::fd::OwnedFd;
@@ -15,10 +15,10 @@ use rustix::io::Errno;
 use crate::layer::FdSlot;
 use crate::layer::dir::UPPER;
 use crate::layer::stat::Kind;
-use crate::union::error::{During, Result, refuse};
+use crate::union::error::{Context, Result, fail};
 use crate::union::file::acl::DEFAULT_ACL;
 use crate::union::merge::lookup::Child;
-use crate::union::namespace::create::Looks;
+use crate::union::namespace::create::NewMetadata;
 use crate::union::node::inode::{Inheritance, Real};
 use crate::union::work::writable::Writable;
 use crate::union::{Caller, Entry, New, Union};
@@ -35,10 +35,10 @@ impl Union {
         let dir = self.copy_up_dir(parent)?;
         let (looks, inheritance) = {
             let Some(mut state) = parent.lock_dir() else {
-                return refuse(Errno::NOTDIR);
+                return fail(Errno::NOTDIR);
             };
             if state.removed.is_some() {
-                return refuse(Errno::NOENT);
+                return fail(Errno::NOENT);
             }
             Self::check_may_add(&mut state)?;
             let inheritance = self.inheritance(&dir, &mut state)?;
@@ -55,9 +55,9 @@ impl Union {
         let fd = self.create_unnamed(writable, &looks, &inheritance)?;
         let object = dir.wrap(Arc::clone(&fd));
         let keeping = Some(writable.keeping);
-        self.dress_new(keeping, &object, Kind::File, &looks, &inheritance, caller)?;
-        self.spare_atime(&fd);
-        let stat = object.stat().during("fstat", b".")?;
+        self.apply_new_metadata(keeping, &object, Kind::File, &looks, &inheritance, caller)?;
+        self.keep_atime(&fd);
+        let stat = object.stat().context("fstat", b".")?;
         let node = self.new_file_node(Real::Orphan(object));
         let st_ino = self.nodes.numbers.of(UPPER, stat.dev, stat.ino);
         let inode = self.new_inode(None, st_ino, Kind::File, node);
@@ -68,17 +68,17 @@ impl Union {
         self.entry(&Child { inode, stat })
     }
 
-    /// Makes the file in the work directory: below a directory with the default ACL where there is one, so that the
-    /// disk's own file system works out what is inherited.
+    /// Makes the file in the work directory: below a directory with the default ACL where there is
+    /// one, so that the disk's own file system works out what is inherited.
     fn create_unnamed(
         &self,
         writable: &Writable,
-        looks: &Looks,
+        looks: &NewMetadata,
         inheritance: &Inheritance,
     ) -> Result<Arc<OwnedFd>> {
         let stage = writable.stage.dir();
         // A slot makes room when too many descriptors are open.
-        let open_in = |dir: &crate::layer::UpperDir| {
+        let open_in = |dir: &crate::layer::WritableDir| {
             let mode = dir.disk_mode(looks.mode);
             FdSlot::new(&self.layers.fds).get_or_open(|| dir.create_unnamed(mode))
         };
@@ -87,7 +87,7 @@ impl Union {
             .as_ref()
             .filter(|_| stage.records().is_none());
         let Some(acl) = interpreted else {
-            return open_in(stage).during("open O_TMPFILE", b".");
+            return open_in(stage).context("open O_TMPFILE", b".");
         };
         let nest = writable.stage.fresh_name();
         let made = (|| {
@@ -96,7 +96,7 @@ impl Union {
             open_in(&stage.child(&nest))
         })();
         writable.stage.discard(&nest);
-        made.during("open O_TMPFILE", &nest)
+        made.context("open O_TMPFILE", &nest)
     }
 }
 

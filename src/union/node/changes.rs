@@ -1,12 +1,15 @@
-//! Notification of changes that others made to the layers, for a kernel that caches names and attributes.
+//! Notification of changes that others made to the layers, for a kernel that caches names and
+//! attributes.
 //!
-//! With `cache=auto` a directory is read again when its layers changed. Each difference is notified once, name by name,
-//! so that the kernel drops it from its cache at once, and a process that watches a file of the mount (inotify(7)) is notified of its removal. Changed
-//! attributes and bytes are notified by node.
+//! With `cache=auto` a directory is read again when its layers changed. Each difference is notified
+//! once, name by name, so that the kernel drops it from its cache at once, and a process that
+//! watches a file of the mount (inotify(7)) is notified of its removal. Changed attributes and
+//! bytes are notified by node.
 //!
-//! What this mount does is seen by the kernel itself, as far as it is what a request is about. Attributes of other objects,
-//! which change beside that (a copy-up gives directories another ctime, a rename copies up what lies below), are notified
-//! at once: else stat(2) would say one thing before a directory is read and another after it.
+//! What this mount does is seen by the kernel itself, as far as it is what a request is about.
+//! Attributes of other objects, which change beside that (a copy-up gives directories another
+//! ctime, a rename copies up what lies below), are notified at once: else stat(2) would say one
+//! thing before a directory is read and another after it.
 
 use crate::union::types::Change;
 use std::sync::atomic::Ordering;
@@ -18,11 +21,11 @@ use crate::sync::{read, write};
 use crate::union::Union;
 use crate::union::node::inode::{Inode, NodeId};
 
-type Tell = Box<dyn Fn(NodeId) + Send + Sync>;
+type Notify = Box<dyn Fn(NodeId) + Send + Sync>;
 
 /// The callback that invalidates the attributes that the kernel has cached.
 #[derive(Default)]
-pub(in crate::union) struct Attributes(RwLock<Option<Tell>>);
+pub(in crate::union) struct Attributes(RwLock<Option<Notify>>);
 
 impl std::fmt::Debug for Attributes {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -31,28 +34,30 @@ impl std::fmt::Debug for Attributes {
 }
 
 impl Union {
-    /// Sets the callback to notify that the cached attributes of a node are not valid any more; replaces the one before. It is
-    /// called while requests are served, and must not wait for one.
-    pub fn tell_attributes_to(&self, tell: impl Fn(NodeId) + Send + Sync + 'static) {
+    /// Sets the callback to notify that the cached attributes of a node are not valid any more;
+    /// replaces the one before. It is called while requests are served, and must not wait for one.
+    pub fn notify_attributes_to(&self, tell: impl Fn(NodeId) + Send + Sync + 'static) {
         *write(&self.others.attributes.0) = Some(Box::new(tell));
     }
 
-    /// Notifies that a change on the disk changed the attributes of an object that is not the subject of the request. Called when
-    /// the change is done, without locks: attributes that were read before it are not valid any more.
-    pub(in crate::union) fn tell_attributes(&self, inode: &Inode) {
+    /// Notifies that a change on the disk changed the attributes of an object that is not the
+    /// subject of the request. Called when the change is done, without locks: attributes that were
+    /// read before it are not valid any more.
+    pub(in crate::union) fn notify_attributes(&self, inode: &Inode) {
         if inode.id == NodeId::ROOT || inode.lookups() > 0 {
-            self.tell_attributes_of(inode.id);
+            self.notify_attributes_of(inode.id);
         }
     }
 
-    /// As [`Union::tell_attributes`], of a node that may not be known.
-    pub(in crate::union) fn tell_attributes_of(&self, node: NodeId) {
+    /// As [`Union::notify_attributes`], of a node that may not be known.
+    pub(in crate::union) fn notify_attributes_of(&self, node: NodeId) {
         if let Some(tell) = &*read(&self.others.attributes.0) {
             tell(node);
         }
     }
 
-    /// The channel on which changes are notified from now on; `None` where layers do not change, and for every call but the first.
+    /// The channel on which changes are notified from now on; `None` where layers do not change,
+    /// and for every call but the first.
     pub fn changes(&self) -> Option<Receiver<Change>> {
         if !self.may_change_below() {
             return None;
@@ -61,7 +66,8 @@ impl Union {
         self.others.changes.set(sender).ok().map(|()| receiver)
     }
 
-    /// Notifies that a name differs. Called with the directory locked: nothing is done here but to note it.
+    /// Notifies that a name differs. Called with the directory locked: nothing is done here but to
+    /// note it.
     pub(in crate::union) fn tell(
         &self,
         parent: Option<NodeId>,
@@ -82,12 +88,12 @@ impl Union {
     }
 
     /// Notifies that attributes and bytes, or the listing, differ.
-    pub(in crate::union) fn tell_node(&self, node: NodeId) {
+    pub(in crate::union) fn notify_node(&self, node: NodeId) {
         self.note(Change::Node(node));
     }
 
     /// Notifies that entries below a directory are not valid for as long as was answered.
-    pub(in crate::union) fn tell_below(&self, dir: &Inode) {
+    pub(in crate::union) fn notify_below(&self, dir: &Inode) {
         if let Some(place) = dir.place() {
             self.note(Change::Below {
                 parent: place.parent.id,
@@ -114,9 +120,10 @@ mod tests {
     use crate::sync::lock;
     use crate::union::config::{CacheMode, Config};
     use crate::union::tests::testing::{Stack, file, find, mkdir};
-    use crate::union::{Belief, Caller, RenameMode};
+    use crate::union::{Caller, RenameMode, Validity};
 
-    /// A change beside a request is notified once per copy-up; changes in the upper's directories are not notified.
+    /// A change beside a request is notified once per copy-up; changes in the upper's directories
+    /// are not notified.
     #[test]
     fn attributes_are_told_of_copy_ups_alone() {
         const ROOT: NodeId = NodeId::ROOT;
@@ -126,7 +133,7 @@ mod tests {
         let union = stack.open();
         let told = Arc::new(Mutex::new(Vec::new()));
         let hears = Arc::clone(&told);
-        union.tell_attributes_to(move |node| lock(&hears).push(node));
+        union.notify_attributes_to(move |node| lock(&hears).push(node));
         let dir = mkdir(&union, "d", 0o755);
         let made = union.make(dir, b"f", &file(0o600), &Caller::default());
         let made = made.unwrap().node;
@@ -165,7 +172,7 @@ mod tests {
         let heard = union.changes().unwrap();
         assert!(union.changes().is_none(), "there is one listener");
         let child = find(&union, "f").node;
-        assert_eq!(union.belief_in_names(NodeId::ROOT), Belief::Kept);
+        assert_eq!(union.names_validity(NodeId::ROOT), Validity::Kept);
         std::fs::remove_file(old).unwrap();
         stack.file("old/new", "new");
         // No thread receives it here, except the one that a transport starts.

@@ -1,6 +1,6 @@
 //! Which directories of the merged tree follow which watches of lower directories (`cache=auto`).
 
-use crate::layer::LowerDir;
+use crate::layer::ReadOnlyDir;
 use crate::layer::dir::Dir;
 use crate::layer::dir::Name;
 use crate::layer::stat::Stat;
@@ -45,7 +45,7 @@ pub(in crate::union) struct LiveDir {
     me: Weak<Inode>,
     watches: Vec<WatchNo>,
     /// Lower directories behind an opaque one, which may go.
-    pub(in crate::union) covered: Vec<LowerDir>,
+    pub(in crate::union) covered: Vec<ReadOnlyDir>,
     /// What was touched since it was read.
     pub(in crate::union) touched: Option<Touched>,
 }
@@ -72,7 +72,8 @@ impl LiveDir {
         self.me.upgrade()
     }
 
-    /// Watches these directories, and no others any more. Returns whether all of them can be watched.
+    /// Watches these directories, and no others any more. Returns whether all of them can be
+    /// watched.
     pub(in crate::union) fn watch<'a>(&mut self, dirs: impl Iterator<Item = &'a Dir>) -> bool {
         let mut all = true;
         let mut watches = Vec::new();
@@ -105,7 +106,8 @@ impl Drop for LiveDir {
 pub(in crate::union) struct Live {
     pub(in crate::union) watcher: Option<Watcher>,
     followers: Mutex<HashMap<WatchNo, Vec<Weak<Inode>>>>,
-    /// Directories of which other lower directories are now a part: they are read again, and what is below them.
+    /// Directories of which other lower directories are now a part: they are read again, and what
+    /// is below them.
     pub(in crate::union) restacked: Mutex<Vec<Weak<Inode>>>,
     wake: OwnedFd,
     /// When files that are not watched were last seen to be changed.
@@ -116,11 +118,11 @@ pub(in crate::union) struct Live {
 
 impl Live {
     /// For a union of these layers. Errors: EMFILE, ENFILE.
-    pub(in crate::union) fn new(lowers: &[LowerDir]) -> rustix::io::Result<Arc<Self>> {
+    pub(in crate::union) fn new(lowers: &[ReadOnlyDir]) -> rustix::io::Result<Arc<Self>> {
         let watcher = Watcher::new()
             .inspect_err(|errno| log::info!("no inotify: {errno}; layers are looked at instead"))
             .ok();
-        let watchable = |dir: &LowerDir| dir.fd().is_ok_and(|fd| tells_all(&fd));
+        let watchable = |dir: &ReadOnlyDir| dir.fd().is_ok_and(|fd| tells_all(&fd));
         Ok(Arc::new(Self {
             trusted: watcher.is_some() && lowers.iter().all(watchable),
             watcher,
@@ -144,7 +146,8 @@ impl Live {
     fn follow(&self, dir: &Dir, me: &Weak<Inode>) -> Option<WatchNo> {
         let watcher = self.watcher.as_ref()?;
         let fd = dir.fd().ok()?;
-        // Held over the call: a watch that another thread ends meanwhile must not be taken for the new one.
+        // Held over the call: a watch that another thread ends meanwhile must not be taken for the
+        // new one.
         let mut followers = lock(&self.followers);
         let watch = watcher
             .watch(&fd)

@@ -1,18 +1,18 @@
 //! Where nodes were when they were forgotten.
 
 use crate::layer::dir::Name;
-use crate::layer::stat::Birth;
+use crate::layer::stat::BirthTime;
 use crate::layer::stat::Kind;
 use crate::union::node::inode::{Inode, NodeId};
 use dashmap::DashMap;
 
 /// Where a node was when it was forgotten.
 #[derive(Clone, Debug)]
-pub(in crate::union) struct Note {
+pub(in crate::union) struct ForgottenNode {
     /// Directories and names; several of a file that has several. Some may be of before.
     pub(in crate::union) places: Vec<(NodeId, Name)>,
     pub(in crate::union) kind: Kind,
-    pub(in crate::union) birth: Birth,
+    pub(in crate::union) birth: BirthTime,
 }
 
 /// How many names of one file are noted at most.
@@ -20,14 +20,19 @@ const MOST_PLACES: usize = 8;
 
 /// Notes of nodes that were forgotten.
 #[derive(Debug, Default)]
-pub(in crate::union) struct Notes {
-    pub(in crate::union) nodes: DashMap<NodeId, Note>,
+pub(in crate::union) struct ForgottenNodes {
+    pub(in crate::union) nodes: DashMap<NodeId, ForgottenNode>,
     pub(in crate::union) by_st_ino: DashMap<u64, NodeId>,
 }
 
-impl Notes {
+impl ForgottenNodes {
     /// The node id that an object had.
-    pub(in crate::union) fn id_of(&self, st_ino: u64, kind: Kind, birth: Birth) -> Option<NodeId> {
+    pub(in crate::union) fn id_of(
+        &self,
+        st_ino: u64,
+        kind: Kind,
+        birth: BirthTime,
+    ) -> Option<NodeId> {
         let id = *self.by_st_ino.get(&st_ino)?;
         let note = self.nodes.get(&id)?;
         (note.kind == kind && note.birth.agrees(birth)).then_some(id)
@@ -54,7 +59,7 @@ impl Notes {
             self.by_st_ino.remove_if(&st_ino, |_, known| *known == id);
             return;
         }
-        let note = Note {
+        let note = ForgottenNode {
             places,
             kind: inode.kind,
             birth: inode.birth,

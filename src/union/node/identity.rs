@@ -8,17 +8,20 @@
 //! | copied up from a lower layer | what it was below; remembered in an xattr of the copy |
 //! | in a volume | the number of the first volume on its disk, and its inode number there |
 //!
-//! The layer's number is part of it because layers may share inodes (stores that link equal files together)
-//! and may lie on different disks. It counts from the oldest layer so that a new layer on top changes nothing.
+//! The layer's number is part of it because layers may share inodes (stores that link equal files
+//! together) and may lie on different disks. It counts from the oldest layer so that a new layer on
+//! top changes nothing.
 //!
-//! A number has 32 bits where that is possible, for programs that know no others: they are shared out among layers and
-//! volumes by a code (`narrow`), so that which number it is depends on nothing but the entry. Where an inode number is too large for its
-//! share, more bits are used: in ranges of their own, so that no number means two things. `ino32_t` forces what remains
-//! into 32 bits by a hash, with the chance that two meet.
+//! A number has 32 bits where that is possible, for programs that know no others: they are shared
+//! out among layers and volumes by a code (`narrow`), so that which number it is depends on nothing
+//! but the entry. Where an inode number is too large for its share, more bits are used: in ranges
+//! of their own, so that no number means two things. `ino32_t` forces what remains into 32 bits by
+//! a hash, with the chance that two meet.
 
 use crate::layer::dir::{LayerNo, UPPER};
 
-/// Bits for the inode number on the layer's disk in a number of more than 32 bits; a larger one is hashed.
+/// Bits for the inode number on the layer's disk in a number of more than 32 bits; a larger one is
+/// hashed.
 const INO_BITS: u32 = 40;
 /// Bits for the number of the layer.
 const LAYER_BITS: u32 = 21;
@@ -26,7 +29,8 @@ const LAYER_BITS: u32 = 21;
 const HASHED: u64 = 1 << 62;
 /// Set in numbers of the upper that would look like those of another layer.
 const UPPERS: u64 = 1 << 61;
-/// Bits for the inode number of the oldest layers, and of the upper; the next ones have [`STEP`] fewer.
+/// Bits for the inode number of the oldest layers, and of the upper; the next ones have [`STEP`]
+/// fewer.
 const WIDEST_SHARE: u32 = 28;
 /// A digit of the code that says whose number it is. All bits set: the next digit says it.
 const STEP: u32 = 4;
@@ -48,7 +52,8 @@ pub(in crate::union) struct Numbering {
 pub(in crate::union) struct Disk {
     /// The device of its root.
     pub(in crate::union) device: u64,
-    /// Entries of one directory may be on several disks, which only stat(2) shows: another overlay's.
+    /// Entries of one directory may be on several disks, which only stat(2) shows: another
+    /// overlay's.
     pub(in crate::union) mixed: bool,
 }
 
@@ -98,8 +103,9 @@ impl Numbering {
     }
 }
 
-/// The `st_ino` of an object of a volume: the volume's number takes the place of a layer's, counted down from the largest.
-/// `dev` is 0 on the disk of the volume itself, and the device of another one that is mounted in it.
+/// The `st_ino` of an object of a volume: the volume's number takes the place of a layer's, counted
+/// down from the largest. `dev` is 0 on the disk of the volume itself, and the device of another
+/// one that is mounted in it.
 #[must_use]
 pub(in crate::union) fn of_volume(volume: u16, dev: u64, ino: u64) -> u64 {
     let layer = (1 << LAYER_BITS) - 1 - u64::from(volume);
@@ -121,8 +127,9 @@ fn compose(layer: u64, ino: u64) -> u64 {
     narrow(layer, ino).unwrap_or_else(|| wide(layer, ino))
 }
 
-/// The number in 32 bits: a digit for the layer, and its inode number. 14 layers (the upper is the first) have 28 bits
-/// each; the last digit leads to another one for 15 layers with 24 bits each, whose last one leads to 15 with 20.
+/// The number in 32 bits: a digit for the layer, and its inode number. 14 layers (the upper is the
+/// first) have 28 bits each; the last digit leads to another one for 15 layers with 24 bits each,
+/// whose last one leads to 15 with 20.
 fn narrow(layer: u64, ino: u64) -> Option<u64> {
     const LAST: u64 = (1 << STEP) - 1;
     let (mut prefix, mut share, mut layer) = (0, WIDEST_SHARE, layer);
@@ -155,8 +162,9 @@ fn mix(value: u64) -> u64 {
     value ^ (value >> 31)
 }
 
-/// The xattr value that remembers an origin. It names the inode it is stored on as well, so that a copy of
-/// the upper made with its xattrs (`cp -a`, a restored backup) does not inherit a number that is not its own.
+/// The xattr value that remembers an origin. It names the inode it is stored on as well, so that a
+/// copy of the upper made with its xattrs (`cp -a`, a restored backup) does not inherit a number
+/// that is not its own.
 #[must_use]
 pub(in crate::union) fn encode_origin(st_ino: u64, on_disk: u64) -> Vec<u8> {
     format!("{st_ino}:{on_disk}").into_bytes()

@@ -1,22 +1,22 @@
 //! An object of the merged tree: what the kernel knows by a node id.
 //!
 //! # Lock order
-//! rename mutex -> directory states (an ancestor first, else the smaller node id) -> file states (the smaller
-//! node id first) -> a layer directory's place -> a descriptor slot. A file's copy-up lock comes before all of
-//! these and is the only one that is held over a data copy or fsync.
+//! rename mutex -> directory states (an ancestor first, else the smaller node id) -> file states
+//! (the smaller node id first) -> a layer directory's place -> a descriptor slot. A file's copy-up
+//! lock comes before all of these and is the only one that is held over a data copy or fsync.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::layer::dir::{LayerNo, Name};
-use crate::layer::object::UpperObject;
-use crate::layer::stat::{Birth, Kind, Protection};
-use crate::layer::{FdSlot, LowerDir, UpperDir};
+use crate::layer::object::WritableObject;
+use crate::layer::stat::{BirthTime, Kind, Protection};
+use crate::layer::{FdSlot, ReadOnlyDir, WritableDir};
 use crate::sync::lock;
 use crate::union::node::followers::LiveDir;
 use crate::union::node::listing::Listing;
 use crate::union::node::mount_point::VolumeNo;
-use crate::union::node::remains::Remains;
+use crate::union::node::removed_dir::RemovedDir;
 
 /// The number by which a transport names an inode. Never reused while the union lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -56,10 +56,10 @@ pub(in crate::union) struct Inode {
     /// The volume that it is in.
     pub(in crate::union) volume: Option<VolumeNo>,
     /// When it was made, in a volume or a layer that others edit, where its disk knows that.
-    pub(in crate::union) birth: Birth,
+    pub(in crate::union) birth: BirthTime,
     pub(in crate::union) lookups: AtomicU64,
-    /// Bit 0: it is known to have no xattrs that are shown. The rest counts how often one was set, so that what was found before
-    /// is not noted after.
+    /// Bit 0: it is known to have no xattrs that are shown. The rest counts how often one was set,
+    /// so that what was found before is not noted after.
     pub(in crate::union) xattrs: AtomicU64,
     pub(in crate::union) node: Node,
 }
@@ -73,7 +73,8 @@ pub(in crate::union) enum Node {
 /// A merged directory.
 #[derive(Debug)]
 pub(in crate::union) struct DirNode {
-    /// Where it is; `None` for the root. Changed only under the rename mutex and the parents' states.
+    /// Where it is; `None` for the root. Changed only under the rename mutex and the parents'
+    /// states.
     pub(in crate::union) place: Mutex<Option<Place>>,
     pub(in crate::union) state: Mutex<DirState>,
     /// Every change in its lower directories is notified (`live/watching.rs`).
@@ -85,19 +86,21 @@ pub(in crate::union) struct DirNode {
 pub(in crate::union) struct DirState {
     /// Its own node id, for change notifications (`changes.rs`).
     pub(in crate::union) id: Option<NodeId>,
-    pub(in crate::union) upper: Option<UpperDir>,
-    /// Contributing lower directories, newest first. Before the first listing they are what the parent's
-    /// layers have under the name; the listing stops at the first opaque one.
-    pub(in crate::union) lowers: Vec<LowerDir>,
-    /// The one that says what it looks like, where the newest does not: that was made since something is in it.
-    pub(in crate::union) described_by: Option<LowerDir>,
+    pub(in crate::union) upper: Option<WritableDir>,
+    /// Contributing lower directories, newest first. Before the first listing they are what the
+    /// parent's layers have under the name; the listing stops at the first opaque one.
+    pub(in crate::union) lowers: Vec<ReadOnlyDir>,
+    /// The one that says what it looks like, where the newest does not: that was made since
+    /// something is in it.
+    pub(in crate::union) described_by: Option<ReadOnlyDir>,
     pub(in crate::union) listing: Option<Listing>,
     /// Although it was not read yet, its newest layer is known not to cover the others.
     pub(in crate::union) known_merged: bool,
-    /// A layer does not let it be read: the listing has the names that were asked for (`unlisted.rs`).
+    /// A layer does not let it be read: the listing has the names that were asked for
+    /// (`unlisted.rs`).
     pub(in crate::union) unlisted: bool,
     /// The removed directory that is kept, once it was removed.
-    pub(in crate::union) removed: Option<Box<Remains>>,
+    pub(in crate::union) removed: Option<Box<RemovedDir>>,
     /// The upper's directory is marked as holding entries with an origin.
     pub(in crate::union) impure: bool,
     /// The lower layers whose directories say that of themselves.
@@ -112,14 +115,16 @@ pub(in crate::union) struct DirState {
 
 impl DirState {
     /// The lower directory whose attributes it shows, as long as it was not copied up.
-    pub(in crate::union) fn looks_like(&self) -> Option<&LowerDir> {
+    pub(in crate::union) fn looks_like(&self) -> Option<&ReadOnlyDir> {
         self.described_by.as_ref().or(self.lowers.first())
     }
 }
 
-/// The first directory that says what it looks like, when that is not the newest. For anything that this hides, its layer says nothing
-/// about it.
-pub(in crate::union) fn described_by(lowers: &[LowerDir]) -> rustix::io::Result<Option<LowerDir>> {
+/// The first directory that says what it looks like, when that is not the newest. For anything that
+/// this hides, its layer says nothing about it.
+pub(in crate::union) fn described_by(
+    lowers: &[ReadOnlyDir],
+) -> rustix::io::Result<Option<ReadOnlyDir>> {
     let Some((newest, below)) = lowers.split_first() else {
         return Ok(None);
     };
@@ -147,7 +152,7 @@ pub(in crate::union) struct Inheritance {
 #[derive(Clone, Debug)]
 pub(in crate::union) enum Bytes {
     /// In a file of a layer below.
-    At(LowerDir, Name),
+    At(ReadOnlyDir, Name),
     /// Nowhere: reading it fails with EIO.
     Missing,
 }
@@ -163,7 +168,8 @@ pub(in crate::union) struct EntryName<'a> {
 #[derive(Debug)]
 pub(in crate::union) struct FileNode {
     pub(in crate::union) state: Mutex<FileState>,
-    /// Held while the inode is copied up, and while its data or times are changed in more than one step.
+    /// Held while the inode is copied up, and while its data or times are changed in more than one
+    /// step.
     pub(in crate::union) copy_up: Mutex<()>,
     /// It was found in a lower layer with several names.
     pub(in crate::union) shared_lower: AtomicBool,
@@ -177,8 +183,8 @@ pub(in crate::union) struct FileState {
     pub(in crate::union) real: Real,
     /// Where its bytes are, if not there.
     pub(in crate::union) bytes: Option<Bytes>,
-    /// The visible names that are known. All of them for a lower file; for an upper file the ones that were
-    /// looked up (its disk knows the true count).
+    /// The visible names that are known. All of them for a lower file; for an upper file the ones
+    /// that were looked up (its disk knows the true count).
     pub(in crate::union) links: Vec<Link>,
 }
 
@@ -186,18 +192,18 @@ pub(in crate::union) struct FileState {
 #[derive(Clone, Debug)]
 pub(in crate::union) struct Link {
     pub(in crate::union) place: Place,
-    pub(in crate::union) upper: Option<UpperDir>,
+    pub(in crate::union) upper: Option<WritableDir>,
 }
 
 /// The real object behind a file.
 #[derive(Debug)]
 pub(in crate::union) enum Real {
     /// An entry of a lower layer.
-    Lower { dir: LowerDir, name: Name },
+    Lower { dir: ReadOnlyDir, name: Name },
     /// An entry of the upper.
-    Upper { dir: UpperDir, name: Name },
+    Upper { dir: WritableDir, name: Name },
     /// An object of the upper that has no name any more, or none that is known.
-    Orphan(UpperObject),
+    Orphan(WritableObject),
 }
 
 impl FileState {
@@ -210,7 +216,7 @@ impl FileState {
         &mut self,
         parent: &Arc<Inode>,
         name: &Name,
-        upper: Option<UpperDir>,
+        upper: Option<WritableDir>,
     ) {
         if let Some(link) = self
             .links
@@ -293,7 +299,8 @@ impl DirNode {
     }
 }
 
-/// Parents that have no other holder are released as well: one after the other, however deep the tree is.
+/// Parents that have no other holder are released as well: one after the other, however deep the
+/// tree is.
 impl Drop for Inode {
     fn drop(&mut self) {
         match &mut self.node {

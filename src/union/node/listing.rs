@@ -1,12 +1,14 @@
 //! The names of one merged directory, as they are now.
 //!
-//! A directory is read as a whole, once, at its first use; from then on the listing is kept up to date by the
-//! operations of this mount. So a lookup of any name, there or not, costs no system call, creating a file does
-//! not depend on the size of its directory, and lookup and readdir can never disagree.
+//! A directory is read as a whole, once, at its first use; from then on the listing is kept up to
+//! date by the operations of this mount. So a lookup of any name, there or not, costs no system
+//! call, creating a file does not depend on the size of its directory, and lookup and readdir can
+//! never disagree.
 //!
-//! Every visible name has a cookie: a name that becomes visible gets a larger one than all before it. readdir(3) goes from the
-//! largest to the smallest, and continues behind a cookie. So a position stays valid while entries come and go, without any
-//! state per open directory; and a reader of a directory comes to its end, regardless of renames and creations in it meanwhile:
+//! Every visible name has a cookie: a name that becomes visible gets a larger one than all before
+//! it. readdir(3) goes from the largest to the smallest, and continues behind a cookie. So a
+//! position stays valid while entries come and go, without any state per open directory; and a
+//! reader of a directory comes to its end, regardless of renames and creations in it meanwhile:
 //! those lie behind where the reader began, and show when it begins anew (rewinddir(3)).
 
 use std::collections::{BTreeMap, HashMap};
@@ -65,9 +67,10 @@ impl Slot {
         self.merged.lower.is_some()
     }
 
-    /// Whether the upper's directory of this name hides the lower one (a whiteout stands beside it).
+    /// Whether the upper's directory of this name hides the lower one (a whiteout stands beside
+    /// it).
     #[must_use]
-    pub(in crate::union) fn is_cut(&self) -> bool {
+    pub(in crate::union) fn is_opaque_slot(&self) -> bool {
         self.merged.mark.is_some()
     }
 }
@@ -90,7 +93,8 @@ pub(in crate::union) struct Stamp {
 }
 
 impl Stamp {
-    /// Whether the last change is so young that another one might have the same time (a tick of the kernel).
+    /// Whether the last change is so young that another one might have the same time (a tick of the
+    /// kernel).
     pub(in crate::union) fn is_fresh(&self) -> bool {
         const TICK: Duration = Duration::from_millis(20);
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -139,7 +143,8 @@ impl Listing {
             slots,
             ..Self::default()
         };
-        // The first of a layer's directory is the first to be read: disks like to be asked in their own order.
+        // The first of a layer's directory is the first to be read: disks like to be asked in their
+        // own order.
         for name in order.into_iter().rev() {
             listing.update(&name, |slot| slot.st_ino = number(&name, &slot.merged));
         }
@@ -157,7 +162,8 @@ impl Listing {
         self.slots.get_mut(name)
     }
 
-    /// The slot of a name if the name exists in the merged view, with the listing's own copy of the name.
+    /// The slot of a name if the name exists in the merged view, with the listing's own copy of the
+    /// name.
     #[must_use]
     pub(in crate::union) fn visible_entry(&self, name: &[u8]) -> Option<(&Name, &Slot)> {
         self.slots
@@ -165,8 +171,9 @@ impl Listing {
             .filter(|(_, slot)| slot.is_visible())
     }
 
-    /// Changes in any way what is known of a name, and keeps the order of entries right: a name that
-    /// becomes visible goes to the front, one that vanishes leaves its place. A slot that says nothing is dropped.
+    /// Changes in any way what is known of a name, and keeps the order of entries right: a name
+    /// that becomes visible goes to the front, one that vanishes leaves its place. A slot that says
+    /// nothing is dropped.
     pub(in crate::union) fn update(&mut self, name: &Name, change: impl FnOnce(&mut Slot)) {
         let slot = self.slots.entry(Name::clone(name)).or_default();
         change(slot);
@@ -185,8 +192,8 @@ impl Listing {
         }
     }
 
-    /// Forgets names whose inodes are not held any more, now and then: for a directory that is not listed here, but only
-    /// remembers what was looked up (`volume.rs`).
+    /// Forgets names whose inodes are not held any more, now and then: for a directory that is not
+    /// listed here, but only remembers what was looked up (`volume.rs`).
     pub(in crate::union) fn sweep(&mut self) {
         const SMALL: usize = 256;
         if self.slots.len() < self.sweep_at.max(SMALL) {
@@ -204,7 +211,8 @@ impl Listing {
         self.slots.remove(name)
     }
 
-    /// Visible names behind `cookie`, in order, with their slots: all of them behind one that is of no name.
+    /// Visible names behind `cookie`, in order, with their slots: all of them behind one that is of
+    /// no name.
     pub(in crate::union) fn after(&self, cookie: u64) -> impl Iterator<Item = (&Name, &Slot)> {
         let end = match cookie {
             0..FIRST_COOKIE => u64::MAX,
@@ -227,8 +235,9 @@ impl Listing {
         self.order.is_empty()
     }
 
-    /// Takes over the cookies and inodes of an older listing of the same directory, for names that are still
-    /// the same entry, by `same`, which is called with both. `differ` is called with the others.
+    /// Takes over the cookies and inodes of an older listing of the same directory, for names that
+    /// are still the same entry, by `same`, which is called with both. `differ` is called with the
+    /// others.
     pub(in crate::union) fn inherit(
         &mut self,
         mut older: Self,
@@ -354,7 +363,8 @@ mod tests {
         assert_eq!(names(&Listing::of(merger, |_, _| 1), 0), ["z", "b", "m"]);
     }
 
-    /// A directory of 200,000 names, once listed, is remembered for as long as its inode: 100 bytes more are 20 MiB.
+    /// A directory of 200,000 names, once listed, is remembered for as long as its inode: 100 bytes
+    /// more are 20 MiB.
     #[test]
     fn a_name_costs_little() {
         assert!(size_of::<Slot>() <= 96, "{}", size_of::<Slot>());

@@ -1,4 +1,5 @@
-//! Objects of the merged tree: inodes and their table, what the kernel has looked up, listings, locks, numbers.
+//! Objects of the merged tree: inodes and their table, what the kernel has looked up, listings,
+//! locks, numbers.
 
 pub(in crate::union) mod changes;
 pub(in crate::union) mod followers;
@@ -11,7 +12,7 @@ pub(in crate::union) mod mount_point;
 pub(in crate::union) mod nodes;
 pub(in crate::union) mod others;
 pub(in crate::union) mod real;
-pub(in crate::union) mod remains;
+pub(in crate::union) mod removed_dir;
 pub(in crate::union) mod stack;
 pub(in crate::union) mod table;
 pub(in crate::union) mod volume;

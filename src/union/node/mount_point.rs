@@ -4,7 +4,7 @@ use crate::layer::stat::Kind;
 use crate::sync::read;
 use crate::union::error::Result;
 use crate::union::node::inode::{DirState, Inode, NodeId};
-use crate::union::{Union, refuse};
+use crate::union::{Union, fail};
 use rustix::io::Errno;
 use std::sync::{Arc, Weak};
 
@@ -56,7 +56,8 @@ impl Union {
                 .any(|mount| Arc::ptr_eq(&mount.inode, inode))
     }
 
-    /// Refuses to take away or move what a volume is shown at, and to move a directory above that. Errors: EBUSY.
+    /// Refuses to take away or move what a volume is shown at, and to move a directory above that.
+    /// Errors: EBUSY.
     pub(in crate::union) fn check_no_mount(&self, inode: &Arc<Inode>, moves: bool) -> Result<()> {
         if !self.has_volumes() {
             return Ok(());
@@ -66,7 +67,7 @@ impl Union {
                 || (moves && inode.kind == Kind::Dir && inode.is_ancestor_of(&mount.parent))
         });
         if busy {
-            return refuse(Errno::BUSY);
+            return fail(Errno::BUSY);
         }
         Ok(())
     }

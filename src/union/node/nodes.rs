@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 
 use dashmap::DashMap;
 
-use crate::union::node::forgotten::Notes;
+use crate::union::node::forgotten::ForgottenNodes;
 use crate::union::node::identity::Numbering;
 use crate::union::node::inode::Inode;
 use crate::union::node::table::Table;
@@ -20,9 +20,9 @@ pub(in crate::union) struct Nodes {
     pub(in crate::union) shared: DashMap<RealKey, Weak<Inode>>,
     pub(in crate::union) root: Arc<Inode>,
     /// Nodes that were forgotten, where they can be asked for again.
-    pub(in crate::union) notes: Option<Notes>,
-    /// Counts removals of names of such files and renames of directories, so that a list of names made meanwhile is
-    /// known to be old.
+    pub(in crate::union) notes: Option<ForgottenNodes>,
+    /// Counts removals of names of such files and renames of directories, so that a list of names
+    /// made meanwhile is known to be old.
     pub(in crate::union) name_changes: AtomicU64,
 }
 

@@ -1,13 +1,13 @@
 //! The object on a disk that is behind a node.
 
-use crate::layer::UpperDir;
+use crate::layer::WritableDir;
 use crate::layer::dir::Name;
-use crate::layer::object::UpperObject;
+use crate::layer::object::WritableObject;
 use crate::layer::stat::Stat;
-use crate::union::error::{During, Result};
+use crate::union::error::{Context, Result};
 use crate::union::node::inode::{DirState, FileState, Inode, Real};
 use crate::union::node::stack::Found;
-use crate::union::{Union, refuse};
+use crate::union::{Union, fail};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use std::os::fd::OwnedFd;
@@ -33,10 +33,10 @@ impl Union {
         let found = match dir.stat_entry(name) {
             Ok(stat) => Some(stat),
             Err(Errno::NOENT) => None,
-            Err(errno) => return Err(errno).during("stat", name),
+            Err(errno) => return Err(errno).context("stat", name),
         };
         let Some(listing) = &mut state.listing else {
-            return refuse(Errno::STALE);
+            return fail(Errno::STALE);
         };
         if found.is_none() && listing.get(name).is_none() {
             return Ok(None);
@@ -63,32 +63,33 @@ impl Union {
         Ok(found)
     }
 
-    /// The object behind a file, to be changed. In a volume it must still be the one that it was. Errors: ESTALE.
+    /// The object behind a file, to be changed. In a volume it must still be the one that it was.
+    /// Errors: ESTALE.
     pub(in crate::union) fn object_of(
         &self,
         inode: &Inode,
         state: &FileState,
-    ) -> Result<UpperObject> {
+    ) -> Result<WritableObject> {
         match &state.real {
             Real::Orphan(object) => Ok(object.clone()),
-            Real::Lower { .. } => refuse(Errno::STALE),
+            Real::Lower { .. } => fail(Errno::STALE),
             Real::Upper { dir, name } if inode.volume.is_none() => {
-                dir.object(name).during("open", name)
+                dir.object(name).context("open", name)
             }
             Real::Upper { .. } => self.find_again(inode, state).map(|(_, object)| object),
         }
     }
 
-    /// The object of a file of a volume, and what stat(2) says about it: by its open descriptor, else under any name
-    /// that is known.
-    fn find_again(&self, inode: &Inode, state: &FileState) -> Result<(Stat, UpperObject)> {
+    /// The object of a file of a volume, and what stat(2) says about it: by its open descriptor,
+    /// else under any name that is known.
+    fn find_again(&self, inode: &Inode, state: &FileState) -> Result<(Stat, WritableObject)> {
         let Real::Upper { dir, name } = &state.real else {
-            return refuse(Errno::STALE);
+            return fail(Errno::STALE);
         };
         let open = inode.file().and_then(|file| file.data.get());
         if let Some(fd) = open {
             let object = dir.wrap(fd);
-            return Ok((object.stat().during("fstat", b".")?, object));
+            return Ok((object.stat().context("fstat", b".")?, object));
         }
         let others = state
             .links
@@ -98,14 +99,14 @@ impl Union {
             let object = match dir.object(name) {
                 Ok(object) => object,
                 Err(Errno::NOENT | Errno::STALE | Errno::NOTDIR) => continue,
-                Err(errno) => return Err(errno).during("open", name),
+                Err(errno) => return Err(errno).context("open", name),
             };
-            let stat = object.stat().during("fstat", name)?;
+            let stat = object.stat().context("fstat", name)?;
             if self.stands_for(inode, &stat) && stat.kind() == inode.kind {
                 return Ok((stat, object));
             }
         }
-        refuse(Errno::STALE)
+        fail(Errno::STALE)
     }
 
     /// What the disk says about the object behind a file.
@@ -118,21 +119,22 @@ impl Union {
         }
     }
 
-    /// What the disk says about a directory of a volume, which must still be the one that it was. Errors: ESTALE.
-    pub(in crate::union) fn stat_of_dir(&self, inode: &Inode, dir: &UpperDir) -> Result<Stat> {
+    /// What the disk says about a directory of a volume, which must still be the one that it was.
+    /// Errors: ESTALE.
+    pub(in crate::union) fn stat_of_dir(&self, inode: &Inode, dir: &WritableDir) -> Result<Stat> {
         match dir.stat() {
             Ok(stat) if inode.volume.is_none() || self.stands_for(inode, &stat) => Ok(stat),
-            Ok(_) => refuse(Errno::STALE),
-            Err(Errno::NOENT) if inode.volume.is_some() => refuse(Errno::STALE),
-            Err(errno) => Err(errno).during("stat", b"."),
+            Ok(_) => fail(Errno::STALE),
+            Err(Errno::NOENT) if inode.volume.is_some() => fail(Errno::STALE),
+            Err(errno) => Err(errno).context("stat", b"."),
         }
     }
 }
 
 impl Union {
-    /// With `noatime`, reading through the descriptor leaves the access time alone. Only the file's owner and root
-    /// may ask for that; for others the disk's own mount options decide.
-    pub(in crate::union) fn spare_atime(&self, fd: &OwnedFd) {
+    /// With `noatime`, reading through the descriptor leaves the access time alone. Only the file's
+    /// owner and root may ask for that; for others the disk's own mount options decide.
+    pub(in crate::union) fn keep_atime(&self, fd: &OwnedFd) {
         if self.rules.noatime
             && let Err(errno) = rustix::fs::fcntl_setfl(fd, OFlags::NOATIME)
         {
@@ -144,8 +146,8 @@ impl Union {
 /// What the disk says about the object behind a file.
 pub(in crate::union) fn real_stat(real: &Real) -> Result<Stat> {
     match real {
-        Real::Lower { dir, name } => dir.stat_entry(name).during("stat", name),
-        Real::Upper { dir, name } => dir.stat_entry(name).during("stat", name),
-        Real::Orphan(object) => object.stat().during("fstat", b"."),
+        Real::Lower { dir, name } => dir.stat_entry(name).context("stat", name),
+        Real::Upper { dir, name } => dir.stat_entry(name).context("stat", name),
+        Real::Orphan(object) => object.stat().context("fstat", b"."),
     }
 }

@@ -1,7 +1,8 @@
-//! The stack rule: which entries of which layers form a merged directory. Pure, without any system call.
+//! The stack rule: which entries of which layers form a merged directory. Pure, without any system
+//! call.
 //!
-//! Layers are fed newest first. A name is decided by the first layer that has it; directory over directory
-//! merges; a whiteout hides a name in the layers below its own, never in its own layer.
+//! Layers are fed newest first. A name is decided by the first layer that has it; directory over
+//! directory merges; a whiteout hides a name in the layers below its own, never in its own layer.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -26,7 +27,8 @@ pub(in crate::union) struct LowerFound {
     pub(in crate::union) top: LayerNo,
     /// What that one has.
     pub(in crate::union) found: Found,
-    /// What only a directory has. Most names are of something else, and a listing costs by the name.
+    /// What only a directory has. Most names are of something else, and a listing costs by the
+    /// name.
     dir: Option<Box<LowerStack>>,
 }
 
@@ -51,7 +53,8 @@ impl LowerFound {
     }
 }
 
-/// A directory of `layer` that continues below under another name (`overlayfs.rst`, "redirect_dir").
+/// A directory of `layer` that continues below under another name (`overlayfs.rst`,
+/// "redirect_dir").
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::union) struct Redirect {
     /// The layer whose directory carries the redirect.
@@ -91,7 +94,8 @@ impl AsMut<Self> for Merged {
 #[derive(Debug)]
 pub(in crate::union) struct Merger<T> {
     names: HashMap<Name, T>,
-    /// In the order in which the layers listed them: the order of the disk, which is the fastest to visit.
+    /// In the order in which the layers listed them: the order of the disk, which is the fastest to
+    /// visit.
     order: Vec<Name>,
     layer: LayerNo,
     hidden: Vec<Name>,
@@ -114,7 +118,8 @@ impl<T: AsMut<Merged> + Default> Merger<T> {
         self.layer = layer;
     }
 
-    /// An entry of the layer. `redirect` is where the layers below continue it, for a renamed directory.
+    /// An entry of the layer. `redirect` is where the layers below continue it, for a renamed
+    /// directory.
     pub(in crate::union) fn entry(
         &mut self,
         name: &[u8],
@@ -164,7 +169,8 @@ impl<T: AsMut<Merged> + Default> Merger<T> {
         }
     }
 
-    /// What came of it, and the names in order; without those that nothing is known of but a lower whiteout.
+    /// What came of it, and the names in order; without those that nothing is known of but a lower
+    /// whiteout.
     pub(in crate::union) fn finish(mut self) -> (HashMap<Name, T>, Vec<Name>) {
         self.names.retain(|_, name| name.as_mut().is_known());
         self.order.retain(|name| self.names.contains_key(name));
@@ -188,7 +194,8 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    /// Layers in a small language: `d/` directory, `f` file, `-x` whiteout beside, `!x` whiteout in place.
+    /// Layers in a small language: `d/` directory, `f` file, `-x` whiteout beside, `!x` whiteout in
+    /// place.
     fn merge(layers: &[(LayerNo, &[&str])]) -> HashMap<String, Merged> {
         let mut merger = Merger::<Merged>::default();
         for (layer, entries) in layers {

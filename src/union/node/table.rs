@@ -1,8 +1,8 @@
 //! Node ids and lookup counts.
 //!
-//! The table holds exactly the inodes that the transport has received and has not forgotten. Each reply
-//! that names an inode adds one lookup; a forget takes any number away; at zero the inode leaves the table and
-//! goes away with its last other user.
+//! The table holds exactly the inodes that the transport has received and has not forgotten. Each
+//! reply that names an inode adds one lookup; a forget takes any number away; at zero the inode
+//! leaves the table and goes away with its last other user.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use dashmap::DashMap;
 use rustix::io::Errno;
 
-use crate::union::error::{Result, refuse};
+use crate::union::error::{Result, fail};
 use crate::union::node::inode::{Inode, NodeId};
 
 #[derive(Debug)]
@@ -40,7 +40,7 @@ impl Table {
     pub(in crate::union) fn get(&self, id: NodeId) -> Result<Arc<Inode>> {
         match self.nodes.get(&id).map(|node| Arc::clone(&node)) {
             Some(inode) => Ok(inode),
-            None => refuse(Errno::STALE),
+            None => fail(Errno::STALE),
         }
     }
 
@@ -63,8 +63,8 @@ impl Table {
             .fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Takes `count` lookups away; the inode when these were the last. Taking more than there are, a fault of
-    /// the transport, counts as taking all.
+    /// Takes `count` lookups away; the inode when these were the last. Taking more than there are,
+    /// a fault of the transport, counts as taking all.
     pub(in crate::union) fn forget(&self, id: NodeId, count: u64) -> Option<Arc<Inode>> {
         self.nodes
             .remove_if(&id, |_, inode| {

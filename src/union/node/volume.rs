@@ -1,6 +1,6 @@
 //! What a volume is, and which objects are of one.
 
-use crate::layer::stat::Birth;
+use crate::layer::stat::BirthTime;
 use crate::layer::stat::Stat;
 use crate::union::Union;
 use crate::union::idmap::IdMaps;
@@ -24,11 +24,11 @@ pub(in crate::union) struct Volume {
 
 impl Volume {
     /// When an object of the volume was made, where that counts.
-    pub(in crate::union) fn birth_of(&self, stat: &Stat) -> Birth {
+    pub(in crate::union) fn birth_of(&self, stat: &Stat) -> BirthTime {
         if self.knows_births && stat.dev == self.dev {
             stat.birth()
         } else {
-            Birth::UNKNOWN
+            BirthTime::UNKNOWN
         }
     }
 }
@@ -46,7 +46,8 @@ impl Union {
         self.is_read_only() && self.volumes.list.iter().all(|volume| volume.read_only)
     }
 
-    /// Whether what is found in a directory, or is not, may change at any time (see [`crate::union::Belief`]).
+    /// Whether what is found in a directory, or is not, may change at any time (see
+    /// [`crate::union::Validity`]).
     #[must_use]
     pub fn is_shared(&self, node: NodeId) -> bool {
         self.has_volumes()
@@ -74,8 +75,9 @@ impl Union {
         self.ino_on(stat.dev, stat.ino)
     }
 
-    /// The `st_ino` of an object of a disk that volumes are on. Where one disk is shown at several places, what is at several
-    /// of them is one object to programs, as with bind mounts: mv(1) of a file onto itself would remove it.
+    /// The `st_ino` of an object of a disk that volumes are on. Where one disk is shown at several
+    /// places, what is at several of them is one object to programs, as with bind mounts: mv(1) of
+    /// a file onto itself would remove it.
     pub(in crate::union) fn ino_on(&self, dev: u64, ino: u64) -> u64 {
         let first = self
             .volumes
@@ -95,9 +97,9 @@ impl Union {
     }
 
     /// When an object of a volume was made, where that says which one it is.
-    pub(in crate::union) fn birth_of(&self, volume: VolumeNo, stat: &Stat) -> Birth {
+    pub(in crate::union) fn birth_of(&self, volume: VolumeNo, stat: &Stat) -> BirthTime {
         let volume = self.volumes.list.get(usize::from(volume));
-        volume.map_or(Birth::UNKNOWN, |volume| volume.birth_of(stat))
+        volume.map_or(BirthTime::UNKNOWN, |volume| volume.birth_of(stat))
     }
 
     /// The disk that a node is on, where that is a volume's.

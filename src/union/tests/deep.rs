@@ -10,8 +10,8 @@ use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat};
 use crate::union::tests::testing::{Stack, content};
 use crate::union::{NodeId, RenameMode, Union};
 
-/// Levels of the tree: its path has more bytes than PATH_MAX, and its directories are more than the usual 1,024
-/// descriptors.
+/// Levels of the tree: its path has more bytes than PATH_MAX, and its directories are more than the
+/// usual 1,024 descriptors.
 const LEVELS: usize = 4000;
 /// Bytes of the stack on which all of it is done: 16 for each level.
 const SMALL_STACK: usize = 64 * 1024;

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use crate::layer::marks::{HAS_IMPLIED, IMPLIED, USER_PREFIX, looks};
 use crate::union::config::CacheMode;
 use crate::union::tests::testing::{Stack, content, errno, find};
-use crate::union::{Belief, Change, Config, NodeId, Union};
+use crate::union::{Change, Config, NodeId, Union, Validity};
 
 struct Edited {
     stack: Stack,
@@ -95,7 +95,7 @@ fn content_and_attributes_are_told_of_the_file() {
     stack.file("old/up", "one");
     let edited = Edited::new(stack);
     let (f, g) = (find(&edited.union, "f"), find(&edited.union, "g"));
-    assert_eq!(f.attr.belief, Belief::Kept);
+    assert_eq!(f.attr.validity, Validity::Kept);
     edited
         .union
         .write(find(&edited.union, "up").node, 0, b"two")
@@ -232,7 +232,7 @@ fn what_may_change_unheard_is_believed_for_a_while_only() {
     let edited = Edited::new(stack);
     // Names that nobody watches may change it.
     let linked = find(&edited.union, "f");
-    assert_eq!(linked.attr.belief, Belief::Checked);
+    assert_eq!(linked.attr.validity, Validity::Checked);
     // Told when it is seen.
     fs::write(edited.stack.at("old/f"), "g").unwrap();
     edited.hear();
@@ -241,8 +241,11 @@ fn what_may_change_unheard_is_believed_for_a_while_only() {
     // A directory that nobody has looked into is not watched.
     let d = find(&edited.union, "d");
     edited.names(d.node);
-    assert_eq!(edited.union.getattr(d.node).unwrap().belief, Belief::Kept);
-    assert_eq!(edited.union.belief_in_names(d.node), Belief::Kept);
+    assert_eq!(
+        edited.union.getattr(d.node).unwrap().validity,
+        Validity::Kept
+    );
+    assert_eq!(edited.union.names_validity(d.node), Validity::Kept);
 }
 
 #[test]

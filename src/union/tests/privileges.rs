@@ -1,4 +1,5 @@
-//! Setuid and setgid under concurrent changes: a chmod comes wholly before or wholly after what clears them.
+//! Setuid and setgid under concurrent changes: a chmod comes wholly before or wholly after what
+//! clears them.
 
 #![allow(clippy::unwrap_used)]
 
@@ -8,7 +9,7 @@ use std::time::Duration;
 
 use rustix::fs::XattrFlags;
 
-use crate::union::config::RecordForm;
+use crate::union::config::StatOverrideForm;
 use crate::union::tests::testing::{Stack, file, find};
 use crate::union::{Caller, Config, NodeId, SetAttr, Union};
 
@@ -46,8 +47,8 @@ fn chmod_meanwhile<'scope>(
     ended
 }
 
-/// Runs a change by a process outside of the file's group, while another one sets the mode as soon as the first was
-/// asked for its groups. Returns the mode in the end.
+/// Runs a change by a process outside of the file's group, while another one sets the mode as soon
+/// as the first was asked for its groups. Returns the mode in the end.
 fn mode_after(config: &Config, change: fn(&Union, NodeId, &dyn Fn(u32) -> bool)) -> u32 {
     let union = Union::open(config).unwrap();
     let caller = Caller::default();
@@ -67,7 +68,7 @@ fn mode_after(config: &Config, change: fn(&Union, NodeId, &dyn Fn(u32) -> bool))
 
 fn configs(stack: &Stack) -> [Config; 2] {
     let records = Config {
-        xattr_permissions: Some(RecordForm::User),
+        xattr_permissions: Some(StatOverrideForm::User),
         ..stack.config()
     };
     [stack.config(), records]

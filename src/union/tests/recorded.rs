@@ -1,4 +1,5 @@
-//! Unions whose upper keeps owners, modes and types in xattrs (`layer/record.rs`): tests of all operations on them.
+//! Unions whose upper keeps owners, modes and types in xattrs (`layer/record.rs`): tests of all
+//! operations on them.
 
 #![allow(clippy::unwrap_used)]
 
@@ -10,8 +11,8 @@ use rustix::fs::{Mode, XattrFlags, makedev, mknodat};
 use rustix::io::Errno;
 
 use crate::layer::stat::Kind;
-use crate::layer::stat_override::Record;
-use crate::union::config::RecordForm;
+use crate::layer::stat_override::StatOverride;
+use crate::union::config::StatOverrideForm;
 use crate::union::tests::testing::{Stack, content, errno, file, find, mkdir};
 use crate::union::{Attr, Caller, Config, New, NodeId, RenameMode, SetAttr, Union};
 
@@ -23,7 +24,7 @@ const DEFAULT: &[u8] = b"system.posix_acl_default";
 
 fn config(stack: &Stack) -> Config {
     Config {
-        xattr_permissions: Some(RecordForm::User),
+        xattr_permissions: Some(StatOverrideForm::User),
         ..stack.config()
     }
 }
@@ -495,7 +496,7 @@ fn an_odd_record_is_no_reason_not_to_show_a_file() {
 fn the_privileged_form_is_kept_elsewhere_and_for_symlinks_as_well() {
     let stack = Stack::new();
     let config = Config {
-        xattr_permissions: Some(RecordForm::Privileged),
+        xattr_permissions: Some(StatOverrideForm::Privileged),
         ..stack.config()
     };
     let Ok(union) = Union::open(&config) else {
@@ -525,7 +526,10 @@ fn the_privileged_form_is_kept_elsewhere_and_for_symlinks_as_well() {
         }
     }
     let value = xattr(&stack.at("upper/l"), "security.fuseoverlayfs.override").unwrap();
-    assert_eq!(Record::parse(&value).unwrap().kind, Some(Kind::Symlink));
+    assert_eq!(
+        StatOverride::parse(&value).unwrap().kind,
+        Some(Kind::Symlink)
+    );
     assert_eq!(
         std::fs::symlink_metadata(stack.at("upper/l"))
             .unwrap()
@@ -538,7 +542,7 @@ fn the_privileged_form_is_kept_elsewhere_and_for_symlinks_as_well() {
     assert_eq!(find(&union, "p").attr.kind(), Kind::Fifo);
     drop(union);
     let other = Config {
-        xattr_permissions: Some(RecordForm::User),
+        xattr_permissions: Some(StatOverrideForm::User),
         ..config
     };
     let refused = Union::open(&other).unwrap_err();

@@ -1,4 +1,5 @@
-//! A union on temporary directories, for the tests of its parts: without a mount, and without a transport.
+//! A union on temporary directories, for the tests of its parts: without a mount, and without a
+//! transport.
 
 #![allow(clippy::unwrap_used)]
 

@@ -68,12 +68,16 @@ fn a_volume_is_a_directory_of_its_own() {
     );
     assert_eq!(names(&union, ROOT), ["data", "g", "new"]);
     let data = find(&union, "data");
-    assert_eq!(data.attr.belief, crate::union::Belief::Shared);
-    assert_eq!(find(&union, "g").attr.belief, crate::union::Belief::Kept);
+    assert_eq!(data.attr.validity, crate::union::Validity::Shared);
+    assert_eq!(
+        find(&union, "g").attr.validity,
+        crate::union::Validity::Kept
+    );
     assert_eq!(names(&union, data.node), ["f"]);
     assert!(stack.at("upper/new/target").is_dir());
     assert!(!stack.at("upper/data").exists());
-    // The same directory through two doors: each file once, with a number that meets none of the rest.
+    // The same directory through two doors: each file once, with a number that meets none of the
+    // rest.
     let (a, b) = (
         find(&union, "data/f").attr,
         find(&union, "new/target/f").attr,

@@ -1,4 +1,5 @@
-//! Random operations in a volume, and the same in a plain directory: both must answer the same and look the same.
+//! Random operations in a volume, and the same in a plain directory: both must answer the same and
+//! look the same.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 

@@ -1,8 +1,8 @@
-//! Putting volumes into the merged tree, when the union is opened (see [`crate::union::volume::mounted`]).
+//! Putting volumes into the merged tree, when the union is opened (see [`crate::union::volume`]).
 //!
 //! # Crash
-//! A target that no layer has is made as an ordinary directory or file of the upper. That stays, regardless of the
-//! mount, as it does with every container engine.
+//! A target that no layer has is made as an ordinary directory or file of the upper. That stays,
+//! regardless of the mount, as it does with every container engine.
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
@@ -13,12 +13,12 @@ use std::sync::Arc;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::layer::UpperDir;
+use crate::layer::WritableDir;
 use crate::layer::dir::Name;
-use crate::layer::stat::{Birth, Kind, Stat};
+use crate::layer::stat::{BirthTime, Kind, Stat};
 use crate::sync::write;
 use crate::union::config::SetupError;
-use crate::union::error::{Error, Result, refuse};
+use crate::union::error::{Error, Result, fail};
 use crate::union::node::inode::{Inode, Place, Real};
 use crate::union::node::mount_point::{MountPoint, VolumeNo, layer_of};
 use crate::union::node::volume::Volume;
@@ -34,7 +34,7 @@ const MOST_SYMLINKS: usize = 40;
 pub(in crate::union) struct Source {
     kind: Kind,
     ino: u64,
-    birth: Birth,
+    birth: BirthTime,
 }
 
 /// Opens what the volumes show.
@@ -85,8 +85,8 @@ fn open_source(volume: &config::Volume) -> Setup<(Volume, Source)> {
     Ok((opened, source))
 }
 
-/// Whether the time that a disk says an object was made at never changes. That of another overlay does: it is another
-/// object's after a copy-up.
+/// Whether the time that a disk says an object was made at never changes. That of another overlay
+/// does: it is another object's after a copy-up.
 fn tells_births(fd: &OwnedFd) -> rustix::io::Result<bool> {
     // ext4, XFS, btrfs, tmpfs, F2FS, bcachefs (`magic.h`).
     const KNOWN: [u32; 6] = [
@@ -180,7 +180,7 @@ impl Union {
             Some(volume) => Arc::clone(&volume.fd),
             None => return Arc::clone(parent),
         };
-        let dir = UpperDir::volume(layer_of(no), Arc::clone(&fd), &self.layers.fds);
+        let dir = WritableDir::volume(layer_of(no), Arc::clone(&fd), &self.layers.fds);
         let node = if source.kind == Kind::Dir {
             let place = Place {
                 parent: Arc::clone(parent),
@@ -195,8 +195,8 @@ impl Union {
         self.new_inode(volume, self.ino_in(no, source.ino), source.kind, node)
     }
 
-    /// The directory and the name of a target, made if need be. Symlinks are followed inside the union, and `..` leads to
-    /// the root at most.
+    /// The directory and the name of a target, made if need be. Symlinks are followed inside the
+    /// union, and `..` leads to the root at most.
     fn target(&self, target: &Path, kind: Kind) -> Result<(Arc<Inode>, Name)> {
         let split = |path: &[u8]| -> Vec<Name> {
             let names = path.split(|byte| *byte == b'/');
@@ -222,7 +222,7 @@ impl Union {
                 Some(link) if link.kind == Kind::Symlink => {
                     links += 1;
                     if links > MOST_SYMLINKS {
-                        return refuse(Errno::LOOP);
+                        return fail(Errno::LOOP);
                     }
                     let to = self.read_link_of(&link)?;
                     if to.starts_with(b"/") {
@@ -234,7 +234,7 @@ impl Union {
                 }
                 Some(_) if is_last => return Ok((at, name)),
                 Some(dir) if dir.kind == Kind::Dir => at = dir,
-                Some(_) => return refuse(Errno::NOTDIR),
+                Some(_) => return fail(Errno::NOTDIR),
                 None => {
                     let made =
                         self.make_target(&at, &name, if is_last { kind } else { Kind::Dir })?;
@@ -246,7 +246,7 @@ impl Union {
             }
         }
         // The root itself.
-        refuse(Errno::BUSY)
+        fail(Errno::BUSY)
     }
 
     fn make_target(&self, parent: &Arc<Inode>, name: &Name, kind: Kind) -> Result<Arc<Inode>> {

@@ -1,10 +1,11 @@
 //! Listing directories of volumes: as their disks list them now, with the disks' own positions.
 //!
-//! The kernel asks piece by piece and says where the last one ended; it does not say which reader is asking. To a disk that is one
-//! reader after the other, each new in the middle, and a disk that shows a reader only what was there when it began
-//! (btrfs) would show each of them what the one before has just renamed, for ever. So the disk's open directory is kept
-//! between the pieces, and found again by where it is. Only by readers who were there when it began: a reader that begins later sees
-//! what came meanwhile, so that those of before are closed then.
+//! The kernel asks piece by piece and says where the last one ended; it does not say which reader
+//! is asking. To a disk that is one reader after the other, each new in the middle, and a disk that
+//! shows a reader only what was there when it began (btrfs) would show each of them what the one
+//! before has just renamed, for ever. So the disk's open directory is kept between the pieces, and
+//! found again by where it is. Only by readers who were there when it began: a reader that begins
+//! later sees what came meanwhile, so that those of before are closed then.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -16,7 +17,7 @@ use crate::layer::read_dir::DirStream;
 use crate::layer::stat::Kind;
 use crate::sync::lock;
 use crate::union::Union;
-use crate::union::error::{During, Result, refuse};
+use crate::union::error::{Context, Result, fail};
 use crate::union::node::inode::{Inode, NodeId};
 use crate::union::types::DirEntry;
 
@@ -32,8 +33,8 @@ struct Stream {
     node: NodeId,
     disk: DirStream,
     device: u64,
-    /// Where the last piece began, and what it held: its reader goes on behind any of these. A small buffer takes less than
-    /// the kernel got, which asks for the rest again.
+    /// Where the last piece began, and what it held: its reader goes on behind any of these. A
+    /// small buffer takes less than the kernel got, which asks for the rest again.
     began: u64,
     given: Vec<Listed>,
     /// What was read from the disk and not returned.
@@ -50,7 +51,8 @@ struct Listed {
 }
 
 impl Stream {
-    /// How many entries of the last piece lie before a position; `None` when its reader cannot be there.
+    /// How many entries of the last piece lie before a position; `None` when its reader cannot be
+    /// there.
     fn before(&self, position: u64) -> Option<usize> {
         if position == self.began {
             return Some(0);
@@ -90,7 +92,8 @@ impl Stream {
 impl Streams {
     fn take(&self, node: NodeId, position: u64) -> Option<Stream> {
         let mut kept = lock(&self.0);
-        // One that was in use when a later one began may be there as well: the latest shows the most.
+        // One that was in use when a later one began may be there as well: the latest shows the
+        // most.
         let mut at = kept.iter().enumerate().rev();
         let (found, count) = at.find_map(|(number, stream)| {
             let count = (stream.node == node).then(|| stream.before(position))??;
@@ -127,7 +130,7 @@ impl Union {
         let Some(mut stream) = self.stream(inode, position)? else {
             return Ok(());
         };
-        while let Some(listed) = stream.next().during("getdents", b".")? {
+        while let Some(listed) = stream.next().context("getdents", b".")? {
             let found = self.listed(inode, stream.device, &listed)?;
             let Some((kind, ino)) = found else {
                 continue;
@@ -161,7 +164,7 @@ impl Union {
         }
         let dir = {
             let Some(mut state) = inode.lock_dir() else {
-                return refuse(Errno::NOTDIR);
+                return fail(Errno::NOTDIR);
             };
             self.load(&mut state)?;
             state.upper.clone()
@@ -169,9 +172,9 @@ impl Union {
         let Some(dir) = dir else {
             return Ok(None);
         };
-        let disk = dir.stream(position).during("open directory", b".")?;
+        let disk = dir.stream(position).context("open directory", b".")?;
         Ok(Some(Stream {
-            device: disk.device().during("stat", b".")?,
+            device: disk.device().context("stat", b".")?,
             node: inode.id,
             began: position,
             given: Vec::new(),
@@ -212,7 +215,7 @@ impl Union {
             _ => match dir.stat_entry(name) {
                 Ok(stat) => Ok(Some((stat.kind(), self.volume_ino(&stat)))),
                 Err(Errno::NOENT) => Ok(None),
-                Err(errno) => Err(errno).during("stat", name),
+                Err(errno) => Err(errno).context("stat", name),
             },
         }
     }

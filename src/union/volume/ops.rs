@@ -1,11 +1,12 @@
 //! Making, removing and moving things in volumes: at once, on the volume's own disk.
 //!
 //! # Crash
-//! A volume has no work directory, so not everything can be built beside. A regular file is made without a name
-//! (`O_TMPFILE`) and gets one when it has its owner, mode and labels: killed before, there is nothing. Where the disk has
-//! no such files, and for everything else, it is made under its name and given to its owner in the next step (unless the
-//! daemon is that owner, when there is one step only): killed between, it belongs to the daemon's user, has no labels, and
-//! lacks setuid and setgid. All else is one system call.
+//! A volume has no work directory, so not everything can be built beside. A regular file is made
+//! without a name (`O_TMPFILE`) and gets one when it has its owner, mode and labels: killed before,
+//! there is nothing. Where the disk has no such files, and for everything else, it is made under
+//! its name and given to its owner in the next step (unless the daemon is that owner, when there is
+//! one step only): killed between, it belongs to the daemon's user, has no labels, and lacks setuid
+//! and setgid. All else is one system call.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -14,36 +15,37 @@ use rustix::fs::RenameFlags;
 use rustix::io::Errno;
 
 use crate::layer::dir::Name;
-use crate::layer::object::UpperObject;
+use crate::layer::object::WritableObject;
 use crate::layer::stat::Kind;
-use crate::layer::{FdSlot, UpperDir};
+use crate::layer::{FdSlot, WritableDir};
 use crate::sync::lock;
-use crate::union::error::{During, Result, refuse};
+use crate::union::error::{Context, Result, fail};
 use crate::union::merge::lookup::{Child, Instance};
-use crate::union::namespace::create::Looks;
+use crate::union::namespace::create::NewMetadata;
 use crate::union::namespace::rename::steps::{
     End, dir_of, move_entry, move_link, settle, swap_entries,
 };
 use crate::union::node::guards::{lock_files, lock_parents};
 use crate::union::node::inode::{DirState, EntryName, Inheritance, Inode, Real};
-use crate::union::node::remains::bury;
+use crate::union::node::removed_dir::keep_removed_dir;
 use crate::union::{Caller, Entry, NAME_MAX, New, Union};
 
 impl Union {
-    /// The directory of a volume, to be changed. Errors: ENAMETOOLONG, EROFS, ENOTDIR, ENOENT when it was removed.
-    fn volume_dir(&self, inode: &Inode, name: &[u8], state: &DirState) -> Result<UpperDir> {
+    /// The directory of a volume, to be changed. Errors: ENAMETOOLONG, EROFS, ENOTDIR, ENOENT when
+    /// it was removed.
+    fn volume_dir(&self, inode: &Inode, name: &[u8], state: &DirState) -> Result<WritableDir> {
         if name.len() > NAME_MAX {
-            return refuse(Errno::NAMETOOLONG);
+            return fail(Errno::NAMETOOLONG);
         }
         self.check_writable(inode)?;
         match &state.upper {
             Some(dir) if state.removed.is_none() => Ok(dir.clone()),
-            _ => refuse(Errno::NOENT),
+            _ => fail(Errno::NOENT),
         }
     }
 
     /// What entries of a directory inherit, as it is now: another process may have changed that.
-    fn inheritance_now(&self, dir: &UpperDir, state: &mut DirState) -> Result<Inheritance> {
+    fn inheritance_now(&self, dir: &WritableDir, state: &mut DirState) -> Result<Inheritance> {
         state.inheritance = None;
         self.inheritance(dir, state)
     }
@@ -76,7 +78,7 @@ impl Union {
         caller: &Caller<'_>,
     ) -> Result<Child> {
         let Some(mut state) = parent.lock_dir() else {
-            return refuse(Errno::NOTDIR);
+            return fail(Errno::NOTDIR);
         };
         let dir = self.volume_dir(parent, name, &state)?;
         self.load(&mut state)?;
@@ -86,14 +88,15 @@ impl Union {
             && (inheritance.group.is_some() || looks.gid == self.rules.daemon.1)
             && caller.security.is_empty();
         if ours {
-            new.make_in(&dir, name, looks.mode).during("create", name)?;
+            new.make_in(&dir, name, looks.mode)
+                .context("create", name)?;
         } else {
             self.make_for(parent, &dir, name, new, &looks, &inheritance, caller)?;
         }
         match self.found(parent, &mut state, name)? {
             Some(child) => Ok(child),
             // Another process has removed it already.
-            None => refuse(Errno::NOENT),
+            None => fail(Errno::NOENT),
         }
     }
 
@@ -104,32 +107,32 @@ impl Union {
     fn make_for(
         &self,
         parent: &Inode,
-        dir: &UpperDir,
+        dir: &WritableDir,
         name: &[u8],
         new: &New<'_>,
-        looks: &Looks,
+        looks: &NewMetadata,
         inheritance: &Inheritance,
         caller: &Caller<'_>,
     ) -> Result<()> {
         let keeping = self.keeping_of(parent)?;
-        let dress = |object: &UpperObject| {
-            self.dress_new(keeping, object, new.kind(), looks, inheritance, caller)
+        let dress = |object: &WritableObject| {
+            self.apply_new_metadata(keeping, object, new.kind(), looks, inheritance, caller)
         };
         if new.kind() == Kind::File {
             match self.unnamed_in(dir, looks.mode) {
                 Ok(fd) => {
                     dress(&dir.wrap(Arc::clone(&fd)))?;
-                    return dir.link_fd(&fd, name).during("link", name);
+                    return dir.link_fd(&fd, name).context("link", name);
                 }
                 Err(Errno::OPNOTSUPP) => {}
-                Err(errno) => return Err(errno).during("open O_TMPFILE", name),
+                Err(errno) => return Err(errno).context("open O_TMPFILE", name),
             }
         }
         new.make_in(dir, name, looks.mode & !0o6000)
-            .during("create", name)?;
+            .context("create", name)?;
         let dressed = dir
             .object(name)
-            .during("open", name)
+            .context("open", name)
             .and_then(|object| dress(&object));
         if dressed.is_err() {
             let removed = if new.kind() == Kind::Dir {
@@ -144,7 +147,7 @@ impl Union {
         dressed
     }
 
-    fn unnamed_in(&self, dir: &UpperDir, mode: u32) -> rustix::io::Result<Arc<OwnedFd>> {
+    fn unnamed_in(&self, dir: &WritableDir, mode: u32) -> rustix::io::Result<Arc<OwnedFd>> {
         // A slot makes room when too many descriptors are open.
         FdSlot::new(&self.layers.fds).get_or_open(|| dir.create_unnamed(mode))
     }
@@ -157,7 +160,7 @@ impl Union {
         caller: &Caller<'_>,
     ) -> Result<Entry> {
         let Some(mut state) = parent.lock_dir() else {
-            return refuse(Errno::NOTDIR);
+            return fail(Errno::NOTDIR);
         };
         let dir = self.volume_dir(parent, b"", &state)?;
         let inheritance = self.inheritance_now(&dir, &mut state)?;
@@ -170,12 +173,12 @@ impl Union {
         let looks = self.looks(self.ids_of(parent.volume), &new, caller, &inheritance);
         let fd = self
             .unnamed_in(&dir, looks.mode)
-            .during("open O_TMPFILE", b".")?;
+            .context("open O_TMPFILE", b".")?;
         let object = dir.wrap(Arc::clone(&fd));
         let keeping = self.keeping_of(parent)?;
-        self.dress_new(keeping, &object, Kind::File, &looks, &inheritance, caller)?;
-        self.spare_atime(&fd);
-        let stat = object.stat().during("fstat", b".")?;
+        self.apply_new_metadata(keeping, &object, Kind::File, &looks, &inheritance, caller)?;
+        self.keep_atime(&fd);
+        let stat = object.stat().context("fstat", b".")?;
         let st_ino = parent.volume.map_or(0, |_| self.volume_ino(&stat));
         let volume = parent.volume.map(|v| (v, self.birth_of(v, &stat)));
         let node = self.new_file_node(Real::Orphan(object));
@@ -196,16 +199,16 @@ impl Union {
     ) -> Result<Entry> {
         let stat = {
             let Some(mut state) = parent.lock_dir() else {
-                return refuse(Errno::NOTDIR);
+                return fail(Errno::NOTDIR);
             };
             let dir = self.volume_dir(parent, name, &state)?;
             self.load(&mut state)?;
             let Some(mut file) = inode.lock_file() else {
-                return refuse(Errno::PERM);
+                return fail(Errno::PERM);
             };
             let object = self.object_of(inode, &file)?;
-            dir.link_fd(object.fd(), name).during("link", name)?;
-            let stat = object.stat().during("fstat", name)?;
+            dir.link_fd(object.fd(), name).context("link", name)?;
+            let stat = object.stat().context("fstat", name)?;
             let name = Name::from(name);
             file.add_link(parent, &name, Some(dir.clone()));
             if matches!(file.real, Real::Orphan(_)) {
@@ -243,34 +246,34 @@ impl Union {
         is_rmdir: bool,
     ) -> Result<()> {
         let Some(mut state) = parent.lock_dir() else {
-            return refuse(Errno::NOTDIR);
+            return fail(Errno::NOTDIR);
         };
         let dir = self.volume_dir(parent, name, &state)?;
         self.load(&mut state)?;
         let Some(child) = self.found(parent, &mut state, name)? else {
-            return refuse(Errno::NOENT);
+            return fail(Errno::NOENT);
         };
         let inode = child.inode;
         self.check_no_mount(&inode, false)?;
         match (is_rmdir, inode.kind) {
             (true, Kind::Dir) => {
                 let Some(mut gone) = inode.lock_dir() else {
-                    return refuse(Errno::NOTDIR);
+                    return fail(Errno::NOTDIR);
                 };
                 // Before anything is removed: what fails then has changed nothing.
-                let remains = self.remains_of(&inode, &mut gone)?;
-                dir.rmdir(name).during("rmdir", name)?;
-                bury(&mut gone, remains);
+                let removed_dir = self.removed_dir_of(&inode, &mut gone)?;
+                dir.rmdir(name).context("rmdir", name)?;
+                keep_removed_dir(&mut gone, removed_dir);
             }
-            (true, _) => return refuse(Errno::NOTDIR),
-            (false, Kind::Dir) => return refuse(Errno::ISDIR),
+            (true, _) => return fail(Errno::NOTDIR),
+            (false, Kind::Dir) => return fail(Errno::ISDIR),
             (false, _) => {
                 let Some(file) = inode.file() else {
-                    return refuse(Errno::ISDIR);
+                    return fail(Errno::ISDIR);
                 };
                 let mut held = lock(&file.state);
                 self.keep_alive(&inode, file, &mut held, parent, name, &dir)?;
-                dir.unlink(name).during("unlink", name)?;
+                dir.unlink(name).context("unlink", name)?;
                 held.drop_link(parent, name);
             }
         }
@@ -289,7 +292,7 @@ impl Union {
         let (to, to_name) = (to.parent, to.name);
         let _shape = lock(&self.renames);
         let Some(mut parents) = lock_parents(from, to) else {
-            return refuse(Errno::NOTDIR);
+            return fail(Errno::NOTDIR);
         };
         let ends = (
             End {
@@ -306,7 +309,7 @@ impl Union {
         self.load(parents.from())?;
         self.load(parents.to())?;
         let Some(source) = self.found(from, parents.from(), from_name)? else {
-            return refuse(Errno::NOENT);
+            return fail(Errno::NOENT);
         };
         let source = source.inode;
         let target = self.found(to, parents.to(), to_name)?.map(|c| c.inode);
@@ -317,13 +320,13 @@ impl Union {
         let exchange = flags.contains(RenameFlags::EXCHANGE);
         // What the disk says as well, but it cannot be asked: these states are locked already.
         if source.kind == Kind::Dir && source.is_ancestor_of(to) {
-            return refuse(Errno::INVAL);
+            return fail(Errno::INVAL);
         }
         if target
             .as_ref()
             .is_some_and(|target| target.is_ancestor_of(from))
         {
-            return refuse(match (exchange, flags.contains(RenameFlags::NOREPLACE)) {
+            return fail(match (exchange, flags.contains(RenameFlags::NOREPLACE)) {
                 (true, _) => Errno::INVAL,
                 (false, true) => Errno::EXIST,
                 (false, false) => Errno::NOTEMPTY,
@@ -340,7 +343,7 @@ impl Union {
                 self.refresh(parents.from(), &ends.0.name)?;
             }
         }
-        self.note_name_change();
+        self.count_name_change();
         Ok(())
     }
 
@@ -362,11 +365,11 @@ impl Union {
         let during = "rename";
         if flags.contains(RenameFlags::EXCHANGE) {
             let Some(target) = target else {
-                return refuse(Errno::NOENT);
+                return fail(Errno::NOENT);
             };
             let dirs = (dir_of(source), dir_of(target));
             let mut files = lock_files(source, Some(target));
-            swap_entries(dirs, from, to).during(during, &from.name)?;
+            swap_entries(dirs, from, to).context(during, &from.name)?;
             if let Some(state) = files.source() {
                 move_link(state, from, to);
             }
@@ -382,8 +385,8 @@ impl Union {
         let dead_dir = match replaced.filter(|target| target.kind == Kind::Dir) {
             Some(target) => match target.lock_dir() {
                 Some(mut state) => {
-                    let remains = self.remains_of(target, &mut state)?;
-                    Some((state, remains))
+                    let removed_dir = self.removed_dir_of(target, &mut state)?;
+                    Some((state, removed_dir))
                 }
                 None => None,
             },
@@ -395,9 +398,9 @@ impl Union {
         {
             self.keep_alive(target, file, state, to.parent, &to.name, &to.dir)?;
         }
-        move_entry(source, from, to, flags).during(during, &from.name)?;
-        let buried = dead_dir.map(|(mut state, remains)| {
-            bury(&mut state, remains);
+        move_entry(source, from, to, flags).context(during, &from.name)?;
+        let buried = dead_dir.map(|(mut state, removed_dir)| {
+            keep_removed_dir(&mut state, removed_dir);
             state
         });
         if let Some(state) = files.target() {

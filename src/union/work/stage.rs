@@ -1,9 +1,10 @@
 //! The work directory: where things are built beside the tree, to be published by one system call.
 //!
-//! Everything lives in `WORK/work`, as kernel overlayfs lays it out. A writable mount locks the work directory
-//! (flock(2), held until the daemon is gone) and empties it before anything else, after finishing the
-//! publications that a killed daemon left half done (`copyup/publish_names.rs`). What a crash leaves here is
-//! therefore never seen in the merged tree and is gone after the next mount.
+//! Everything lives in `WORK/work`, as kernel overlayfs lays it out. A writable mount locks the
+//! work directory (flock(2), held until the daemon is gone) and empties it before anything else,
+//! after finishing the publications that a killed daemon left half done
+//! (`copyup/publish_names.rs`). What a crash leaves here is therefore never seen in the merged tree
+//! and is gone after the next mount.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,8 +17,8 @@ use rustix::io::Errno;
 
 use crate::layer::dir::Name;
 use crate::layer::remove::{clear, remove};
-use crate::layer::stat_override::Records;
-use crate::layer::{FdCache, UpperDir};
+use crate::layer::stat_override::StatOverrides;
+use crate::layer::{FdCache, WritableDir};
 use crate::union::config::{SetupError, cure_for_work};
 
 /// How long a writable mount waits for the daemon of an ended mount to leave the work directory.
@@ -26,19 +27,19 @@ const LOCK_RETRY: Duration = Duration::from_millis(5);
 
 /// The staging area of a writable union.
 #[derive(Debug)]
-pub(in crate::union) struct Stage {
-    pub(in crate::union) dir: UpperDir,
+pub(in crate::union) struct WorkDir {
+    pub(in crate::union) dir: WritableDir,
     counter: AtomicU64,
     lock: OwnedFd,
 }
 
-impl Stage {
-    /// Locks the work directory and makes `WORK/work` if needed. Nothing is removed yet. What is built there keeps
-    /// `records` as the upper does.
+impl WorkDir {
+    /// Locks the work directory and makes `WORK/work` if needed. Nothing is removed yet. What is
+    /// built there keeps `records` as the upper does.
     pub(in crate::union) fn open(
         work: &Path,
         cache: &Arc<FdCache>,
-        records: Option<Arc<Records>>,
+        records: Option<Arc<StatOverrides>>,
     ) -> std::result::Result<Self, SetupError> {
         Self::open_within(work, cache, records, LOCK_PATIENCE)
     }
@@ -46,7 +47,7 @@ impl Stage {
     pub(in crate::union) fn open_within(
         work: &Path,
         cache: &Arc<FdCache>,
-        records: Option<Arc<Records>>,
+        records: Option<Arc<StatOverrides>>,
         patience: Duration,
     ) -> std::result::Result<Self, SetupError> {
         let problem = |call: &str, errno: Errno| {
@@ -65,7 +66,7 @@ impl Stage {
         let dir = openat(&lock, "work", flags | OFlags::NOFOLLOW, Mode::empty())
             .map_err(|e| problem("open work in", e))?;
         Ok(Self {
-            dir: UpperDir::root_with(Arc::new(dir), cache, records),
+            dir: WritableDir::root_with(Arc::new(dir), cache, records),
             counter: AtomicU64::new(0),
             lock,
         })
@@ -73,7 +74,7 @@ impl Stage {
 
     /// The directory in which things are built.
     #[must_use]
-    pub(in crate::union) fn dir(&self) -> &UpperDir {
+    pub(in crate::union) fn dir(&self) -> &WritableDir {
         &self.dir
     }
 
@@ -84,7 +85,8 @@ impl Stage {
         Name::from(format!("{number:x}").into_bytes())
     }
 
-    /// Lets another union have the work directory. A failure is logged: it has it when this process ends.
+    /// Lets another union have the work directory. A failure is logged: it has it when this process
+    /// ends.
     pub(in crate::union) fn unlock(&self) {
         if let Err(errno) = flock(&self.lock, FlockOperation::Unlock) {
             log::warn!("unlock the work directory: {errno}");

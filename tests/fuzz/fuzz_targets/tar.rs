@@ -1,4 +1,5 @@
-//! Any bytes as a layer: they are read without end or panic, and what was read is the same when it is written again.
+//! Any bytes as a layer: they are read without end or panic, and what was read is the same when it
+//! is written again.
 
 #![no_main]
 

@@ -31,7 +31,7 @@ fn some_attr() -> union::Attr {
         gid: 0x6463_6261,
         rdev: rustix::fs::makedev(8, 17),
         blksize: 0x7473_7271,
-        belief: crate::union::Belief::Kept,
+        validity: crate::union::Validity::Kept,
     }
 }
 

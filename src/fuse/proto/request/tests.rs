@@ -1,4 +1,5 @@
-//! Requests built by hand, byte after byte as `include/uapi/linux/fuse.h` has them, not by the structures under test.
+//! Requests built by hand, byte after byte as `include/uapi/linux/fuse.h` has them, not by the
+//! structures under test.
 
 #![allow(
     clippy::unwrap_used,
@@ -27,7 +28,8 @@ fn structure(fields: Fields) -> Vec<u8> {
     bytes
 }
 
-/// A whole request. The header's fields: length, opcode, number, node, user, group, process, extensions, padding.
+/// A whole request. The header's fields: length, opcode, number, node, user, group, process,
+/// extensions, padding.
 fn whole(opcode: u32, arg: &[u8], rest: &[u8], extensions: &[u8]) -> Vec<u8> {
     assert_eq!(extensions.len() % 8, 0);
     let len = 40 + arg.len() + rest.len() + extensions.len();
@@ -110,7 +112,8 @@ fn a_structure_may_be_followed_by_rubbish() {
 }
 
 /// A request that was cut off anywhere: nothing, or something shorter that means less. Nothing of
-/// [`SHAPES`] has a second reading when it is cut, but for a symlink's or an opcode's part that is not read.
+/// [`SHAPES`] has a second reading when it is cut, but for a symlink's or an opcode's part that is
+/// not read.
 #[test]
 fn a_request_that_was_cut_off_is_invalid() {
     for opcode in Opcode::ALL {
@@ -125,10 +128,15 @@ fn a_request_that_was_cut_off_is_invalid() {
             if len < 4 {
                 continue;
             }
-            let cut = with_its_length(bytes[..len].to_vec());
-            assert_eq!(said(&cut).err(), Some(Errno::INVAL), "{opcode:?} {len}");
+            let detach_tree = with_its_length(bytes[..len].to_vec());
+            assert_eq!(
+                said(&detach_tree).err(),
+                Some(Errno::INVAL),
+                "{opcode:?} {len}"
+            );
         }
-        // The same without the header's word for it: a transport hands the parts over as it got them.
+        // The same without the header's word for it: a transport hands the parts over as it got
+        // them.
         let (header, arg, rest) = split(&bytes, true).unwrap();
         for len in 0..arg.len() {
             let parsed = Request::parse(header, &arg[..len], rest);
@@ -321,8 +329,8 @@ fn setxattr_has_two_forms() {
     };
     assert_eq!((arg.size, arg.flags, arg.setxattr_flags), (5, 1, 1));
     assert_eq!((name, value), (&b"user.x"[..], &b"value"[..]));
-    // And the long one, taken for the short one, would have its own flags for a name: so much depends on what was
-    // agreed on.
+    // And the long one, taken for the short one, would have its own flags for a name: so much
+    // depends on what was agreed on.
     let Ok(Operation::Setxattr { name, value, .. }) =
         parse(&bytes, false).map(|request| request.operation)
     else {

@@ -70,9 +70,9 @@ impl Adapter {
 
     /// Ends the process when the session is over.
     ///
-    /// fuser 0.18 unmounts whatever is at the mount point when its session is dropped, once the session is over: by then
-    /// that may be another mount (its `is_mounted` reads POLLERR the wrong way round). The mount is gone and every request
-    /// answered, so the process ends here.
+    /// fuser 0.18 unmounts whatever is at the mount point when its session is dropped, once the
+    /// session is over: by then that may be another mount (its `is_mounted` reads POLLERR the wrong
+    /// way round). The mount is gone and every request answered, so the process ends here.
     pub(super) fn end(&self) {
         let union = self.union();
         let (open, limit) = union.descriptors();
@@ -81,8 +81,8 @@ impl Adapter {
             union.inodes()
         );
         if self.serving.load(Ordering::Acquire) {
-            union.let_go_of_lowers();
-            union.let_go_of_work();
+            union.release_lowers();
+            union.release_work_dir();
             self.settings.held.release();
             sync_at_end(union);
             exit_now(0);

@@ -13,7 +13,7 @@ use rustix::fs::StatVfs;
 use super::convert::{attr, errno};
 use super::shared::{Call, Shared, generation};
 use crate::fuse::serve::{Requester, Write};
-use crate::union::{Attr, Belief, Entry, NAME_MAX, NodeId, Result, Union};
+use crate::union::{Attr, Entry, NAME_MAX, NodeId, Result, Union, Validity};
 
 /// Every reply can say that it failed.
 pub(super) trait Fail {
@@ -44,8 +44,8 @@ fail_by_error!(
 );
 
 impl Shared {
-    /// Runs an operation and sends its reply. A panic answers EIO for this request (fuser does so for a reply that
-    /// is dropped unsent), and the mount lives on. What a disk refused is logged.
+    /// Runs an operation and sends its reply. A panic answers EIO for this request (fuser does so
+    /// for a reply that is dropped unsent), and the mount lives on. What a disk refused is logged.
     pub(super) fn answer<R: Fail, T>(
         &self,
         call: Call<'_>,
@@ -65,8 +65,8 @@ impl Shared {
         }
     }
 
-    /// The same for an operation on the node that the request is addressed to. Errors: ESTALE for a number that the kernel
-    /// does not know.
+    /// The same for an operation on the node that the request is addressed to. Errors: ESTALE for a
+    /// number that the kernel does not know.
     pub(super) fn answer_on<R: Fail, T>(
         &self,
         call: Call<'_>,
@@ -81,10 +81,10 @@ impl Shared {
     /// A reply that names a node: the kernel counts one lookup on it.
     pub(super) fn send_entry(&self, reply: ReplyEntry, entry: &Entry) {
         let wire = self.ids.count_lookup(entry);
-        let belief = entry.attr.belief;
+        let validity = entry.attr.validity;
         reply.entry_with_ttls(
-            &self.attr_lifetime(wire, belief),
-            &self.agreed().name_lifetime(belief),
+            &self.attr_lifetime(wire, validity),
+            &self.agreed().name_lifetime(validity),
             &attr(&entry.attr, wire.id),
             generation(entry),
         );
@@ -94,7 +94,7 @@ impl Shared {
     pub(super) fn send_created(&self, reply: ReplyCreate, entry: &Entry) {
         let wire = self.ids.count_lookup(entry);
         reply.created(
-            &self.attr_lifetime(wire, entry.attr.belief),
+            &self.attr_lifetime(wire, entry.attr.validity),
             &attr(&entry.attr, wire.id),
             generation(entry),
             FileHandle(0),
@@ -104,13 +104,13 @@ impl Shared {
 
     /// Attributes alone, with the true `st_ino`.
     pub(super) fn send_attr(&self, reply: ReplyAttr, value: &Attr) {
-        let lifetime = self.agreed().attr_lifetime(value.belief);
+        let lifetime = self.agreed().attr_lifetime(value.validity);
         reply.attr(&lifetime, &attr(value, value.ino));
     }
 
     /// Node 0 with a lifetime: the kernel remembers that there is nothing.
-    pub(super) fn send_absent(&self, reply: ReplyEntry, belief: Belief) {
-        let lifetime = self.agreed().name_lifetime(belief);
+    pub(super) fn send_absent(&self, reply: ReplyEntry, validity: Validity) {
+        let lifetime = self.agreed().name_lifetime(validity);
         reply.entry(&lifetime, &absent(), Generation(0));
     }
 }

@@ -1,4 +1,5 @@
-//! Conversions between the union's values and fuser's. All are total: odd times, ids and errors are data.
+//! Conversions between the union's values and fuser's. All are total: odd times, ids and errors are
+//! data.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -26,8 +27,8 @@ pub(super) fn file_type(kind: Kind) -> FileType {
     }
 }
 
-/// Attributes for a reply. `ino` is what the kernel is to see as `st_ino`, and, in a reply that names a node,
-/// as node id: fuser has one number for both.
+/// Attributes for a reply. `ino` is what the kernel is to see as `st_ino`, and, in a reply that
+/// names a node, as node id: fuser has one number for both.
 pub(super) fn attr(attr: &Attr, ino: u64) -> FileAttr {
     FileAttr {
         ino: INodeNo(ino),
@@ -61,8 +62,9 @@ fn system_time(time: Time) -> SystemTime {
 
 /// A time that the kernel asks to set, as fuser hands it over.
 ///
-/// fuser 0.18 turns seconds `-s` and nanoseconds `n` into `EPOCH - (s + n)` instead of `EPOCH - s + n`. What
-/// the kernel said can be told back exactly: whole seconds before the epoch, and the same nanoseconds.
+/// fuser 0.18 turns seconds `-s` and nanoseconds `n` into `EPOCH - (s + n)` instead of `EPOCH - s +
+/// n`. What the kernel said can be told back exactly: whole seconds before the epoch, and the same
+/// nanoseconds.
 pub(super) fn set_time(time: Option<TimeOrNow>) -> SetTime {
     match time {
         None => SetTime::Keep,

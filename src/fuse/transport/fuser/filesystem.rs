@@ -92,11 +92,11 @@ impl Filesystem for Adapter {
                     (known, _) => known?,
                 };
                 let found = union.lookup(parent, name.as_bytes())?;
-                Ok(found.ok_or_else(|| union.belief_in_names(parent)))
+                Ok(found.ok_or_else(|| union.names_validity(parent)))
             },
             |reply, found| match found {
                 Ok(entry) => shared.send_entry(reply, &entry),
-                Err(belief) => shared.send_absent(reply, belief),
+                Err(validity) => shared.send_absent(reply, validity),
             },
         );
     }
@@ -374,7 +374,8 @@ impl Filesystem for Adapter {
         _lock_owner: LockOwner,
         reply: ReplyEmpty,
     ) {
-        // The kernel has written everything back before it asks, and nothing is kept here: ENOSYS ends the asking.
+        // The kernel has written everything back before it asks, and nothing is kept here: ENOSYS
+        // ends the asking.
         reply.error(Errno::ENOSYS);
     }
 

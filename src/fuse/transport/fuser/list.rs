@@ -84,7 +84,8 @@ impl Shared {
         }
     }
 
-    /// Adds an entry to a listing, of which the kernel counts a lookup on `found`. Returns whether there was no room.
+    /// Adds an entry to a listing, of which the kernel counts a lookup on `found`. Returns whether
+    /// there was no room.
     fn add_entry(
         &self,
         reply: &mut ReplyDirectoryPlus,
@@ -105,7 +106,7 @@ impl Shared {
             INodeNo(wire.id),
             entry.cookie,
             name,
-            &self.listed_lifetime(wire, found.attr.belief),
+            &self.listed_lifetime(wire, found.attr.validity),
             &attr(&found.attr, wire.id),
             generation(found),
         );

@@ -1,9 +1,10 @@
 //! Node ids on the wire.
 //!
-//! fuser 0.18 sends one number as node id and as `st_ino`. So a node goes by its `st_ino` on the wire, unless
-//! that number still names another node (a removed directory that a process is in, while a new one got its inode
-//! number): then it gets a number of its own, and its attributes are sent without a lifetime, so that the kernel
-//! asks for them in a request whose reply can hold the true `st_ino`.
+//! fuser 0.18 sends one number as node id and as `st_ino`. So a node goes by its `st_ino` on the
+//! wire, unless that number still names another node (a removed directory that a process is in,
+//! while a new one got its inode number): then it gets a number of its own, and its attributes are
+//! sent without a lifetime, so that the kernel asks for them in a request whose reply can hold the
+//! true `st_ino`.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -152,7 +153,7 @@ mod tests {
                 gid: 0,
                 rdev: 0,
                 blksize: 4096,
-                belief: crate::union::Belief::Kept,
+                validity: crate::union::Validity::Kept,
             },
         }
     }

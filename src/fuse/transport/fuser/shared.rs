@@ -1,4 +1,5 @@
-//! The union with its node ids on the wire: what a request needs that is worked on by another thread.
+//! The union with its node ids on the wire: what a request needs that is worked on by another
+//! thread.
 
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
@@ -9,9 +10,9 @@ use std::time::Duration;
 use fuser::{Generation, INodeNo, Request};
 
 use super::node_ids::{NodeIds, Wire};
-use crate::fuse::init::Agreed;
+use crate::fuse::init::Negotiated;
 use crate::fuse::serve::{FailureLog, Requester, SetidRules, Subject, notifier};
-use crate::union::{Belief, Entry, Error, NodeId, Result, Union};
+use crate::union::{Entry, Error, NodeId, Result, Union, Validity};
 
 /// What requests work on, wherever they are worked on.
 #[derive(Debug)]
@@ -19,8 +20,9 @@ pub(super) struct Shared {
     pub(super) union: Arc<Union>,
     pub(super) ids: NodeIds,
     /// Known after INIT.
-    agreed: OnceLock<Agreed>,
-    /// Where the kernel is notified which of its caches are out of date; known once the mount is made.
+    agreed: OnceLock<Negotiated>,
+    /// Where the kernel is notified which of its caches are out of date; known once the mount is
+    /// made.
     connection: OnceLock<OwnedFd>,
     failures: FailureLog,
 }
@@ -68,19 +70,20 @@ impl Shared {
     }
 
     /// The answer to INIT. It comes once in a session.
-    pub(super) fn set_agreed(&self, agreed: Agreed) {
+    pub(super) fn set_agreed(&self, agreed: Negotiated) {
         self.agreed.get_or_init(|| agreed);
     }
 
-    pub(super) fn agreed(&self) -> Agreed {
+    pub(super) fn agreed(&self) -> Negotiated {
         self.agreed.get().copied().unwrap_or_default()
     }
 
-    /// Takes the connection of the mount, over which the kernel is told of attributes that change beside a request.
+    /// Takes the connection of the mount, over which the kernel is told of attributes that change
+    /// beside a request.
     pub(super) fn connect(self: &Arc<Self>, connection: OwnedFd) {
         self.connection.get_or_init(|| connection);
         let shared = Arc::downgrade(self);
-        self.union.tell_attributes_to(move |node| {
+        self.union.notify_attributes_to(move |node| {
             if let Some(shared) = shared.upgrade() {
                 shared.invalidate_attributes(node);
             }
@@ -128,18 +131,19 @@ impl Shared {
     }
 
     /// How long attributes hold that are sent with a node id.
-    pub(super) fn attr_lifetime(&self, wire: Wire, belief: Belief) -> Duration {
+    pub(super) fn attr_lifetime(&self, wire: Wire, validity: Validity) -> Duration {
         if wire.is_st_ino {
-            self.agreed().attr_lifetime(belief)
+            self.agreed().attr_lifetime(validity)
         } else {
             Duration::ZERO
         }
     }
 
-    /// How long an entry of a listing holds: fuser has one lifetime for its name and its attributes.
-    pub(super) fn listed_lifetime(&self, wire: Wire, belief: Belief) -> Duration {
-        self.attr_lifetime(wire, belief)
-            .min(self.agreed().name_lifetime(belief))
+    /// How long an entry of a listing holds: fuser has one lifetime for its name and its
+    /// attributes.
+    pub(super) fn listed_lifetime(&self, wire: Wire, validity: Validity) -> Duration {
+        self.attr_lifetime(wire, validity)
+            .min(self.agreed().name_lifetime(validity))
     }
 }
 

@@ -1,8 +1,8 @@
 //! Threads for requests that take their time.
 //!
-//! The threads that read requests answer most of them within microseconds. A request that copies or syncs data
-//! may keep its thread for seconds, which is fine as long as another one still reads requests; when all but one
-//! are kept, the next long request gets a thread of its own.
+//! The threads that read requests answer most of them within microseconds. A request that copies or
+//! syncs data may keep its thread for seconds, which is fine as long as another one still reads
+//! requests; when all but one are kept, the next long request gets a thread of its own.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -50,7 +50,8 @@ impl Workers {
         }
     }
 
-    /// Does `work`: here while another thread is left to read requests, else in a thread of its own.
+    /// Does `work`: here while another thread is left to read requests, else in a thread of its
+    /// own.
     pub(super) fn run(&self, work: impl FnOnce() + Send + 'static) {
         if let Some(_kept) = Counted::up_to(&self.kept, self.readers.saturating_sub(1)) {
             return work();

@@ -1,16 +1,18 @@
 //! FUSE over io_uring: requests are served on the processor on which they were made.
 //!
-//! The kernel has one queue for each possible processor. Each queue gets some threads, which stay on that processor
-//! where they can, and each thread has one entry of its own. The kernel hands a request to a free entry, the last one
-//! that became free first. So a thread that waits for a slow disk holds up its own request and no other, and a
-//! caller that waits for its reply is succeeded on its processor by the thread that makes the reply.
+//! The kernel has one queue for each possible processor. Each queue gets some threads, which stay
+//! on that processor where they can, and each thread has one entry of its own. The kernel hands a
+//! request to a free entry, the last one that became free first. So a thread that waits for a slow
+//! disk holds up its own request and no other, and a caller that waits for its reply is succeeded
+//! on its processor by the thread that makes the reply.
 //!
-//! Queues whose threads are kept by long requests get more of them (`load.rs`). The kernel gives a new entry only requests that come
-//! after it, and what waits already to the next thread of that queue that finishes something. So a thread that came to
-//! help makes a request itself, and when it is done gets the one that has waited longest.
+//! Queues whose threads are kept by long requests get more of them (`load.rs`). The kernel gives a
+//! new entry only requests that come after it, and what waits already to the next thread of that
+//! queue that finishes something. So a thread that came to help makes a request itself, and when it
+//! is done gets the one that has waited longest.
 //!
-//! FORGET and INTERRUPT never come through the rings, and nothing does before every queue has an entry; the device
-//! itself is read beside (`dev.rs`).
+//! FORGET and INTERRUPT never come through the rings, and nothing does before every queue has an
+//! entry; the device itself is read beside (`dev.rs`).
 
 mod queues;
 
@@ -41,11 +43,11 @@ pub(super) struct Rings {
 /// Why a transport did not start.
 #[derive(Debug)]
 pub(super) enum StartError {
-    /// Nothing was asked of the kernel yet. It holds back every request until the device is closed or the connection
-    /// aborted; plain unmounting is EBUSY as soon as a request waits.
+    /// Nothing was asked of the kernel yet. It holds back every request until the device is closed
+    /// or the connection aborted; plain unmounting is EBUSY as soon as a request waits.
     Unprepared(io::Error),
-    /// The kernel refused an entry. Unless it had begun to use the other ones it now sends all requests to the device;
-    /// which of both it did is not known, so only unmounting is safe.
+    /// The kernel refused an entry. Unless it had begun to use the other ones it now sends all
+    /// requests to the device; which of both it did is not known, so only unmounting is safe.
     Refused(io::Error),
 }
 
@@ -61,9 +63,9 @@ impl std::fmt::Display for StartError {
 impl std::error::Error for StartError {}
 
 impl Rings {
-    /// Serves the connection behind `device`, whose INIT has been answered, by threads with payload buffers of
-    /// `payload` bytes: the largest of its `max_write` and its `max_pages` pages. `threads` is how many each running
-    /// processor gets at first.
+    /// Serves the connection behind `device`, whose INIT has been answered, by threads with payload
+    /// buffers of `payload` bytes: the largest of its `max_write` and its `max_pages` pages.
+    /// `threads` is how many each running processor gets at first.
     ///
     /// When this returns, the kernel has an entry for every thread.
     ///
@@ -92,8 +94,8 @@ impl Rings {
         Ok(rings)
     }
 
-    /// Ends the threads, each when it has made the reply that it is making. What is asked of the mount afterwards
-    /// waits for ever, so it must be unmounted or aborted.
+    /// Ends the threads, each when it has made the reply that it is making. What is asked of the
+    /// mount afterwards waits for ever, so it must be unmounted or aborted.
     pub(super) fn stop(&self) {
         if let Err(error) = rustix::io::write(&*self.shared.stop, &1u64.to_ne_bytes()) {
             log::error!("cannot stop the io_uring transport: {error}");
@@ -112,7 +114,8 @@ impl Rings {
     }
 }
 
-/// The start of all queues: the threads make their rings, each for itself, and lend them to the kernel when all stand.
+/// The start of all queues: the threads make their rings, each for itself, and lend them to the
+/// kernel when all stand.
 struct Starting<'s> {
     shared: Arc<Queues>,
     server: &'s Arc<Server>,
@@ -123,8 +126,8 @@ struct Starting<'s> {
 }
 
 impl<'s> Starting<'s> {
-    /// Starts the threads; each running processor gets as many as `each` says for their number. Errors: no ring can be
-    /// made; then no thread is left.
+    /// Starts the threads; each running processor gets as many as `each` says for their number.
+    /// Errors: no ring can be made; then no thread is left.
     fn prepare(
         device: BorrowedFd<'_>,
         server: &'s Arc<Server>,
@@ -202,8 +205,8 @@ impl<'s> Starting<'s> {
     }
 }
 
-/// How many threads each of `online` processors gets by default: enough for some slow requests at a time, and not
-/// many more than 16 in all.
+/// How many threads each of `online` processors gets by default: enough for some slow requests at a
+/// time, and not many more than 16 in all.
 fn threads_each(online: usize) -> usize {
     (THREADS_IN_ALL / online.max(1)).clamp(FEWEST_THREADS, MOST_THREADS)
 }

@@ -18,7 +18,8 @@ use crate::sync::lock;
 use crate::sys::cpu::{self, Allowed};
 use crate::sys::ring::{Arrived, Lost, Ring};
 
-/// After how many requests a thread looks whether it is where it should be. Its processor may have been offline.
+/// After how many requests a thread looks whether it is where it should be. Its processor may have
+/// been offline.
 const PIN_AGAIN: u32 = 1024;
 
 /// What all threads need, whatever is served.
@@ -63,7 +64,8 @@ pub(super) fn all_well(results: &Receiver<io::Result<()>>, threads: usize) -> io
 }
 
 impl Queues {
-    /// For the connection behind `device`, by threads with payload buffers of `payload` bytes. Errors: EMFILE.
+    /// For the connection behind `device`, by threads with payload buffers of `payload` bytes.
+    /// Errors: EMFILE.
     pub(super) fn new(device: OwnedFd, payload: usize) -> io::Result<Self> {
         Ok(Self {
             device,
@@ -153,11 +155,12 @@ impl Queues {
         }
     }
 
-    /// Makes a request that needs no answer, in the queue of the processor on which this runs. It comes to a free entry at
-    /// once; the thread that finishes it is then given what waits.
+    /// Makes a request that needs no answer, in the queue of the processor on which this runs. It
+    /// comes to a free entry at once; the thread that finishes it is then given what waits.
     ///
-    /// The only one that can be made without a descriptor on the mount, which would keep it busy, is about the cached data
-    /// of a regular file that the kernel knows: it knows those that the others are kept by.
+    /// The only one that can be made without a descriptor on the mount, which would keep it busy,
+    /// is about the cached data of a regular file that the kernel knows: it knows those that the
+    /// others are kept by.
     fn ask_for_nothing(&self, queue: usize) {
         // No request of the kernel's gets that far.
         const FIRST: u64 = 1 << 63;

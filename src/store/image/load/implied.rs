@@ -7,7 +7,7 @@ use rusqlite::Connection;
 
 use super::StagedLayer;
 use super::plan::ImagePlan;
-use crate::archive::{Digest, describe_implied};
+use crate::archive::{Digest, apply_lower_metadata};
 use crate::store::base::{Paths, Result, StoreError};
 use crate::store::catalog::layers;
 
@@ -40,7 +40,7 @@ pub(super) fn describe(
                 && !fresh.implied.is_empty()
                 && described.insert(diff_id)
             {
-                match describe_implied(&tree, &fresh.implied, &below) {
+                match apply_lower_metadata(&tree, &fresh.implied, &below) {
                     Err(_) if !below.iter().all(|lower| lower.is_dir()) => return Ok(()),
                     done => done.map_err(|error| {
                         StoreError::failed(

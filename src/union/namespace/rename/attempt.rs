@@ -13,8 +13,8 @@ use crate::layer::marks::Mark;
 use crate::layer::stat::Kind;
 use crate::sync::lock;
 use crate::union::Union;
-use crate::union::copyup::copy::restore_times;
-use crate::union::error::{During, Result, refuse};
+use crate::union::copyup::copy::restore_dir_times;
+use crate::union::error::{Context, Result, fail};
 use crate::union::node::guards::{Parents, lock_parents};
 use crate::union::node::inode::{DirState, Inode};
 use crate::union::node::listing::Slot;
@@ -85,7 +85,7 @@ impl Attempt<'_> {
             return Ok(Outcome::Overtaken);
         }
         let Some(mut parents) = lock_parents(from.parent, to.parent) else {
-            return refuse(Errno::NOTDIR);
+            return fail(Errno::NOTDIR);
         };
         if !self.is_still_so(&mut parents)? {
             return Ok(Outcome::Overtaken);
@@ -111,19 +111,19 @@ impl Attempt<'_> {
             .run(&mut parents)?,
         };
         if outcome == Outcome::Done && self.changes_shared_names() {
-            self.union.note_name_change();
+            self.union.count_name_change();
         }
         Ok(outcome)
     }
 
-    /// Makes directories independent of what lies below them, unless redirects keep that; `false` when something in them
-    /// was not copied up.
+    /// Makes directories independent of what lies below them, unless redirects keep that; `false`
+    /// when something in them was not copied up.
     fn detach(&self, exchanged: Option<&Arc<Inode>>) -> Result<bool> {
         if self.union.rules.redirect_dir {
             return Ok(true);
         }
         for inode in [Some(self.source), exchanged].into_iter().flatten() {
-            if inode.kind == Kind::Dir && !self.union.cut(self.writable, inode)? {
+            if inode.kind == Kind::Dir && !self.union.detach_tree(self.writable, inode)? {
                 return Ok(false);
             }
         }
@@ -134,7 +134,7 @@ impl Attempt<'_> {
     fn is_still_so(&self, parents: &mut Parents<'_>) -> Result<bool> {
         let Ends { from, to } = self.ends;
         if parents.to().removed.is_some() {
-            return refuse(Errno::NOENT);
+            return fail(Errno::NOENT);
         }
         if !self
             .union
@@ -158,8 +158,9 @@ impl Attempt<'_> {
         })
     }
 
-    /// Before a directory moves to a place where lower content lies under its new name: makes sure that it does not merge
-    /// with that. With redirects its own lower part goes along; returns what was written for that.
+    /// Before a directory moves to a place where lower content lies under its new name: makes sure
+    /// that it does not merge with that. With redirects its own lower part goes along; returns what
+    /// was written for that.
     pub(super) fn prepare_move(
         &self,
         inode: &Arc<Inode>,
@@ -170,22 +171,22 @@ impl Attempt<'_> {
         };
         self.union.load(&mut state)?;
         let Some(upper) = state.upper.clone() else {
-            return refuse(Errno::STALE);
+            return fail(Errno::STALE);
         };
         if !state.lowers.is_empty() {
             let redirect = self.union.write_redirect(self.writable, &upper, &state);
             return redirect.map(Some);
         }
         if new_place.covers {
-            let times = upper.stat().during("stat", b".")?;
+            let times = upper.stat().context("stat", b".")?;
             self.writable.make_opaque(&upper)?;
-            restore_times(&upper, &times);
+            restore_dir_times(&upper, &times);
         }
         Ok(None)
     }
 
-    /// Whether an entry carries xattrs that are only looked for in directories that say so: an origin, or that it is
-    /// a device.
+    /// Whether an entry carries xattrs that are only looked for in directories that say so: an
+    /// origin, or that it is a device.
     pub(super) fn is_marked(&self, inode: &Inode, before: Before) -> bool {
         inode.st_ino != self.union.nodes.numbers.of_upper(before.ino) || inode.kind == Kind::Char
     }

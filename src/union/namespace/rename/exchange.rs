@@ -7,7 +7,7 @@ use super::steps::{
     End, Ends, Entered, dir_of, lift_upper, move_link, put_upper, settle, swap_entries,
 };
 use crate::layer::marks::Mark;
-use crate::union::error::{During, Result};
+use crate::union::error::{Context, Result};
 use crate::union::node::guards::{Parents, lock_files};
 use crate::union::node::inode::Inode;
 use crate::union::node::stack::Redirect;
@@ -42,7 +42,8 @@ impl Exchange<'_> {
         Ok(Outcome::Done)
     }
 
-    /// Marks on the disk that must be there, and must not be there, when the entries have changed places.
+    /// Marks on the disk that must be there, and must not be there, when the entries have changed
+    /// places.
     fn mark(&self, parents: &mut Parents<'_>, redirects: &Redirects) -> Result<()> {
         let Attempt {
             union,
@@ -58,7 +59,8 @@ impl Exchange<'_> {
         if self.attempt.is_marked(self.target, self.before_to) || redirects.target.is_some() {
             union.mark_impure(writable, &from.dir, parents.from())?;
         }
-        // A mark beside a directory that keeps its lower part under a redirect would make it opaque.
+        // A mark beside a directory that keeps its lower part under a redirect would make it
+        // opaque.
         let clear = |end: &End<'_>, mark: Option<Mark>, redirect: &Option<Redirect>| {
             if redirect.is_some() && mark == Some(Mark::Beside) {
                 writable.clear_beside(&end.dir, &end.name);
@@ -87,7 +89,7 @@ impl Exchange<'_> {
         union.store_child_origin(writable, &from.dir, target.kind, target_origin);
         let source_leaves = union.leaves_origin(writable, &from.dir, &from.name, source.kind);
         let target_leaves = union.leaves_origin(writable, &to.dir, &to.name, target.kind);
-        swap_entries(dirs, from, to).during("rename (exchange)", &from.name)?;
+        swap_entries(dirs, from, to).context("rename (exchange)", &from.name)?;
         if !Arc::ptr_eq(from.parent, to.parent) {
             if source_leaves {
                 union.drop_child_origin(&from.dir, self.before_from.ino);

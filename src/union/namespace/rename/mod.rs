@@ -1,17 +1,19 @@
 //! rename(2) in all its forms.
 //!
-//! Everything that is renamed is first copied up: a file by copy-up; a directory with lower content by
-//! copying up everything below it, in place, where each single copy leaves the merged view as it is. Then it is
-//! marked opaque, which changes nothing either, since it hides only what was copied. From there on it is an
-//! ordinary directory of the upper and moves by one system call. (Building the copy beside, in the work
-//! directory, would need the same copies, and a second one of what the upper already has.) With
-//! `redirect_dir=on` nothing is copied: a redirect xattr names the lower directory.
+//! Everything that is renamed is first copied up: a file by copy-up; a directory with lower content
+//! by copying up everything below it, in place, where each single copy leaves the merged view as it
+//! is. Then it is marked opaque, which changes nothing either, since it hides only what was copied.
+//! From there on it is an ordinary directory of the upper and moves by one system call. (Building
+//! the copy beside, in the work directory, would need the same copies, and a second one of what the
+//! upper already has.) With `redirect_dir=on` nothing is copied: a redirect xattr names the lower
+//! directory.
 //!
 //! # Crash
-//! Before the renameat2(2) the old name is there, after it the new one. The whiteout of the old name is written
-//! before it (beside the entry, where it hides only lower layers) or by it (`RENAME_WHITEOUT`). After a power cut the same
-//! holds where the disk keeps the order of changes. Where it does not (btrfs), marks and copies are synced before the entry
-//! moves, without a lock: what is written by then leaves the merged view as it is, and the rename starts over.
+//! Before the renameat2(2) the old name is there, after it the new one. The whiteout of the old
+//! name is written before it (beside the entry, where it hides only lower layers) or by it
+//! (`RENAME_WHITEOUT`). After a power cut the same holds where the disk keeps the order of changes.
+//! Where it does not (btrfs), marks and copies are synced before the entry moves, without a lock:
+//! what is written by then leaves the merged view as it is, and the rename starts over.
 
 mod attempt;
 mod exchange;
@@ -29,7 +31,7 @@ use crate::layer::dir::Name;
 use crate::layer::stat::Kind;
 use crate::sync::lock;
 use crate::union::Union;
-use crate::union::error::{Error, Result, refuse};
+use crate::union::error::{Error, Result, fail};
 use crate::union::namespace::remove::check_types;
 use crate::union::node::inode::{EntryName, Inode};
 use crate::union::types::{Caller, New, RenameMode};
@@ -57,10 +59,10 @@ struct Subjects {
 }
 
 impl Union {
-    /// [`Union::rename`] and [`Union::rename_leaving_device`] in the merged tree.
+    /// [`Union::rename`] and [`Union::rename_with_whiteout_device`] in the merged tree.
     pub(in crate::union) fn rename_in_layers(&self, rename: Rename<'_>) -> Result<()> {
         let writable = self.writable()?;
-        if rename.whiteout_for.is_some() && !self.can_leave_device(writable) {
+        if rename.whiteout_for.is_some() && !self.supports_device_whiteout(writable) {
             return self.rename_and_make_device(rename);
         }
         self.check_new_name(rename.to.name)?;
@@ -92,12 +94,13 @@ impl Union {
                 Outcome::Done => return Ok(()),
                 Outcome::Overtaken => synced = need_not_sync,
                 Outcome::Unsynced => {
-                    // With all that was copied, and before a whiteout comes that the disk makes by the rename itself.
+                    // With all that was copied, and before a whiteout comes that the disk makes by
+                    // the rename itself.
                     let all = rename.mode == RenameMode::Exchange
                         || subjects.source.kind == Kind::Dir
                         || writable.char_marks;
                     let marks = sync_marks(writable, &ends.from.dir, all);
-                    self.note_loss(&marks);
+                    self.remember_failed_sync(&marks);
                     marks?;
                     synced = true;
                 }
@@ -126,7 +129,7 @@ impl Union {
     fn subjects_of(&self, rename: &Rename<'_>) -> Result<Option<Subjects>> {
         let Rename { from, to, mode, .. } = rename;
         let Some(source) = self.child(from.parent, from.name)? else {
-            return refuse(Errno::NOENT);
+            return fail(Errno::NOENT);
         };
         let source = source.inode;
         let target = self.child(to.parent, to.name)?.map(|child| child.inode);
@@ -135,8 +138,8 @@ impl Union {
             self.check_no_mount(target, *mode == RenameMode::Exchange)?;
         }
         match (&target, mode) {
-            (Some(_), RenameMode::NoReplace) => return refuse(Errno::EXIST),
-            (None, RenameMode::Exchange) => return refuse(Errno::NOENT),
+            (Some(_), RenameMode::NoReplace) => return fail(Errno::EXIST),
+            (None, RenameMode::Exchange) => return fail(Errno::NOENT),
             // Two names of one file: rename(2) does nothing.
             (Some(target), _) if Arc::ptr_eq(&source, target) => return Ok(None),
             (Some(target), RenameMode::Replace) => {
@@ -185,7 +188,7 @@ impl Union {
 /// A directory does not go below itself. Errors: EINVAL.
 fn check_loops_locked(moved: &Arc<Inode>, into: &Arc<Inode>) -> Result<()> {
     if moved.kind == Kind::Dir && moved.is_ancestor_of(into) {
-        return refuse(Errno::INVAL);
+        return fail(Errno::INVAL);
     }
     Ok(())
 }

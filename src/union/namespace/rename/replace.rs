@@ -7,16 +7,16 @@ use rustix::io::Errno;
 
 use super::attempt::{Attempt, Before, Outcome};
 use super::steps::{
-    End, Ends, Entered, move_entry, move_link, note_mark, put_upper, settle, take_upper,
+    End, Ends, Entered, move_entry, move_link, put_upper, remember_mark, settle, take_upper,
 };
 use crate::layer::dir::Name;
 use crate::layer::marks::Mark;
 use crate::layer::stat::Kind;
 use crate::union::Union;
-use crate::union::error::{During, Result, refuse};
+use crate::union::error::{Context, Result, fail};
 use crate::union::node::guards::{Files, Parents, lock_files};
 use crate::union::node::inode::{DirState, Inode};
-use crate::union::node::remains::{Remains, bury};
+use crate::union::node::removed_dir::{RemovedDir, keep_removed_dir};
 use crate::union::node::stack::Redirect;
 use crate::union::work::writable::Writable;
 
@@ -30,7 +30,7 @@ pub(super) struct Replace<'a> {
 /// An empty directory that is in the way, locked, and what is kept of it.
 struct Doomed<'a> {
     state: MutexGuard<'a, DirState>,
-    remains: Remains,
+    removed_dir: RemovedDir,
 }
 
 /// How the old name is hidden and the new one taken.
@@ -76,19 +76,19 @@ impl<'a> Replace<'a> {
         if self.is_unsynced() {
             // They hide nothing that is not hidden already.
             let beside = self.before_from.covers && !marks.in_place;
-            note_mark(parents.from(), &from.name, beside.then_some(Mark::Beside));
-            note_mark(parents.to(), &to.name, marks.to);
+            remember_mark(parents.from(), &from.name, beside.then_some(Mark::Beside));
+            remember_mark(parents.to(), &to.name, marks.to);
             return Ok(Outcome::Unsynced);
         }
         if let Some(caller) = self.attempt.whiteout_for {
-            let device = union.prepare_leaving(writable, from, parents.from(), caller)?;
+            let device = union.prepare_device_whiteout(writable, from, parents.from(), caller)?;
             marks.device = Some(device);
         }
         let mut files = lock_files(source, target);
         self.keep_target_alive(&mut files)?;
         self.move_on_disk(&marks)?;
         let removed = doomed.map(|mut doomed| {
-            bury(&mut doomed.state, doomed.remains);
+            keep_removed_dir(&mut doomed.state, doomed.removed_dir);
             doomed.state
         });
         if let Some(state) = files.target() {
@@ -120,7 +120,8 @@ impl<'a> Replace<'a> {
         !self.attempt.synced && (self.before_from.covers || (is_dir && self.before_to.covers))
     }
 
-    /// Prepares a directory that is in the way: it has no names, and from here on its own marks are not needed.
+    /// Prepares a directory that is in the way: it has no names, and from here on its own marks are
+    /// not needed.
     fn empty_target(&self, marks: &mut Marks) -> Result<Option<Doomed<'a>>> {
         let Attempt {
             union,
@@ -134,12 +135,12 @@ impl<'a> Replace<'a> {
         };
         let to = &ends.to;
         let Some(mut state) = target.lock_dir() else {
-            return refuse(Errno::NOTDIR);
+            return fail(Errno::NOTDIR);
         };
         if !union.is_empty(&mut state)? {
-            return refuse(Errno::NOTEMPTY);
+            return fail(Errno::NOTEMPTY);
         }
-        let remains = union.remains_of(target, &mut state)?;
+        let removed_dir = union.removed_dir_of(target, &mut state)?;
         if let Some(upper) = state.upper.clone() {
             if self.before_to.covers {
                 // From here on its own marks are not needed to hide what lies below.
@@ -154,7 +155,7 @@ impl<'a> Replace<'a> {
                 union.clear_marks_in(writable, &upper)?;
             }
         }
-        Ok(Some(Doomed { state, remains }))
+        Ok(Some(Doomed { state, removed_dir }))
     }
 
     /// A file that is in the way can be used on by those who have it open.
@@ -183,7 +184,8 @@ impl<'a> Replace<'a> {
         } = *self.attempt;
         let Ends { from, to } = ends;
         if marks.swap && marks.in_place {
-            // It will be the whiteout of the old name: an xattr mark counts only in a directory that says so.
+            // It will be the whiteout of the old name: an xattr mark counts only in a directory
+            // that says so.
             replace_mark(writable, from, to)?;
         }
         let flags = if marks.swap {
@@ -205,7 +207,7 @@ impl<'a> Replace<'a> {
         }
         moved.unless_immutable("rename", &from.name)?;
         if let Some(device) = &marks.device {
-            union.finish_leaving(writable, &from.dir, &from.name, device);
+            union.finish_device_whiteout(writable, &from.dir, &from.name, device);
         }
         if source_leaves && !Arc::ptr_eq(from.parent, to.parent) {
             union.drop_child_origin(&from.dir, self.before_from.ino);
@@ -216,7 +218,7 @@ impl<'a> Replace<'a> {
         if marks.swap && !marks.in_place {
             from.dir
                 .unlink(&from.name)
-                .during("unlink whiteout", &from.name)?;
+                .context("unlink whiteout", &from.name)?;
         }
         if marks.to == Some(Mark::Beside) {
             writable.clear_beside(&to.dir, &to.name);
@@ -232,7 +234,7 @@ impl<'a> Replace<'a> {
         }
         if let Some(device) = &marks.device {
             writable.stage.discard(device);
-            self.attempt.union.end_leaving(&from.dir);
+            self.attempt.union.end_device_whiteout(&from.dir);
         }
     }
 
@@ -272,5 +274,5 @@ fn replace_mark(writable: &Writable, from: &End<'_>, to: &End<'_>) -> Result<()>
     if moved.is_err() {
         writable.stage.discard(&staged);
     }
-    moved.during("rename whiteout", &to.name)
+    moved.context("rename whiteout", &to.name)
 }

@@ -1,15 +1,16 @@
-//! The small steps of a rename: on the disk, in the inode that moves, in the listings that it leaves and enters.
+//! The small steps of a rename: on the disk, in the inode that moves, in the listings that it
+//! leaves and enters.
 
 use std::sync::Arc;
 
 use rustix::fs::RenameFlags;
 use rustix::io::Errno;
 
-use crate::layer::UpperDir;
+use crate::layer::WritableDir;
 use crate::layer::dir::Name;
 use crate::layer::marks::Mark;
 use crate::sync::lock;
-use crate::union::error::{During, Result};
+use crate::union::error::{Context, Result};
 use crate::union::node::inode::{DirState, FileState, Inode, Place, Real};
 use crate::union::node::stack::{Found, Redirect};
 use crate::union::work::writable::Writable;
@@ -17,7 +18,7 @@ use crate::union::work::writable::Writable;
 /// One end of a rename.
 pub(in crate::union) struct End<'a> {
     pub(in crate::union) parent: &'a Arc<Inode>,
-    pub(in crate::union) dir: UpperDir,
+    pub(in crate::union) dir: WritableDir,
     pub(in crate::union) name: Name,
 }
 
@@ -28,7 +29,7 @@ pub(super) struct Ends<'a> {
 }
 
 /// The upper's directory object of an inode.
-pub(in crate::union) fn dir_of(inode: &Inode) -> Option<UpperDir> {
+pub(in crate::union) fn dir_of(inode: &Inode) -> Option<WritableDir> {
     inode.lock_dir()?.upper.clone()
 }
 
@@ -45,9 +46,10 @@ pub(in crate::union) fn move_entry(
     }
 }
 
-/// Exchanges two entries on the disk; `dirs` are their directory objects, as far as they are directories.
+/// Exchanges two entries on the disk; `dirs` are their directory objects, as far as they are
+/// directories.
 pub(in crate::union) fn swap_entries(
-    dirs: (Option<UpperDir>, Option<UpperDir>),
+    dirs: (Option<WritableDir>, Option<WritableDir>),
     from: &End<'_>,
     to: &End<'_>,
 ) -> rustix::io::Result<()> {
@@ -112,7 +114,8 @@ pub(super) fn take_upper(state: &mut DirState, name: &Name, mark: Option<Mark>) 
     moved
 }
 
-/// As [`take_upper`], for a name that gets another entry at once: it keeps its place among the others.
+/// As [`take_upper`], for a name that gets another entry at once: it keeps its place among the
+/// others.
 pub(super) fn lift_upper(state: &mut DirState, name: &Name, mark: Option<Mark>) -> Option<Found> {
     let slot = state.listing.as_mut()?.get_mut(name)?;
     slot.merged.mark = mark;
@@ -139,21 +142,21 @@ pub(super) fn put_upper(state: &mut DirState, name: &Name, entered: Entered<'_>,
 }
 
 /// Remembers a mark that stands beside an entry of the upper.
-pub(super) fn note_mark(state: &mut DirState, name: &[u8], mark: Option<Mark>) {
+pub(super) fn remember_mark(state: &mut DirState, name: &[u8], mark: Option<Mark>) {
     let listing = state.listing.as_mut();
     if let (Some(slot), Some(Mark::Beside)) = (listing.and_then(|l| l.get_mut(name)), mark) {
         slot.merged.mark = mark;
     }
 }
 
-/// Brings the marks in a directory to the disk: alone, or (`all`) with everything else that the upper's disk has not
-/// written yet. Not to be called under a lock.
-pub(super) fn sync_marks(writable: &Writable, dir: &UpperDir, all: bool) -> Result<()> {
+/// Brings the marks in a directory to the disk: alone, or (`all`) with everything else that the
+/// upper's disk has not written yet. Not to be called under a lock.
+pub(super) fn sync_marks(writable: &Writable, dir: &WritableDir, all: bool) -> Result<()> {
     if !all {
         match dir.fd().and_then(rustix::fs::fsync) {
             // It may not be read, so that it is not open for that.
             Err(Errno::BADF) => {}
-            other => return other.during("fsync", b"."),
+            other => return other.context("fsync", b"."),
         }
     }
     writable.sync_disk()

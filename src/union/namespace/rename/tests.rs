@@ -9,8 +9,8 @@ use crate::union::tests::testing::{Stack, file, find, mkdir};
 
 const ROOT: NodeId = NodeId::ROOT;
 
-/// The mark of a directory that is replaced must be on the disk before those in it go: nothing that was deleted in it comes
-/// back by a power cut between the two.
+/// The mark of a directory that is replaced must be on the disk before those in it go: nothing that
+/// was deleted in it comes back by a power cut between the two.
 #[test]
 fn marks_in_a_replaced_directory_stay_until_its_own_is_synced() {
     let stack = Stack::new();

@@ -1,13 +1,16 @@
-//! A rename that leaves a device 0/0 under the old name, at once (`RENAME_WHITEOUT` of renameat2(2)).
+//! A rename that leaves a device 0/0 under the old name, at once (`RENAME_WHITEOUT` of
+//! renameat2(2)).
 //!
-//! To the upper's disk such a device is a whiteout of ours, and a device of the merged view is a file with an xattr
-//! (`create.rs`). So the directory is marked first, by an xattr of its own, to say that a whiteout device under that name is one of
-//! the merged view; then the disk moves the entry and leaves its device by one system call; then the file takes the
-//! device's place, and the xattr goes.
+//! To the upper's disk such a device is a whiteout of ours, and a device of the merged view is a
+//! file with an xattr (`create.rs`). So the directory is marked first, by an xattr of its own, to
+//! say that a whiteout device under that name is one of the merged view; then the disk moves the
+//! entry and leaves its device by one system call; then the file takes the device's place, and the
+//! xattr goes.
 //!
 //! # Crash
-//! Killed before the rename, the xattr names an entry that is none of these devices, and says nothing. Killed after it,
-//! the device is seen for what it is. The next writable mount finishes either when it reads the directory.
+//! Killed before the rename, the xattr names an entry that is none of these devices, and says
+//! nothing. Killed after it, the device is seen for what it is. The next writable mount finishes
+//! either when it reads the directory.
 
 use crate::union::merge::origin::announced;
 use std::sync::Weak;
@@ -15,11 +18,11 @@ use std::sync::Weak;
 use rustix::fs::{RenameFlags, XattrFlags};
 use rustix::io::Errno;
 
-use crate::layer::UpperDir;
+use crate::layer::WritableDir;
 use crate::layer::dir::{Name, UPPER};
-use crate::layer::marks::{LEAVING, USER_PREFIX, own_xattrs};
+use crate::layer::marks::{USER_PREFIX, WHITEOUT_RENAME, own_xattrs};
 use crate::layer::stat::Kind;
-use crate::union::error::{During, Result};
+use crate::union::error::{Context, Result};
 use crate::union::namespace::rename::steps::End;
 use crate::union::node::inode::DirState;
 use crate::union::node::stack::Found;
@@ -34,7 +37,7 @@ const DEVICE: New<'static> = New::Node {
 
 impl Union {
     /// Whether the upper can do this in one step.
-    pub(super) fn can_leave_device(&self, writable: &Writable) -> bool {
+    pub(super) fn supports_device_whiteout(&self, writable: &Writable) -> bool {
         writable.abilities.whiteout_devices
             && writable.abilities.rename_whiteout
             && writable.abilities.own_xattrs.is_some()
@@ -42,7 +45,7 @@ impl Union {
     }
 
     /// Builds the device, and announces it. Returns its name in the stage.
-    pub(super) fn prepare_leaving(
+    pub(super) fn prepare_device_whiteout(
         &self,
         writable: &Writable,
         from: &End<'_>,
@@ -61,7 +64,7 @@ impl Union {
     fn build_device(
         &self,
         writable: &Writable,
-        dir: &UpperDir,
+        dir: &WritableDir,
         state: &mut DirState,
         caller: &Caller<'_>,
     ) -> Result<Name> {
@@ -70,26 +73,26 @@ impl Union {
         self.build(writable, &DEVICE, &looks, &inheritance, caller, false)
     }
 
-    fn announce(&self, writable: &Writable, dir: &UpperDir, name: &[u8]) -> Result<()> {
+    fn announce(&self, writable: &Writable, dir: &WritableDir, name: &[u8]) -> Result<()> {
         let prefix = writable.abilities.own_xattrs.unwrap_or(USER_PREFIX);
-        let xattr = format!("{prefix}{LEAVING}");
-        let this = dir.this().during("open directory", b".")?;
+        let xattr = format!("{prefix}{WHITEOUT_RENAME}");
+        let this = dir.this().context("open directory", b".")?;
         dir.despite_mode(|| this.set_xattr(xattr.as_bytes(), name, XattrFlags::empty()))
-            .during("setxattr", xattr.as_bytes())
+            .context("setxattr", xattr.as_bytes())
     }
 
-    /// Puts the file that is the device in the place of the one that the rename left. When that fails, the next mount
-    /// does it.
-    pub(super) fn finish_leaving(
+    /// Puts the file that is the device in the place of the one that the rename left. When that
+    /// fails, the next mount does it.
+    pub(super) fn finish_device_whiteout(
         &self,
         writable: &Writable,
-        dir: &UpperDir,
+        dir: &WritableDir,
         name: &Name,
         device: &Name,
     ) {
         let stage = writable.stage.dir();
         match stage.rename(device, dir, name, RenameFlags::empty()) {
-            Ok(()) => self.end_leaving(dir),
+            Ok(()) => self.end_device_whiteout(dir),
             Err(errno) => {
                 log::error!("rename device to {}: {errno}", name.escape_ascii());
                 writable.stage.discard(device);
@@ -98,8 +101,8 @@ impl Union {
     }
 
     /// Takes the announcement back.
-    pub(super) fn end_leaving(&self, dir: &UpperDir) {
-        for xattr in own_xattrs(LEAVING) {
+    pub(super) fn end_device_whiteout(&self, dir: &WritableDir) {
+        for xattr in own_xattrs(WHITEOUT_RENAME) {
             let this = dir.this();
             let removed =
                 this.and_then(|this| dir.despite_mode(|| this.remove_xattr(xattr.as_bytes())));
@@ -111,10 +114,10 @@ impl Union {
     }
 
     /// Finishes what a killed mount left of this in a directory that is being read.
-    pub(in crate::union) fn settle_leaving(
+    pub(in crate::union) fn settle_device_whiteout(
         &self,
         writable: &Writable,
-        dir: &UpperDir,
+        dir: &WritableDir,
         state: &mut DirState,
     ) -> Result<()> {
         if let Some(name) = announced(dir)? {
@@ -126,11 +129,11 @@ impl Union {
                     ..Caller::default()
                 };
                 let device = self.build_device(writable, dir, state, &caller)?;
-                self.finish_leaving(writable, dir, &name, &device);
+                self.finish_device_whiteout(writable, dir, &name, &device);
                 return Ok(());
             }
         }
-        self.end_leaving(dir);
+        self.end_device_whiteout(dir);
         Ok(())
     }
 
@@ -138,10 +141,10 @@ impl Union {
     pub(super) fn show_device(
         &self,
         state: &mut DirState,
-        dir: &UpperDir,
+        dir: &WritableDir,
         name: &Name,
     ) -> Result<()> {
-        let stat = dir.stat_on_disk(name).during("stat", name)?;
+        let stat = dir.stat_on_disk(name).context("stat", name)?;
         let st_ino = self.nodes.numbers.of(UPPER, stat.dev, stat.ino);
         if let Some(listing) = &mut state.listing {
             listing.update(name, |slot| {
@@ -207,7 +210,14 @@ mod tests {
                 };
                 let (from, to) = ((ROOT, from.as_bytes()), (ROOT, to.as_bytes()));
                 union
-                    .rename_leaving_device(from.0, from.1, to.0, to.1, RenameMode::Replace, &caller)
+                    .rename_with_whiteout_device(
+                        from.0,
+                        from.1,
+                        to.0,
+                        to.1,
+                        RenameMode::Replace,
+                        &caller,
+                    )
                     .unwrap();
             };
             union
@@ -254,7 +264,7 @@ mod tests {
         let union = stack.open();
         let dir = union.layers.upper.clone().unwrap();
         let writable = union.writable().unwrap();
-        if !union.can_leave_device(writable) {
+        if !union.supports_device_whiteout(writable) {
             return;
         }
         let root = std::sync::Arc::clone(&union.nodes.root);

@@ -4,7 +4,8 @@ use super::super::super::opcode::Opcode;
 use super::super::*;
 use super::{said, whole};
 
-/// A security context as the kernel lays it out: size of the value, padding, name, value, up to a multiple of 8.
+/// A security context as the kernel lays it out: size of the value, padding, name, value, up to a
+/// multiple of 8.
 fn context(name: &[u8], value: &[u8]) -> Vec<u8> {
     let mut bytes = u32::try_from(value.len()).unwrap().to_ne_bytes().to_vec();
     bytes.extend_from_slice(&[0; 4]);

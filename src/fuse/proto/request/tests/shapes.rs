@@ -7,7 +7,8 @@ use super::shape;
 /// The fields of a fixed structure: `(bytes, value)` each.
 pub(super) type Fields = &'static [(usize, u64)];
 
-/// For every opcode the fields of its structure, with values that tell them apart, and what follows it.
+/// For every opcode the fields of its structure, with values that tell them apart, and what follows
+/// it.
 #[rustfmt::skip] // one opcode, one line
 pub(super) const SHAPES: &[(Opcode, Fields, &[u8])] = &[
     (Opcode::Lookup, &[], b"name\0"),

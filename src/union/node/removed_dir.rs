@@ -1,4 +1,5 @@
-//! A removed directory, for processes that still hold it open: its last attributes and xattrs, in memory.
+//! A removed directory, for processes that still hold it open: its last attributes and xattrs, in
+//! memory.
 //!
 //! Nothing of it is on the disk any more, so nothing of it outlives the mount.
 
@@ -9,25 +10,25 @@ use rustix::io::Errno;
 
 use crate::layer::object::SetTime;
 use crate::layer::stat::Kind;
-use crate::union::error::{Result, refuse};
+use crate::union::error::{Result, fail};
 use crate::union::node::inode::DirState;
 use crate::union::node::listing::Listing;
 use crate::union::types::{Attr, SetAttr};
 
 /// A directory without a name.
 #[derive(Debug)]
-pub(in crate::union) struct Remains {
+pub(in crate::union) struct RemovedDir {
     pub(in crate::union) attr: Attr,
     /// As they are seen through the mount.
     pub(in crate::union) xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
-impl Remains {
+impl RemovedDir {
     /// The value of an xattr. Errors: ENODATA.
     pub(in crate::union) fn getxattr(&self, name: &[u8]) -> Result<Vec<u8>> {
         match self.xattrs.get(name) {
             Some(value) => Ok(value.clone()),
-            None => refuse(Errno::NODATA),
+            None => fail(Errno::NODATA),
         }
     }
 
@@ -48,8 +49,8 @@ impl Remains {
         flags: XattrFlags,
     ) -> Result<()> {
         match self.xattrs.contains_key(name) {
-            true if flags.contains(XattrFlags::CREATE) => refuse(Errno::EXIST),
-            false if flags.contains(XattrFlags::REPLACE) => refuse(Errno::NODATA),
+            true if flags.contains(XattrFlags::CREATE) => fail(Errno::EXIST),
+            false if flags.contains(XattrFlags::REPLACE) => fail(Errno::NODATA),
             _ => {
                 self.xattrs.insert(name.to_vec(), value.to_vec());
                 Ok(())
@@ -61,7 +62,7 @@ impl Remains {
     pub(in crate::union) fn removexattr(&mut self, name: &[u8]) -> Result<()> {
         match self.xattrs.remove(name) {
             Some(_) => Ok(()),
-            None => refuse(Errno::NODATA),
+            None => fail(Errno::NODATA),
         }
     }
 
@@ -84,8 +85,8 @@ impl Remains {
 }
 
 /// The directory was removed.
-pub(in crate::union) fn bury(state: &mut DirState, remains: Remains) {
-    state.removed = Some(Box::new(remains));
+pub(in crate::union) fn keep_removed_dir(state: &mut DirState, removed_dir: RemovedDir) {
+    state.removed = Some(Box::new(removed_dir));
     if let Some(upper) = state.upper.take() {
         upper.set_gone();
     }

@@ -1,5 +1,5 @@
-//! Copies a directory tree up and makes it independent of the layers below, so that it can be renamed in one
-//! piece.
+//! Copies a directory tree up and makes it independent of the layers below, so that it can be
+//! renamed in one piece.
 
 use std::sync::Arc;
 
@@ -10,14 +10,14 @@ use crate::layer::marks::Mark;
 use crate::layer::marks::write::{remove_redirect, remove_whiteout_file};
 use crate::layer::stat::Kind;
 use crate::union::Union;
-use crate::union::copyup::copy::restore_times;
-use crate::union::error::{During, Result, refuse};
+use crate::union::copyup::copy::restore_dir_times;
+use crate::union::error::{Context, Result, fail};
 use crate::union::node::inode::Inode;
 use crate::union::work::writable::Writable;
 
 impl Union {
-    /// Copies up everything below a directory, so that it can be renamed as a whole. Every step leaves the
-    /// merged view as it is, so a crash or a failure halfway (ENOSPC) costs space only.
+    /// Copies up everything below a directory, so that it can be renamed as a whole. Every step
+    /// leaves the merged view as it is, so a crash or a failure halfway (ENOSPC) costs space only.
     pub(in crate::union) fn copy_up_tree(&self, inode: &Arc<Inode>) -> Result<()> {
         let mut todo = vec![Arc::clone(inode)];
         while let Some(dir) = todo.pop() {
@@ -39,7 +39,7 @@ impl Union {
     /// The entries of a directory that may have something below.
     fn names_to_copy(&self, inode: &Arc<Inode>) -> Result<Vec<Name>> {
         let Some(mut state) = inode.lock_dir() else {
-            return refuse(Errno::NOTDIR);
+            return fail(Errno::NOTDIR);
         };
         self.load(&mut state)?;
         if state.lowers.is_empty() {
@@ -47,13 +47,14 @@ impl Union {
         }
         self.load_all(&mut state)?;
         let Some(listing) = &state.listing else {
-            return refuse(Errno::STALE);
+            return fail(Errno::STALE);
         };
         let names = listing
             .after(0)
             .filter(|(_, slot)| match slot.kind() {
                 Some(Kind::Dir) => true,
-                // One of the upper may have its bytes below, where the new place would not find them.
+                // One of the upper may have its bytes below, where the new place would not find
+                // them.
                 Some(Kind::File) => slot.merged.upper.is_none() || state.impure,
                 _ => slot.merged.upper.is_none(),
             })
@@ -62,10 +63,14 @@ impl Union {
         Ok(names)
     }
 
-    /// Makes a directory whose whole content is in the upper independent of the layers below: opaque on disk,
-    /// then without the whiteouts that are not needed any more. `false` when something below is not in the
-    /// upper yet.
-    pub(in crate::union) fn cut(&self, writable: &Writable, inode: &Arc<Inode>) -> Result<bool> {
+    /// Makes a directory whose whole content is in the upper independent of the layers below:
+    /// opaque on disk, then without the whiteouts that are not needed any more. `false` when
+    /// something below is not in the upper yet.
+    pub(in crate::union) fn detach_tree(
+        &self,
+        writable: &Writable,
+        inode: &Arc<Inode>,
+    ) -> Result<bool> {
         // The whole tree stays in memory until its lower parts are forgotten.
         let mut tree = Vec::new();
         if !self.is_all_upper(inode, &mut tree)? {
@@ -73,7 +78,7 @@ impl Union {
         }
         let upper = {
             let Some(state) = inode.lock_dir() else {
-                return refuse(Errno::NOTDIR);
+                return fail(Errno::NOTDIR);
             };
             if state.lowers.is_empty() {
                 return Ok(true);
@@ -83,9 +88,9 @@ impl Union {
                 None => return Ok(false),
             }
         };
-        let times = upper.stat().during("stat", b".")?;
+        let times = upper.stat().context("stat", b".")?;
         writable.make_opaque(&upper)?;
-        restore_times(&upper, &times);
+        restore_dir_times(&upper, &times);
         self.drop_lowers(inode)?;
         Ok(true)
     }
@@ -110,10 +115,11 @@ impl Union {
         Ok(true)
     }
 
-    /// The directories in a directory that has lower parts; `None` when it, or an entry of it, is not in the upper.
+    /// The directories in a directory that has lower parts; `None` when it, or an entry of it, is
+    /// not in the upper.
     fn directories_if_upper(&self, inode: &Arc<Inode>) -> Result<Option<Vec<Name>>> {
         let Some(mut state) = inode.lock_dir() else {
-            return refuse(Errno::NOTDIR);
+            return fail(Errno::NOTDIR);
         };
         self.load(&mut state)?;
         if state.upper.is_none() {
@@ -140,8 +146,8 @@ impl Union {
         Ok(Some(directories))
     }
 
-    /// Forgets the lower parts of a tree that lies below an opaque directory now, and removes the whiteouts
-    /// in it.
+    /// Forgets the lower parts of a tree that lies below an opaque directory now, and removes the
+    /// whiteouts in it.
     fn drop_lowers(&self, inode: &Arc<Inode>) -> Result<()> {
         let mut todo = vec![Arc::clone(inode)];
         while let Some(dir) = todo.pop() {
@@ -153,7 +159,7 @@ impl Union {
     /// The same for one directory; adds those in it to `todo`.
     fn drop_lowers_of(&self, inode: &Inode, todo: &mut Vec<Arc<Inode>>) -> Result<()> {
         let Some(mut state) = inode.lock_dir() else {
-            return refuse(Errno::NOTDIR);
+            return fail(Errno::NOTDIR);
         };
         let (Some(upper), false) = (state.upper.clone(), state.lowers.is_empty()) else {
             return Ok(());
@@ -162,12 +168,12 @@ impl Union {
         upper
             .this()
             .and_then(|this| remove_redirect(&this))
-            .during("remove redirect", b".")?;
+            .context("remove redirect", b".")?;
         state.lowers.clear();
         let Some(listing) = &mut state.listing else {
             return Ok(());
         };
-        let times = upper.stat().during("stat", b".")?;
+        let times = upper.stat().context("stat", b".")?;
         let names: Vec<Name> = listing.all().map(|(name, _)| Name::clone(name)).collect();
         for name in names {
             listing.update(&name, |slot| {
@@ -190,9 +196,9 @@ impl Union {
                 }
             });
         }
-        restore_times(&upper, &times);
+        restore_dir_times(&upper, &times);
         drop(state);
-        self.tell_attributes(inode);
+        self.notify_attributes(inode);
         Ok(())
     }
 }
