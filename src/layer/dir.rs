@@ -41,6 +41,7 @@ pub(super) enum Place {
 #[derive(Debug)]
 pub struct Dir {
     layer: LayerNo,
+    /// Lock order: before the place of the parent, then a descriptor slot (see [`Place`]).
     pub(super) place: RwLock<Place>,
     pub(super) slot: Arc<FdSlot>,
     cache: Arc<FdCache>,

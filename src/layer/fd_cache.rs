@@ -19,8 +19,8 @@ use crate::sync::lock;
 pub struct FdCache {
     limit: usize,
     open: AtomicUsize,
-    /// Locked after a slot's lock was released, never before one is waited for: closing a slot only
-    /// tries its lock.
+    /// Lock order: after a slot's lock was released, never before one is waited for: closing a slot
+    /// only tries its lock.
     ring: Mutex<VecDeque<Weak<FdSlot>>>,
 }
 
@@ -98,7 +98,7 @@ impl FdCache {
 #[derive(Debug)]
 pub struct FdSlot {
     cache: Arc<FdCache>,
-    /// Locked for a statement or two, after the place of a directory.
+    /// Lock order: for a statement or two, after the place of a directory.
     fd: Mutex<Option<Arc<OwnedFd>>>,
     recent: AtomicBool,
 }

@@ -174,7 +174,8 @@ pub struct StatOverrides {
     reads_old: bool,
     /// The mode of everything on the disk.
     disk_mode: u32,
-    /// Inodes whose odd value was logged. Locked for a statement; no other lock is taken meanwhile.
+    /// Inodes whose odd value was logged. Lock order: locked for a statement; no other lock is
+    /// taken under it.
     logged: Mutex<HashSet<u64>>,
 }
 

@@ -69,6 +69,7 @@ pub struct Union {
     lost: AtomicI32,
     kernel_keeps_mtime: AtomicBool,
     /// Held by every rename: the shape of the tree does not change under it.
+    /// Lock order: before all directory and file states (see `node/inode.rs`).
     renames: Mutex<()>,
 }
 

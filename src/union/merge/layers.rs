@@ -16,6 +16,7 @@ pub(in crate::union) struct Layers {
     pub(in crate::union) upper: Option<WritableDir>,
     /// Names that begin with `.wh.` are ordinary names in the upper.
     pub(in crate::union) plain_wh_names: bool,
+    /// The index of hard links of each lower layer.
     pub(in crate::union) link_index: Vec<LayerLinks>,
     pub(in crate::union) fds: Arc<FdCache>,
 }

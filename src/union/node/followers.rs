@@ -105,12 +105,15 @@ impl Drop for LiveDir {
 #[derive(Debug)]
 pub(in crate::union) struct Live {
     pub(in crate::union) watcher: Option<Watcher>,
+    /// Lock order: after a directory's state; held over the system call that adds or removes a
+    /// watch; no other lock is taken under it.
     followers: Mutex<HashMap<WatchNo, Vec<Weak<Inode>>>>,
     /// Directories of which other lower directories are now a part: they are read again, and what
-    /// is below them.
+    /// is below them. Lock order: locked for a statement; no other lock is taken under it.
     pub(in crate::union) restacked: Mutex<Vec<Weak<Inode>>>,
     wake: OwnedFd,
     /// When files that are not watched were last seen to be changed.
+    /// Lock order: a shard is locked for a statement; no other lock is taken under it.
     seen: DashMap<NodeId, Time>,
     /// All lower layers can be watched, as long as there are watches.
     pub(in crate::union) trusted: bool,

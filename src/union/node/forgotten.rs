@@ -21,7 +21,9 @@ const MOST_PLACES: usize = 8;
 /// Notes of nodes that were forgotten.
 #[derive(Debug, Default)]
 pub(in crate::union) struct ForgottenNodes {
+    /// Lock order: a shard is locked for a few statements, never together with one of `by_st_ino`.
     pub(in crate::union) nodes: DashMap<NodeId, ForgottenNode>,
+    /// Lock order: a shard is locked for a statement; no other lock is taken under it.
     pub(in crate::union) by_st_ino: DashMap<u64, NodeId>,
 }
 

@@ -74,8 +74,10 @@ pub(in crate::union) enum Node {
 #[derive(Debug)]
 pub(in crate::union) struct DirNode {
     /// Where it is; `None` for the root. Changed only under the rename mutex and the parents'
-    /// states.
+    /// states. Lock order: locked for a statement, after the states; no other lock is taken under
+    /// it.
     pub(in crate::union) place: Mutex<Option<Place>>,
+    /// Lock order: see the module: after the rename mutex, an ancestor first, before file states.
     pub(in crate::union) state: Mutex<DirState>,
     /// Every change in its lower directories is notified (`live/watching.rs`).
     pub(in crate::union) watched: AtomicBool,
@@ -167,9 +169,11 @@ pub(in crate::union) struct EntryName<'a> {
 /// Anything but a directory.
 #[derive(Debug)]
 pub(in crate::union) struct FileNode {
+    /// Lock order: see the module: after directory states and `copy_up`, the smaller node id first.
     pub(in crate::union) state: Mutex<FileState>,
     /// Held while the inode is copied up, and while its data or times are changed in more than one
-    /// step.
+    /// step. Lock order: before the rename mutex and all states; the only lock that is held over a
+    /// data copy or fsync.
     pub(in crate::union) copy_up: Mutex<()>,
     /// It was found in a lower layer with several names.
     pub(in crate::union) shared_lower: AtomicBool,

@@ -17,6 +17,7 @@ pub(in crate::union) struct Nodes {
     pub(in crate::union) numbers: Numbering,
     pub(in crate::union) table: Table,
     /// Files that have several names on their disk.
+    /// Lock order: a shard is locked for a few statements; no state is locked under it.
     pub(in crate::union) shared: DashMap<RealKey, Weak<Inode>>,
     pub(in crate::union) root: Arc<Inode>,
     /// Nodes that were forgotten, where they can be asked for again.

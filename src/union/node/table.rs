@@ -15,6 +15,7 @@ use crate::union::node::inode::{Inode, NodeId};
 
 #[derive(Debug)]
 pub(in crate::union) struct Table {
+    /// Lock order: a shard is locked for a few statements; no other lock is taken under it.
     nodes: DashMap<NodeId, Arc<Inode>>,
     next: AtomicU64,
 }

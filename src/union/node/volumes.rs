@@ -13,5 +13,6 @@ pub(in crate::union) struct Volumes {
     /// Owners in volumes, which no mapping of the layers is about.
     pub(in crate::union) ids: IdMaps,
     /// Where volumes are shown; written while the union is opened only.
+    /// Lock order: after a directory's state; the place of a merged directory is locked under it.
     pub(in crate::union) mounts: RwLock<Vec<MountPoint>>,
 }

@@ -25,6 +25,7 @@ use crate::union::types::DirEntry;
 const KEPT: usize = 16;
 
 /// Directories that are being read.
+/// Lock order: locked for a few statements; no state is locked under it.
 #[derive(Debug, Default)]
 pub(in crate::union) struct Streams(Mutex<VecDeque<Stream>>);
 
