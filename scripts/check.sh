@@ -39,6 +39,7 @@ first_lane() {
 	over dev --lib --bins --test abuse --test allocations --test capabilities --test cli --test crash \
 		--test fuzz --test invariants --test lifecycle --test losses --test model --test options \
 		--test passthrough --test protocol --test requests --test rootless -- --skip case_18
+	run_tests --doc
 	run_tests --test architecture --test attributes --test direct --test filesystems --test identities --test kernel_overlay --test kernel_stacks --test live --test numbers \
 		--test posix --test power --test readdir --test stacked --test volumes
 	over fuser --test cli --test invariants --test options
