@@ -20,8 +20,8 @@ use crate::union::merge::lookup::Child;
 use crate::union::node::inode::{Inode, Node, NodeId, Place};
 use crate::union::{Entry, Union};
 
-/// How deep a node may be: a path of PATH_MAX bytes has no more names.
-const DEEPEST: usize = 2048;
+/// How many directories are gone up through: more than any tree has, so that a loop ends.
+const DEEPEST: usize = 1 << 16;
 
 fn named(place: Place) -> (NodeId, Name) {
     (place.parent.id, place.name)
@@ -58,7 +58,7 @@ impl Union {
     /// there is no note either, and what the disk answers.
     pub fn lookup_self(&self, node: NodeId) -> Result<Entry> {
         let inode = match (self.nodes.table.get(node), &self.nodes.notes) {
-            (Err(_), Some(notes)) => self.find_again_by(notes, node, DEEPEST)?,
+            (Err(_), Some(notes)) => self.find_again_by(notes, node)?,
             (found, _) => found?,
         };
         self.entry(&Child::known(inode))
@@ -71,28 +71,41 @@ impl Union {
         notes.by_st_ino.get(&st_ino).map(|id| *id)
     }
 
-    /// Goes up to a directory that is known, and back down by the names. A note may be older than
-    /// the last time that its node was moved: then the way up could be a loop.
-    fn find_again_by(
-        &self,
-        notes: &ForgottenNodes,
-        node: NodeId,
-        depth: usize,
-    ) -> Result<Arc<Inode>> {
-        if let Ok(inode) = self.nodes.table.get(node) {
-            return Ok(inode);
-        }
-        let places = notes.nodes.get(&node).map(|note| note.places.clone());
-        if depth > 0 {
-            for (parent, name) in places.into_iter().flatten() {
-                let found = self
-                    .find_again_by(notes, parent, depth - 1)
-                    .and_then(|parent| self.child(&parent, &name));
-                match found {
-                    Ok(Some(child)) if child.inode.id == node => return Ok(child.inode),
-                    Ok(_) => {}
-                    Err(error) if error.errno() == Errno::STALE => {}
+    /// Goes up to a directory that is known, and back down by the names. A note may be older than the
+    /// last time that its node was moved: then the way up could be a loop.
+    /// Errors: ESTALE when no way leads there, and what the disk answers.
+    fn find_again_by(&self, notes: &ForgottenNodes, node: NodeId) -> Result<Arc<Inode>> {
+        let places_of = |node| {
+            let places = notes.nodes.get(&node).map(|note| note.places.clone());
+            places.unwrap_or_default().into_iter()
+        };
+        // Nodes that are looked for, each in a directory that the next one stands for, with the
+        // places where they were that are not tried yet, and the name under which one is tried.
+        let mut way = vec![(node, places_of(node), Name::from(&b""[..]))];
+        while let Some((_, places, tried)) = way.last_mut() {
+            let Some((parent, name)) = places.next() else {
+                way.pop();
+                continue;
+            };
+            *tried = name;
+            let mut at = match self.nodes.table.get(parent) {
+                Ok(known) => known,
+                Err(_) if way.len() < DEEPEST => {
+                    way.push((parent, places_of(parent), Name::from(&b""[..])));
+                    continue;
+                }
+                Err(_) => continue,
+            };
+            while let Some((wanted, _, name)) = way.last() {
+                match self.child(&at, name) {
+                    Ok(Some(child)) if child.inode.id == *wanted => at = child.inode,
+                    Ok(_) => break,
+                    Err(error) if error.errno() == Errno::STALE => break,
                     Err(error) => return Err(error),
+                }
+                way.pop();
+                if way.is_empty() {
+                    return Ok(at);
                 }
             }
         }

@@ -106,3 +106,31 @@ fn a_deep_tree_in_the_work_directory_is_removed() {
     on_a_small_stack(|| drop(stack.open()));
     assert_eq!(stack.staged(), 0);
 }
+
+#[test]
+fn a_forgotten_file_deep_below_is_found_again() {
+    let stack = Stack::new();
+    make(&stack.at("old"));
+    on_a_small_stack(|| {
+        let config = crate::union::Config {
+            nfs_export: true,
+            ..stack.config()
+        };
+        let union = Union::open(&config).unwrap();
+        let mut nodes = vec![union.lookup(NodeId::ROOT, b"d").unwrap().unwrap().node];
+        for _ in 1..LEVELS {
+            let node = union.lookup(nodes[nodes.len() - 1], b"d");
+            nodes.push(node.unwrap().unwrap().node);
+        }
+        let leaf = union.lookup(nodes[nodes.len() - 1], b"leaf");
+        let leaf = leaf.unwrap().unwrap().node;
+        for node in nodes {
+            union.forget(node, u64::MAX);
+        }
+        union.forget(leaf, u64::MAX);
+        assert_eq!(union.inodes(), 1, "the root");
+        assert_eq!(union.lookup_self(leaf).unwrap().node, leaf);
+        assert_eq!(content(&union, leaf), "leaf");
+    });
+    remove(&stack);
+}
