@@ -71,9 +71,9 @@ impl Union {
         notes.by_st_ino.get(&st_ino).map(|id| *id)
     }
 
-    /// Goes up to a directory that is known, and back down by the names. A note may be older than the
-    /// last time that its node was moved: then the way up could be a loop.
-    /// Errors: ESTALE when no way leads there, and what the disk answers.
+    /// Goes up to a directory that is known, and back down by the names. A note may be older than
+    /// the last time that its node was moved: then the way up could be a loop. Errors: ESTALE when
+    /// no way leads there, and what the disk answers.
     fn find_again_by(&self, notes: &ForgottenNodes, node: NodeId) -> Result<Arc<Inode>> {
         let places_of = |node| {
             let places = notes.nodes.get(&node).map(|note| note.places.clone());

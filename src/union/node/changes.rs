@@ -24,7 +24,8 @@ use crate::union::node::inode::{Inode, NodeId};
 type Notify = Box<dyn Fn(NodeId) + Send + Sync>;
 
 /// The callback that invalidates the attributes that the kernel has cached. Lock order: read-locked
-/// while the callback runs (see [`Union::notify_attributes`]); written only when the callback is set.
+/// while the callback runs (see [`Union::notify_attributes`]); written only when the callback is
+/// set.
 #[derive(Default)]
 pub(in crate::union) struct Attributes(RwLock<Option<Notify>>);
 
