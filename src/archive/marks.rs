@@ -119,7 +119,7 @@ mod tests {
         mark_by_xattr(&fd, b"gone").unwrap();
         mark_by_xattr(&fd, b"gone").unwrap();
         assert!(is_mark(&fd, b"gone").unwrap() && !is_mark(&fd, b"empty").unwrap());
-        let layer = ReadOnlyDir::root(1, open(), &FdCache::new(16));
+        let layer = ReadOnlyDir::alone(open(), &FdCache::new(16));
         let listing = Listing::read(&layer, false).unwrap();
         let names: Vec<&[u8]> = listing.whiteouts.iter().map(|name| &name[..]).collect();
         assert_eq!((names, listing.opaque), (vec![&b"gone"[..]], false));

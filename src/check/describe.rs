@@ -2,7 +2,7 @@
 
 use super::report::{Finding, Kind, path_of};
 use super::subject::Subject;
-use crate::layer::dir::UPPER;
+use crate::layer::dir::Source;
 use crate::layer::marks::Mark;
 use crate::union::audit::{Found, Oddity};
 
@@ -20,9 +20,9 @@ pub(super) fn describe((path, oddity): &Found, subject: &Subject) -> Finding {
                 format!("{form} hides this name, and no lower layer has it"),
             )
         }
-        Oddity::DanglingRedirect(number, target) => {
-            if *number != UPPER {
-                let lower = subject.lowers.get(usize::from(*number) - 1);
+        Oddity::DanglingRedirect(source, target) => {
+            if let Source::Lower(number) = source {
+                let lower = subject.lowers.get(usize::from(*number));
                 layer = lower.cloned().unwrap_or_default();
             }
             (

@@ -12,7 +12,7 @@ use crate::union::config::SetupError;
 pub(super) fn mixed_forms(path: &Path) -> Result<Option<Finding>, SetupError> {
     let (mut beside, mut in_place) = (0, 0);
     let mut example = PathBuf::new();
-    let root = ReadOnlyDir::root(1, opened(path)?, &FdCache::new(CACHED_FDS));
+    let root = ReadOnlyDir::alone(opened(path)?, &FdCache::new(CACHED_FDS));
     let mut todo = vec![(root, PathBuf::new())];
     while let Some((dir, at)) = todo.pop() {
         let marks = Marks::read(&dir, false).map_err(|errno| unreadable(&path.join(&at), errno))?;

@@ -16,10 +16,19 @@ use super::stat_override::StatOverrides;
 use super::xattr::XattrPath;
 use crate::sync::read;
 
-/// The number of a layer in the stack: 0 is the upper, lowers count from 1, newest first.
-pub type LayerNo = u16;
-/// The number of the upper layer.
-pub const UPPER: LayerNo = 0;
+/// What a directory is part of. Of the layers that are merged, the newer one is the smaller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Source {
+    /// The upper layer.
+    Upper,
+    /// A lower layer, by its number from 0, newest first.
+    Lower(u16),
+    /// A layer that is there for the bytes of files only (`overlayfs.rst`, "Data-only lower
+    /// layers").
+    DataOnly,
+    /// A volume, by its number from 0: a directory of the host that is shown inside the tree.
+    Volume(u16),
+}
 
 /// A name of a directory entry, as bytes without NUL or slash.
 pub type Name = Arc<[u8]>;
@@ -40,7 +49,7 @@ pub(super) enum Place {
 /// decides how long the one it was last used with stays open.
 #[derive(Debug)]
 pub struct Dir {
-    layer: LayerNo,
+    source: Source,
     /// Lock order: before the place of the parent, then a descriptor slot (see [`Place`]).
     pub(super) place: RwLock<Place>,
     pub(super) slot: Arc<FdSlot>,
@@ -70,7 +79,7 @@ struct Kept {
 
 impl Dir {
     pub(super) fn root(
-        layer: LayerNo,
+        source: Source,
         fd: Arc<OwnedFd>,
         cache: &Arc<FdCache>,
         records: Option<Arc<StatOverrides>>,
@@ -84,7 +93,7 @@ impl Dir {
             records,
             has_implied,
         };
-        Self::at(layer, Place::Root(fd), cache, kept, None)
+        Self::at(source, Place::Root(fd), cache, kept, None)
     }
 
     pub(super) fn child(parent: &Arc<Self>, name: &Name, being: Option<ObjectId>) -> Arc<Self> {
@@ -97,18 +106,18 @@ impl Dir {
             records,
             has_implied: parent.has_implied,
         };
-        Self::at(parent.layer, place, &parent.cache, kept, being)
+        Self::at(parent.source, place, &parent.cache, kept, being)
     }
 
     fn at(
-        layer: LayerNo,
+        source: Source,
         place: Place,
         cache: &Arc<FdCache>,
         kept: Kept,
         being: Option<ObjectId>,
     ) -> Arc<Self> {
         Arc::new(Self {
-            layer,
+            source,
             place: RwLock::new(place),
             slot: FdSlot::new(cache),
             cache: Arc::clone(cache),
@@ -143,8 +152,8 @@ impl Dir {
 
     /// Which layer it belongs to.
     #[must_use]
-    pub fn layer(&self) -> LayerNo {
-        self.layer
+    pub fn source(&self) -> Source {
+        self.source
     }
 
     /// The device of the disk that the directory is on. A directory that was entered was asked for

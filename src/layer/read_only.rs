@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use super::dir::{Dir, LayerNo, Name, Place};
+use super::dir::{Dir, Name, Place, Source};
 use super::fd_cache::FdCache;
 use super::stat_override::StatOverrides;
 use crate::sync::write;
@@ -15,10 +15,16 @@ pub struct ReadOnlyDir(Arc<Dir>);
 impl ReadOnlyDir {
     /// The root of a lower layer. Its xattrs say whether the layer has stat overrides.
     #[must_use]
-    pub fn root(layer: LayerNo, fd: OwnedFd, cache: &Arc<FdCache>) -> Self {
+    pub fn root(source: Source, fd: OwnedFd, cache: &Arc<FdCache>) -> Self {
         let fd = Arc::new(fd);
         let records = StatOverrides::of_root(&fd);
-        Self(Dir::root(layer, fd, cache, records))
+        Self(Dir::root(source, fd, cache, records))
+    }
+
+    /// The root of a layer that is read by itself.
+    #[must_use]
+    pub fn alone(fd: OwnedFd, cache: &Arc<FdCache>) -> Self {
+        Self::root(Source::Lower(0), fd, cache)
     }
 
     pub(super) fn of(dir: Arc<Dir>) -> Self {

@@ -9,7 +9,7 @@ use rustix::fs::{
 };
 use rustix::io::{Errno, Result};
 
-use super::dir::{Dir, LayerNo, Name, Place, UPPER, os};
+use super::dir::{Dir, Name, Place, Source, os};
 use super::fd_cache::FdCache;
 use super::object::{SetTime, WritableObject, chmod_fd, timestamps};
 use super::open::OPEN_DIR;
@@ -48,8 +48,7 @@ impl WritableDir {
         cache: &Arc<FdCache>,
         records: Option<Arc<StatOverrides>>,
     ) -> Self {
-        let layer: LayerNo = UPPER;
-        Self(Dir::root(layer, fd, cache, records))
+        Self(Dir::root(Source::Upper, fd, cache, records))
     }
 
     /// The mode that a new object gets on the disk: the one that is wanted, unless stat overrides
@@ -71,11 +70,11 @@ impl WritableDir {
         Self(Dir::child(&self.0, name, Some(being)))
     }
 
-    /// The root of a volume, with a layer number of its own. It has no stat overrides, regardless
+    /// The root of a volume, by its number. It has no stat overrides, regardless
     /// of its xattrs: others than the daemon may have set them.
     #[must_use]
-    pub fn volume(layer: LayerNo, fd: Arc<OwnedFd>, cache: &Arc<FdCache>) -> Self {
-        Self(Dir::root(layer, fd, cache, None))
+    pub fn volume(number: u16, fd: Arc<OwnedFd>, cache: &Arc<FdCache>) -> Self {
+        Self(Dir::root(Source::Volume(number), fd, cache, None))
     }
 
     /// The same directory, to be read alone.

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::layer::WritableDir;
-use crate::layer::dir::{Dir, LayerNo, Name, UPPER};
+use crate::layer::dir::{Dir, Name, Source};
 use crate::layer::marks::own::is_own_xattr;
 use crate::layer::marks::root::has_device_marks;
 use crate::layer::marks::write::{
@@ -30,7 +30,7 @@ pub enum Oddity {
     /// A whiteout of the upper that hides nothing.
     IdleWhiteout(Mark),
     /// A directory of a layer whose lower part, this path or name, is not there.
-    DanglingRedirect(LayerNo, Name),
+    DanglingRedirect(Source, Name),
     /// An xattr of the upper that remembers an `st_ino` for another object, for one that is not
     /// there, or oddly.
     DanglingOrigin(Vec<u8>),
@@ -140,7 +140,7 @@ impl Union {
             let mut todo = vec![root.clone()];
             while let Some(dir) = todo.pop() {
                 let mut directories = Vec::new();
-                let (layer, device) = (dir.layer(), dir.device().context("stat", b".")?);
+                let (layer, device) = (dir.source(), dir.device().context("stat", b".")?);
                 dir.for_each(|name, kind, ino| {
                     numbers.insert(self.nodes.numbers.of(layer, device, ino));
                     numbers.insert(self.nodes.numbers.of_before(layer, ino));
@@ -233,7 +233,7 @@ pub fn mend(root: &WritableDir, (path, oddity): &Found) -> rustix::io::Result<bo
         .iter()
         .fold(root.clone(), |dir, name| dir.child(name));
     match oddity {
-        Oddity::DanglingRedirect(layer, _) if *layer != UPPER => return Ok(false),
+        Oddity::DanglingRedirect(layer, _) if *layer != Source::Upper => return Ok(false),
         Oddity::DanglingRedirect(..) => {
             let inner = dir.child(name);
             let before = inner.stat()?;

@@ -7,6 +7,9 @@ use std::path::PathBuf;
 
 pub use crate::layer::stat_override::StatOverrideForm;
 
+/// What a step of opening a union returns.
+pub(in crate::union) type Setup<T> = std::result::Result<T, SetupError>;
+
 /// How whiteouts and opaque marks are written. All forms are always read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WhiteoutForm {

@@ -13,7 +13,7 @@ use super::Union;
 use super::node::inode::Bytes;
 use super::node::inode::{DirState, FileState, Inode, Node, NodeId, Real};
 use crate::layer::Dir;
-use crate::layer::dir::UPPER;
+use crate::layer::dir::Source;
 use crate::layer::real_path::path_of;
 use crate::sync::lock;
 
@@ -180,9 +180,9 @@ fn real_at(dir: &Dir, name: Option<&[u8]>, in_volume: bool) -> Option<RealLocati
     if let Some(name) = name {
         path.push(OsStr::from_bytes(name));
     }
-    let layer = match dir.layer() {
+    let layer = match dir.source() {
         _ if in_volume => LayerKind::Volume,
-        UPPER => LayerKind::Upper,
+        Source::Upper => LayerKind::Upper,
         _ => LayerKind::Lower,
     };
     Some(RealLocation { layer, path })

@@ -37,7 +37,7 @@ pub use location::{LayerKind, Location, RealLocation};
 pub use node::inode::NodeId;
 pub use types::{Attr, Caller, Change, DirEntry, Entry, New, RenameMode, SetAttr, Validity};
 
-use crate::layer::dir::{LayerNo, UPPER};
+use crate::layer::dir::Source;
 use crate::layer::marks::WH_PREFIX;
 pub(crate) use crate::layer::marks::root::reads_plain_names;
 pub(crate) use merge::lookup::open_root;
@@ -138,8 +138,8 @@ impl Union {
     }
 
     /// Whether a name of this layer can be a mark.
-    fn reads_wh_names(&self, layer: LayerNo) -> bool {
-        layer != UPPER || !self.layers.plain_wh_names
+    fn reads_wh_names(&self, layer: Source) -> bool {
+        layer != Source::Upper || !self.layers.plain_wh_names
     }
 
     fn count_name_change(&self) {

@@ -182,7 +182,7 @@ fn staged_onto_tree(blob: impl Read + Send, dir: &Path, options: &Unpack<'_>) ->
     let layer = Tree::open(staged.path())?;
     let root = layer.root().try_clone();
     let root = root.map_err(|err| Error::io("dup", err))?;
-    let layer = ReadOnlyDir::root(1, root, &FdCache::new(DESCRIPTORS));
+    let layer = ReadOnlyDir::alone(root, &FdCache::new(DESCRIPTORS));
     let implied: HashSet<Vec<u8>> = unpacked.implied.iter().cloned().collect();
     let merger = merge::Merger {
         implied: &implied,

@@ -57,7 +57,7 @@ pub fn diff(
         )
     })?;
     packed(out, options, |archive| {
-        let root = ReadOnlyDir::root(1, fd, &FdCache::new(DESCRIPTORS));
+        let root = ReadOnlyDir::alone(fd, &FdCache::new(DESCRIPTORS));
         let mut differ = Differ {
             archive,
             options,

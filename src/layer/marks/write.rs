@@ -190,7 +190,7 @@ mod tests {
 
     fn layer(dir: &tempfile::TempDir) -> (Arc<OwnedFd>, ReadOnlyDir) {
         let open = || OwnedFd::from(std::fs::File::open(dir.path()).unwrap());
-        let layer = ReadOnlyDir::root(1, open(), &FdCache::new(16));
+        let layer = ReadOnlyDir::alone(open(), &FdCache::new(16));
         (Arc::new(open()), layer)
     }
 

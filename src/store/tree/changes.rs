@@ -72,7 +72,7 @@ pub(crate) fn changes(
     };
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let dir = openat(CWD, upper, flags, Mode::empty()).context("open", upper)?;
-    let dir = ReadOnlyDir::root(1, dir, &FdCache::new(DESCRIPTORS));
+    let dir = ReadOnlyDir::alone(dir, &FdCache::new(DESCRIPTORS));
     let mut walk = ChangesWalk {
         plain_names: reads_plain_names(&dir),
         merged: &merged,

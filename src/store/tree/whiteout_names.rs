@@ -21,7 +21,7 @@ const DESCRIPTORS: usize = 64;
 pub(super) fn whiteout_names(tree: &Path) -> Result<Vec<PathBuf>> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let root = openat(CWD, tree, flags, Mode::empty()).context("open", tree)?;
-    let root = ReadOnlyDir::root(1, root, &FdCache::new(DESCRIPTORS));
+    let root = ReadOnlyDir::alone(root, &FdCache::new(DESCRIPTORS));
     let mut found = Vec::new();
     let mut path = Vec::new();
     let below = whiteout_names_in(&root, &path, &mut found).context("read", tree)?;

@@ -221,7 +221,9 @@ impl Union {
         }
         if stat.nlink > 1 {
             // What remains below under that number is another file from now on.
-            self.nodes.shared.remove(&(dir.layer(), stat.dev, stat.ino));
+            self.nodes
+                .shared
+                .remove(&(dir.source(), stat.dev, stat.ino));
         }
         Ok(())
     }

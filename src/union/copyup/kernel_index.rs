@@ -17,7 +17,7 @@ use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::Errno;
 
 use crate::layer::WritableDir;
-use crate::layer::dir::{LayerNo, Name, UPPER};
+use crate::layer::dir::{Name, Source};
 use crate::layer::stat::{Kind, Stat};
 use crate::union::Union;
 use crate::union::copyup::copy::restore_dir_times;
@@ -89,11 +89,8 @@ impl Union {
             return Ok(());
         };
         let mut complete = true;
-        for number in 0..self.layers.lowers.len() {
-            let Ok(layer) = LayerNo::try_from(number + 1) else {
-                break;
-            };
-            let (places, all) = self.places_of(layer, ino)?;
+        for lower in &self.layers.lowers {
+            let (places, all) = self.places_of(lower.source(), ino)?;
             complete &= all;
             for place in places {
                 self.adopt_name(writable, index, entry, &stat, &place)?;
@@ -130,7 +127,7 @@ impl Union {
                     kind: stat.kind(),
                     ino: stat.ino,
                 });
-                slot.st_ino = self.nodes.numbers.of(UPPER, stat.dev, stat.ino);
+                slot.st_ino = self.nodes.numbers.of(Source::Upper, stat.dev, stat.ino);
             });
         }
         Ok(())

@@ -8,7 +8,7 @@
 
 use crate::layer::WritableDir;
 use crate::layer::dir::Name;
-use crate::layer::dir::UPPER;
+use crate::layer::dir::Source;
 use crate::layer::marks::whiteout_name;
 use crate::layer::object::WritableObject;
 use crate::union::error::{Context, Result};
@@ -32,13 +32,13 @@ impl Union {
             None => return fail(Errno::NOTDIR),
         };
         for lower in &lowers {
-            let Some(index) = self.index_of(lower.layer()) else {
+            let Some(index) = self.index_of(lower.source()) else {
                 continue;
             };
             let Some(prefix) = lower.path() else { continue };
             for (ino, paths) in &index.names {
                 for path in paths.iter().filter(|path| path.starts_with(&prefix)) {
-                    if let Some(place) = self.visible_place(path, lower.layer(), None, *ino)?
+                    if let Some(place) = self.visible_place(path, lower.source(), None, *ino)?
                         && let Some(child) = self.child(&place.parent, &place.name)?
                     {
                         self.copy_up_file(&child.inode, None)?;
@@ -78,7 +78,7 @@ impl Union {
         }
         written.context("write list of names", &list)?;
         // From the first name on, lookups of it must find this inode.
-        let key = (UPPER, stat.dev, stat.ino);
+        let key = (Source::Upper, stat.dev, stat.ino);
         self.remember_shared(key, inode);
         for place in places {
             let published = self.publish_link(writable, inode, staged, place, stat.ino);

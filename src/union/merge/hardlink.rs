@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::layer::ReadOnlyDir;
-use crate::layer::dir::{LayerNo, Name};
+use crate::layer::dir::{Name, Source};
 use crate::layer::stat::Kind;
 use crate::sync::{lock, wait};
 use crate::union::Union;
@@ -163,7 +163,7 @@ impl Union {
     /// that are not visible are known to be gone: their directories are where the layer has them.
     pub(in crate::union) fn places_of(
         &self,
-        layer: LayerNo,
+        layer: Source,
         ino: u64,
     ) -> Result<(Vec<Place>, bool)> {
         let index = self.index_of(layer);
@@ -192,8 +192,11 @@ impl Union {
     }
 
     /// The index of a lower layer, built if need be.
-    pub(in crate::union) fn index_of(&self, layer: LayerNo) -> Option<Arc<LinkIndex>> {
-        let number = usize::from(layer).checked_sub(1)?;
+    pub(in crate::union) fn index_of(&self, layer: Source) -> Option<Arc<LinkIndex>> {
+        let Source::Lower(number) = layer else {
+            return None;
+        };
+        let number = usize::from(number);
         let root = self.layers.lowers.get(number)?;
         let index = self.layers.link_index.get(number)?;
         let is_valid =
@@ -207,7 +210,7 @@ impl Union {
     pub(in crate::union) fn visible_place(
         &self,
         path: &[Name],
-        layer: LayerNo,
+        layer: Source,
         dev: Option<u64>,
         ino: u64,
     ) -> Result<Option<Place>> {
@@ -229,7 +232,7 @@ impl Union {
                     .as_ref()
                     .is_some_and(|lower| lower.top == layer && lower.found.ino == ino)
         });
-        let here = state.lowers.iter().find(|dir| dir.layer() == layer);
+        let here = state.lowers.iter().find(|dir| dir.source() == layer);
         let visible = visible
             && here.is_some_and(|dir| {
                 dir.stat_entry(name)

@@ -273,7 +273,7 @@ impl Union {
             lowers = state
                 .lowers
                 .iter()
-                .filter(|dir| lower.layers().binary_search(&dir.layer()).is_ok())
+                .filter(|dir| lower.layers().binary_search(&dir.source()).is_ok())
                 .map(|dir| dir.child(name))
                 .collect();
             if let Some(redirect) = lower.redirect() {
@@ -300,7 +300,7 @@ impl Union {
             let volume = parent.volume.map(|no| (no, self.birth_of(no, &stat)));
             let mut inode = self.new_inode(volume, slot.st_ino, kind, node);
             if stat.nlink > 1 {
-                inode = self.share((dir.layer(), stat.dev, stat.ino), inode);
+                inode = self.share((dir.source(), stat.dev, stat.ino), inode);
             }
             let bytes = match parent.volume {
                 Some(_) => None,
@@ -318,11 +318,11 @@ impl Union {
         let Some(lower) = &slot.merged.lower else {
             return Ok(Instance::None);
         };
-        let Some(dir) = state.lowers.iter().find(|dir| dir.layer() == lower.top) else {
+        let Some(dir) = state.lowers.iter().find(|dir| dir.source() == lower.top) else {
             return Ok(Instance::None);
         };
         let stat = dir.stat_entry(name).context("stat", name)?;
-        let impure = state.impure_lowers.contains(&dir.layer());
+        let impure = state.impure_lowers.contains(&dir.source());
         let bytes = self.bytes_of(dir, name, &stat, impure, &state.lowers)?;
         if stat.nlink > 1 {
             return Ok(Instance::SharedLower(SharedLower {

@@ -15,7 +15,7 @@ use std::os::fd::OwnedFd;
 use rustix::io::Errno;
 
 use crate::layer::ReadOnlyDir;
-use crate::layer::dir::{Dir, LayerNo, Name};
+use crate::layer::dir::{Dir, Name, Source};
 use crate::layer::marks;
 use crate::layer::stat::{Kind, Stat};
 use crate::layer::xattr::XattrPath;
@@ -59,7 +59,7 @@ impl Union {
         if !is_metacopy(&xattrs).context("listxattr", name)? {
             return Ok(None);
         }
-        let mut above = dir.layer();
+        let mut above = dir.source();
         let mut siblings = siblings.to_vec();
         let mut name = Name::clone(name);
         let mut target = redirect_of(&xattrs);
@@ -75,7 +75,7 @@ impl Union {
                 return Ok(Some(Bytes::At(below.dir, below.name)));
             }
             target = redirect_of(&xattrs);
-            above = below.dir.layer();
+            above = below.dir.source();
             (siblings, name) = (below.stack, below.name);
         }
         log::warn!("{} has no bytes in any layer", name.escape_ascii());
@@ -86,7 +86,7 @@ impl Union {
     fn find_below(
         &self,
         siblings: &[ReadOnlyDir],
-        above: LayerNo,
+        above: Source,
         name: &Name,
         target: Option<&Name>,
     ) -> Result<Option<Below>> {
@@ -99,7 +99,7 @@ impl Union {
             }
             None => (siblings.to_vec(), name),
         };
-        for dir in stack.iter().filter(|dir| dir.layer() > above) {
+        for dir in stack.iter().filter(|dir| dir.source() > above) {
             match dir.stat_on_disk(&name) {
                 Ok(stat) if stat.kind() == Kind::File => {
                     return Ok(Some(Below {

@@ -5,7 +5,7 @@
 
 use rustix::io::Errno;
 
-use crate::layer::dir::{LayerNo, Name, UPPER};
+use crate::layer::dir::{Name, Source};
 use crate::layer::marks::read::{has_opaque_xattr, has_whiteout_file, is_opaque, redirect};
 use crate::layer::marks::write::set_redirect;
 use crate::layer::stat::Kind;
@@ -54,7 +54,7 @@ impl Union {
     pub(super) fn resolve(
         &self,
         siblings: &[ReadOnlyDir],
-        above: LayerNo,
+        above: Source,
         target: &[u8],
         depth: usize,
     ) -> Result<Vec<ReadOnlyDir>> {
@@ -62,7 +62,7 @@ impl Union {
             return fail(Errno::LOOP);
         }
         let below = |dirs: &[ReadOnlyDir]| -> Vec<ReadOnlyDir> {
-            let lower = dirs.iter().filter(|dir| dir.layer() > above);
+            let lower = dirs.iter().filter(|dir| dir.source() > above);
             lower.cloned().collect()
         };
         let mut stack = match target.strip_prefix(b"/") {
@@ -91,7 +91,7 @@ impl Union {
                     let opaque = is_opaque(&child);
                     found.push(child);
                     if let Some(target) = redirect {
-                        found.extend(self.resolve(stack, dir.layer(), &target, depth - 1)?);
+                        found.extend(self.resolve(stack, dir.source(), &target, depth - 1)?);
                         return Ok(found);
                     }
                     if opaque {
@@ -132,7 +132,7 @@ impl Union {
             .and_then(|this| set_redirect(&this, namespace, &target))
             .context("setxattr redirect", b".")?;
         Ok(Redirect {
-            layer: UPPER,
+            layer: Source::Upper,
             target: Name::from(target),
         })
     }

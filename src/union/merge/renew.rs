@@ -191,7 +191,7 @@ impl Union {
             return true;
         }
         let mut dirs = state.lowers.iter();
-        dirs.find(|dir| dir.layer() == lower.top)
+        dirs.find(|dir| dir.source() == lower.top)
             .is_some_and(|dir| {
                 dir.stat_on_disk(name)
                     .is_ok_and(|stat| stat.birth().agrees(child.birth))
@@ -228,7 +228,8 @@ impl Union {
         for (at, fresh) in lowers.into_iter().enumerate() {
             // The objects are kept: those of the directories below refer to them.
             let old = state.lowers.iter().chain(&live.covered).nth(at);
-            let old = old.filter(|old| old.layer() == fresh.layer() && old.path() == fresh.path());
+            let old =
+                old.filter(|old| old.source() == fresh.source() && old.path() == fresh.path());
             match old {
                 Some(old) => {
                     changed |= old.close_if_replaced();

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use rustix::io::Errno;
 
-use crate::layer::dir::{Dir, LayerNo, Name, UPPER};
+use crate::layer::dir::{Dir, Name, Source};
 use crate::layer::marks::names::meaning_in;
 use crate::layer::marks::read::{has_whiteout_xattr, marks_by_xattr, redirect};
 use crate::layer::marks::{DEVICE_XATTR, DirMarks, Mark, NameMeaning, own_xattr};
@@ -56,7 +56,7 @@ impl Union {
         let mut merger = Merger::default();
         let mut numbers = Numbers::default();
         let read = self.read_stack(state, |dir| {
-            if dir.layer() == UPPER {
+            if dir.source() == Source::Upper {
                 // Once more, if something was settled there.
                 merger = Merger::default();
                 numbers = Numbers::default();
@@ -103,7 +103,7 @@ impl Union {
             let marks = read(lower)?;
             opaque = marks.opaque;
             if marks.impure {
-                state.impure_lowers.push(lower.layer());
+                state.impure_lowers.push(lower.source());
             }
             contributing += 1;
         }
@@ -118,7 +118,7 @@ impl Union {
     pub(super) fn listing_of(&self, merger: Merger<Slot>, numbers: &Numbers) -> Listing {
         Listing::of(merger, |name, merged| {
             match (&merged.upper, &merged.lower) {
-                (Some(upper), _) => numbers.of(&self.nodes.numbers, UPPER, name, upper.ino),
+                (Some(upper), _) => numbers.of(&self.nodes.numbers, Source::Upper, name, upper.ino),
                 (None, Some(lower)) => {
                     numbers.of(&self.nodes.numbers, lower.top, name, lower.found.ino)
                 }
@@ -139,9 +139,9 @@ impl Union {
         let xattrs = dir.xattrs().context("open directory", b".")?;
         // Marks count also where xattrs are not offered: they say what is deleted.
         let marks = marks_by_xattr(&xattrs).context("listxattr", b".")?;
-        merger.begin(dir.layer());
+        merger.begin(dir.source());
         let mut layer = self.layer_of(dir, marks, merger, numbers)?;
-        if marks.leaving && dir.layer() == UPPER {
+        if marks.leaving && dir.source() == Source::Upper {
             layer.left = announced(dir)?;
         }
         let mut failure = None;
@@ -170,13 +170,13 @@ impl Union {
         // Another disk may be mounted there, or it is a subvolume: its inodes are numbered by
         // themselves.
         let device = dir.device().context("stat", b".")?;
-        numbers.devices.push((dir.layer(), device));
+        numbers.devices.push((dir.source(), device));
         Ok(Layer {
             dir,
             marks,
             merger,
             numbers,
-            mixed: self.nodes.numbers.is_mixed(dir.layer()),
+            mixed: self.nodes.numbers.is_mixed(dir.source()),
             left: None,
         })
     }
@@ -190,7 +190,7 @@ impl Union {
         ino: u64,
     ) -> Result<()> {
         let Layer { dir, merger, .. } = layer;
-        match meaning_in(name, !self.reads_wh_names(dir.layer())) {
+        match meaning_in(name, !self.reads_wh_names(dir.source())) {
             NameMeaning::Whiteout(hidden) => {
                 merger.whiteout(hidden, Mark::Beside);
                 return Ok(());
@@ -214,14 +214,14 @@ impl Union {
             } => {
                 let others = &mut layer.numbers.others;
                 if let Some(origin) = origin {
-                    let key = (dir.layer(), Name::from(name));
+                    let key = (dir.source(), Name::from(name));
                     others.insert(key, self.nodes.numbers.fit(origin));
                 }
                 if layer.mixed
                     && let Ok(stat) = dir.stat_on_disk(name)
                 {
-                    let number = self.nodes.numbers.of(dir.layer(), stat.dev, stat.ino);
-                    let key = (dir.layer(), Name::from(name));
+                    let number = self.nodes.numbers.of(dir.source(), stat.dev, stat.ino);
+                    let key = (dir.source(), Name::from(name));
                     others.entry(key).or_insert(number);
                 }
                 merger.entry(name, kind, ino, redirect);
@@ -266,7 +266,7 @@ impl Union {
         }
         if marks.impure {
             let xattrs = dir.xattrs_of(name).context("open directory", b".")?;
-            if dir.layer() == UPPER {
+            if dir.source() == Source::Upper {
                 let own = dir.xattrs().context("open directory", b".")?;
                 origin = read_origin(&own, &xattrs, on_disk, ino);
             }
@@ -290,13 +290,13 @@ impl Union {
 #[derive(Default)]
 pub(super) struct Numbers {
     /// The disks of the layers' directories.
-    devices: Vec<(LayerNo, u64)>,
+    devices: Vec<(Source, u64)>,
     /// Numbers that are known otherwise.
-    others: HashMap<(LayerNo, Name), u64>,
+    others: HashMap<(Source, Name), u64>,
 }
 
 impl Numbers {
-    fn of(&self, numbering: &Numbering, layer: LayerNo, name: &Name, ino: u64) -> u64 {
+    fn of(&self, numbering: &Numbering, layer: Source, name: &Name, ino: u64) -> u64 {
         if !self.others.is_empty()
             && let Some(other) = self.others.get(&(layer, Name::clone(name)))
         {

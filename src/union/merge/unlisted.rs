@@ -87,7 +87,7 @@ impl Union {
         let xattrs = dir.xattrs().context("open directory", b".")?;
         let mut marks = marks_by_readable_xattr(&xattrs).context("read marks", b".")?;
         marks.opaque |=
-            self.reads_wh_names(dir.layer()) && has_opaque_file(dir).context("stat", b".")?;
+            self.reads_wh_names(dir.source()) && has_opaque_file(dir).context("stat", b".")?;
         Ok(marks)
     }
 
@@ -131,9 +131,9 @@ impl Union {
         merger: &mut Merger<Slot>,
         numbers: &mut Numbers,
     ) -> Result<()> {
-        let plain = !self.reads_wh_names(dir.layer());
+        let plain = !self.reads_wh_names(dir.source());
         let marks = self.marks_of(dir)?;
-        merger.begin(dir.layer());
+        merger.begin(dir.source());
         if !plain && has_whiteout_file(dir, name).context("stat whiteout", name)? {
             merger.whiteout(name, Mark::Beside);
         }

@@ -15,7 +15,7 @@ use rustix::fs::{RenameFlags, XattrFlags};
 use rustix::io::Errno;
 
 use crate::layer::WritableDir;
-use crate::layer::dir::{Name, UPPER};
+use crate::layer::dir::{Name, Source};
 use crate::layer::marks::Mark;
 use crate::layer::object::WritableObject;
 use crate::layer::stat::{Kind, Stat};
@@ -52,7 +52,7 @@ impl New<'_> {
         match self {
             // In a volume nothing is a whiteout.
             Self::Node { .. }
-                if recorded || (self.is_whiteout_device() && dir.layer() == UPPER) =>
+                if recorded || (self.is_whiteout_device() && dir.source() == Source::Upper) =>
             {
                 dir.mknod(name, Kind::File, mode, 0)
             }
@@ -186,7 +186,7 @@ impl Union {
                 name: Arc::clone(name),
             })
         };
-        let st_ino = self.nodes.numbers.of(UPPER, stat.dev, stat.ino);
+        let st_ino = self.nodes.numbers.of(Source::Upper, stat.dev, stat.ino);
         let inode = self.new_inode(None, st_ino, kind, node);
         if let Some(mut state) = inode.lock_dir() {
             // Known to be empty: it need not be read.
@@ -239,7 +239,7 @@ impl Union {
         let stat = dir.stat().context("stat", b".")?;
         let default_acl = if self.offers_acls() {
             let path = dir.xattrs().context("open directory", b".")?;
-            if dir.layer() != UPPER {
+            if dir.source() != Source::Upper {
                 // In a volume no other name stands for it.
                 path.get_opt(DEFAULT_ACL).context("getxattr", DEFAULT_ACL)?
             } else {

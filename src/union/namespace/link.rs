@@ -13,7 +13,7 @@ use rustix::fs::RenameFlags;
 use rustix::io::Errno;
 
 use crate::layer::WritableDir;
-use crate::layer::dir::{Name, UPPER};
+use crate::layer::dir::{Name, Source};
 use crate::layer::marks::Mark;
 use crate::layer::stat::Kind;
 use crate::union::error::{Context, Result, fail};
@@ -75,7 +75,7 @@ impl Union {
                     slot.child = Arc::downgrade(inode);
                 });
             }
-            (UPPER, stat.dev, stat.ino)
+            (Source::Upper, stat.dev, stat.ino)
         };
         self.remember_shared(key, inode);
         self.entry(&Child {
@@ -122,7 +122,7 @@ impl Union {
             return Ok(inode.st_ino);
         };
         let stat = crate::union::node::real::real_stat(&state.real)?;
-        Ok(self.nodes.numbers.of(UPPER, stat.dev, stat.ino))
+        Ok(self.nodes.numbers.of(Source::Upper, stat.dev, stat.ino))
     }
 }
 

@@ -13,7 +13,7 @@ use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 
 use crate::layer::FdSlot;
-use crate::layer::dir::UPPER;
+use crate::layer::dir::Source;
 use crate::layer::stat::Kind;
 use crate::union::error::{Context, Result, fail};
 use crate::union::file::acl::DEFAULT_ACL;
@@ -59,7 +59,7 @@ impl Union {
         self.keep_atime(&fd);
         let stat = object.stat().context("fstat", b".")?;
         let node = self.new_file_node(Real::Orphan(object));
-        let st_ino = self.nodes.numbers.of(UPPER, stat.dev, stat.ino);
+        let st_ino = self.nodes.numbers.of(Source::Upper, stat.dev, stat.ino);
         let inode = self.new_inode(None, st_ino, Kind::File, node);
         if let Some(file) = inode.file() {
             file.data.put(fd);

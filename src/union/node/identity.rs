@@ -18,7 +18,7 @@
 //! of their own, so that no number means two things. `ino32_t` forces what remains into 32 bits by
 //! a hash, with the chance that two meet.
 
-use crate::layer::dir::{LayerNo, UPPER};
+use crate::layer::dir::Source;
 
 /// Bits for the inode number on the layer's disk in a number of more than 32 bits; a larger one is
 /// hashed.
@@ -64,18 +64,15 @@ impl Numbering {
     }
 
     /// Whether each entry of a layer must be asked where it is.
-    pub(in crate::union) fn is_mixed(&self, layer: LayerNo) -> bool {
-        let disk = self.disks.get(usize::from(layer));
+    pub(in crate::union) fn is_mixed(&self, layer: Source) -> bool {
+        let disk = self.root(layer);
         disk.is_some_and(|disk| disk.mixed)
     }
 
     /// The `st_ino` of an entry of a layer that is on the device `dev`.
-    pub(in crate::union) fn of(&self, layer: LayerNo, dev: u64, ino: u64) -> u64 {
-        let from_oldest = match layer {
-            UPPER => 0,
-            _ => self.disks.len().saturating_sub(usize::from(layer)) as u64,
-        };
-        self.fit(match self.disks.get(usize::from(layer)) {
+    pub(in crate::union) fn of(&self, layer: Source, dev: u64, ino: u64) -> u64 {
+        let from_oldest = self.from_oldest(layer);
+        self.fit(match self.root(layer) {
             Some(root) if root.device != dev => elsewhere(from_oldest, dev, ino),
             _ => compose(from_oldest, ino),
         })
@@ -87,9 +84,25 @@ impl Numbering {
     }
 
     /// The same in the form that unions of before had: a copy may remember it.
-    pub(in crate::union) fn of_before(&self, layer: LayerNo, ino: u64) -> u64 {
-        let from_oldest = self.disks.len().saturating_sub(usize::from(layer));
-        wide(from_oldest as u64, ino)
+    pub(in crate::union) fn of_before(&self, layer: Source, ino: u64) -> u64 {
+        wide(self.from_oldest(layer), ino)
+    }
+
+    /// The disk of a layer's root.
+    fn root(&self, layer: Source) -> Option<&Disk> {
+        match layer {
+            Source::Upper => self.disks.first(),
+            Source::Lower(number) => self.disks.get(usize::from(number) + 1),
+            Source::DataOnly | Source::Volume(_) => None,
+        }
+    }
+
+    /// The number of a layer from the oldest, which is 1; 0 for the upper.
+    fn from_oldest(&self, layer: Source) -> u64 {
+        let Source::Lower(number) = layer else {
+            return 0;
+        };
+        self.disks.len().saturating_sub(usize::from(number) + 1) as u64
     }
 
     /// A number that was remembered, or made for a volume, as it is shown.
@@ -187,6 +200,11 @@ mod tests {
         mixed: false,
     };
 
+    /// The layer of a number: 0 is the upper, lowers count from 1, newest first.
+    fn at(number: u16) -> Source {
+        number.checked_sub(1).map_or(Source::Upper, Source::Lower)
+    }
+
     /// A union of `lowers` lower layers, all on the device 7.
     fn numbering(lowers: usize) -> Numbering {
         Numbering::new(false, vec![DISK; lowers + 1])
@@ -197,19 +215,19 @@ mod tests {
         let of = numbering(3);
         let many = numbering(usize::from(u16::MAX) - 1);
         let mut numbers = vec![
-            of.of(1, 7, 12 | 1 << 41),
-            of.of(2, 7, 12 | 1 << 41),
+            of.of(at(1), 7, 12 | 1 << 41),
+            of.of(at(2), 7, 12 | 1 << 41),
             of.of_upper(u64::MAX),
             of_volume(0, 7, 12),
             of_volume(u16::MAX, 0, 12),
-            many.of(1, 7, 12),
+            many.of(at(1), 7, 12),
         ];
         // Another disk in a layer, and the same disk in another layer.
         numbers.extend([
-            of.of(1, 8, 12),
-            of.of(1, 9, 12),
-            of.of(2, 8, 12),
-            of.of(0, 8, 12),
+            of.of(at(1), 8, 12),
+            of.of(at(1), 9, 12),
+            of.of(at(2), 8, 12),
+            of.of(at(0), 8, 12),
         ]);
         // At the borders of all shares.
         let hundred = numbering(100);
@@ -224,7 +242,7 @@ mod tests {
             1 << 31,
             1 << 33,
         ] {
-            numbers.extend((0..=100).map(|layer| hundred.of(layer, 7, ino)));
+            numbers.extend((0..=100).map(|layer| hundred.of(at(layer), 7, ino)));
             numbers.extend((0..10).map(|volume| of_volume(volume, 0, ino)));
         }
         let distinct: std::collections::HashSet<_> = numbers.iter().collect();
@@ -235,8 +253,14 @@ mod tests {
     #[test]
     fn a_new_layer_on_top_changes_no_number() {
         for ino in [5, 1 << 23, 1 << 27, 1 << 40] {
-            assert_eq!(numbering(1).of(1, 7, ino), numbering(3).of(3, 7, ino));
-            assert_eq!(numbering(20).of(3, 7, ino), numbering(60).of(43, 7, ino));
+            assert_eq!(
+                numbering(1).of(at(1), 7, ino),
+                numbering(3).of(at(3), 7, ino)
+            );
+            assert_eq!(
+                numbering(20).of(at(3), 7, ino),
+                numbering(60).of(at(43), 7, ino)
+            );
         }
     }
 
@@ -245,7 +269,7 @@ mod tests {
         let fits = |number: u64| number >> 32 == 0;
         let all_fit = |lowers: u16, ino: u64| {
             let numbers = numbering(usize::from(lowers));
-            (0..=lowers).all(|layer| fits(numbers.of(layer, 7, ino)))
+            (0..=lowers).all(|layer| fits(numbers.of(at(layer), 7, ino)))
         };
         assert!(all_fit(13, (1 << 28) - 1) && !all_fit(14, (1 << 28) - 1));
         assert!(all_fit(28, (1 << 24) - 1) && !all_fit(29, (1 << 24) - 1));
@@ -259,13 +283,13 @@ mod tests {
         let forced = Numbering::new(true, vec![DISK; 101]);
         for ino in [12, 1 << 30, 1 << 35, u64::MAX] {
             for (layer, dev) in [(0, 7), (1, 7), (100, 7), (1, 8)] {
-                let number = forced.of(layer, dev, ino);
+                let number = forced.of(at(layer), dev, ino);
                 assert!(number > 1 && number >> 32 == 0);
             }
         }
         // What fits is the same with it and without.
         let free = numbering(100);
-        assert_eq!(forced.of(100, 7, 12), free.of(100, 7, 12));
+        assert_eq!(forced.of(at(100), 7, 12), free.of(at(100), 7, 12));
         assert_eq!(forced.fit(forced.fit(1 << 50)), forced.fit(1 << 50));
     }
 

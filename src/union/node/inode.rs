@@ -8,7 +8,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::layer::dir::{LayerNo, Name};
+use crate::layer::dir::{Name, Source};
 use crate::layer::object::WritableObject;
 use crate::layer::stat::{BirthTime, Kind, Protection};
 use crate::layer::{FdSlot, ReadOnlyDir, WritableDir};
@@ -106,7 +106,7 @@ pub(in crate::union) struct DirState {
     /// The upper's directory is marked as holding entries with an origin.
     pub(in crate::union) impure: bool,
     /// The lower layers whose directories say that of themselves.
-    pub(in crate::union) impure_lowers: Vec<LayerNo>,
+    pub(in crate::union) impure_lowers: Vec<Source>,
     /// What keeps its names from being changed; `None` when not known.
     pub(in crate::union) protection: Option<Protection>,
     /// How entries made here inherit; `None` when not known.

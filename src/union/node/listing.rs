@@ -355,7 +355,7 @@ mod tests {
     #[test]
     fn names_of_the_layers_come_in_their_order() {
         let mut merger = Merger::<Slot>::default();
-        merger.begin(1);
+        merger.begin(crate::layer::dir::Source::Lower(0));
         for text in ["z", "b", "m"] {
             merger.entry(text.as_bytes(), Kind::File, 1, None);
         }

@@ -8,15 +8,10 @@ use crate::union::{Union, fail};
 use rustix::io::Errno;
 use std::sync::{Arc, Weak};
 
-use crate::layer::dir::{LayerNo, Name, UPPER};
+use crate::layer::dir::{Name, Source};
 
 /// The number of a volume of the union, from 0.
 pub(in crate::union) type VolumeNo = u16;
-
-/// The layer number of a volume's directories: counted from the end, where no layer is.
-pub(in crate::union) fn layer_of(volume: VolumeNo) -> LayerNo {
-    LayerNo::MAX - volume
-}
 
 /// A place in the merged tree that shows something else than the layers have there.
 #[derive(Debug)]
@@ -44,7 +39,10 @@ impl MountPoint {
 
 /// Whether a directory is one of a volume.
 pub(in crate::union) fn is_volume_dir(state: &DirState) -> bool {
-    state.upper.as_ref().is_some_and(|dir| dir.layer() != UPPER)
+    state
+        .upper
+        .as_ref()
+        .is_some_and(|dir| matches!(dir.source(), Source::Volume(_)))
 }
 
 impl Union {

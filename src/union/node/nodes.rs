@@ -1,6 +1,6 @@
 //! The objects of a union that are known.
 
-use crate::layer::dir::LayerNo;
+use crate::layer::dir::Source;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Weak};
 
@@ -28,4 +28,4 @@ pub(in crate::union) struct Nodes {
 }
 
 /// What names one file on the disks: layer, device, inode number.
-pub(in crate::union) type RealKey = (LayerNo, u64, u64);
+pub(in crate::union) type RealKey = (Source, u64, u64);

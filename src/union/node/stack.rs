@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use crate::layer::dir::{LayerNo, Name, UPPER};
+use crate::layer::dir::{Name, Source};
 use crate::layer::marks::Mark;
 use crate::layer::stat::Kind;
 
@@ -24,7 +24,7 @@ pub(in crate::union) struct Found {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::union) struct LowerFound {
     /// The newest of them that has it.
-    pub(in crate::union) top: LayerNo,
+    pub(in crate::union) top: Source,
     /// What that one has.
     pub(in crate::union) found: Found,
     /// What only a directory has. Most names are of something else, and a listing costs by the
@@ -36,14 +36,14 @@ pub(in crate::union) struct LowerFound {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct LowerStack {
     /// Every layer that contributes to it, newest first.
-    layers: Vec<LayerNo>,
+    layers: Vec<Source>,
     /// Where its lower part continues when its oldest contributor was renamed.
     redirect: Option<Redirect>,
 }
 
 impl LowerFound {
     /// For a directory: every layer that contributes to it, newest first.
-    pub(in crate::union) fn layers(&self) -> &[LayerNo] {
+    pub(in crate::union) fn layers(&self) -> &[Source] {
         self.dir.as_ref().map_or(&[], |dir| &dir.layers)
     }
 
@@ -58,7 +58,7 @@ impl LowerFound {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::union) struct Redirect {
     /// The layer whose directory carries the redirect.
-    pub(in crate::union) layer: LayerNo,
+    pub(in crate::union) layer: Source,
     /// A sibling's name, or a path from the layer's root when it starts with a slash.
     pub(in crate::union) target: Name,
 }
@@ -97,7 +97,7 @@ pub(in crate::union) struct Merger<T> {
     /// In the order in which the layers listed them: the order of the disk, which is the fastest to
     /// visit.
     order: Vec<Name>,
-    layer: LayerNo,
+    layer: Source,
     hidden: Vec<Name>,
 }
 
@@ -106,7 +106,7 @@ impl<T> Default for Merger<T> {
         Self {
             names: HashMap::new(),
             order: Vec::new(),
-            layer: UPPER,
+            layer: Source::Upper,
             hidden: Vec::new(),
         }
     }
@@ -114,7 +114,7 @@ impl<T> Default for Merger<T> {
 
 impl<T: AsMut<Merged> + Default> Merger<T> {
     /// Starts the next layer.
-    pub(in crate::union) fn begin(&mut self, layer: LayerNo) {
+    pub(in crate::union) fn begin(&mut self, layer: Source) {
         self.layer = layer;
     }
 
@@ -130,7 +130,7 @@ impl<T: AsMut<Merged> + Default> Merger<T> {
         let layer = self.layer;
         let redirect = redirect.map(|target| Redirect { layer, target });
         let merged = self.name(name);
-        if layer == UPPER {
+        if layer == Source::Upper {
             merged.upper = Some(Found { kind, ino });
             merged.upper_redirect = redirect.map(Box::new);
             return;
@@ -155,7 +155,7 @@ impl<T: AsMut<Merged> + Default> Merger<T> {
 
     /// A whiteout of the layer.
     pub(in crate::union) fn whiteout(&mut self, name: &[u8], mark: Mark) {
-        if self.layer == UPPER {
+        if self.layer == Source::Upper {
             self.name(name).mark = Some(mark);
         } else {
             self.hidden.push(Name::from(name));
@@ -193,10 +193,11 @@ impl<T: AsMut<Merged> + Default> Merger<T> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use Source::Lower;
 
     /// Layers in a small language: `d/` directory, `f` file, `-x` whiteout beside, `!x` whiteout in
     /// place.
-    fn merge(layers: &[(LayerNo, &[&str])]) -> HashMap<String, Merged> {
+    fn merge(layers: &[(Source, &[&str])]) -> HashMap<String, Merged> {
         let mut merger = Merger::<Merged>::default();
         for (layer, entries) in layers {
             merger.begin(*layer);
@@ -220,7 +221,7 @@ mod tests {
             .collect()
     }
 
-    fn lower(layers: &[(LayerNo, &[&str])], name: &str) -> Option<(LayerNo, Kind, Vec<LayerNo>)> {
+    fn lower(layers: &[(Source, &[&str])], name: &str) -> Option<(Source, Kind, Vec<Source>)> {
         let merged = merge(layers);
         let lower = merged.get(name)?.lower.clone()?;
         Some((lower.top, lower.found.kind, lower.layers().to_vec()))
@@ -228,64 +229,83 @@ mod tests {
 
     #[test]
     fn the_newest_layer_decides() {
-        let layers: &[(LayerNo, &[&str])] = &[(1, &["a"]), (2, &["a/", "b"])];
-        assert_eq!(lower(layers, "a"), Some((1, Kind::File, vec![])));
-        assert_eq!(lower(layers, "b"), Some((2, Kind::File, vec![])));
+        let layers: &[(Source, &[&str])] = &[(Lower(1), &["a"]), (Lower(2), &["a/", "b"])];
+        assert_eq!(lower(layers, "a"), Some((Lower(1), Kind::File, vec![])));
+        assert_eq!(lower(layers, "b"), Some((Lower(2), Kind::File, vec![])));
     }
 
     #[test]
     fn directories_merge_until_something_else_comes() {
-        let layers: &[(LayerNo, &[&str])] = &[
-            (1, &["d/"]),
-            (2, &[]),
-            (3, &["d/"]),
-            (4, &["d"]),
-            (5, &["d/"]),
+        let layers: &[(Source, &[&str])] = &[
+            (Lower(1), &["d/"]),
+            (Lower(2), &[]),
+            (Lower(3), &["d/"]),
+            (Lower(4), &["d"]),
+            (Lower(5), &["d/"]),
         ];
-        assert_eq!(lower(layers, "d"), Some((1, Kind::Dir, vec![1, 3])));
+        assert_eq!(
+            lower(layers, "d"),
+            Some((Lower(1), Kind::Dir, vec![Lower(1), Lower(3)]))
+        );
     }
 
     #[test]
     fn a_whiteout_hides_only_what_lies_below_its_layer() {
         for order in [&["-d", "d/"][..], &["d/", "-d"][..]] {
-            let layers = &[(1, order), (2, &["d/"][..])];
-            assert_eq!(lower(layers, "d"), Some((1, Kind::Dir, vec![1])));
+            let layers = &[(Lower(1), order), (Lower(2), &["d/"][..])];
+            assert_eq!(
+                lower(layers, "d"),
+                Some((Lower(1), Kind::Dir, vec![Lower(1)]))
+            );
         }
-        assert_eq!(lower(&[(1, &["-d"]), (2, &["d/"])], "d"), None);
         assert_eq!(
-            lower(&[(1, &["d/"]), (2, &["-d"]), (3, &["d/"])], "d"),
-            Some((1, Kind::Dir, vec![1]))
+            lower(&[(Lower(1), &["-d"]), (Lower(2), &["d/"])], "d"),
+            None
+        );
+        assert_eq!(
+            lower(
+                &[
+                    (Lower(1), &["d/"]),
+                    (Lower(2), &["-d"]),
+                    (Lower(3), &["d/"])
+                ],
+                "d"
+            ),
+            Some((Lower(1), Kind::Dir, vec![Lower(1)]))
         );
     }
 
     #[test]
     fn the_upper_is_told_apart_from_what_it_covers() {
-        let merged = merge(&[(0, &["f", "-g", "!h", "d/"]), (1, &["f", "g", "d/"])]);
+        let merged = merge(&[
+            (Source::Upper, &["f", "-g", "!h", "d/"]),
+            (Lower(1), &["f", "g", "d/"]),
+        ]);
         assert!(merged["f"].upper.is_some() && merged["f"].lower.is_some());
         assert_eq!(merged["g"].mark, Some(Mark::Beside));
         assert!(merged["g"].upper.is_none() && merged["g"].lower.is_some());
         assert_eq!(merged["h"].mark, Some(Mark::InPlace));
         assert!(merged["h"].lower.is_none());
-        assert_eq!(merged["d"].lower.as_ref().unwrap().layers(), [1]);
+        assert_eq!(merged["d"].lower.as_ref().unwrap().layers(), [Lower(1)]);
     }
 
     #[test]
     fn a_lower_whiteout_alone_leaves_no_name() {
-        assert!(merge(&[(1, &["-x"])]).is_empty());
+        assert!(merge(&[(Lower(1), &["-x"])]).is_empty());
     }
 
     #[test]
     fn a_redirect_ends_the_stack_of_its_name() {
         let mut merger = Merger::<Merged>::default();
-        merger.begin(1);
+        merger.begin(Lower(1));
         merger.entry(b"d", Kind::Dir, 1, Some(Name::from(&b"old"[..])));
         merger.end();
-        merger.begin(2);
+        merger.begin(Lower(2));
         merger.entry(b"d", Kind::Dir, 2, None);
         merger.end();
         let (names, _) = merger.finish();
         let lower = names[&b"d"[..]].lower.as_ref().unwrap();
-        assert_eq!(lower.layers(), [1]);
-        assert_eq!(lower.redirect().unwrap().layer, 1);
+        assert_eq!(lower.layers(), [Lower(1)]);
+        assert_eq!(lower.redirect().unwrap().layer, Lower(1));
     }
 }

@@ -17,32 +17,32 @@ use crate::layer::WritableDir;
 use crate::layer::dir::Name;
 use crate::layer::stat::{BirthTime, Kind, Stat};
 use crate::sync::write;
-use crate::union::config::SetupError;
+use crate::union::config::{Setup, SetupError};
 use crate::union::error::{Error, Result, fail};
 use crate::union::node::inode::{Inode, Place, Real};
-use crate::union::node::mount_point::{MountPoint, VolumeNo, layer_of};
+use crate::union::node::mount_point::{MountPoint, VolumeNo};
 use crate::union::node::volume::Volume;
 use crate::union::{Caller, New, Union, config};
-
-type Setup<T> = std::result::Result<T, SetupError>;
 
 /// Most symlinks that are followed on the way to a target.
 const MOST_SYMLINKS: usize = 40;
 
-/// A source that was opened.
+/// The source of a volume, as it was when it was opened.
 #[derive(Debug)]
-pub(in crate::union) struct Source {
+pub(in crate::union) struct VolumeRoot {
     kind: Kind,
     ino: u64,
     birth: BirthTime,
 }
 
 /// Opens what the volumes show.
-pub(in crate::union) fn open_sources(volumes: &[config::Volume]) -> Setup<Vec<(Volume, Source)>> {
+pub(in crate::union) fn open_sources(
+    volumes: &[config::Volume],
+) -> Setup<Vec<(Volume, VolumeRoot)>> {
     volumes.iter().map(open_source).collect()
 }
 
-fn open_source(volume: &config::Volume) -> Setup<(Volume, Source)> {
+fn open_source(volume: &config::Volume) -> Setup<(Volume, VolumeRoot)> {
     let source = &volume.source;
     let problem = |errno: Errno| {
         SetupError::new(
@@ -77,7 +77,7 @@ fn open_source(volume: &config::Volume) -> Setup<(Volume, Source)> {
         read_only: volume.read_only,
         knows_births,
     };
-    let source = Source {
+    let source = VolumeRoot {
         kind: stat.kind(),
         ino: stat.ino,
         birth: opened.birth_of(&stat),
@@ -108,7 +108,7 @@ impl Union {
     pub(in crate::union) fn attach(
         &self,
         asked: &[config::Volume],
-        sources: &[Source],
+        sources: &[VolumeRoot],
     ) -> Setup<()> {
         let mut order: Vec<usize> = (0..asked.len()).collect();
         order.sort_by_key(|&number| asked[number].target.components().count());
@@ -124,7 +124,7 @@ impl Union {
         Ok(())
     }
 
-    fn attach_one(&self, asked: &config::Volume, no: VolumeNo, source: &Source) -> Setup<()> {
+    fn attach_one(&self, asked: &config::Volume, no: VolumeNo, source: &VolumeRoot) -> Setup<()> {
         let target = asked.target.display();
         let (parent, name) = self
             .target(&asked.target, source.kind)
@@ -172,7 +172,7 @@ impl Union {
     fn volume_root(
         &self,
         no: VolumeNo,
-        source: &Source,
+        source: &VolumeRoot,
         parent: &Arc<Inode>,
         name: &Name,
     ) -> Arc<Inode> {
@@ -180,7 +180,7 @@ impl Union {
             Some(volume) => Arc::clone(&volume.fd),
             None => return Arc::clone(parent),
         };
-        let dir = WritableDir::volume(layer_of(no), Arc::clone(&fd), &self.layers.fds);
+        let dir = WritableDir::volume(no, Arc::clone(&fd), &self.layers.fds);
         let node = if source.kind == Kind::Dir {
             let place = Place {
                 parent: Arc::clone(parent),

@@ -217,7 +217,7 @@ impl Union {
                     name: Arc::clone(&name),
                 };
             }
-            self.remember_shared((dir.layer(), stat.dev, stat.ino), inode);
+            self.remember_shared((dir.source(), stat.dev, stat.ino), inode);
             drop(file);
             self.put_child(&mut state, &name, inode)?;
             stat

@@ -12,7 +12,7 @@ use super::ready::{LayerBuilder, StagedLayer};
 use crate::archive::{Compression, Digest, Expect, Limits, Unpack, keep, unpack};
 use crate::store::base::{Area, Result, StoreError, ids::DiffId};
 use crate::store::catalog::layers;
-use crate::store::image::source::Source;
+use crate::store::image::source::ImageSource;
 use crate::sync::lock;
 
 /// Layers that are unpacked at a time, at most: more would not make a disk faster, and each takes
@@ -109,7 +109,7 @@ fn key(layer: &PlannedLayer) -> Digest {
 
 /// Does all jobs. The first error ends it.
 pub(super) fn run(
-    source: &Source,
+    source: &ImageSource,
     area: &Area,
     jobs: Vec<Job>,
     limits: &Limits,
@@ -171,7 +171,7 @@ pub(super) fn run(
 
 /// What the threads share. Each lock is held for one statement, none with another one.
 struct Work<'a> {
-    source: &'a Source,
+    source: &'a ImageSource,
     area: &'a Area,
     limits: &'a Limits,
     watch: &'a dyn LoadProgress,

@@ -23,7 +23,7 @@ use crate::store::base::{
     reference::Reference,
 };
 use crate::store::image::documents::Platform;
-use crate::store::image::source::Source;
+use crate::store::image::source::ImageSource;
 use plan::ImagePlan;
 pub(in crate::store) use publish::{NewImage, Published, manifest_document};
 pub(in crate::store) use ready::{LayerBuilder, StagedLayer};
@@ -84,7 +84,7 @@ impl Store {
         watch: &dyn LoadProgress,
     ) -> Result<Vec<Loaded>> {
         let area = Area::new(&self.paths)?;
-        let source = Source::open(given, &area, &options.limits)?;
+        let source = ImageSource::open(given, &area, &options.limits)?;
         let mut plans = plan::read(&source, options)?;
         if let Some(name) = &options.name {
             match plans.as_mut_slice() {

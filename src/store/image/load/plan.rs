@@ -16,7 +16,7 @@ use crate::store::image::documents::{
     Descriptor, OCI_MANIFEST, blob_path, docker, form, layer_compression, malformed, or_default,
     parse,
 };
-use crate::store::image::source::Source;
+use crate::store::image::source::ImageSource;
 
 /// Indexes that may refer to each other in a row.
 const MOST_NESTED: usize = 4;
@@ -81,7 +81,7 @@ impl ImagePlan {
 
 /// Reads the documents of an archive. One that is both (docker since version 25 writes so) is read
 /// as an OCI layout.
-pub(super) fn read(source: &Source, options: &LoadOptions) -> Result<Vec<ImagePlan>> {
+pub(super) fn read(source: &ImageSource, options: &LoadOptions) -> Result<Vec<ImagePlan>> {
     let limits = &options.limits;
     let reading = Reading { source, options };
     let plans = if source.document("oci-layout", limits)?.is_some() {
@@ -120,7 +120,7 @@ fn at_most(count: usize, most: usize, what: &str) -> Result<()> {
 }
 
 struct Reading<'a> {
-    source: &'a Source,
+    source: &'a ImageSource,
     options: &'a LoadOptions,
 }
 

@@ -24,7 +24,7 @@ const WHAT_TO_NAME: &str = "name an OCI layout (a directory or a tar archive), a
 
 /// An opened source.
 #[derive(Debug)]
-pub(super) struct Source {
+pub(super) struct ImageSource {
     kind: SourceKind,
     given: PathBuf,
 }
@@ -43,7 +43,7 @@ pub(super) struct Member {
     pub(crate) size: u64,
 }
 
-impl Source {
+impl ImageSource {
     /// Opens what the user named. What cannot be read at any place, standard input and compressed
     /// archives, is written into the area first: memory stays bounded.
     ///
@@ -112,7 +112,7 @@ impl Source {
     /// Opens a member that has to be there.
     ///
     /// # Errors
-    /// As [`Source::member`]; there is none.
+    /// As [`ImageSource::member`]; there is none.
     pub(super) fn require(&self, name: &str) -> Result<Member> {
         self.member(name)?.ok_or_else(|| {
             StoreError::malformed(

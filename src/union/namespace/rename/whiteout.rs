@@ -19,7 +19,7 @@ use rustix::fs::{RenameFlags, XattrFlags};
 use rustix::io::Errno;
 
 use crate::layer::WritableDir;
-use crate::layer::dir::{Name, UPPER};
+use crate::layer::dir::{Name, Source};
 use crate::layer::marks::{USER_PREFIX, WHITEOUT_RENAME, own_xattrs};
 use crate::layer::stat::Kind;
 use crate::union::error::{Context, Result};
@@ -145,7 +145,7 @@ impl Union {
         name: &Name,
     ) -> Result<()> {
         let stat = dir.stat_on_disk(name).context("stat", name)?;
-        let st_ino = self.nodes.numbers.of(UPPER, stat.dev, stat.ino);
+        let st_ino = self.nodes.numbers.of(Source::Upper, stat.dev, stat.ino);
         if let Some(listing) = &mut state.listing {
             listing.update(name, |slot| {
                 slot.merged.upper = Some(Found {
