@@ -8,7 +8,6 @@ mod ending;
 pub mod error;
 mod file;
 mod idmap;
-mod import;
 mod live;
 mod location;
 mod merge;

@@ -9,6 +9,8 @@
 //! for is not known here (there is no state per open file): so what is written must be what is
 //! there, as far as something is there, and go on from its end.
 
+use std::sync::Arc;
+
 use std::io::IoSlice;
 use std::os::fd::OwnedFd;
 
@@ -19,7 +21,7 @@ use crate::layer::stat::Stat;
 use crate::sync::lock;
 use crate::union::Union;
 use crate::union::error::{Context, Error, Result, fail};
-use crate::union::node::inode::{Inode, NodeId};
+use crate::union::node::inode::Inode;
 
 /// Writes everything at the end of a file, wherever that is by then.
 fn append_all(fd: &OwnedFd, mut data: &[u8]) -> rustix::io::Result<()> {
@@ -35,13 +37,15 @@ fn append_all(fd: &OwnedFd, mut data: &[u8]) -> rustix::io::Result<()> {
 }
 
 impl Union {
-    /// Writes for a program that appends, which `offset` was the end of the file for. In a volume
-    /// the end is where the disk has it. Killed, the file has grown by a part at most. Errors: as
-    /// [`Union::write`].
-    pub fn append(&self, node: NodeId, offset: u64, data: &[u8]) -> Result<()> {
-        let inode = self.nodes.table.get(node)?;
+    /// As [`Union::append`].
+    pub(in crate::union) fn inode_append(
+        &self,
+        inode: &Arc<Inode>,
+        offset: u64,
+        data: &[u8],
+    ) -> Result<()> {
         if inode.volume.is_none() {
-            return self.write(node, offset, data);
+            return self.inode_write(inode, offset, data);
         }
         let own = |inode| {
             self.open_upper_data(inode, OFlags::WRONLY | OFlags::APPEND)
@@ -50,15 +54,15 @@ impl Union {
                         .context("write", b".")
                 })
         };
-        match self.writable_fd(&inode) {
+        match self.writable_fd(inode) {
             Ok(fd) => match append_all(&fd, data) {
                 // Linux before 4.16, and disks that cannot be asked so: before anything was
                 // written.
-                Err(Errno::OPNOTSUPP | Errno::NOSYS) => own(&inode),
+                Err(Errno::OPNOTSUPP | Errno::NOSYS) => own(inode),
                 other => other.context("pwritev2", b"."),
             },
             // One that may only grow is opened for appending only.
-            Err(error) if error.errno() == Errno::PERM => own(&inode),
+            Err(error) if error.errno() == Errno::PERM => own(inode),
             Err(error) => Err(error),
         }
     }

@@ -13,8 +13,8 @@ use crate::layer::stat::Kind;
 use crate::sync::lock;
 use crate::union::Union;
 use crate::union::error::{Context, Result, fail};
-use crate::union::file::privileges::{Asker, Privileged, drop_after_chown};
-use crate::union::node::inode::{Inode, Node, NodeId};
+use crate::union::file::privileges::{Asker, drop_after_chown};
+use crate::union::node::inode::{Inode, Node};
 
 impl Default for SetAttr {
     fn default() -> Self {
@@ -31,19 +31,14 @@ impl Default for SetAttr {
 }
 
 impl Union {
-    /// Changes attributes, copying the object up first if it is in a lower layer (a truncated file
-    /// with only the bytes that remain). Returns the attributes after it. Errors: EROFS, ENOSPC and
-    /// any errno of the disk.
-    pub fn setattr(&self, node: NodeId, set: &SetAttr) -> Result<Attr> {
-        self.setattr_by(node, set, &Privileged)
-    }
-
-    /// As [`Union::setattr`], for `asker`: a truncation without CAP_FSETID (`drop_setid`) and a
-    /// change of owner take setgid from a file that is no program and whose group it does not
-    /// belong to. Killed before that last step, the file has the new size or owner, and the bit.
-    pub fn setattr_by(&self, node: NodeId, set: &SetAttr, asker: &dyn Asker) -> Result<Attr> {
-        let inode = self.nodes.table.get(node)?;
-        self.check_writable(&inode)?;
+    /// As [`Union::setattr_by`].
+    pub(in crate::union) fn inode_setattr(
+        &self,
+        inode: &Arc<Inode>,
+        set: &SetAttr,
+        asker: &dyn Asker,
+    ) -> Result<Attr> {
+        self.check_writable(inode)?;
         let ids = self.ids_of(inode.volume);
         let uid = set.uid.map(|id| ids.disk_uid(id));
         let gid = set.gid.map(|id| ids.disk_gid(id));
@@ -59,7 +54,7 @@ impl Union {
                         ..*set
                     }));
                 }
-                self.copy_up_dir(&inode)?;
+                self.copy_up_dir(inode)?;
                 let mut state = lock(&dir.state);
                 // Setgid and group decide what new entries inherit.
                 state.inheritance = None;
@@ -67,43 +62,42 @@ impl Union {
                     return fail(Errno::STALE);
                 };
                 let object = upper.this().context("open directory", b".")?;
-                self.apply(&inode, &object, set, uid, gid)?;
-                self.dir_attr(&inode, &mut state)
+                self.apply(inode, &object, set, uid, gid)?;
+                self.dir_attr(inode, &mut state)
             }
             Node::File(file) => {
                 if let Some(size) = set.size {
                     if inode.kind != Kind::File {
                         return fail(Errno::INVAL);
                     }
-                    self.truncate(&inode, size)?;
-                } else if self.changes_nothing(&inode, set)? {
-                    return self.attr_with(&inode, None);
+                    self.truncate(inode, size)?;
+                } else if self.changes_nothing(inode, set)? {
+                    return self.attr_with(inode, None);
                 } else {
-                    self.copy_up_file(&inode, None)?;
+                    self.copy_up_file(inode, None)?;
                 }
                 let _times = lock(&file.copy_up);
                 let state = lock(&file.state);
                 if set.size.is_some() && set.drop_setid {
                     // A mode that is set as well counts as it is.
                     let belongs = |group| set.mode.is_some() || asker.belongs(group);
-                    self.drop_setid(&inode, &state, &belongs)?;
+                    self.drop_setid(inode, &state, &belongs)?;
                 }
                 let chown = uid.or(gid).is_some();
-                let drops_setgid = chown
-                    && set.mode.is_none()
-                    && self.chown_drops_setgid(&inode, &state, asker)?;
+                let drops_setgid =
+                    chown && set.mode.is_none() && self.chown_drops_setgid(inode, &state, asker)?;
                 if chown
                     || set.mode.is_some()
                     || set.atime != SetTime::Keep
                     || set.mtime != SetTime::Keep
                 {
-                    let object = self.object_of(&inode, &state)?;
-                    self.apply(&inode, &object, set, uid, gid)?;
+                    let object = self.object_of(inode, &state)?;
+                    self.apply(inode, &object, set, uid, gid)?;
                 }
                 if drops_setgid {
-                    self.drop_setid(&inode, &state, &|_| false)?;
+                    self.drop_setid(inode, &state, &|_| false)?;
                 }
-                self.file_attr(&inode, &state, None)
+                self.file_attr(inode, &state, None)
             }
         }
     }

@@ -9,20 +9,14 @@ use rustix::io::Errno;
 use crate::layer::stat::Kind;
 use crate::union::Union;
 use crate::union::error::Result;
-use crate::union::node::inode::NodeId;
+use crate::union::node::inode::Inode;
 
 impl Union {
-    /// A descriptor of the real file behind a regular file, if that will be the same one for as
-    /// long as the node lives: on a read-only union whose layers do not change (open for reading),
-    /// or once the file is in the upper (open for reading and writing). Else `None`, as for
-    /// everything but regular files and for files that the upper's disk does not let be opened for
-    /// writing (running programs of another mount, immutable files).
-    ///
-    /// The union's cache may close its own descriptor meanwhile; this one lives as long as its
-    /// [`Arc`]. What is written through it does not clear setuid and setgid, nor is it brought to
-    /// the disk, unless somebody sees to that. Errors: ESTALE, and what openat(2) answers.
-    pub fn backing(&self, node: NodeId) -> Result<Option<Arc<OwnedFd>>> {
-        let inode = self.nodes.table.get(node)?;
+    /// As [`Union::backing`].
+    pub(in crate::union) fn inode_backing(
+        &self,
+        inode: &Arc<Inode>,
+    ) -> Result<Option<Arc<OwnedFd>>> {
         if inode.kind != Kind::File || inode.volume.is_some() {
             return Ok(None);
         }
@@ -31,7 +25,7 @@ impl Union {
             if self.may_change_below() {
                 return Ok(None);
             }
-            return self.data_fd(&inode, false).map(Some);
+            return self.data_fd(inode, false).map(Some);
         }
         if !inode
             .lock_file()
@@ -39,7 +33,7 @@ impl Union {
         {
             return Ok(None);
         }
-        match self.data_fd(&inode, true) {
+        match self.data_fd(inode, true) {
             Ok(fd) => Ok(Some(fd)),
             Err(error) => match error.errno() {
                 Errno::TXTBSY | Errno::ROFS | Errno::ACCESS | Errno::PERM => Ok(None),
@@ -48,14 +42,10 @@ impl Union {
         }
     }
 
-    /// Brings a file into the upper, as the first write to it would do. Killed meanwhile, the next
-    /// mount sees the lower file as if nothing had happened, or the whole copy. Nothing is done
-    /// when it is there. Errors: EROFS, ESTALE, EISDIR for a directory, ENOSPC and what the disks
-    /// answer.
-    pub fn prepare_write(&self, node: NodeId) -> Result<()> {
-        let inode = self.nodes.table.get(node)?;
-        self.check_writable(&inode)?;
-        self.copy_up_file(&inode, None)
+    /// As [`Union::prepare_write`].
+    pub(in crate::union) fn inode_prepare_write(&self, inode: &Arc<Inode>) -> Result<()> {
+        self.check_writable(inode)?;
+        self.copy_up_file(inode, None)
     }
 }
 
@@ -127,6 +117,9 @@ mod tests {
         assert!(union.backing(dir).unwrap().is_none());
         assert!(union.backing(link).unwrap().is_none());
         assert_eq!(errno(union.prepare_write(dir)), Errno::ISDIR);
-        assert_eq!(errno(union.backing(super::NodeId(4711))), Errno::STALE);
+        assert_eq!(
+            errno(union.backing(crate::union::NodeId(4711))),
+            Errno::STALE
+        );
     }
 }

@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use rustix::fs::{FallocateFlags, OFlags, SeekFrom, StatVfs};
+use rustix::fs::{FallocateFlags, OFlags, SeekFrom};
 use rustix::io::Errno;
 
 use crate::layer::object::{SetTime, timestamps};
@@ -16,7 +16,7 @@ use crate::layer::stat::{BirthTime, Kind, Stat};
 use crate::sync::lock;
 use crate::union::Union;
 use crate::union::error::{Context, Result, fail};
-use crate::union::node::inode::{FileNode, FileState, Inode, NodeId, Real};
+use crate::union::node::inode::{FileNode, FileState, Inode, Real};
 
 /// Modes of fallocate(2) are passed on as they are.
 fn fallocate_flags(mode: u32) -> FallocateFlags {
@@ -143,11 +143,14 @@ impl Union {
         self.data_fd(inode, true)
     }
 
-    /// Reads into `buffer` from `offset`; returns the number of bytes, less than asked only at the
-    /// end of file.
-    pub fn read(&self, node: NodeId, offset: u64, buffer: &mut [u8]) -> Result<usize> {
-        let inode = self.nodes.table.get(node)?;
-        let fd = self.data_fd(&inode, false)?;
+    /// As [`Union::read`].
+    pub(in crate::union) fn inode_read(
+        &self,
+        inode: &Arc<Inode>,
+        offset: u64,
+        buffer: &mut [u8],
+    ) -> Result<usize> {
+        let fd = self.data_fd(inode, false)?;
         let mut done = 0;
         while done < buffer.len() {
             match rustix::io::pread(&fd, &mut buffer[done..], offset + done as u64) {
@@ -160,13 +163,8 @@ impl Union {
         Ok(done)
     }
 
-    /// Whether the next write to a node copies more than `limit` bytes up first, and so takes its
-    /// time.
-    #[must_use]
-    pub fn copies_more_than(&self, node: NodeId, limit: u64) -> bool {
-        let Ok(inode) = self.nodes.table.get(node) else {
-            return false;
-        };
+    /// As [`Union::copies_more_than`].
+    pub(in crate::union) fn inode_copies_more_than(&self, inode: &Inode, limit: u64) -> bool {
         let Some(state) = inode.lock_file() else {
             return false;
         };
@@ -178,40 +176,48 @@ impl Union {
         }
     }
 
-    /// Writes all of `data` at `offset`. Errors: EROFS, ENOSPC, EDQUOT, EFBIG, EIO, EPERM for an
-    /// immutable file and for anything but appending to an append-only one.
-    pub fn write(&self, node: NodeId, offset: u64, data: &[u8]) -> Result<()> {
-        let inode = self.nodes.table.get(node)?;
-        let fd = match self.writable_fd(&inode) {
+    /// As [`Union::write`].
+    pub(in crate::union) fn inode_write(
+        &self,
+        inode: &Arc<Inode>,
+        offset: u64,
+        data: &[u8],
+    ) -> Result<()> {
+        let fd = match self.writable_fd(inode) {
             Err(error) if error.errno() == Errno::PERM => {
-                return self.write_append_only(&inode, offset, data, error);
+                return self.write_append_only(inode, offset, data, error);
             }
             other => other?,
         };
         write_all(&fd, data, offset).context("pwrite", b".")
     }
 
-    /// Writes pages that a program changed through a mapping: a file that was mapped keeps its
-    /// capabilities, as it does on a disk, where no check comes before a page is changed. Killed
-    /// between two steps, the file has lost them. Errors: as [`Union::write`].
-    pub fn write_mapped(&self, node: NodeId, offset: u64, data: &[u8]) -> Result<()> {
-        let inode = self.nodes.table.get(node)?;
-        let Some(capability) = self.capability(&inode) else {
-            return self.write(node, offset, data);
+    /// As [`Union::write_mapped`].
+    pub(in crate::union) fn inode_write_mapped(
+        &self,
+        inode: &Arc<Inode>,
+        offset: u64,
+        data: &[u8],
+    ) -> Result<()> {
+        let Some(capability) = self.capability(inode) else {
+            return self.inode_write(inode, offset, data);
         };
-        self.write(node, offset, data)?;
-        self.restore_capability(&inode, &capability)
+        self.inode_write(inode, offset, data)?;
+        self.restore_capability(inode, &capability)
     }
 
-    /// Writes what the kernel's page cache held back. The kernel keeps the file's mtime meanwhile
-    /// and says it separately, before or after this: so the write itself must leave it as it is.
-    pub fn write_back(&self, node: NodeId, offset: u64, data: &[u8]) -> Result<()> {
-        let inode = self.nodes.table.get(node)?;
-        let fd = match self.writable_fd(&inode) {
+    /// As [`Union::write_back`].
+    pub(in crate::union) fn inode_write_back(
+        &self,
+        inode: &Arc<Inode>,
+        offset: u64,
+        data: &[u8],
+    ) -> Result<()> {
+        let fd = match self.writable_fd(inode) {
             // The disk does not let the times of such a file be set, so its mtime is that of the
             // write.
             Err(error) if error.errno() == Errno::PERM => {
-                return self.write_append_only(&inode, offset, data, error);
+                return self.write_append_only(inode, offset, data, error);
             }
             other => other?,
         };
@@ -241,10 +247,8 @@ impl Union {
         }
     }
 
-    /// Brings a node's bytes (and, unless `data_only`, its attributes) to the disk, unless the
-    /// union is volatile. Nothing of a lower layer needs that.
-    pub fn fsync(&self, node: NodeId, data_only: bool) -> Result<()> {
-        let inode = self.nodes.table.get(node)?;
+    /// As [`Union::fsync`].
+    pub(in crate::union) fn inode_fsync(&self, inode: &Arc<Inode>, data_only: bool) -> Result<()> {
         if self.rules.volatile && inode.volume.is_none() {
             return Ok(());
         }
@@ -261,7 +265,7 @@ impl Union {
         if !inode.lock_file().is_some_and(|state| state.is_upper()) {
             return Ok(());
         }
-        let fd = self.data_fd(&inode, false)?;
+        let fd = self.data_fd(inode, false)?;
         let synced = if data_only {
             rustix::fs::fdatasync(&fd)
         } else {
@@ -270,21 +274,28 @@ impl Union {
         synced.context("fsync", b".")
     }
 
-    /// fallocate(2) with the kernel's mode bits; modes that the upper's disk lacks answer
-    /// EOPNOTSUPP.
-    pub fn fallocate(&self, node: NodeId, mode: u32, offset: u64, length: u64) -> Result<()> {
-        let inode = self.nodes.table.get(node)?;
-        let fd = self.writable_fd(&inode)?;
+    /// As [`Union::fallocate`].
+    pub(in crate::union) fn inode_fallocate(
+        &self,
+        inode: &Arc<Inode>,
+        mode: u32,
+        offset: u64,
+        length: u64,
+    ) -> Result<()> {
+        let fd = self.writable_fd(inode)?;
         let flags = fallocate_flags(mode);
         self.changing(&fd, || rustix::fs::fallocate(&fd, flags, offset, length))
             .context("fallocate", b".")
     }
 
-    /// The next data (or, with `hole`, the next hole) at or behind `offset`. ENXIO behind the end
-    /// of file.
-    pub fn seek(&self, node: NodeId, offset: u64, hole: bool) -> Result<u64> {
-        let inode = self.nodes.table.get(node)?;
-        let fd = self.data_fd(&inode, false)?;
+    /// As [`Union::seek`].
+    pub(in crate::union) fn inode_seek(
+        &self,
+        inode: &Arc<Inode>,
+        offset: u64,
+        hole: bool,
+    ) -> Result<u64> {
+        let fd = self.data_fd(inode, false)?;
         let position = if hole {
             SeekFrom::Hole(offset)
         } else {
@@ -293,31 +304,23 @@ impl Union {
         rustix::fs::seek(&fd, position).context("lseek", b".")
     }
 
-    /// copy_file_range(2) between two nodes; returns the bytes copied. EXDEV and EOPNOTSUPP tell
-    /// the kernel to copy through the page cache instead.
-    pub fn copy_file_range(
+    /// As [`Union::copy_file_range`].
+    pub(in crate::union) fn inode_copy_file_range(
         &self,
-        from: NodeId,
-        mut from_offset: u64,
-        to: NodeId,
-        mut to_offset: u64,
+        source: &Arc<Inode>,
+        mut source_offset: u64,
+        target: &Arc<Inode>,
+        mut target_offset: u64,
         length: usize,
     ) -> Result<usize> {
-        let source = self.nodes.table.get(from)?;
-        let target = self.nodes.table.get(to)?;
-        let target = self.writable_fd(&target)?;
-        let source = self.data_fd(&source, false)?;
+        let target = self.writable_fd(target)?;
+        let source = self.data_fd(source, false)?;
         let mut copy = || {
-            let (from, to) = (Some(&mut from_offset), Some(&mut to_offset));
+            let (from, to) = (Some(&mut source_offset), Some(&mut target_offset));
             rustix::fs::copy_file_range(&source, from, &target, to, length)
         };
         self.changing(&target, &mut copy)
             .context("copy_file_range", b".")
-    }
-
-    /// The target of a symlink.
-    pub fn readlink(&self, node: NodeId) -> Result<Vec<u8>> {
-        self.read_link_of(&*self.nodes.table.get(node)?)
     }
 
     pub(in crate::union) fn read_link_of(&self, inode: &Inode) -> Result<Vec<u8>> {
@@ -339,22 +342,6 @@ impl Union {
             }
         }
         .context("readlink", b".")
-    }
-
-    /// statvfs(3) of the disk that takes what is written at a node: the volume's, the upper's, or
-    /// the newest lower's when there is none.
-    pub fn statfs(&self, node: NodeId) -> Result<StatVfs> {
-        let fd = match (
-            self.volume_disk(node),
-            &self.layers.upper,
-            self.layers.lowers.first(),
-        ) {
-            (Some(fd), ..) => Ok(fd),
-            (None, Some(dir), _) => dir.fd(),
-            (None, None, Some(dir)) => dir.fd(),
-            (None, None, None) => Err(Errno::NOENT),
-        };
-        fd.and_then(rustix::fs::fstatvfs).context("statvfs", b"/")
     }
 }
 

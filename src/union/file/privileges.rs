@@ -6,13 +6,15 @@
 //! holds: a chmod comes wholly before or wholly after them. Transports say who asks, by an
 //! [`Asker`].
 
+use std::sync::Arc;
+
 use rustix::io::Errno;
 
 use crate::layer::object::WritableObject;
 use crate::layer::stat::{Protection, Stat};
 use crate::union::Union;
 use crate::union::error::{Context, Result, fail};
-use crate::union::node::inode::{FileState, Inode, NodeId};
+use crate::union::node::inode::{FileState, Inode};
 
 /// The mode bit setgid (inode(7)).
 pub(in crate::union) const S_ISGID: u32 = 0o2000;
@@ -60,14 +62,15 @@ impl Asker for Privileged {
 }
 
 impl Union {
-    /// Clears setuid and setgid before `asker` changes the content of a file. Returns whether there
-    /// was anything to clear: then a cached mode is out of date. Killed afterwards, the file has
-    /// lost the bits and kept its content. Errors: as [`Union::write`].
-    pub fn clear_setid(&self, node: NodeId, asker: &dyn Asker) -> Result<bool> {
-        let inode = self.nodes.table.get(node)?;
-        self.copy_up_file(&inode, None)?;
+    /// As [`Union::clear_setid`].
+    pub(in crate::union) fn inode_clear_setid(
+        &self,
+        inode: &Arc<Inode>,
+        asker: &dyn Asker,
+    ) -> Result<bool> {
+        self.copy_up_file(inode, None)?;
         match inode.lock_file() {
-            Some(state) => self.drop_setid(&inode, &state, asker),
+            Some(state) => self.drop_setid(inode, &state, asker),
             None => Ok(false),
         }
     }

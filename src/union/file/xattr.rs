@@ -20,12 +20,12 @@ use crate::sys::without_group::outside_of_group;
 use crate::union::Union;
 use crate::union::error::{Context, Result, fail};
 use crate::union::file::acl::{ACCESS_ACL, Acl};
-use crate::union::file::privileges::{Asker, Privileged, drop_setgid};
+use crate::union::file::privileges::{Asker, drop_setgid};
 use crate::union::file::stored_xattr::{
     SetXattr, held, is_acl, remove_if_there, remove_kept, set_kept,
 };
 use crate::union::idmap::Side;
-use crate::union::node::inode::{DirState, Inode, Node, NodeId, Real};
+use crate::union::node::inode::{DirState, Inode, Node, Real};
 use crate::union::node::removed_dir::RemovedDir;
 
 /// The bit of [`Inode::xattrs`] that says there are none that are shown.
@@ -88,23 +88,24 @@ impl Union {
         path.map(Some).context("open directory", b".")
     }
 
-    /// The value of an xattr. Errors: ENODATA when there is none (also where a layer's disk has
-    /// none at all), EOPNOTSUPP when the mount has no xattrs or ACLs, and for namespaces that Linux
-    /// does not have.
-    pub fn getxattr(&self, node: NodeId, name: &[u8]) -> Result<Vec<u8>> {
+    /// As [`Union::getxattr`].
+    pub(in crate::union) fn inode_getxattr(
+        &self,
+        inode: &Arc<Inode>,
+        name: &[u8],
+    ) -> Result<Vec<u8>> {
         self.check_xattr_name(name)?;
-        let inode = self.nodes.table.get(node)?;
         let known = inode.xattrs.load(Ordering::Acquire);
         if known & NONE != 0 {
             return fail(Errno::NODATA);
         }
-        if let Some(value) = on_remains(&inode, |removed_dir| removed_dir.getxattr(name)) {
+        if let Some(value) = on_remains(inode, |removed_dir| removed_dir.getxattr(name)) {
             return value;
         }
-        let Some(path) = self.xattr_path(&inode)? else {
+        let Some(path) = self.xattr_path(inode)? else {
             return fail(Errno::NODATA);
         };
-        self.shown_xattr(&inode, &path, name, known)
+        self.shown_xattr(inode, &path, name, known)
     }
 
     /// Of what is behind an inode, the value of an xattr; `known` is what was known before about
@@ -150,23 +151,22 @@ impl Union {
         path.get_opt(&held.stored(name)).context("getxattr", name)
     }
 
-    /// The names of all xattrs, each ended by a NUL.
-    pub fn listxattr(&self, node: NodeId) -> Result<Vec<u8>> {
+    /// As [`Union::listxattr`].
+    pub(in crate::union) fn inode_listxattr(&self, inode: &Arc<Inode>) -> Result<Vec<u8>> {
         if self.rules.no_xattrs {
             return fail(Errno::OPNOTSUPP);
         }
-        let inode = self.nodes.table.get(node)?;
         let known = inode.xattrs.load(Ordering::Acquire);
         if known & NONE != 0 {
             return Ok(Vec::new());
         }
-        if let Some(names) = on_remains(&inode, |removed_dir| Ok(removed_dir.listxattr())) {
+        if let Some(names) = on_remains(inode, |removed_dir| Ok(removed_dir.listxattr())) {
             return names;
         }
-        let Some(path) = self.xattr_path(&inode)? else {
+        let Some(path) = self.xattr_path(inode)? else {
             return Ok(Vec::new());
         };
-        self.shown_names(&inode, &path, known)
+        self.shown_names(inode, &path, known)
     }
 
     /// Of what is behind an inode, the names of the xattrs that are shown.
@@ -228,40 +228,10 @@ impl Union {
             .collect()
     }
 
-    /// Sets an xattr. Errors: EEXIST and ENODATA by `flags`, ERANGE for a name that is too long,
-    /// E2BIG, EOPNOTSUPP where the upper cannot store it.
-    ///
-    /// Where the layer keeps modes and ACLs in xattrs, an access ACL and the mode that goes with it
-    /// are set one after the other: killed between, the mode still says what it said before.
-    pub fn setxattr(
+    /// As [`Union::setxattr_by`].
+    pub(in crate::union) fn inode_setxattr(
         &self,
-        node: NodeId,
-        name: &[u8],
-        value: &[u8],
-        flags: XattrFlags,
-    ) -> Result<()> {
-        self.setxattr_by(node, name, value, flags, &Privileged)
-    }
-
-    /// As [`Union::setxattr`], for an access ACL and a process that is not in the object's group:
-    /// the kernel has said so.
-    pub fn set_acl_outside_group(
-        &self,
-        node: NodeId,
-        name: &[u8],
-        value: &[u8],
-        flags: XattrFlags,
-    ) -> Result<()> {
-        self.setxattr_by(node, name, value, flags, &|_| false)
-    }
-
-    /// As [`Union::setxattr`], for `asker`: an access ACL takes setgid from an object whose group
-    /// it does not belong to, as chmod(2) does (`posix_acl_update_mode` in the kernel's
-    /// `posix_acl.c`). In a volume, whose modes others change as well, its disk does that;
-    /// elsewhere it is a second step: killed between, the bit is still there.
-    pub fn setxattr_by(
-        &self,
-        node: NodeId,
+        inode: &Arc<Inode>,
         name: &[u8],
         value: &[u8],
         flags: XattrFlags,
@@ -271,35 +241,34 @@ impl Union {
         if value.len() > SIZE_MAX {
             return fail(Errno::TOOBIG);
         }
-        let inode = self.nodes.table.get(node)?;
-        self.check_writable(&inode)?;
-        if let Some(set) = on_remains(&inode, |removed_dir| {
+        self.check_writable(inode)?;
+        if let Some(set) = on_remains(inode, |removed_dir| {
             removed_dir.setxattr(name, value, flags)
         }) {
             inode.xattrs.fetch_and(!NONE, Ordering::AcqRel);
             return set;
         }
-        let object = self.upper_object(&inode)?;
+        let object = self.upper_object(inode)?;
         let ids = self.ids_of(inode.volume);
         let Some(value) = ids.translate_xattr(name, value.to_vec(), Side::Disk) else {
             return fail(Errno::INVAL);
         };
         let set = SetXattr {
-            keeping: self.keeping_of(&inode)?,
+            keeping: self.keeping_of(inode)?,
             object: &object,
             name,
             value: &value,
             flags,
         };
         if name == ACCESS_ACL {
-            self.set_access_acl(&inode, &set, asker)?;
+            self.set_access_acl(inode, &set, asker)?;
         } else {
-            set.apply(&inode)?;
+            set.apply(inode)?;
         }
         // Behind the call, so that a thread that looked before it does not note that there is none.
         inode.xattrs.fetch_add(2, Ordering::AcqRel);
         inode.xattrs.fetch_and(!NONE, Ordering::AcqRel);
-        self.forget_inheritance(&inode);
+        self.forget_inheritance(inode);
         Ok(())
     }
 
@@ -345,28 +314,30 @@ impl Union {
         }
     }
 
-    /// Removes an xattr. Errors: ENODATA when there is none, EPERM of an object that is immutable
-    /// or append-only.
-    pub fn removexattr(&self, node: NodeId, name: &[u8]) -> Result<()> {
+    /// As [`Union::removexattr`].
+    pub(in crate::union) fn inode_removexattr(
+        &self,
+        inode: &Arc<Inode>,
+        name: &[u8],
+    ) -> Result<()> {
         self.check_xattr_name(name)?;
-        let inode = self.nodes.table.get(node)?;
-        self.check_writable(&inode)?;
-        if let Some(removed) = on_remains(&inode, |removed_dir| removed_dir.removexattr(name)) {
+        self.check_writable(inode)?;
+        if let Some(removed) = on_remains(inode, |removed_dir| removed_dir.removexattr(name)) {
             return match removed {
                 Err(error) if error.errno() == Errno::NODATA && is_acl(name) => Ok(()),
                 removed => removed,
             };
         }
         // Nothing to remove is no reason to copy a file up.
-        let has = match self.xattr_path(&inode)? {
-            Some(path) if self.has_plain_names(&inode) => {
+        let has = match self.xattr_path(inode)? {
+            Some(path) if self.has_plain_names(inode) => {
                 path.get_opt(name).context("getxattr", name)?.is_some()
             }
             Some(path) => self.kept_xattr(&path, name)?.is_some(),
             None => false,
         };
         if !has {
-            if self.is_protected(&inode) {
+            if self.is_protected(inode) {
                 return fail(Errno::PERM);
             }
             return match (is_acl(name), inode.kind) {
@@ -376,13 +347,13 @@ impl Union {
                 (false, _) => fail(Errno::NODATA),
             };
         }
-        let object = self.upper_object(&inode)?;
-        if self.has_plain_names(&inode) {
+        let object = self.upper_object(inode)?;
+        if self.has_plain_names(inode) {
             remove_if_there(&object, name)?;
         } else {
             remove_kept(&object, name)?;
         }
-        self.forget_inheritance(&inode);
+        self.forget_inheritance(inode);
         Ok(())
     }
 

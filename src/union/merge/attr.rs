@@ -5,18 +5,12 @@ use crate::layer::stat::Stat;
 use crate::sync::lock;
 use crate::union::error::{Context, Result};
 use crate::union::merge::renew::ChangedBy;
-use crate::union::node::inode::{Bytes, DirState, FileState, Inode, Node, NodeId, Real};
+use crate::union::node::inode::{Bytes, DirState, FileState, Inode, Node, Real};
 use crate::union::types::{Attr, Validity};
 use crate::union::{Union, fail};
 use rustix::io::Errno;
 
 impl Union {
-    /// The attributes of a node. Errors: ESTALE, and what the disk answers.
-    pub fn getattr(&self, node: NodeId) -> Result<Attr> {
-        let inode = self.nodes.table.get(node)?;
-        self.attr_with(&inode, None)
-    }
-
     /// The attributes of an inode; `stat` saves asking the disk when it was asked just now.
     pub(in crate::union) fn attr_with(&self, inode: &Inode, stat: Option<&Stat>) -> Result<Attr> {
         match &inode.node {

@@ -15,10 +15,9 @@ use rustix::io::Errno;
 use crate::layer::dir::Name;
 use crate::layer::stat::{BirthTime, Kind};
 use crate::sync::lock;
+use crate::union::Union;
 use crate::union::error::{Result, fail};
-use crate::union::merge::lookup::Child;
 use crate::union::node::inode::{Inode, Node, NodeId, Place};
-use crate::union::{Entry, Union};
 
 /// How many directories are gone up through: more than any tree has, so that a loop ends.
 const DEEPEST: usize = 1 << 16;
@@ -52,18 +51,6 @@ impl Union {
         }
     }
 
-    /// Finds a node again by its id, and counts one lookup on it: what a file server and
-    /// open_by_handle_at(2) ask for, as a lookup of `.` that may be one of a file
-    /// (FUSE_EXPORT_SUPPORT in `fuse.h`). Errors: ESTALE for a node id without lookups of which
-    /// there is no note either, and what the disk answers.
-    pub fn lookup_self(&self, node: NodeId) -> Result<Entry> {
-        let inode = match (self.nodes.table.get(node), &self.nodes.notes) {
-            (Err(_), Some(notes)) => self.find_again_by(notes, node)?,
-            (found, _) => found?,
-        };
-        self.entry(&Child::known(inode))
-    }
-
     /// The node that an object of this `st_ino` was known by before it was forgotten.
     #[must_use]
     pub fn forgotten(&self, st_ino: u64) -> Option<NodeId> {
@@ -74,7 +61,11 @@ impl Union {
     /// Goes up to a directory that is known, and back down by the names. A note may be older than
     /// the last time that its node was moved: then the way up could be a loop. Errors: ESTALE when
     /// no way leads there, and what the disk answers.
-    fn find_again_by(&self, notes: &ForgottenNodes, node: NodeId) -> Result<Arc<Inode>> {
+    pub(in crate::union) fn find_again_by(
+        &self,
+        notes: &ForgottenNodes,
+        node: NodeId,
+    ) -> Result<Arc<Inode>> {
         let places_of = |node| {
             let places = notes.nodes.get(&node).map(|note| note.places.clone());
             places.unwrap_or_default().into_iter()
@@ -121,23 +112,6 @@ impl Union {
             // A removed directory may still be known when a new one gets its number.
             .filter(|id| self.nodes.table.get(*id).is_err())
             .unwrap_or_else(|| self.nodes.table.fresh_id())
-    }
-
-    /// The directory that a directory is in, with one lookup counted on it; the root is in itself.
-    /// Errors: ESTALE for a node id without lookups, ENOTDIR for a file, ENOENT for a removed
-    /// directory, and what the disk answers.
-    pub fn lookup_parent(&self, node: NodeId) -> Result<Entry> {
-        let inode = self.nodes.table.get(node)?;
-        match inode.lock_dir() {
-            None => return fail(Errno::NOTDIR),
-            Some(state) if state.removed.is_some() => return fail(Errno::NOENT),
-            Some(_) => {}
-        }
-        let parent = match inode.place() {
-            Some(place) => place.parent,
-            None => inode,
-        };
-        self.entry(&Child::known(parent))
     }
 }
 

@@ -14,8 +14,7 @@ use crate::layer::stat::{BirthTime, Kind, ObjectId, Stat};
 use crate::layer::{FdSlot, ReadOnlyDir, WritableDir};
 use crate::union::error::{Context, Result, fail};
 use crate::union::node::inode::{
-    Bytes, DirNode, DirState, FileNode, FileState, Inode, Link, Node, NodeId, Place, Real,
-    described_by,
+    Bytes, DirNode, DirState, FileNode, FileState, Inode, Link, Node, Place, Real, described_by,
 };
 use crate::union::node::listing::Slot;
 use crate::union::node::mount_point::VolumeNo;
@@ -29,55 +28,14 @@ pub(in crate::union) struct Child {
 }
 
 impl Child {
-    pub(super) fn known(inode: Arc<Inode>) -> Self {
+    pub(in crate::union) fn known(inode: Arc<Inode>) -> Self {
         Self { inode, stat: None }
     }
 }
 
 impl Union {
-    /// Looks a name up and counts one lookup on what it finds; `None` when there is nothing.
-    /// Errors: ENOTDIR, ENAMETOOLONG, ESTALE for a node id without lookups, and what the disk
-    /// answers.
-    pub fn lookup(&self, parent: NodeId, name: &[u8]) -> Result<Option<Entry>> {
-        match name {
-            b"." => self.lookup_self(parent).map(Some),
-            b".." => self.lookup_parent(parent).map(Some),
-            _ => {
-                let parent = self.nodes.table.get(parent)?;
-                let look = || {
-                    let found = self.child(&parent, name)?;
-                    found.map(|child| self.entry(&child)).transpose()
-                };
-                match look() {
-                    // The file that was known was replaced just now: the name means another one.
-                    Err(error) if error.errno() == Errno::STALE && self.others.live.is_some() => {
-                        look()
-                    }
-                    found => found,
-                }
-            }
-        }
-    }
-
-    /// Counts a lookup and gathers the reply.
-    pub(in crate::union) fn entry(&self, child: &Child) -> Result<Entry> {
-        let attr = self.attr_with(&child.inode, child.stat.as_ref())?;
-        self.nodes.table.add_lookup(&child.inode);
-        Ok(Entry {
-            node: child.inode.id,
-            attr,
-        })
-    }
-
-    /// Takes lookups away that [`Union::lookup`] and the like counted. At zero the node id becomes
-    /// invalid and memory and descriptors are freed.
-    pub fn forget(&self, node: NodeId, count: u64) {
-        if node == NodeId::ROOT {
-            return;
-        }
-        let Some(inode) = self.nodes.table.forget(node, count) else {
-            return;
-        };
+    /// Frees what is kept for an inode that the transport does not know any more.
+    pub(in crate::union) fn forget_inode(&self, inode: Arc<Inode>) {
         // The parents' slots hold weak references, which keep the memory: clear them too.
         let places: Vec<Place> = match &inode.node {
             Node::Dir(_) => inode.place().into_iter().collect(),
@@ -89,8 +47,9 @@ impl Union {
         };
         self.remember_forgotten(&inode);
         if inode.volume.is_some() && inode.kind == Kind::Dir {
-            self.streams.forget(node);
+            self.streams.forget(inode.id);
         }
+        let node = inode.id;
         drop(inode);
         if let Some(live) = &self.others.live {
             live.forget(node);
@@ -107,6 +66,16 @@ impl Union {
                 }
             }
         }
+    }
+
+    /// Counts a lookup and gathers the reply.
+    pub(in crate::union) fn entry(&self, child: &Child) -> Result<Entry> {
+        let attr = self.attr_with(&child.inode, child.stat.as_ref())?;
+        self.nodes.table.add_lookup(&child.inode);
+        Ok(Entry {
+            node: child.inode.id,
+            attr,
+        })
     }
 
     /// The inode of a name, without counting a lookup.

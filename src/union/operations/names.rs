@@ -1,7 +1,4 @@
-//! The operations that differ between the merged tree and volumes, and where they part.
-//!
-//! All others work on an object, which is asked for its disk in one way (`node/real.rs`),
-//! regardless of what it is part of.
+//! Names: looking up, making, listing, removing and renaming.
 
 use rustix::fs::RenameFlags;
 use rustix::io::Errno;
@@ -16,6 +13,69 @@ use crate::union::node::inode::{EntryName, NodeId};
 use crate::union::types::{Caller, DirEntry, Entry, New, RenameMode};
 
 impl Union {
+    /// Looks a name up and counts one lookup on what it finds; `None` when there is nothing.
+    /// Errors: ENOTDIR, ENAMETOOLONG, ESTALE for a node id without lookups, and what the disk
+    /// answers.
+    pub fn lookup(&self, parent: NodeId, name: &[u8]) -> Result<Option<Entry>> {
+        match name {
+            b"." => self.lookup_self(parent).map(Some),
+            b".." => self.lookup_parent(parent).map(Some),
+            _ => {
+                let parent = self.nodes.table.get(parent)?;
+                let look = || {
+                    let found = self.child(&parent, name)?;
+                    found.map(|child| self.entry(&child)).transpose()
+                };
+                match look() {
+                    // The file that was known was replaced just now: the name means another one.
+                    Err(error) if error.errno() == Errno::STALE && self.others.live.is_some() => {
+                        look()
+                    }
+                    found => found,
+                }
+            }
+        }
+    }
+
+    /// Finds a node again by its id, and counts one lookup on it: what a file server and
+    /// open_by_handle_at(2) ask for, as a lookup of `.` that may be one of a file
+    /// (FUSE_EXPORT_SUPPORT in `fuse.h`). Errors: ESTALE for a node id without lookups of which
+    /// there is no note either, and what the disk answers.
+    pub fn lookup_self(&self, node: NodeId) -> Result<Entry> {
+        let inode = match (self.nodes.table.get(node), &self.nodes.notes) {
+            (Err(_), Some(notes)) => self.find_again_by(notes, node)?,
+            (found, _) => found?,
+        };
+        self.entry(&Child::known(inode))
+    }
+
+    /// The directory that a directory is in, with one lookup counted on it; the root is in itself.
+    /// Errors: ESTALE for a node id without lookups, ENOTDIR for a file, ENOENT for a removed
+    /// directory, and what the disk answers.
+    pub fn lookup_parent(&self, node: NodeId) -> Result<Entry> {
+        let inode = self.nodes.table.get(node)?;
+        match inode.lock_dir() {
+            None => return fail(Errno::NOTDIR),
+            Some(state) if state.removed.is_some() => return fail(Errno::NOENT),
+            Some(_) => {}
+        }
+        let parent = match inode.place() {
+            Some(place) => place.parent,
+            None => inode,
+        };
+        self.entry(&Child::known(parent))
+    }
+
+    /// Takes lookups away that [`Union::lookup`] and the like counted. At zero the node id becomes
+    /// invalid and memory and descriptors are freed.
+    pub fn forget(&self, node: NodeId, count: u64) {
+        if node != NodeId::ROOT
+            && let Some(inode) = self.nodes.table.forget(node, count)
+        {
+            self.forget_inode(inode);
+        }
+    }
+
     /// Makes an entry and counts one lookup on it.
     /// Errors: EEXIST, ENAMETOOLONG, EPERM for a name that would be a whiteout, ENOENT in a removed
     /// directory, EROFS, those of [`Union::setxattr`] for the caller's
