@@ -14,7 +14,7 @@ use crate::sync::lock;
 use crate::union::Union;
 use crate::union::error::{Context, Result, fail};
 use crate::union::file::privileges::{Asker, drop_after_chown};
-use crate::union::node::inode::{Inode, Node};
+use crate::union::node::inode::{DirNode, FileNode, Inode, Node};
 
 impl Default for SetAttr {
     fn default() -> Self {
@@ -39,67 +39,71 @@ impl Union {
         asker: &dyn Asker,
     ) -> Result<Attr> {
         self.check_writable(inode)?;
-        let ids = self.ids_of(inode.volume);
-        let uid = set.uid.map(|id| ids.disk_uid(id));
-        let gid = set.gid.map(|id| ids.disk_gid(id));
         match &inode.node {
-            Node::Dir(dir) => {
-                if set.size.is_some() {
-                    return fail(Errno::ISDIR);
-                }
-                if let Some(removed_dir) = &mut lock(&dir.state).removed {
-                    return Ok(removed_dir.setattr(&SetAttr {
-                        uid: uid.map(|id| ids.seen_uid(id)),
-                        gid: gid.map(|id| ids.seen_gid(id)),
-                        ..*set
-                    }));
-                }
-                self.copy_up_dir(inode)?;
-                let mut state = lock(&dir.state);
-                // Setgid and group decide what new entries inherit.
-                state.inheritance = None;
-                let Some(upper) = &state.upper else {
-                    return fail(Errno::STALE);
-                };
-                let object = upper.this().context("open directory", b".")?;
-                self.apply(inode, &object, set, uid, gid)?;
-                self.dir_attr(inode, &mut state)
-            }
-            Node::File(file) => {
-                if let Some(size) = set.size {
-                    if inode.kind != Kind::File {
-                        return fail(Errno::INVAL);
-                    }
-                    self.truncate(inode, size)?;
-                } else if self.changes_nothing(inode, set)? {
-                    return self.attr_with(inode, None);
-                } else {
-                    self.copy_up_file(inode, None)?;
-                }
-                let _times = lock(&file.copy_up);
-                let state = lock(&file.state);
-                if set.size.is_some() && set.drop_setid {
-                    // A mode that is set as well counts as it is.
-                    let belongs = |group| set.mode.is_some() || asker.belongs(group);
-                    self.drop_setid(inode, &state, &belongs)?;
-                }
-                let chown = uid.or(gid).is_some();
-                let drops_setgid =
-                    chown && set.mode.is_none() && self.chown_drops_setgid(inode, &state, asker)?;
-                if chown
-                    || set.mode.is_some()
-                    || set.atime != SetTime::Keep
-                    || set.mtime != SetTime::Keep
-                {
-                    let object = self.object_of(inode, &state)?;
-                    self.apply(inode, &object, set, uid, gid)?;
-                }
-                if drops_setgid {
-                    self.drop_setid(inode, &state, &|_| false)?;
-                }
-                self.file_attr(inode, &state, None)
-            }
+            Node::Dir(dir) => self.setattr_dir(inode, dir, set),
+            Node::File(file) => self.setattr_file(inode, file, set, asker),
         }
+    }
+
+    fn setattr_dir(&self, inode: &Arc<Inode>, dir: &DirNode, set: &SetAttr) -> Result<Attr> {
+        if set.size.is_some() {
+            return fail(Errno::ISDIR);
+        }
+        if let Some(removed_dir) = &mut lock(&dir.state).removed {
+            let ids = self.ids_of(inode.volume);
+            return Ok(removed_dir.setattr(&SetAttr {
+                uid: set.uid.map(|id| ids.seen_uid(ids.disk_uid(id))),
+                gid: set.gid.map(|id| ids.seen_gid(ids.disk_gid(id))),
+                ..*set
+            }));
+        }
+        self.copy_up_dir(inode)?;
+        let mut state = lock(&dir.state);
+        // Setgid and group decide what new entries inherit.
+        state.inheritance = None;
+        let Some(upper) = &state.upper else {
+            return fail(Errno::STALE);
+        };
+        let object = upper.this().context("open directory", b".")?;
+        self.apply(inode, &object, set)?;
+        self.dir_attr(inode, &mut state)
+    }
+
+    fn setattr_file(
+        &self,
+        inode: &Arc<Inode>,
+        file: &FileNode,
+        set: &SetAttr,
+        asker: &dyn Asker,
+    ) -> Result<Attr> {
+        if let Some(size) = set.size {
+            if inode.kind != Kind::File {
+                return fail(Errno::INVAL);
+            }
+            self.truncate(inode, size)?;
+        } else if self.changes_nothing(inode, set)? {
+            return self.attr_with(inode, None);
+        } else {
+            self.copy_up_file(inode, None)?;
+        }
+        let _times = lock(&file.copy_up);
+        let state = lock(&file.state);
+        if set.size.is_some() && set.drop_setid {
+            // A mode that is set as well counts as it is.
+            let belongs = |group| set.mode.is_some() || asker.belongs(group);
+            self.drop_setid(inode, &state, &belongs)?;
+        }
+        let chown = set.uid.or(set.gid).is_some();
+        let drops_setgid =
+            chown && set.mode.is_none() && self.chown_drops_setgid(inode, &state, asker)?;
+        if chown || set.mode.is_some() || set.atime != SetTime::Keep || set.mtime != SetTime::Keep {
+            let object = self.object_of(inode, &state)?;
+            self.apply(inode, &object, set)?;
+        }
+        if drops_setgid {
+            self.drop_setid(inode, &state, &|_| false)?;
+        }
+        self.file_attr(inode, &state, None)
     }
 
     /// Whether only times are set, to what they are. The kernel says so of a file whose times it
@@ -121,14 +125,10 @@ impl Union {
 
     /// Owner before mode, since changing the owner clears setuid and setgid; times last, since all
     /// else changes them.
-    fn apply(
-        &self,
-        inode: &Inode,
-        object: &WritableObject,
-        set: &SetAttr,
-        uid: Option<u32>,
-        gid: Option<u32>,
-    ) -> Result<()> {
+    fn apply(&self, inode: &Inode, object: &WritableObject, set: &SetAttr) -> Result<()> {
+        let ids = self.ids_of(inode.volume);
+        let uid = set.uid.map(|id| ids.disk_uid(id));
+        let gid = set.gid.map(|id| ids.disk_gid(id));
         if uid.is_some() || gid.is_some() {
             object.chown(uid, gid).context("chown", b".")?;
             if object.is_recorded() && inode.kind != Kind::Dir {

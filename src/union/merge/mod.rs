@@ -4,6 +4,7 @@
 pub(in crate::union) mod attr;
 pub(in crate::union) mod export;
 pub(in crate::union) mod hardlink;
+pub(in crate::union) mod instantiate;
 pub(in crate::union) mod layers;
 pub(in crate::union) mod lookup;
 pub(in crate::union) mod metacopy;

@@ -2,6 +2,7 @@
 
 pub(in crate::union) mod create;
 pub(in crate::union) mod link;
+pub(in crate::union) mod new_object;
 pub(in crate::union) mod remove;
 pub(in crate::union) mod rename;
 pub(in crate::union) mod tmpfile;

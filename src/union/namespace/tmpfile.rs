@@ -18,7 +18,7 @@ use crate::layer::stat::Kind;
 use crate::union::error::{Context, Result, fail};
 use crate::union::file::acl::DEFAULT_ACL;
 use crate::union::merge::lookup::Child;
-use crate::union::namespace::create::NewMetadata;
+use crate::union::namespace::new_object::NewMetadata;
 use crate::union::node::inode::{Inheritance, Real};
 use crate::union::work::writable::Writable;
 use crate::union::{Caller, Entry, New, Union};

@@ -71,10 +71,10 @@ impl Numbering {
 
     /// The `st_ino` of an entry of a layer that is on the device `dev`.
     pub(in crate::union) fn of(&self, layer: Source, dev: u64, ino: u64) -> u64 {
-        let from_oldest = self.from_oldest(layer);
+        let number_from_oldest = self.number_from_oldest(layer);
         self.fit(match self.root(layer) {
-            Some(root) if root.device != dev => elsewhere(from_oldest, dev, ino),
-            _ => compose(from_oldest, ino),
+            Some(root) if root.device != dev => elsewhere(number_from_oldest, dev, ino),
+            _ => compose(number_from_oldest, ino),
         })
     }
 
@@ -85,7 +85,7 @@ impl Numbering {
 
     /// The same in the form that unions of before had: a copy may remember it.
     pub(in crate::union) fn of_before(&self, layer: Source, ino: u64) -> u64 {
-        wide(self.from_oldest(layer), ino)
+        wide(self.number_from_oldest(layer), ino)
     }
 
     /// The disk of a layer's root.
@@ -98,7 +98,7 @@ impl Numbering {
     }
 
     /// The number of a layer from the oldest, which is 1; 0 for the upper.
-    fn from_oldest(&self, layer: Source) -> u64 {
+    fn number_from_oldest(&self, layer: Source) -> u64 {
         let Source::Lower(number) = layer else {
             return 0;
         };

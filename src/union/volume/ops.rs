@@ -20,8 +20,9 @@ use crate::layer::stat::Kind;
 use crate::layer::{FdSlot, WritableDir};
 use crate::sync::lock;
 use crate::union::error::{Context, Result, fail};
-use crate::union::merge::lookup::{Child, Instance};
-use crate::union::namespace::create::NewMetadata;
+use crate::union::merge::instantiate::Instance;
+use crate::union::merge::lookup::Child;
+use crate::union::namespace::new_object::NewMetadata;
 use crate::union::namespace::rename::steps::{
     End, dir_of, move_entry, move_link, settle, swap_entries,
 };
@@ -313,37 +314,46 @@ impl Union {
         };
         let source = source.inode;
         let target = self.found(to, parents.to(), to_name)?.map(|c| c.inode);
-        self.check_no_mount(&source, true)?;
-        if let Some(target) = &target {
-            self.check_no_mount(target, true)?;
-        }
-        let exchange = flags.contains(RenameFlags::EXCHANGE);
-        // What the disk says as well, but it cannot be asked: these states are locked already.
-        if source.kind == Kind::Dir && source.is_ancestor_of(to) {
-            return fail(Errno::INVAL);
-        }
-        if target
-            .as_ref()
-            .is_some_and(|target| target.is_ancestor_of(from))
-        {
-            return fail(match (exchange, flags.contains(RenameFlags::NOREPLACE)) {
-                (true, _) => Errno::INVAL,
-                (false, true) => Errno::EXIST,
-                (false, false) => Errno::NOTEMPTY,
-            });
-        }
+        self.check_rename(&ends, &source, target.as_ref(), flags)?;
         if !flags.contains(RenameFlags::NOREPLACE) && self.is_same(&source, target.as_ref()) {
             return Ok(());
         }
         self.move_in_volume(&ends, &source, target.as_ref(), flags)?;
         self.put_child(parents.to(), &ends.1.name, &source)?;
-        match target.filter(|_| exchange) {
+        match target.filter(|_| flags.contains(RenameFlags::EXCHANGE)) {
             Some(target) => self.put_child(parents.from(), &ends.0.name, &target)?,
             None => {
                 self.refresh(parents.from(), &ends.0.name)?;
             }
         }
         self.count_name_change();
+        Ok(())
+    }
+
+    /// Refuses to move what a volume is shown at, and a directory into itself. The disk refuses the
+    /// second as well, but it cannot be asked: the states are locked already.
+    fn check_rename(
+        &self,
+        (from, to): &(End<'_>, End<'_>),
+        source: &Arc<Inode>,
+        target: Option<&Arc<Inode>>,
+        flags: RenameFlags,
+    ) -> Result<()> {
+        self.check_no_mount(source, true)?;
+        if let Some(target) = target {
+            self.check_no_mount(target, true)?;
+        }
+        if source.kind == Kind::Dir && source.is_ancestor_of(to.parent) {
+            return fail(Errno::INVAL);
+        }
+        if target.is_some_and(|target| target.is_ancestor_of(from.parent)) {
+            let exchange = flags.contains(RenameFlags::EXCHANGE);
+            return fail(match (exchange, flags.contains(RenameFlags::NOREPLACE)) {
+                (true, _) => Errno::INVAL,
+                (false, true) => Errno::EXIST,
+                (false, false) => Errno::NOTEMPTY,
+            });
+        }
         Ok(())
     }
 
