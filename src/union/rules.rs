@@ -6,14 +6,14 @@ use crate::union::idmap::IdMaps;
 /// What holds for every operation.
 #[derive(Debug)]
 pub(in crate::union) struct Rules {
-    pub(in crate::union) ids: IdMaps,
-    pub(in crate::union) volatile: bool,
-    pub(in crate::union) noatime: bool,
-    pub(in crate::union) redirect_dir: bool,
-    pub(in crate::union) no_acl: bool,
-    pub(in crate::union) no_xattrs: bool,
-    pub(in crate::union) static_nlink: bool,
-    pub(in crate::union) cache: CacheMode,
+    pub(super) ids: IdMaps,
+    pub(super) volatile: bool,
+    pub(super) noatime: bool,
+    pub(super) redirect_dir: bool,
+    pub(super) no_acl: bool,
+    pub(super) no_xattrs: bool,
+    pub(super) static_nlink: bool,
+    pub(super) cache: CacheMode,
     /// Owner and group that the daemon's own creations get on disk.
-    pub(in crate::union) daemon: (u32, u32),
+    pub(super) daemon: (u32, u32),
 }

@@ -11,8 +11,8 @@ use dashmap::DashMap;
 pub(in crate::union) struct ForgottenNode {
     /// Directories and names; several of a file that has several. Some may be of before.
     pub(in crate::union) places: Vec<(NodeId, Name)>,
-    pub(in crate::union) kind: Kind,
-    pub(in crate::union) birth: BirthTime,
+    kind: Kind,
+    birth: BirthTime,
 }
 
 /// How many names of one file are noted at most.

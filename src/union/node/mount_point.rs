@@ -24,7 +24,7 @@ pub(in crate::union) struct MountPoint {
 /// What the slot of such a name remembers.
 #[derive(Clone, Debug)]
 pub(in crate::union) struct Mounted {
-    pub(in crate::union) kind: Kind,
+    pub(super) kind: Kind,
     pub(in crate::union) inode: Weak<Inode>,
 }
 
