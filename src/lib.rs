@@ -27,26 +27,21 @@
 //!     upper: Some(dir("upper")),
 //!     work: Some(dir("work")),
 //!     ..Config::default()
-//! })
-//! .map_err(|error| error.to_string())?;
+//! })?;
 //!
 //! // The merged directory has the names of both layers.
 //! let mut names = Vec::new();
-//! union
-//!     .readdir(NodeId::ROOT, 0, |entry| {
-//!         names.push(String::from_utf8_lossy(&entry.name).into_owned());
-//!         true
-//!     })
-//!     .map_err(|error| error.errno())?;
+//! union.readdir(NodeId::ROOT, 0, |entry| {
+//!     names.push(String::from_utf8_lossy(&entry.name).into_owned());
+//!     true
+//! })?;
 //! names.sort();
 //! assert_eq!(names, [".", "..", "new", "old"]);
 //!
-//! // The first write copies the file up; the lower layer keeps its own.
-//! let old = union
-//!     .lookup(NodeId::ROOT, b"old")
-//!     .map_err(|error| error.errno())?
-//!     .ok_or("no such name")?;
-//! union.write(old.node, 0, b"FROM").map_err(|error| error.errno())?;
+//! // The first write copies the file up; the lower layer keeps its own. The reference that `find`
+//! // returns counts a lookup, and takes it back when it is dropped.
+//! let old = union.find(NodeId::ROOT, b"old")?.ok_or("no such name")?;
+//! union.write(old.node.id(), 0, b"FROM")?;
 //! assert_eq!(fs::read_to_string(dir("upper").join("old"))?, "FROM below");
 //! assert_eq!(fs::read_to_string(dir("lower").join("old"))?, "from below");
 //! # Ok(())

@@ -6,36 +6,26 @@ use rustix::io::Errno;
 
 use super::error::{AtEntry as _, Error, Result};
 use super::tar::{EntryKind, TarEntry, Xattr};
-use crate::union::{Attr, Config, NodeId, Union};
+use crate::union::{Attr, Config, NodeId, NodeRef, Union};
 
 pub(super) fn open_union(config: &Config) -> Result<Union> {
     Union::open(config).map_err(|err| Error::refused(err.to_string()))
 }
 
-/// Does something with the object at a path of a union.
-pub(super) fn at_path<T>(
-    union: &Union,
-    path: &[u8],
-    use_it: impl FnOnce(NodeId) -> Result<T>,
-) -> Result<T> {
-    let mut counted = Vec::new();
-    let mut node = NodeId::ROOT;
+/// The object at a path of a union.
+pub(super) fn find<'u>(union: &'u Union, path: &[u8]) -> Result<NodeRef<'u>> {
+    let mut node = union.root();
     for name in path
         .split(|byte| *byte == b'/')
         .filter(|name| !name.is_empty())
     {
-        let found = union.lookup(node, name).map_err(failed).at_entry(path)?;
+        let found = union.find(node.id(), name).map_err(failed).at_entry(path)?;
         let Some(entry) = found else {
             return Err(Error::io("lookup", Errno::NOENT).at(path));
         };
         node = entry.node;
-        counted.push(node);
     }
-    let done = use_it(node);
-    for node in counted {
-        union.forget(node, 1);
-    }
-    done
+    Ok(node)
 }
 
 /// What a union shows of an object, but for its data.

@@ -188,7 +188,7 @@ impl Store {
                 .create(dir)
                 .context("mkdir", dir)?;
         }
-        copy_tree(&union, dir, &copy, &work, None)?;
+        copy_tree(&union, &dir, &copy, &work, None)?;
         sync_disk_of(&copy).context("syncfs", &copy)?;
         let place = self.paths.volumes().join(name);
         self.catalog.change(|db| {

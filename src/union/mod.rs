@@ -13,6 +13,7 @@ mod location;
 mod merge;
 mod namespace;
 mod node;
+mod node_ref;
 mod open;
 mod operations;
 mod rules;
@@ -34,6 +35,7 @@ pub use error::{Error, Result};
 pub use file::privileges::{Asker, Privileged};
 pub use location::{LayerKind, Location, RealLocation};
 pub use node::inode::NodeId;
+pub use node_ref::{EntryRef, NodeRef};
 pub use types::{Attr, Caller, Change, DirEntry, Entry, New, RenameMode, SetAttr, Validity};
 
 use crate::layer::dir::Source;

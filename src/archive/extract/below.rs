@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::archive::error::Result;
-use crate::archive::merged::{at_path, description, failed, open_union};
+use crate::archive::merged::{description, failed, find, open_union};
 use crate::archive::tar::{EntryKind, TarEntry};
 use crate::layer::stat::Kind;
 use crate::union::{Config, Union};
@@ -26,16 +26,18 @@ impl LowerDirs {
 
     /// The metadata of a directory there; `None` when it is not there, or is something else.
     pub(super) fn directory(&self, path: &[u8]) -> Result<Option<TarEntry>> {
-        let found = at_path(&self.0, path, |node| {
-            let attr = self.0.getattr(node).map_err(failed)?;
-            match attr.kind() {
-                Kind::Dir => description(&self.0, node, path, EntryKind::Dir, &attr).map(Some),
-                _ => Ok(None),
-            }
-        });
-        match found {
+        match self.directory_at(path) {
             Err(error) if error.is_gone() => Ok(None),
             other => other,
+        }
+    }
+
+    fn directory_at(&self, path: &[u8]) -> Result<Option<TarEntry>> {
+        let node = find(&self.0, path)?;
+        let attr = self.0.getattr(node.id()).map_err(failed)?;
+        match attr.kind() {
+            Kind::Dir => description(&self.0, node.id(), path, EntryKind::Dir, &attr).map(Some),
+            _ => Ok(None),
         }
     }
 }

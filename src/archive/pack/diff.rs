@@ -24,7 +24,7 @@ use super::options::{Pack, Packed, check_name};
 use super::stream::{Archive, packed};
 use crate::archive::error::{AtEntry as _, Context as _, Error, Result, unless_gone};
 use crate::archive::listing::Listing;
-use crate::archive::merged::{at_path, open_union};
+use crate::archive::merged::{find, open_union};
 use crate::archive::tar::{EntryKind, TarEntry};
 use crate::cancel;
 use crate::layer::dir::Name;
@@ -283,10 +283,13 @@ impl Differ<'_> {
             .with_hint("name the lower layers with --lower"));
         }
         let expanded = Expanded::of(&mut self.expanded, self.upper, self.lowers)?;
-        let (union, tar) = (&expanded.union, &mut self.archive.tar);
-        at_path(union, path, |node| {
-            tar.file(entry, size, &mut NodeContent { union, node })
-        })?;
+        let union = &expanded.union;
+        let node = find(union, path)?;
+        let mut content = NodeContent {
+            union,
+            node: node.id(),
+        };
+        self.archive.tar.file(entry, size, &mut content)?;
         self.archive.entries += 1;
         Ok(())
     }

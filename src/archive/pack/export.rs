@@ -8,12 +8,12 @@ use super::content::NodeContent;
 use super::options::{Pack, Packed, check_name};
 use super::stream::{Archive, packed};
 use crate::archive::error::{AtEntry as _, Result, unless_gone};
-use crate::archive::merged::{at_path, description, failed, open_union};
+use crate::archive::merged::{description, failed, find, open_union};
 use crate::archive::tar::{EntryKind, TarEntry};
 use crate::cancel;
 use crate::layer::dir::Name;
 use crate::layer::stat::Kind;
-use crate::union::{self, Attr, Config, NodeId, Union};
+use crate::union::{Attr, Config, EntryRef, NodeId, NodeRef, Union};
 
 /// Writes everything that a union shows as one flat archive. Nothing is mounted; an upper is only
 /// read.
@@ -73,12 +73,12 @@ impl<'a> Exporter<'a> {
         let attr = self.union.getattr(NodeId::ROOT).map_err(failed)?;
         let root = self.described(NodeId::ROOT, b"./", EntryKind::Dir, &attr)?;
         self.write(&root)?;
-        self.below(NodeId::ROOT, b"")
+        self.below(self.union.root(), b"")
     }
 
     /// Everything below a directory, which is named by a path that ends with a slash.
     pub(super) fn below_path(&mut self, path: &[u8]) -> Result<()> {
-        at_path(self.union, path, |node| self.below(node, path))
+        self.below(find(self.union, path)?, path)
     }
 
     /// Writes the names that objects have besides those that were written below `written`
@@ -90,66 +90,51 @@ impl<'a> Exporter<'a> {
             return Ok(());
         }
         let attr = self.union.getattr(NodeId::ROOT).map_err(failed)?;
+        let names = self.names(NodeId::ROOT, b"")?;
         let mut above = vec![Above {
-            level: Level::new(NodeId::ROOT, 0, self.names(NodeId::ROOT, b"")?),
+            level: Level::new(self.union.root(), 0, names),
             attr,
             written: true,
         }];
-        let done = self.other_names_in(&mut above, written);
-        for dir in above.iter().filter(|dir| dir.level.node != NodeId::ROOT) {
-            self.union.forget(dir.level.node, 1);
-        }
-        done
-    }
-
-    fn other_names_in(&mut self, above: &mut Vec<Above>, written: &[Vec<u8>]) -> Result<()> {
         let mut path = Vec::new();
         while let Some(dir) = above.last_mut() {
             cancel::check()?;
             path.truncate(dir.level.end);
-            let (parent, Some(name)) = (dir.level.node, dir.level.names.next()) else {
-                let node = dir.level.node;
+            let (parent, Some(name)) = (dir.level.node.id(), dir.level.names.next()) else {
                 above.pop();
-                if node != NodeId::ROOT {
-                    self.union.forget(node, 1);
-                }
                 continue;
             };
             path.extend_from_slice(&name);
             let Some(entry) = self.look_up(parent, &name, &path)? else {
                 continue;
             };
-            let (node, attr) = (entry.node, entry.attr);
+            let EntryRef { node, attr } = entry;
             if attr.kind() == Kind::Dir {
                 path.push(b'/');
                 if !written.contains(&path)
-                    && let Some(names) = unless_gone(&path, self.names(node, &path))?
+                    && let Some(names) = unless_gone(&path, self.names(node.id(), &path))?
                 {
                     above.push(Above {
                         level: Level::new(node, path.len(), names),
                         attr,
                         written: false,
                     });
-                    continue;
                 }
             } else if attr.nlink > 1 && self.links.contains_key(&attr.ino) {
                 let done = self
-                    .directories_to(above, &path)
-                    .and_then(|()| self.entry(node, &path, &attr).at_entry(&path));
-                self.union.forget(node, 1);
+                    .directories_to(&mut above, &path)
+                    .and_then(|()| self.entry(node.id(), &path, &attr).at_entry(&path));
                 unless_gone(&path, done)?;
-                continue;
             }
-            self.union.forget(node, 1);
         }
         Ok(())
     }
 
     /// Writes the directories that lead to an entry at `path`.
-    fn directories_to(&mut self, above: &mut [Above], path: &[u8]) -> Result<()> {
+    fn directories_to(&mut self, above: &mut [Above<'_>], path: &[u8]) -> Result<()> {
         for dir in above.iter_mut().filter(|dir| !dir.written) {
             let path = &path[..dir.level.end];
-            let entry = self.described(dir.level.node, path, EntryKind::Dir, &dir.attr)?;
+            let entry = self.described(dir.level.node.id(), path, EntryKind::Dir, &dir.attr)?;
             self.write(&entry)?;
             dir.written = true;
         }
@@ -158,79 +143,62 @@ impl<'a> Exporter<'a> {
 
     /// Everything in a directory; `path` is empty or ends with a slash. However deep it is: what is
     /// kept for a level on the way is the names that are left in it.
-    fn below(&mut self, dir: NodeId, path: &[u8]) -> Result<()> {
-        let mut levels = vec![Level::new(dir, path.len(), self.names(dir, path)?)];
-        let done = self.walk(&mut levels, path.to_vec());
-        for level in levels.iter().filter(|level| level.node != dir) {
-            self.union.forget(level.node, 1);
-        }
-        done
-    }
-
-    fn walk(&mut self, levels: &mut Vec<Level>, mut path: Vec<u8>) -> Result<()> {
+    fn below(&mut self, dir: NodeRef<'_>, path: &[u8]) -> Result<()> {
+        let names = self.names(dir.id(), path)?;
+        let mut path = path.to_vec();
+        let mut levels = vec![Level::new(dir, path.len(), names)];
         while let Some(level) = levels.last_mut() {
             cancel::check()?;
             path.truncate(level.end);
-            let (dir, Some(name)) = (level.node, level.names.next()) else {
-                let left = levels.pop();
-                if let Some(left) = left.filter(|_| !levels.is_empty()) {
-                    self.union.forget(left.node, 1);
-                }
+            let (dir, Some(name)) = (level.node.id(), level.names.next()) else {
+                levels.pop();
                 continue;
             };
             path.extend_from_slice(&name);
             check_name(&path, &name)?;
-            let Some((node, kind)) = self.entry_with_retries(dir, &name, &path)? else {
+            let Some(entry) = self.entry_with_retries(dir, &name, &path)? else {
                 continue;
             };
-            if kind != Kind::Dir {
-                self.union.forget(node, 1);
+            if entry.attr.kind() != Kind::Dir {
                 continue;
             }
             path.push(b'/');
-            match unless_gone(&path, self.names(node, &path)) {
-                Ok(Some(names)) => levels.push(Level::new(node, path.len(), names)),
-                other => {
-                    self.union.forget(node, 1);
-                    other?;
-                }
+            if let Some(names) = unless_gone(&path, self.names(entry.node.id(), &path))? {
+                levels.push(Level::new(entry.node, path.len(), names));
             }
         }
         Ok(())
     }
 
-    /// Writes the entry of a name. Returns its node, whose lookup is counted. A file that another
-    /// one took the place of meanwhile is looked up again: a name that is there all the time is in
-    /// the archive. `None` when it is gone.
+    /// Writes the entry of a name, and returns it. A file that another one took the place of
+    /// meanwhile is looked up again: a name that is there all the time is in the archive. `None`
+    /// when it is gone.
     fn entry_with_retries(
         &mut self,
         dir: NodeId,
         name: &[u8],
         path: &[u8],
-    ) -> Result<Option<(NodeId, Kind)>> {
+    ) -> Result<Option<EntryRef<'a>>> {
         /// So often in a row it may be replaced before it is read.
         const ATTEMPTS: u32 = 8;
         for attempt in 1..=ATTEMPTS {
             let Some(entry) = self.look_up(dir, name, path)? else {
                 return Ok(None);
             };
-            let done = self.entry(entry.node, path, &entry.attr).at_entry(path);
-            match done {
-                Ok(()) => return Ok(Some((entry.node, entry.attr.kind()))),
-                Err(error) => {
-                    self.union.forget(entry.node, 1);
-                    if !error.is_gone() || attempt == ATTEMPTS {
-                        return unless_gone(path, Err(error));
-                    }
-                }
+            match self
+                .entry(entry.node.id(), path, &entry.attr)
+                .at_entry(path)
+            {
+                Err(error) if error.is_gone() && attempt < ATTEMPTS => {}
+                done => return unless_gone(path, done.map(|()| entry)),
             }
         }
         Ok(None)
     }
 
     /// What has a name; `None` when it was removed meanwhile, by a mount of the same upper.
-    fn look_up(&self, dir: NodeId, name: &[u8], path: &[u8]) -> Result<Option<union::Entry>> {
-        let found = self.union.lookup(dir, name).map_err(failed).at_entry(path);
+    fn look_up(&self, dir: NodeId, name: &[u8], path: &[u8]) -> Result<Option<EntryRef<'a>>> {
+        let found = self.union.find(dir, name).map_err(failed).at_entry(path);
         unless_gone(path, found).map(Option::flatten)
     }
 
@@ -319,16 +287,16 @@ impl<'a> Exporter<'a> {
 }
 
 /// A directory that is being walked.
-struct Level {
-    node: NodeId,
+struct Level<'u> {
+    node: NodeRef<'u>,
     /// So many bytes of the path that is walked are its own.
     end: usize,
     /// What was not looked at yet.
     names: std::vec::IntoIter<Name>,
 }
 
-impl Level {
-    fn new(node: NodeId, end: usize, names: Vec<Name>) -> Self {
+impl<'u> Level<'u> {
+    fn new(node: NodeRef<'u>, end: usize, names: Vec<Name>) -> Self {
         Self {
             node,
             end,
@@ -338,8 +306,8 @@ impl Level {
 }
 
 /// A directory on the way to an entry.
-struct Above {
-    level: Level,
+struct Above<'u> {
+    level: Level<'u>,
     attr: Attr,
     written: bool,
 }

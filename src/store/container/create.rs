@@ -22,7 +22,7 @@ use crate::store::catalog::layers;
 use crate::store::image::documents::config::ImageConfig;
 use crate::store::tree::{copy_root, copy_tree, record_form};
 use crate::store::volume;
-use crate::union::{Config, NodeId, Union};
+use crate::union::{Config, Union};
 
 /// Names that are tried before another id is taken.
 const NAME_ATTEMPTS: u32 = 1000;
@@ -142,7 +142,7 @@ impl<'a> ContainerPlan<'a> {
         let (union, merged) = (Union::open(&self.image)?, dir.join("merged"));
         let work = area.join("work");
         make_private(&work)?;
-        copy_tree(&union, NodeId::ROOT, &merged, &work, record_form())?;
+        copy_tree(&union, &union.root(), &merged, &work, record_form())?;
         // As with the other driver: of the newest layer with an entry for it.
         let work = area.join("work-of-root");
         make_private(&work)?;

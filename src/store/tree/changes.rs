@@ -22,7 +22,7 @@ use crate::layer::dir::Name;
 use crate::layer::stat::Kind;
 use crate::layer::{FdCache, ReadOnlyDir};
 use crate::store::base::{Context, Result, StoreError};
-use crate::union::{Config, Entry, NodeId, Union, reads_plain_names};
+use crate::union::{Config, EntryRef, NodeRef, Union, reads_plain_names};
 
 /// Descriptors that stay open while the upper is walked.
 const DESCRIPTORS: usize = 64;
@@ -86,11 +86,11 @@ pub(crate) fn changes(
 }
 
 /// A directory of the upper that is being walked.
-struct ChangedDir {
+struct ChangedDir<'u> {
     upper: ReadOnlyDir,
-    /// It with the upper, and without; each is counted, but the root.
-    merged: Option<NodeId>,
-    base: Option<NodeId>,
+    /// It with the upper, and without.
+    merged: Option<NodeRef<'u>>,
+    base: Option<NodeRef<'u>>,
     /// So many bytes of the path that is walked are its own, with the slash.
     end: usize,
     /// So many directories above it wait to be reported.
@@ -116,9 +116,10 @@ struct ChangesWalk<'a> {
     ended: bool,
 }
 
-impl ChangesWalk<'_> {
+impl<'u> ChangesWalk<'u> {
     fn tree(&mut self, root: ReadOnlyDir) -> Result<()> {
-        let mut levels = vec![self.level(root, Some(NodeId::ROOT), Some(NodeId::ROOT))?];
+        let (merged, base) = (self.merged.root(), self.base.root());
+        let mut levels = vec![self.level(root, Some(merged), Some(base))?];
         while let Some(level) = levels.last_mut() {
             self.path.truncate(level.end);
             if let Some(name) = level.names.next().filter(|_| !self.ended) {
@@ -128,11 +129,11 @@ impl ChangesWalk<'_> {
                 levels.extend(below);
                 continue;
             }
-            let left = levels.pop();
-            if let Some(left) = left.filter(|_| !levels.is_empty()) {
-                self.forget(left.merged, left.base);
+            let above = level.above;
+            levels.pop();
+            if !levels.is_empty() {
                 // A change that was found in it reported it already.
-                self.above.truncate(left.above);
+                self.above.truncate(above);
             }
         }
         Ok(())
@@ -142,9 +143,9 @@ impl ChangesWalk<'_> {
     fn level(
         &self,
         upper: ReadOnlyDir,
-        merged: Option<NodeId>,
-        base: Option<NodeId>,
-    ) -> Result<ChangedDir> {
+        merged: Option<NodeRef<'u>>,
+        base: Option<NodeRef<'u>>,
+    ) -> Result<ChangedDir<'u>> {
         let listing = match Listing::read(&upper, self.plain_names) {
             // A mount of the upper has removed it meanwhile.
             Err(error) if error.is_gone() => Listing::default(),
@@ -161,8 +162,8 @@ impl ChangesWalk<'_> {
         let mut names: Vec<Name> = entries.union(&whiteouts).map(Name::clone).collect();
         drop(whiteouts);
         // An opaque directory hides what its upper does not mention.
-        if let Some(base) = base {
-            names.extend(self.hidden(merged, base)?);
+        if let Some(base) = &base {
+            names.extend(self.hidden(merged.as_ref(), base)?);
             names.sort_unstable();
             names.dedup();
         }
@@ -178,7 +179,7 @@ impl ChangesWalk<'_> {
     }
 
     /// Names that a directory has without the upper and not with it.
-    fn hidden(&self, merged: Option<NodeId>, base: NodeId) -> Result<Vec<Name>> {
+    fn hidden(&self, merged: Option<&NodeRef<'u>>, base: &NodeRef<'u>) -> Result<Vec<Name>> {
         let mut hidden = self.names(self.base, base)?;
         if let Some(merged) = merged {
             let mut shown = self.names(self.merged, merged)?;
@@ -193,17 +194,17 @@ impl ChangesWalk<'_> {
     /// continue in.
     fn entry(
         &mut self,
-        level: &ChangedDir,
+        level: &ChangedDir<'u>,
         name: &Name,
         in_upper: bool,
-    ) -> Result<Option<ChangedDir>> {
+    ) -> Result<Option<ChangedDir<'u>>> {
         let below = match open_below(&level.upper, name) {
             _ if !in_upper => None,
             // A mount of the upper has removed it meanwhile.
             Err(errno) if is_gone(errno) => return Ok(None),
             below => below.context("open", self.shown())?,
         };
-        let before = self.look(self.base, level.base, name)?;
+        let before = self.look(self.base, level.base.as_ref(), name)?;
         if before.is_none() && in_upper {
             self.found(ChangeKind::Added);
             return match below {
@@ -211,13 +212,11 @@ impl ChangesWalk<'_> {
                 None => Ok(None),
             };
         }
-        let now = self.look(self.merged, level.merged, name)?;
-        let (merged, base) = (now.map(|entry| entry.node), before.map(|entry| entry.node));
+        let now = self.look(self.merged, level.merged.as_ref(), name)?;
         let Some(kind) = kind_of(before.as_ref(), now.as_ref()) else {
             return Ok(None);
         };
         if !in_upper && shows_the_same(before.as_ref(), now.as_ref()) {
-            self.forget(merged, base);
             return Ok(None);
         }
         let (is_dir, was_dir) = (is_dir(now.as_ref()), is_dir(before.as_ref()));
@@ -226,12 +225,11 @@ impl ChangesWalk<'_> {
             self.found(kind);
         }
         let Some(below) = below else {
-            self.forget(merged, base);
             return Ok(None);
         };
         // In what is not a directory there is nothing to look up.
-        self.forget(merged.filter(|_| !is_dir), base.filter(|_| !was_dir));
-        let (merged, base) = (merged.filter(|_| is_dir), base.filter(|_| was_dir));
+        let merged = now.filter(|_| is_dir).map(|entry| entry.node);
+        let base = before.filter(|_| was_dir).map(|entry| entry.node);
         let above = self.above.len();
         if waits {
             self.above.push(self.path.len());
@@ -243,19 +241,11 @@ impl ChangesWalk<'_> {
     fn go_on(
         &mut self,
         below: ReadOnlyDir,
-        merged: Option<NodeId>,
-        base: Option<NodeId>,
-    ) -> Result<ChangedDir> {
+        merged: Option<NodeRef<'u>>,
+        base: Option<NodeRef<'u>>,
+    ) -> Result<ChangedDir<'u>> {
         self.path.push(b'/');
         self.level(below, merged, base)
-    }
-
-    fn forget(&self, merged: Option<NodeId>, base: Option<NodeId>) {
-        for (union, node) in [(self.merged, merged), (self.base, base)] {
-            if let Some(node) = node {
-                union.forget(node, 1);
-            }
-        }
     }
 
     /// A change of what is looked at, after the directories above it as changed.
@@ -276,18 +266,23 @@ impl ChangesWalk<'_> {
     }
 
     /// The names that a directory shows.
-    fn names(&self, union: &Union, dir: NodeId) -> Result<Vec<Name>> {
-        match names(union, dir) {
+    fn names(&self, union: &Union, dir: &NodeRef<'_>) -> Result<Vec<Name>> {
+        match names(union, dir.id()) {
             Err(error) if is_gone(error.errno()) => Ok(Vec::new()),
             names => names.map_err(|error| self.unreadable(error)),
         }
     }
 
-    fn look(&self, union: &Union, parent: Option<NodeId>, name: &[u8]) -> Result<Option<Entry>> {
+    fn look(
+        &self,
+        union: &'u Union,
+        parent: Option<&NodeRef<'u>>,
+        name: &[u8],
+    ) -> Result<Option<EntryRef<'u>>> {
         let Some(parent) = parent else {
             return Ok(None);
         };
-        match union.lookup(parent, name) {
+        match union.find(parent.id(), name) {
             Err(error) if is_gone(error.errno()) => Ok(None),
             found => found.map_err(|error| self.unreadable(error)),
         }
@@ -303,7 +298,7 @@ impl ChangesWalk<'_> {
 }
 
 /// What happened to a name; `None` when there is and was nothing.
-fn kind_of(before: Option<&Entry>, now: Option<&Entry>) -> Option<ChangeKind> {
+fn kind_of(before: Option<&EntryRef<'_>>, now: Option<&EntryRef<'_>>) -> Option<ChangeKind> {
     match (before, now) {
         (None, None) => None,
         (Some(_), None) => Some(ChangeKind::Deleted),
@@ -314,7 +309,7 @@ fn kind_of(before: Option<&Entry>, now: Option<&Entry>) -> Option<ChangeKind> {
 
 /// Whether a name that the upper does not have as an entry shows what it showed: beside a whiteout
 /// that hides nothing, the same entry of a layer below.
-fn shows_the_same(before: Option<&Entry>, now: Option<&Entry>) -> bool {
+fn shows_the_same(before: Option<&EntryRef<'_>>, now: Option<&EntryRef<'_>>) -> bool {
     match (before, now) {
         (Some(before), Some(now)) => before.attr.ino == now.attr.ino,
         _ => false,
@@ -331,12 +326,12 @@ fn open_below(upper: &ReadOnlyDir, name: &Name) -> rustix::io::Result<Option<Rea
     Ok(Some(below))
 }
 
-fn is_dir(entry: Option<&Entry>) -> bool {
+fn is_dir(entry: Option<&EntryRef<'_>>) -> bool {
     entry.is_some_and(|entry| entry.attr.kind() == Kind::Dir)
 }
 
 /// Whether a directory has the same metadata: then only what is in it was changed, if anything.
-fn alike(now: Option<&Entry>, before: Option<&Entry>) -> bool {
+fn alike(now: Option<&EntryRef<'_>>, before: Option<&EntryRef<'_>>) -> bool {
     match (now, before) {
         (Some(now), Some(before)) => Metadata::from(&now.attr) == Metadata::from(&before.attr),
         _ => false,

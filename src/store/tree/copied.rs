@@ -21,7 +21,7 @@ use crate::archive::error::is_gone;
 use crate::layer::dir::Name;
 use crate::layer::stat::Kind;
 use crate::store::base::{Area, Context, Result, StoreError, measure};
-use crate::union::{self, Attr, Config, NodeId, Union};
+use crate::union::{self, Attr, Config, NodeId, NodeRef, Union};
 
 /// Gathers the changes of a copied tree in an upper directory of the area. Returns the union of the
 /// layers and that.
@@ -157,9 +157,9 @@ impl Visitor for Apply<'_> {
             if kept.contains(&*name) {
                 continue;
             }
-            if let Some(entry) = self.base.lookup(dir, &name)? {
-                self.base.forget(entry.node, 1);
-                remove(self.base, dir, &name, entry.attr.kind())?;
+            let found = self.base.find(dir, &name)?;
+            if let Some(kind) = found.map(|entry| entry.attr.kind()) {
+                remove(self.base, dir, &name, kind)?;
             }
         }
         Ok(())
@@ -197,37 +197,37 @@ impl Visitor for Apply<'_> {
 
 /// Removes an entry of a union, with everything in it.
 fn remove(union: &Union, parent: NodeId, name: &[u8], kind: Kind) -> union::Result<()> {
-    struct Emptying {
+    struct Emptying<'u> {
         parent: NodeId,
         name: Vec<u8>,
-        node: NodeId,
+        node: NodeRef<'u>,
         left: std::vec::IntoIter<Name>,
     }
-    let begin = |parent: NodeId, name: &[u8], kind: Kind| -> union::Result<Option<Emptying>> {
+    let begin = |parent: NodeId, name: &[u8], kind: Kind| -> union::Result<Option<Emptying<'_>>> {
         if kind != Kind::Dir {
             return union.unlink(parent, name).map(|()| None);
         }
-        let Some(dir) = union.lookup(parent, name)? else {
+        let Some(dir) = union.find(parent, name)? else {
             return Ok(None);
         };
         Ok(Some(Emptying {
             parent,
             name: name.to_vec(),
+            left: names(union, dir.node.id())?.into_iter(),
             node: dir.node,
-            left: names(union, dir.node)?.into_iter(),
         }))
     };
     let mut levels = Vec::new();
     levels.extend(begin(parent, name, kind)?);
     while let Some(level) = levels.last_mut() {
-        let dir = level.node;
+        let dir = level.node.id();
         if let Some(inner) = level.left.next() {
-            if let Some(entry) = union.lookup(dir, &inner)? {
-                union.forget(entry.node, 1);
-                levels.extend(begin(dir, &inner, entry.attr.kind())?);
+            let found = union.find(dir, &inner)?;
+            if let Some(kind) = found.map(|entry| entry.attr.kind()) {
+                levels.extend(begin(dir, &inner, kind)?);
             }
         } else if let Some(empty) = levels.pop() {
-            union.forget(empty.node, 1);
+            drop(empty.node);
             union.rmdir(empty.parent, &empty.name)?;
         }
     }

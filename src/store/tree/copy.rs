@@ -22,7 +22,7 @@ use crate::layer::object::SetTime;
 use crate::layer::stat::Kind;
 use crate::layer::stat_override::StatOverrideForm;
 use crate::store::base::{Result, StoreError};
-use crate::union::{self, Attr, Caller, Config, Entry, New, NodeId, SetAttr, Union};
+use crate::union::{self, Attr, Caller, Config, EntryRef, New, NodeId, NodeRef, SetAttr, Union};
 
 /// Copies a directory of a union with everything in it, its own attributes included. `into` and
 /// `work` exist and are empty. `records` is the form in which owners and types are stored; with
@@ -32,14 +32,14 @@ use crate::union::{self, Attr, Caller, Config, Entry, New, NodeId, SetAttr, Unio
 /// The disk is full, or cannot store what there is.
 pub(in crate::store) fn copy_tree(
     source: &Union,
-    from: NodeId,
+    from: &NodeRef<'_>,
     into: &Path,
     work: &Path,
     records: Option<StatOverrideForm>,
 ) -> Result<()> {
     let target = target(into, work, records)?;
     let mut copy = Copy::new(source, &target);
-    let copied = copy.dir(from).and_then(|()| copy.root(from));
+    let copied = copy.dir(from).and_then(|()| copy.root(from.id()));
     copied.map_err(|error| cannot(into, error))
 }
 
@@ -85,17 +85,17 @@ pub(super) struct Copy<'a> {
     source: &'a Union,
     target: &'a Union,
     /// What was made of files with several names.
-    linked: HashMap<u64, NodeId>,
+    linked: HashMap<u64, NodeRef<'a>>,
     /// Others change the source meanwhile: what is gone is left out.
     is_in_use: bool,
 }
 
 /// A directory that is being copied.
-struct CopiedDir {
-    /// The directory, counted, with its attributes; of the first one the caller sees to both.
-    from: NodeId,
+struct CopiedDir<'a> {
+    from: NodeRef<'a>,
+    /// Its attributes; of the first one the caller sees to them.
     attr: Option<Attr>,
-    to: NodeId,
+    to: NodeRef<'a>,
     /// What was not looked at yet.
     names: std::vec::IntoIter<Name>,
 }
@@ -125,12 +125,12 @@ impl<'a> Copy<'a> {
     }
 
     /// Copies what is in a directory into the root of the target.
-    fn dir(&mut self, from: NodeId) -> union::Result<()> {
-        let names = names(self.source, from)?.into_iter();
+    fn dir(&mut self, from: &NodeRef<'a>) -> union::Result<()> {
+        let names = names(self.source, from.id())?.into_iter();
         self.walk(CopiedDir {
-            from,
+            from: from.clone(),
             attr: None,
-            to: NodeId::ROOT,
+            to: self.target.root(),
             names,
         })
     }
@@ -149,26 +149,20 @@ impl<'a> Copy<'a> {
 
     /// However deep it is. What is kept for each level on the way are the names that are left in
     /// it.
-    fn walk(&mut self, first: CopiedDir) -> union::Result<()> {
+    fn walk(&mut self, first: CopiedDir<'a>) -> union::Result<()> {
         let mut levels = vec![first];
         while let Some(level) = levels.last_mut() {
             cancel::check().map_err(|_| Errno::INTR)?;
             if let Some(name) = level.names.next() {
-                let (from, to) = (level.from, level.to);
+                let (from, to) = (level.from.id(), level.to.id());
                 levels.extend(self.begin(from, &name, to)?.flatten());
                 continue;
             }
-            if let Some(CopiedDir {
-                from,
-                attr: Some(attr),
-                to,
-                ..
-            }) = levels.pop()
-            {
-                self.unless_gone(&[], self.apply_metadata(from, to, &attr))?;
-                self.source.forget(from, 1);
-                self.target.forget(to, 1);
+            if let Some(attr) = &level.attr {
+                let applied = self.apply_metadata(level.from.id(), level.to.id(), attr);
+                self.unless_gone(&[], applied)?;
             }
+            levels.pop();
         }
         Ok(())
     }
@@ -180,25 +174,15 @@ impl<'a> Copy<'a> {
         from: NodeId,
         name: &[u8],
         to: NodeId,
-    ) -> union::Result<Option<Option<CopiedDir>>> {
+    ) -> union::Result<Option<Option<CopiedDir<'a>>>> {
         for attempt in 1..=ATTEMPTS {
-            let found = self.unless_gone(name, self.source.lookup(from, name))?;
+            let found = self.unless_gone(name, self.source.find(from, name))?;
             let Some(entry) = found.flatten() else {
                 return Ok(None);
             };
-            match self.make(&entry, to, name) {
-                Ok(Some(level)) => return Ok(Some(Some(level))),
-                Ok(None) => {
-                    self.source.forget(entry.node, 1);
-                    return Ok(Some(None));
-                }
-                Err(error) => {
-                    self.source.forget(entry.node, 1);
-                    let again = self.is_in_use && is_gone(error.errno()) && attempt < ATTEMPTS;
-                    if !again {
-                        return self.unless_gone::<()>(name, Err(error)).map(|_| None);
-                    }
-                }
+            match self.make(entry, to, name) {
+                Err(error) if self.is_in_use && is_gone(error.errno()) && attempt < ATTEMPTS => {}
+                made => return self.unless_gone(name, made),
             }
         }
         Ok(None)
@@ -216,21 +200,57 @@ impl<'a> Copy<'a> {
         }
     }
 
-    /// Makes an entry like another one. What could not be read to its end is not there.
-    fn make(&mut self, entry: &Entry, to: NodeId, name: &[u8]) -> union::Result<Option<CopiedDir>> {
-        let attr = &entry.attr;
-        let kind = attr.kind();
-        let has_names = kind != Kind::Dir && attr.nlink > 1;
+    /// Makes an entry like another one; returns a directory to continue with. What could not be
+    /// read to its end is not there.
+    fn make(
+        &mut self,
+        entry: EntryRef<'a>,
+        to: NodeId,
+        name: &[u8],
+    ) -> union::Result<Option<CopiedDir<'a>>> {
+        let attr = entry.attr;
+        let is_dir = attr.kind() == Kind::Dir;
+        let has_names = !is_dir && attr.nlink > 1;
         if has_names && let Some(made) = self.linked.get(&attr.ino) {
-            let linked = self.target.link(*made, to, name)?;
-            self.target.forget(linked.node, 1);
+            let linked = self.target.link(made.id(), to, name)?;
+            drop(NodeRef::claim(self.target, linked.node));
             return Ok(None);
         }
+        let Some(made) = self.make_empty(&entry, to, name)? else {
+            return Ok(None);
+        };
+        if is_dir {
+            let names = self.unless_gone(name, names(self.source, entry.node.id()));
+            return Ok(Some(CopiedDir {
+                from: entry.node,
+                attr: Some(attr),
+                to: made,
+                names: names?.unwrap_or_default().into_iter(),
+            }));
+        }
+        if let Err(error) = self.fill(&entry, &made) {
+            self.target.unlink(to, name)?;
+            return Err(error);
+        }
+        if has_names {
+            self.linked.insert(attr.ino, made);
+        }
+        Ok(None)
+    }
+
+    /// Makes an entry of the same type; `None` for a device that an ordinary user cannot make.
+    fn make_empty(
+        &self,
+        entry: &EntryRef<'_>,
+        to: NodeId,
+        name: &[u8],
+    ) -> union::Result<Option<NodeRef<'a>>> {
+        let attr = &entry.attr;
         let target;
-        let new = match kind {
+        let new = match attr.kind() {
             Kind::Dir => New::Dir { mode: attr.mode },
             Kind::Symlink => {
-                target = self.source.readlink(entry.node)?;
+                target = self.source.readlink(entry.node.id())?;
                 New::Symlink { target: &target }
             }
             kind => New::Node {
@@ -244,39 +264,22 @@ impl<'a> Copy<'a> {
             gid: attr.gid,
             ..Caller::default()
         };
-        let made = match self.target.make(to, name, &new, &caller) {
-            Err(error) if matches!(kind, Kind::Char | Kind::Block) && may_not(&error) => {
+        match self.target.make(to, name, &new, &caller) {
+            Err(error) if matches!(attr.kind(), Kind::Char | Kind::Block) && may_not(&error) => {
                 log::warn!("device {} is left out: {error}", name.escape_ascii());
-                return Ok(None);
+                Ok(None)
             }
-            made => made?,
-        };
-        if kind == Kind::Dir {
-            let names = self.unless_gone(name, names(self.source, entry.node));
-            return Ok(Some(CopiedDir {
-                from: entry.node,
-                attr: Some(*attr),
-                to: made.node,
-                names: names?.unwrap_or_default().into_iter(),
-            }));
+            made => Ok(Some(NodeRef::claim(self.target, made?.node))),
         }
-        let filled = match kind {
-            Kind::File => self
-                .target
-                .copy_content_from(made.node, self.source, entry.node),
-            _ => Ok(()),
-        };
-        let done = filled.and_then(|()| self.apply_metadata(entry.node, made.node, attr));
-        if done.is_err() || !has_names {
-            self.target.forget(made.node, 1);
-        } else {
-            self.linked.insert(attr.ino, made.node);
+    }
+
+    /// The content and the metadata of anything but a directory.
+    fn fill(&self, entry: &EntryRef<'_>, made: &NodeRef<'_>) -> union::Result<()> {
+        let (from, to) = (entry.node.id(), made.id());
+        if entry.attr.kind() == Kind::File {
+            self.target.copy_content_from(to, self.source, from)?;
         }
-        if let Err(error) = done {
-            self.target.unlink(to, name)?;
-            return Err(error);
-        }
-        Ok(None)
+        self.apply_metadata(from, to, &entry.attr)
     }
 
     /// Owner and mode, which clear capabilities, then xattrs, and the times last.
@@ -357,7 +360,7 @@ mod tests {
             ..Config::default()
         })
         .unwrap();
-        copy_tree(&source, NodeId::ROOT, &at("into"), &at("work"), None).unwrap();
+        copy_tree(&source, &source.root(), &at("into"), &at("work"), None).unwrap();
         assert_eq!(std::fs::read_to_string(at("into/d/f")).unwrap(), "old");
         assert!(!at("into/d/gone").exists() && !at("into/d/.wh.gone").exists());
         let (one, two) = (

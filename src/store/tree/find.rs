@@ -4,14 +4,17 @@ use std::path::Path;
 
 use crate::layer::stat::Kind;
 use crate::store::base::{Result, StoreError};
-use crate::union::{self, NodeId, Union};
+use crate::union::{self, NodeId, NodeRef, Union};
 
 /// Finds a directory of a union by its absolute path. Symlinks are followed within the union, as a
 /// container would follow them. `None` when there is none.
 ///
 /// # Errors
 /// The disk cannot be read, or symlinks lead in a circle.
-pub(in crate::store) fn find_dir(source: &Union, path: &Path) -> Result<Option<NodeId>> {
+pub(in crate::store) fn find_dir<'u>(
+    source: &'u Union,
+    path: &Path,
+) -> Result<Option<NodeRef<'u>>> {
     /// As many as the kernel follows.
     const MOST_LINKS: usize = 40;
     let unreadable = |error: union::Error| {
@@ -22,7 +25,7 @@ pub(in crate::store) fn find_dir(source: &Union, path: &Path) -> Result<Option<N
         )
     };
     let mut left: Vec<Vec<u8>> = parts(path.as_os_str().as_encoded_bytes());
-    let mut way = vec![NodeId::ROOT];
+    let mut way = vec![source.root()];
     let mut links = 0;
     while let Some(name) = left.pop() {
         if name == b".." {
@@ -31,15 +34,15 @@ pub(in crate::store) fn find_dir(source: &Union, path: &Path) -> Result<Option<N
             }
             continue;
         }
-        let here = way.last().copied().unwrap_or(NodeId::ROOT);
-        let Some(entry) = source.lookup(here, &name).map_err(unreadable)? else {
+        let here = way.last().map_or(NodeId::ROOT, NodeRef::id);
+        let Some(entry) = source.find(here, &name).map_err(unreadable)? else {
             return Ok(None);
         };
         match entry.attr.kind() {
             Kind::Dir => way.push(entry.node),
             Kind::Symlink if links < MOST_LINKS => {
                 links += 1;
-                let target = source.readlink(entry.node).map_err(unreadable)?;
+                let target = source.readlink(entry.node.id()).map_err(unreadable)?;
                 if target.starts_with(b"/") {
                     way.truncate(1);
                 }
@@ -48,7 +51,7 @@ pub(in crate::store) fn find_dir(source: &Union, path: &Path) -> Result<Option<N
             _ => return Ok(None),
         }
     }
-    Ok(way.last().copied())
+    Ok(way.pop())
 }
 
 /// The parts of a path, the last one first.
@@ -84,16 +87,17 @@ mod tests {
             ..Config::default()
         })
         .unwrap();
-        let found = find_dir(&source, Path::new("/way")).unwrap();
-        assert_eq!(found, find_dir(&source, Path::new("/d/../d/e/")).unwrap());
-        assert_eq!(found, find_dir(&source, Path::new("/round")).unwrap());
-        assert!(found.is_some());
+        let find = |path: &str| {
+            let found = find_dir(&source, Path::new(path)).unwrap();
+            found.map(|dir| dir.id())
+        };
+        let found = source.lookup(NodeId::ROOT, b"d").unwrap().unwrap();
+        let found = source.lookup(found.node, b"e").unwrap().unwrap().node;
+        for path in ["/way", "/d/../d/e/", "/round"] {
+            assert_eq!(find(path), Some(found), "{path}");
+        }
         for missing in ["/none", "/d/f", "/loop"] {
-            assert_eq!(
-                find_dir(&source, Path::new(missing)).unwrap(),
-                None,
-                "{missing}"
-            );
+            assert_eq!(find(missing), None, "{missing}");
         }
     }
 }

@@ -8,7 +8,7 @@ use super::listing::names;
 use super::metadata::Metadata;
 use crate::archive::error::is_gone;
 use crate::layer::stat::Kind;
-use crate::union::{self, Attr, Entry, NodeId, Union};
+use crate::union::{self, Attr, EntryRef, NodeId, NodeRef, Union};
 
 /// The trees.
 #[derive(Clone, Copy)]
@@ -60,36 +60,43 @@ pub(super) trait Visitor {
     }
 }
 
-/// A directory that is being walked. Both are counted, but the roots.
-struct PairLevel {
-    dirs: Dirs,
+/// A directory that is being walked.
+struct PairLevel<'a> {
+    now: NodeRef<'a>,
+    base: Option<NodeRef<'a>>,
     changed: Option<Attr>,
     /// What was not looked at yet.
     names: std::vec::IntoIter<Vec<u8>>,
 }
 
-impl Pair<'_> {
+impl PairLevel<'_> {
+    fn dirs(&self) -> Dirs {
+        Dirs {
+            now: self.now.id(),
+            base: self.base.as_ref().map(NodeRef::id),
+        }
+    }
+}
+
+impl<'a> Pair<'a> {
     /// Visits all differences, the root's included.
     pub(super) fn walk<V: Visitor>(&self, visitor: &mut V) -> union::Result<()> {
-        let root = |union: &Union| -> union::Result<Entry> {
-            Ok(Entry {
-                node: NodeId::ROOT,
+        let root = |union: &'a Union| -> union::Result<EntryRef<'a>> {
+            Ok(EntryRef {
+                node: union.root(),
                 attr: union.getattr(NodeId::ROOT)?,
             })
         };
-        let first = self.level(visitor, &root(self.now)?, Some(&root(self.base)?))?;
+        let first = self.level(visitor, root(self.now)?, Some(root(self.base)?))?;
         let mut levels = vec![first];
         while let Some(level) = levels.last_mut() {
-            let dirs = level.dirs;
+            let dirs = level.dirs();
             if let Some(name) = level.names.next() {
                 levels.extend(self.entry(visitor, dirs, &name)?);
                 continue;
             }
-            let changed = levels.pop().and_then(|level| level.changed);
-            visitor.leave(dirs, changed.as_ref())?;
-            if !levels.is_empty() {
-                self.forget(Some(dirs.now), dirs.base);
-            }
+            visitor.leave(dirs, level.changed.as_ref())?;
+            levels.pop();
         }
         Ok(())
     }
@@ -97,28 +104,27 @@ impl Pair<'_> {
     fn level<V: Visitor>(
         &self,
         visitor: &mut V,
-        now: &Entry,
-        base: Option<&Entry>,
-    ) -> union::Result<PairLevel> {
-        let changed = match base {
-            Some(base) if V::DIRECTORIES => self.is_same(now, base)? != Some(true),
+        now: EntryRef<'a>,
+        base: Option<EntryRef<'a>>,
+    ) -> union::Result<PairLevel<'a>> {
+        let changed = match &base {
+            Some(base) if V::DIRECTORIES => self.is_same(&now, base)? != Some(true),
             _ => false,
         };
-        let dirs = Dirs {
-            now: now.node,
-            base: base.map(|base| base.node),
-        };
-        let names: BTreeSet<Vec<u8>> = match names(self.now, now.node) {
+        let names: BTreeSet<Vec<u8>> = match names(self.now, now.node.id()) {
             // Others work in the copy.
             Err(error) if is_gone(error.errno()) => BTreeSet::new(),
             names => names?.iter().map(|name| name.to_vec()).collect(),
         };
-        visitor.enter(dirs, &names)?;
-        Ok(PairLevel {
-            dirs,
+        let mut level = PairLevel {
+            now: now.node,
+            base: base.map(|base| base.node),
             changed: changed.then_some(now.attr),
-            names: names.into_iter().collect::<Vec<_>>().into_iter(),
-        })
+            names: Vec::new().into_iter(),
+        };
+        visitor.enter(level.dirs(), &names)?;
+        level.names = names.into_iter().collect::<Vec<_>>().into_iter();
+        Ok(level)
     }
 
     /// One name of the copy; returns two directories to go on in.
@@ -127,66 +133,59 @@ impl Pair<'_> {
         visitor: &mut V,
         dirs: Dirs,
         name: &[u8],
-    ) -> union::Result<Option<PairLevel>> {
+    ) -> union::Result<Option<PairLevel<'a>>> {
         let base = match dirs.base {
-            Some(dir) => self.base.lookup(dir, name)?,
+            Some(dir) => self.base.find(dir, name)?,
             None => None,
         };
-        let now = match self.now.lookup(dirs.now, name) {
+        let now = match self.now.find(dirs.now, name) {
             Err(error) if is_gone(error.errno()) => None,
             found => found?,
         };
-        let base_dir = base.as_ref().filter(|base| base.attr.kind() == Kind::Dir);
-        if let Some(now) = now.as_ref().filter(|now| now.attr.kind() == Kind::Dir)
-            && (base_dir.is_some() || !V::DIRECTORIES)
-        {
-            if base_dir.is_none() {
-                self.forget(None, base.as_ref().map(|base| base.node));
+        let is_dir = |entry: &EntryRef<'_>| entry.attr.kind() == Kind::Dir;
+        let is_base_dir = base.as_ref().is_some_and(is_dir);
+        let now = match now {
+            Some(now) if is_dir(&now) && (is_base_dir || !V::DIRECTORIES) => {
+                return self.level(visitor, now, base.filter(is_dir)).map(Some);
             }
-            return self.level(visitor, now, base_dir).map(Some);
-        }
+            now => now,
+        };
         let same = match (&now, &base) {
             (Some(now), Some(base)) => self.is_same(now, base),
             _ => Ok(Some(false)),
-        };
-        let node = |entry: &Option<Entry>| entry.as_ref().map(|entry| entry.node);
-        self.forget(node(&now), node(&base));
-        let shown = match (same?, &now) {
+        }?;
+        // What the visitor removes is not held on to.
+        let attr = |entry: EntryRef<'_>| entry.attr;
+        let (now, base) = (now.map(attr), base.map(attr));
+        let shown = match (same, &now) {
             (Some(true), _) => return Ok(None),
             (_, None) => Now::Nothing,
             (None, Some(_)) => Now::Gone,
-            (Some(false), Some(now)) => Now::There(&now.attr),
+            (Some(false), Some(now)) => Now::There(now),
         };
-        visitor.different(dirs, name, shown, base.as_ref().map(|base| &base.attr))?;
+        visitor.different(dirs, name, shown, base.as_ref())?;
         Ok(None)
     }
 
     /// Whether an entry of the copy is as in the image; `None` when it is gone.
-    fn is_same(&self, now: &Entry, base: &Entry) -> union::Result<Option<bool>> {
+    fn is_same(&self, now: &EntryRef<'_>, base: &EntryRef<'_>) -> union::Result<Option<bool>> {
         match self.compare(now, base) {
             Err(error) if is_gone(error.errno()) => Ok(None),
             same => same.map(Some),
         }
     }
 
-    fn compare(&self, now: &Entry, base: &Entry) -> union::Result<bool> {
+    fn compare(&self, now: &EntryRef<'_>, base: &EntryRef<'_>) -> union::Result<bool> {
         if Metadata::from(&now.attr) != Metadata::from(&base.attr) {
             return Ok(false);
         }
+        let (in_now, in_base) = (now.node.id(), base.node.id());
         if now.attr.kind() == Kind::Symlink
-            && self.now.readlink(now.node)? != self.base.readlink(base.node)?
+            && self.now.readlink(in_now)? != self.base.readlink(in_base)?
         {
             return Ok(false);
         }
-        Ok(xattrs(self.now, now.node)? == xattrs(self.base, base.node)?)
-    }
-
-    fn forget(&self, now: Option<NodeId>, base: Option<NodeId>) {
-        for (union, node) in [(self.now, now), (self.base, base)] {
-            if let Some(node) = node {
-                union.forget(node, 1);
-            }
-        }
+        Ok(xattrs(self.now, in_now)? == xattrs(self.base, in_base)?)
     }
 }
 

@@ -1,4 +1,5 @@
-//! New objects: what owner, mode, labels and ACLs they get, and building them in the work directory.
+//! New objects: what owner, mode, labels and ACLs they get, and building them in the work
+//! directory.
 
 use rustix::fs::XattrFlags;
 

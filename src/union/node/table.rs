@@ -64,6 +64,13 @@ impl Table {
             .fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Counts another lookup on a node that has some; nothing happens where it has none.
+    pub(in crate::union) fn add_lookup_by_id(&self, id: NodeId) {
+        if let Some(inode) = self.nodes.get(&id) {
+            inode.lookups.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     /// Takes `count` lookups away; the inode when these were the last. Taking more than there are,
     /// a fault of the transport, counts as taking all.
     pub(in crate::union) fn forget(&self, id: NodeId, count: u64) -> Option<Arc<Inode>> {
