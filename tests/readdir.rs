@@ -223,6 +223,51 @@ fn a_directory_that_changes_is_read_to_its_end() {
     }
 }
 
+/// So many names of up to eight bytes fill the kernel's page of a listing, with `.` and `..`.
+const FILL_A_PAGE: usize = 126;
+
+/// The entry that a reader is behind goes, and another one lists the directory, which the kernel
+/// keeps: it must find the reader's place also where the listing ends with a page.
+fn while_the_listing_ends_with_a_page(what: &str, dir: &Path) {
+    for left in [FILL_A_PAGE, 2 * FILL_A_PAGE + 2] {
+        let dir = dir.join(left.to_string());
+        fs::create_dir_all(&dir).unwrap();
+        for number in 0..=left {
+            File::create(dir.join(format!("f{number}"))).unwrap();
+        }
+        let reader = Reader::open(&dir);
+        let mut seen: Vec<String> = Vec::new();
+        let names = |piece: Vec<(String, u64)>| piece.into_iter().map(|(name, _)| name);
+        seen.extend(names(reader.next(256).unwrap()));
+        fs::remove_file(dir.join(seen.last().unwrap())).unwrap();
+        for _ in 0..2 {
+            assert_eq!(fs::read_dir(&dir).unwrap().count(), left, "{what}");
+        }
+        while let Some(piece) = reader.next(256) {
+            seen.extend(names(piece));
+        }
+        seen.sort();
+        seen.dedup();
+        assert_eq!(seen.len(), left + 1, "{what}, {left} names");
+    }
+}
+
+#[test]
+fn a_reader_keeps_its_place_where_a_listing_ends_with_a_page() {
+    need_fuse!();
+    for transport in transports() {
+        let (stack, host) = (Stack::new(1), Stack::new(0));
+        fs::create_dir(stack.lower(0).join("v")).unwrap();
+        let stack = stack
+            .option(&format!("transport={transport},volatile"))
+            .option(&format!("volume={}:/v", host.upper().display()));
+        let mount = stack.mount();
+        while_the_listing_ends_with_a_page(&format!("{transport}, the upper"), &mount.path("new"));
+        while_the_listing_ends_with_a_page(&format!("{transport}, a volume"), &mount.path("v"));
+        mount.unmount();
+    }
+}
+
 /// Reads and changes directories of a volume that is `host`.
 fn in_a_volume(transport: &str, kind: &str, host: &Path) {
     let stack = Stack::new(1)

@@ -153,8 +153,8 @@ fn threads(c: &mut Criterion) {
                         let (union, names, start) = (&union, &names, &start);
                         scope.spawn(move || {
                             start.wait();
-                            for round in 0..rounds {
-                                let at = (thread * 131 + round as usize) % NAMES;
+                            for round in 0..usize::try_from(rounds).unwrap() {
+                                let at = (thread * 131 + round) % NAMES;
                                 let entry = union.lookup(dir, names[at].as_bytes()).unwrap();
                                 let node = entry.unwrap().node;
                                 black_box(union.getattr(node).unwrap());

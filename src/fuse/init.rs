@@ -146,7 +146,7 @@ const CAPABILITIES: &[Capability] = &[
     // `io=passthrough` does without the whole question.
     ask("async_dio", InitFlags::FUSE_ASYNC_DIO, |w| !w.writable, "several direct reads of one file at a time"),
     ask("no_open_support", InitFlags::FUSE_NO_OPEN_SUPPORT, |w| w.stable && !w.passthrough, "no message at all for opening and closing a file; of a layer that others edit the open finds out that the file is another one by now, and the kernel looks its name up again"),
-    ask("no_opendir_support", InitFlags::FUSE_NO_OPENDIR_SUPPORT, |w| w.notified, "nor a directory"),
+    ask("no_opendir_support", InitFlags::FUSE_NO_OPENDIR_SUPPORT, |w| w.notified && w.own, "nor a directory; the kernel keeps listings then, of which fuser cannot end one without its being kept (`serve/listing_pages.rs`)"),
     ask("has_ioctl_dir", InitFlags::FUSE_HAS_IOCTL_DIR, |w| w.own, "lsattr and chattr of directories"),
     ask("setxattr_ext", InitFlags::FUSE_SETXATTR_EXT, |w| w.own, "tells when an access ACL has to clear setgid"),
     ask("security_ctx", InitFlags::FUSE_SECURITY_CTX, |w| w.own && w.security_ctx, "files are born with their SELinux label"),

@@ -16,6 +16,7 @@ mod end;
 mod entries;
 mod failure_log;
 mod ioctl;
+mod listing_pages;
 pub(in crate::fuse) mod notifier;
 mod opens;
 mod predictor;

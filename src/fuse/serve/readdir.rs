@@ -1,6 +1,7 @@
 //! READDIR and READDIRPLUS: as many entries as fit.
 
 use super::failure_log::Subject;
+use super::listing_pages::{END_NOT_KEPT, ends_with_page};
 use super::server::Server;
 use crate::fuse::proto::reply::{Body, bare_entry};
 use crate::fuse::proto::wire::ReadIn;
@@ -12,7 +13,17 @@ impl Server {
     pub(super) fn readdir(&self, node: NodeId, arg: &ReadIn, body: &mut Body<'_>) -> Result<()> {
         let limit = usize::try_from(arg.size).unwrap_or(usize::MAX);
         self.union
-            .readdir(node, arg.offset, |entry| body.dirent(limit, None, entry))
+            .readdir(node, arg.offset, |entry| body.dirent(limit, None, entry))?;
+        self.end_of_listing(node, body)
+    }
+
+    /// Ends a listing of which nothing was left.
+    fn end_of_listing(&self, node: NodeId, body: &mut Body<'_>) -> Result<()> {
+        if body.is_empty() && self.agreed.zero_message_opendir && ends_with_page(&self.union, node)?
+        {
+            body.put(&END_NOT_KEPT)?;
+        }
+        Ok(())
     }
 
     /// The same with attributes, where they will be of use (`predictor.rs`); the kernel counts a
@@ -46,7 +57,8 @@ impl Server {
                 self.failures.report(&self.union, subject, &error);
                 Ok(())
             }
-            other => other,
+            Err(error) => Err(error),
+            Ok(()) => self.end_of_listing(node, body),
         }
     }
 }

@@ -161,6 +161,19 @@ impl Union {
         self.walk(node, cookie, |entry| Ok(each(entry)))
     }
 
+    /// Calls `each` with all names that [`Union::readdir`] shows of a directory, in the same order,
+    /// and disturbs none of its readers. Errors: as [`Union::readdir`].
+    pub fn list_names(&self, node: NodeId, mut each: impl FnMut(&[u8])) -> Result<()> {
+        let inode = self.nodes.table.get(node)?;
+        match inode.volume {
+            Some(_) => self.names_in_volume(&inode, each),
+            None => self.walk_layers(&inode, 0, |entry| {
+                each(&entry.name);
+                Ok(true)
+            }),
+        }
+    }
+
     /// As [`Union::readdir`], with the attributes of each entry that is `wanted`. A lookup is
     /// counted on those that `each` takes; `.` and `..` come without, entries that vanished
     /// meanwhile not at all.

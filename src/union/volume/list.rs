@@ -163,17 +163,9 @@ impl Union {
         } else if let Some(stream) = self.streams.take(inode.id, position) {
             return Ok(Some(stream));
         }
-        let dir = {
-            let Some(mut state) = inode.lock_dir() else {
-                return fail(Errno::NOTDIR);
-            };
-            self.load(&mut state)?;
-            state.upper.clone()
-        };
-        let Some(dir) = dir else {
+        let Some(disk) = self.disk_stream(inode, position)? else {
             return Ok(None);
         };
-        let disk = dir.stream(position).context("open directory", b".")?;
         Ok(Some(Stream {
             device: disk.device().context("stat", b".")?,
             node: inode.id,
@@ -182,6 +174,35 @@ impl Union {
             disk,
             ahead: VecDeque::new(),
         }))
+    }
+
+    /// The disk's directory, open for a reader of its own; `None` when it was removed.
+    fn disk_stream(&self, inode: &Inode, position: u64) -> Result<Option<DirStream>> {
+        let dir = {
+            let Some(mut state) = inode.lock_dir() else {
+                return fail(Errno::NOTDIR);
+            };
+            self.load(&mut state)?;
+            state.upper.clone()
+        };
+        let stream = dir.map(|dir| dir.stream(position)).transpose();
+        stream.context("open directory", b".")
+    }
+
+    /// All names that the disk lists, read beside the listings that are under way.
+    pub(in crate::union) fn names_in_volume(
+        &self,
+        inode: &Inode,
+        mut each: impl FnMut(&[u8]),
+    ) -> Result<()> {
+        let Some(disk) = self.disk_stream(inode, 0)? else {
+            return Ok(());
+        };
+        while disk
+            .next(|name, _, _, _| each(name))
+            .context("getdents", b".")?
+        {}
+        Ok(())
     }
 
     /// Type and `st_ino` of an entry that the disk listed; `None` when it is gone already.
