@@ -71,7 +71,7 @@
 //!
 //! A room knows no others:
 //!
-//! * [`check`]: layers that are not mounted: rewriting their marks, finding and repairing damage.
+//! * `check`: layers that are not mounted: rewriting their marks, finding and repairing damage.
 //! * [`cli`]: the command line, the `-o` language, checks of paths before the mount, unmounting.
 //! * [`store`]: images, layers, containers and volumes in one directory: the catalog, the documents
 //!   of images, loading, saving, committing, collecting what is no longer referred to. It knows
@@ -87,8 +87,8 @@
 //!   directory; the changes of an upper, and a whole union, written as such.
 //! * [`layer`]: one directory of a layer: opening beneath it, its marks on disk, what it can do.
 //!   Lower layers are read-only by type.
-//! * [`sys`]: the few system calls that rustix does not wrap, and the only unsafe code. [`sync`]:
-//!   locks. [`cancel`]: whether a command is to end early, and what it removes before.
+//! * `sys`: the few system calls that rustix does not wrap, and the only unsafe code. `sync`:
+//!   locks. `cancel`: whether a command is to end early, and what it removes before.
 //!
 //! # Where to read on
 //!
@@ -99,13 +99,13 @@
 //! * [`guide::contributing`], [`guide::testing`], [`guide::changelog`]: work on it.
 
 pub mod archive;
-pub mod cancel;
-pub mod check;
+pub(crate) mod cancel;
+pub(crate) mod check;
 pub mod cli;
 pub mod fuse;
 pub mod guide;
 pub mod layer;
 pub mod store;
-pub mod sync;
-pub mod sys;
+pub(crate) mod sync;
+pub(crate) mod sys;
 pub mod union;

@@ -25,14 +25,14 @@
 
 pub mod codec;
 pub(crate) mod disk;
-pub mod error;
+pub(crate) mod error;
 pub mod extract;
 mod limits;
 pub(crate) mod listing;
 mod marks;
 mod merged;
 mod options;
-pub mod pack;
+pub(crate) mod pack;
 pub mod tar;
 
 pub use codec::{Compression, Digest};

@@ -16,7 +16,7 @@ use super::describe::describe;
 use super::forms::mixed_forms;
 use super::names::DotNames;
 use super::report::{Finding, Kind};
-pub use super::subject::Subject;
+pub(crate) use super::subject::Subject;
 use super::subject::{CACHED_FDS, opened, unreadable};
 use crate::layer::marks::root::has_device_marks;
 use crate::layer::{FdCache, WritableDir};
@@ -28,7 +28,7 @@ use crate::union::{Recovery, Union};
 ///
 /// # Errors
 /// A directory that cannot be read or written; `repair` while the upper is mounted.
-pub fn inspect(subject: &Subject, repair: bool) -> Result<Vec<Finding>, SetupError> {
+pub(crate) fn inspect(subject: &Subject, repair: bool) -> Result<Vec<Finding>, SetupError> {
     let mut inspection = Inspection {
         subject,
         repair,

@@ -8,13 +8,13 @@
 //!   program or a copy left;
 //! * [`report`]: what was found, for people and for programs.
 
-pub mod convert;
+pub(crate) mod convert;
 mod describe;
 mod forms;
-pub mod inspect;
+pub(crate) mod inspect;
 mod names;
-pub mod report;
+pub(crate) mod report;
 mod subject;
 mod users;
 
-pub use users::users_of;
+pub(crate) use users::users_of;

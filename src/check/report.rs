@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// What is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// Something in the work directory that no mount uses.
     StaleWork,
     /// Marks of both forms in one layer.
@@ -24,7 +24,7 @@ pub enum Kind {
 impl Kind {
     /// Its name in both forms of the report.
     #[must_use]
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::StaleWork => "stale-work",
             Self::MixedForms => "mixed-marks",
@@ -38,7 +38,7 @@ impl Kind {
 
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
+pub(crate) struct Finding {
     /// What it is.
     pub kind: Kind,
     /// The layer, or the work directory.
@@ -58,7 +58,7 @@ pub(super) fn path_of(name: &[u8]) -> &Path {
 
 /// A table with one line for each finding, or a line that says that there is none.
 #[must_use]
-pub fn table(findings: &[Finding]) -> String {
+pub(crate) fn table(findings: &[Finding]) -> String {
     if findings.is_empty() {
         return "clean\n".to_owned();
     }
@@ -94,7 +94,7 @@ pub fn table(findings: &[Finding]) -> String {
 /// `{"problems": [{"kind", "layer", "path", "explanation", "mended"} ..], "left": N}`; bytes of a
 /// path that are no text are replaced.
 #[must_use]
-pub fn json(findings: &[Finding]) -> String {
+pub(crate) fn json(findings: &[Finding]) -> String {
     let left = findings.iter().filter(|finding| !finding.mended).count();
     let problems: Vec<_> = findings
         .iter()

@@ -13,7 +13,7 @@ pub(super) const CACHED_FDS: usize = 256;
 
 /// What to look at.
 #[derive(Clone, Debug, Default)]
-pub struct Subject {
+pub(crate) struct Subject {
     /// Lower layers, newest first.
     pub lowers: Vec<PathBuf>,
     /// The upper.

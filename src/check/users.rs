@@ -6,7 +6,7 @@ use std::path::Path;
 /// The mounts and processes that use a directory, one line each: kernel overlayfs mounts that name
 /// it, and daemons that hold it open. Only what the caller may look at is found.
 #[must_use]
-pub fn users_of(dir: &Path) -> Vec<String> {
+pub(crate) fn users_of(dir: &Path) -> Vec<String> {
     let Ok(wanted) = std::fs::metadata(dir).map(|found| (found.dev(), found.ino())) else {
         return Vec::new();
     };

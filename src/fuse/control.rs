@@ -6,9 +6,9 @@
 //! write.
 
 /// Everything that was written is to be on the disks: [`crate::union::Union::syncfs`].
-pub const SYNC: u32 = number(b'S');
+pub(crate) const SYNC: u32 = number(b'S');
 /// Nothing: that there is an answer says that the daemon lives.
-pub const PING: u32 = number(b'P');
+pub(crate) const PING: u32 = number(b'P');
 
 /// `_IO('U', n)` of `asm-generic/ioctl.h`.
 const fn number(n: u8) -> u32 {

@@ -16,10 +16,10 @@
 //! * [`init`]: what is asked of the kernel at INIT. [`control`]: the ioctls of our own commands.
 //!   [`settings`]: what a session needs besides the union.
 
-pub mod control;
+pub(crate) mod control;
 pub mod init;
 pub mod proto;
 pub mod serve;
-pub mod session;
+pub(crate) mod session;
 pub mod settings;
 mod transport;

@@ -51,8 +51,6 @@ pub enum AllowOther {
     WhenPermitted,
     /// All users; mounting fails where that is not permitted.
     Yes,
-    /// The mounter only.
-    No,
 }
 
 /// How requests come from the kernel.

@@ -22,7 +22,7 @@ const DIRECTORY: OFlags = OFlags::RDONLY
 
 /// The way from a directory down to one in it, with a state for each.
 #[derive(Debug)]
-pub struct Descent<T> {
+pub(crate) struct Descent<T> {
     steps: Vec<Step<T>>,
 }
 
@@ -42,7 +42,7 @@ enum Place {
 impl<T> Descent<T> {
     /// Begins in an open directory.
     #[must_use]
-    pub fn begin(dir: OwnedFd, state: T) -> Self {
+    pub(crate) fn begin(dir: OwnedFd, state: T) -> Self {
         let place = Place::Open(Arc::new(dir));
         Self {
             steps: vec![Step { place, state }],
@@ -50,7 +50,7 @@ impl<T> Descent<T> {
     }
 
     /// Goes on in a directory of the last one. Errors: those of fstat(2).
-    pub fn push(&mut self, dir: OwnedFd, state: T) -> Result<()> {
+    pub(crate) fn push(&mut self, dir: OwnedFd, state: T) -> Result<()> {
         let place = Place::Open(Arc::new(dir));
         self.steps.push(Step { place, state });
         if let Some(far) = self.steps.len().checked_sub(LEVELS + 1)
@@ -64,7 +64,7 @@ impl<T> Descent<T> {
     }
 
     /// The directory that is worked on, and its state; `None` at the end of the way.
-    pub fn last(&mut self) -> Option<(Arc<OwnedFd>, &mut T)> {
+    pub(crate) fn last(&mut self) -> Option<(Arc<OwnedFd>, &mut T)> {
         match self.steps.last_mut()? {
             Step {
                 place: Place::Open(dir),
@@ -77,7 +77,7 @@ impl<T> Descent<T> {
 
     /// Leaves the last directory, and goes back to the one above it. Errors: ESTALE, those of
     /// openat(2).
-    pub fn pop(&mut self) -> Result<Option<(Arc<OwnedFd>, T)>> {
+    pub(crate) fn pop(&mut self) -> Result<Option<(Arc<OwnedFd>, T)>> {
         let Some(Step { place, state }) = self.steps.pop() else {
             return Ok(None);
         };

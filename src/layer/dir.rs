@@ -48,7 +48,7 @@ pub(super) enum Place {
 /// A directory of some layer: what can be read there. It keeps no descriptor of its own; the cache
 /// decides how long the one it was last used with stays open.
 #[derive(Debug)]
-pub struct Dir {
+pub(crate) struct Dir {
     source: Source,
     /// Lock order: before the place of the parent, then a descriptor slot (see [`Place`]).
     pub(super) place: RwLock<Place>,
@@ -130,13 +130,13 @@ impl Dir {
 
     /// The stat overrides of the layer, where it has owners, modes and types in xattrs.
     #[must_use]
-    pub fn records(&self) -> Option<&Arc<StatOverrides>> {
+    pub(crate) fn records(&self) -> Option<&Arc<StatOverrides>> {
         self.records.as_ref()
     }
 
     /// Whether no entry of the layer's archive describes it, so that it has the metadata of the
     /// layers below. Costs no system call in a layer that describes all its directories.
-    pub fn is_implied(&self) -> Result<bool> {
+    pub(crate) fn is_implied(&self) -> Result<bool> {
         if !self.has_implied {
             return Ok(false);
         }
@@ -152,13 +152,13 @@ impl Dir {
 
     /// Which layer it belongs to.
     #[must_use]
-    pub fn source(&self) -> Source {
+    pub(crate) fn source(&self) -> Source {
         self.source
     }
 
     /// The device of the disk that the directory is on. A directory that was entered was asked for
     /// its metadata before, which has it as well: then this costs no system call.
-    pub fn device(&self) -> Result<u64> {
+    pub(crate) fn device(&self) -> Result<u64> {
         match self.device.load(Ordering::Relaxed) {
             UNKNOWN_DEVICE => Ok(self.stat_and_note_device()?.dev),
             known => Ok(known),
@@ -172,7 +172,7 @@ impl Dir {
     }
 
     /// Whether the directory is one of kernel overlayfs, whose entries may be on several disks.
-    pub fn is_overlay(&self) -> Result<bool> {
+    pub(crate) fn is_overlay(&self) -> Result<bool> {
         const OVERLAYFS_SUPER_MAGIC: u32 = 0x794c_7630;
         // A word of a size and sign that depend on the machine.
         let found = i128::from(rustix::fs::fstatfs(self.fd()?)?.f_type) & 0xffff_ffff;
@@ -180,7 +180,7 @@ impl Dir {
     }
 
     /// The metadata of the directory itself, by its stat override where the layer has those.
-    pub fn stat(&self) -> Result<Stat> {
+    pub(crate) fn stat(&self) -> Result<Stat> {
         let stat = self.stat_and_note_device()?;
         match &self.records {
             Some(records) => records.apply(stat, &self.xattrs()?),
@@ -190,7 +190,7 @@ impl Dir {
 
     /// The metadata of an entry, by its stat override where the layer has those; symlinks are not
     /// followed.
-    pub fn stat_entry(&self, name: &[u8]) -> Result<Stat> {
+    pub(crate) fn stat_entry(&self, name: &[u8]) -> Result<Stat> {
         let stat = self.stat_on_disk(name)?;
         match &self.records {
             Some(records) => records.apply(stat, &self.xattrs_of(name)?),
@@ -199,18 +199,18 @@ impl Dir {
     }
 
     /// The metadata of an entry on the disk, regardless of its stat override.
-    pub fn stat_on_disk(&self, name: &[u8]) -> Result<Stat> {
+    pub(crate) fn stat_on_disk(&self, name: &[u8]) -> Result<Stat> {
         Stat::of_entry(self.fd()?, os(name))
     }
 
     /// The target of a symlink.
-    pub fn read_link(&self, name: &[u8]) -> Result<Vec<u8>> {
+    pub(crate) fn read_link(&self, name: &[u8]) -> Result<Vec<u8>> {
         Ok(readlinkat(self.fd()?, os(name), Vec::with_capacity(256))?.into_bytes())
     }
 
     /// Opens an entry for reading. Only for regular files: devices, sockets and pipes are never
     /// opened.
-    pub fn open_entry(&self, name: &[u8]) -> Result<OwnedFd> {
+    pub(crate) fn open_entry(&self, name: &[u8]) -> Result<OwnedFd> {
         let dir = self.fd()?;
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         // Reading through the mount must not touch the layer's access times; only an owner may ask
@@ -222,29 +222,29 @@ impl Dir {
     }
 
     /// A descriptor that names an entry without opening it (`O_PATH`).
-    pub fn pin_entry(&self, name: &[u8]) -> Result<OwnedFd> {
+    pub(crate) fn pin_entry(&self, name: &[u8]) -> Result<OwnedFd> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         openat(self.fd()?, os(name), flags, Mode::empty())
     }
 
     /// Whether its entries may be listed; else they are found by name only.
-    pub fn may_be_read(&self) -> Result<bool> {
+    pub(crate) fn may_be_read(&self) -> Result<bool> {
         Ok(!fcntl_getfl(self.fd()?)?.contains(OFlags::PATH))
     }
 
     /// The way to the directory's xattrs.
-    pub fn xattrs(&self) -> Result<XattrPath> {
+    pub(crate) fn xattrs(&self) -> Result<XattrPath> {
         Ok(XattrPath::of_fd(self.fd()?))
     }
 
     /// The way to an entry's xattrs.
-    pub fn xattrs_of(&self, name: &[u8]) -> Result<XattrPath> {
+    pub(crate) fn xattrs_of(&self, name: &[u8]) -> Result<XattrPath> {
         Ok(XattrPath::of_entry(self.fd()?, name))
     }
 
     /// The names that lead from the layer's root to the directory; `None` once it was removed.
     #[must_use]
-    pub fn path(&self) -> Option<Vec<Name>> {
+    pub(crate) fn path(&self) -> Option<Vec<Name>> {
         let mut names = Vec::new();
         let mut above: Option<Arc<Self>> = None;
         loop {

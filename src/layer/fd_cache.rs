@@ -16,7 +16,7 @@ use crate::sync::lock;
 
 /// The shared budget of open descriptors.
 #[derive(Debug)]
-pub struct FdCache {
+pub(crate) struct FdCache {
     limit: usize,
     open: AtomicUsize,
     /// Lock order: after a slot's lock was released, never before one is waited for: closing a slot
@@ -27,7 +27,7 @@ pub struct FdCache {
 impl FdCache {
     /// A cache that keeps at most about `limit` descriptors open (at least 16).
     #[must_use]
-    pub fn new(limit: usize) -> Arc<Self> {
+    pub(crate) fn new(limit: usize) -> Arc<Self> {
         Arc::new(Self {
             limit: limit.max(16),
             open: AtomicUsize::new(0),
@@ -37,13 +37,13 @@ impl FdCache {
 
     /// How many descriptors the cache holds open.
     #[must_use]
-    pub fn open(&self) -> usize {
+    pub(crate) fn open(&self) -> usize {
         self.open.load(Ordering::Relaxed)
     }
 
     /// The bound it was made with.
     #[must_use]
-    pub fn limit(&self) -> usize {
+    pub(crate) fn limit(&self) -> usize {
         self.limit
     }
 
@@ -71,7 +71,7 @@ impl FdCache {
     }
 
     /// Releases the memory of slots that are gone. For an idle process.
-    pub fn rest(&self) {
+    pub(crate) fn rest(&self) {
         let mut ring = lock(&self.ring);
         ring.retain(|slot| slot.strong_count() > 0);
         ring.shrink_to_fit();
@@ -79,7 +79,7 @@ impl FdCache {
 
     /// Closes everything that is open, except what is being opened at the moment. For when nothing
     /// will be opened any more.
-    pub fn close_all(&self) {
+    pub(crate) fn close_all(&self) {
         let slots = std::mem::take(&mut *lock(&self.ring));
         for slot in slots.iter().filter_map(Weak::upgrade) {
             slot.try_close();
@@ -96,7 +96,7 @@ impl FdCache {
 
 /// The place of one descriptor that may be open or not.
 #[derive(Debug)]
-pub struct FdSlot {
+pub(crate) struct FdSlot {
     cache: Arc<FdCache>,
     /// Lock order: for a statement or two, after the place of a directory.
     fd: Mutex<Option<Arc<OwnedFd>>>,
@@ -106,7 +106,7 @@ pub struct FdSlot {
 impl FdSlot {
     /// An empty slot of `cache`.
     #[must_use]
-    pub fn new(cache: &Arc<FdCache>) -> Arc<Self> {
+    pub(crate) fn new(cache: &Arc<FdCache>) -> Arc<Self> {
         Arc::new(Self {
             cache: Arc::clone(cache),
             fd: Mutex::new(None),
@@ -116,7 +116,7 @@ impl FdSlot {
 
     /// The descriptor if it is open.
     #[must_use]
-    pub fn get(&self) -> Option<Arc<OwnedFd>> {
+    pub(crate) fn get(&self) -> Option<Arc<OwnedFd>> {
         let fd = lock(&self.fd).clone();
         if fd.is_some() {
             self.recent.store(true, Ordering::Relaxed);
@@ -126,7 +126,7 @@ impl FdSlot {
 
     /// The descriptor, opened with `open` when it is not. EMFILE and ENFILE make room and try once
     /// more.
-    pub fn get_or_open(
+    pub(crate) fn get_or_open(
         self: &Arc<Self>,
         open: impl Fn() -> Result<OwnedFd>,
     ) -> Result<Arc<OwnedFd>> {
@@ -144,7 +144,7 @@ impl FdSlot {
     }
 
     /// Puts a descriptor in, unless another thread was faster; the one that is in is returned.
-    pub fn put(self: &Arc<Self>, fd: Arc<OwnedFd>) -> Arc<OwnedFd> {
+    pub(crate) fn put(self: &Arc<Self>, fd: Arc<OwnedFd>) -> Arc<OwnedFd> {
         {
             let mut held = lock(&self.fd);
             if let Some(fd) = held.as_ref() {
@@ -158,7 +158,7 @@ impl FdSlot {
     }
 
     /// Empties the slot; the descriptor stays open for those who use it.
-    pub fn clear(&self) {
+    pub(crate) fn clear(&self) {
         if lock(&self.fd).take().is_some() {
             self.cache.open.fetch_sub(1, Ordering::Relaxed);
         }

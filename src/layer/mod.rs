@@ -15,25 +15,27 @@
 //! | `descent`, `remove` | walking down a tree with few descriptors; removing one |
 //! | `probe`, `watch` | what a disk can do; changes that others make |
 
-pub mod descent;
-pub mod dir;
-pub mod fd_cache;
-pub mod marks;
-pub mod object;
+pub(crate) mod descent;
+pub(crate) mod dir;
+pub(crate) mod fd_cache;
+pub(crate) mod marks;
+pub(crate) mod object;
 mod open;
-pub mod probe;
-pub mod read_dir;
+pub(crate) mod probe;
+pub(crate) mod read_dir;
 mod read_only;
 pub(crate) mod real_path;
 pub(crate) mod remove;
 pub mod stat;
-pub mod stat_override;
-pub mod watch;
+pub(crate) mod stat_override;
+pub(crate) mod watch;
 mod writable;
-pub mod xattr;
-pub mod xattr_name;
+pub(crate) mod xattr;
+pub(crate) mod xattr_name;
 
-pub use dir::Dir;
-pub use fd_cache::{FdCache, FdSlot};
-pub use read_only::ReadOnlyDir;
-pub use writable::WritableDir;
+pub(crate) use dir::Dir;
+pub use dir::Name;
+pub(crate) use fd_cache::{FdCache, FdSlot};
+pub use object::SetTime;
+pub(crate) use read_only::ReadOnlyDir;
+pub(crate) use writable::WritableDir;

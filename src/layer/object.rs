@@ -56,7 +56,7 @@ pub(super) fn chmod_fd(fd: &OwnedFd, mode: u32) -> Result<()> {
 
 /// An object that may be changed, behind a descriptor: of any type, with or without a name.
 #[derive(Clone, Debug)]
-pub struct WritableObject {
+pub(crate) struct WritableObject {
     fd: Arc<OwnedFd>,
     records: Option<Arc<StatOverrides>>,
 }
@@ -64,18 +64,18 @@ pub struct WritableObject {
 impl WritableObject {
     /// The object behind `fd`, with the stat overrides of its layer, `records`.
     #[must_use]
-    pub fn new(fd: Arc<OwnedFd>, records: Option<Arc<StatOverrides>>) -> Self {
+    pub(crate) fn new(fd: Arc<OwnedFd>, records: Option<Arc<StatOverrides>>) -> Self {
         Self { fd, records }
     }
 
     /// The descriptor.
     #[must_use]
-    pub fn fd(&self) -> &Arc<OwnedFd> {
+    pub(crate) fn fd(&self) -> &Arc<OwnedFd> {
         &self.fd
     }
 
     /// Its metadata, by its stat override where the layer has those.
-    pub fn stat(&self) -> Result<Stat> {
+    pub(crate) fn stat(&self) -> Result<Stat> {
         let stat = Stat::of_fd(&self.fd)?;
         match &self.records {
             Some(records) => records.apply(stat, &self.xattrs()),
@@ -85,18 +85,18 @@ impl WritableObject {
 
     /// Whether its layer has stat overrides.
     #[must_use]
-    pub fn is_recorded(&self) -> bool {
+    pub(crate) fn is_recorded(&self) -> bool {
         self.records.is_some()
     }
 
     /// The way to its xattrs.
     #[must_use]
-    pub fn xattrs(&self) -> XattrPath {
+    pub(crate) fn xattrs(&self) -> XattrPath {
         XattrPath::of_fd(Arc::clone(&self.fd))
     }
 
     /// Opens a regular file with `flags`.
-    pub fn open(&self, flags: OFlags) -> Result<OwnedFd> {
+    pub(crate) fn open(&self, flags: OFlags) -> Result<OwnedFd> {
         let path = proc_path(&self.fd);
         rustix::fs::open(
             os(&path),
@@ -107,7 +107,7 @@ impl WritableObject {
 
     /// Writes the stat override of the object. Returns false where the layer has none, or none for
     /// such an object.
-    pub fn record(&self, record: &StatOverride) -> Result<bool> {
+    pub(crate) fn record(&self, record: &StatOverride) -> Result<bool> {
         match &self.records {
             Some(records) if records.can_be_on(Stat::of_fd(&self.fd)?.kind()) => {
                 self.set_xattr(records.xattr(), &record.value(), XattrFlags::empty())?;
@@ -137,7 +137,7 @@ impl WritableObject {
     /// Sets owner and group, by its stat override where the layer has those; `None` leaves one as
     /// it is. Of a symlink, which may have no stat override, the disk's owner is set; where that is
     /// not permitted it stays, which is no error then.
-    pub fn chown(&self, uid: Option<u32>, gid: Option<u32>) -> Result<()> {
+    pub(crate) fn chown(&self, uid: Option<u32>, gid: Option<u32>) -> Result<()> {
         let recorded = self.change_record(|record| {
             record.uid = uid.unwrap_or(record.uid);
             record.gid = gid.unwrap_or(record.gid);
@@ -154,7 +154,7 @@ impl WritableObject {
     /// Has the disk take `security.capability` away as it does when the owner is changed
     /// (`ATTR_KILL_PRIV` in the kernel's `chown_common`), and setuid with it: by chown(2) of
     /// nothing, for which no right is needed.
-    pub fn drop_privileges(&self) -> Result<()> {
+    pub(crate) fn drop_privileges(&self) -> Result<()> {
         self.chown_on_disk(None, None)
     }
 
@@ -162,7 +162,7 @@ impl WritableObject {
     /// is not in `group`, that of the object: under the lock of its inode, regardless of what
     /// others set meanwhile. Returns false, and did nothing, where this process cannot act as such
     /// a one.
-    pub fn drop_privileges_outside(&self, group: u32) -> Result<bool> {
+    pub(crate) fn drop_privileges_outside(&self, group: u32) -> Result<bool> {
         let dropped = outside_of_group(group, || self.drop_privileges());
         dropped.map_or(Ok(false), |dropped| dropped.map(|()| true))
     }
@@ -174,7 +174,7 @@ impl WritableObject {
 
     /// Sets the permission bits, by its stat override where the layer has those; EOPNOTSUPP for a
     /// symlink.
-    pub fn chmod(&self, mode: u32) -> Result<()> {
+    pub(crate) fn chmod(&self, mode: u32) -> Result<()> {
         if self.change_record(|record| record.perm = mode & 0o7777)? {
             return Ok(());
         }
@@ -183,12 +183,12 @@ impl WritableObject {
 
     /// Sets the permission bits on the disk, regardless of the stat override; EOPNOTSUPP for a
     /// symlink.
-    pub fn chmod_on_disk(&self, mode: u32) -> Result<()> {
+    pub(crate) fn chmod_on_disk(&self, mode: u32) -> Result<()> {
         chmod_fd(&self.fd, mode)
     }
 
     /// Sets the times.
-    pub fn utimens(&self, atime: SetTime, mtime: SetTime) -> Result<()> {
+    pub(crate) fn utimens(&self, atime: SetTime, mtime: SetTime) -> Result<()> {
         let times = timestamps(atime, mtime);
         match utimensat(&self.fd, "", &times, AtFlags::EMPTY_PATH) {
             // Kernels before 5.8 do not take AT_EMPTY_PATH here.
@@ -200,7 +200,7 @@ impl WritableObject {
     }
 
     /// Sets an xattr.
-    pub fn set_xattr(&self, xattr: &[u8], value: &[u8], flags: XattrFlags) -> Result<()> {
+    pub(crate) fn set_xattr(&self, xattr: &[u8], value: &[u8], flags: XattrFlags) -> Result<()> {
         match fsetxattr(&self.fd, xattr, value, flags) {
             Err(Errno::BADF) => self.xattrs().set(xattr, value, flags),
             other => other,
@@ -208,7 +208,7 @@ impl WritableObject {
     }
 
     /// Removes an xattr. ENODATA when there is none.
-    pub fn remove_xattr(&self, xattr: &[u8]) -> Result<()> {
+    pub(crate) fn remove_xattr(&self, xattr: &[u8]) -> Result<()> {
         self.xattrs().remove(xattr)
     }
 }

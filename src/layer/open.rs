@@ -34,7 +34,7 @@ impl Dir {
     /// A descriptor of the directory, opened for reading (`O_PATH` where reading is not permitted).
     /// Errors: ENOENT when it was removed; ESTALE when another one took its place, where that is
     /// possible; those of openat(2).
-    pub fn fd(&self) -> Result<Arc<OwnedFd>> {
+    pub(crate) fn fd(&self) -> Result<Arc<OwnedFd>> {
         // Those to be opened before it, the one nearest to the root last; and the one that was just
         // opened, which the cache may close again.
         let mut closed: Vec<Arc<Self>> = Vec::new();
@@ -90,7 +90,7 @@ impl Dir {
 
     /// Closes its descriptor if its place has another directory now, or none. Returns whether it
     /// did.
-    pub fn close_if_replaced(&self) -> bool {
+    pub(crate) fn close_if_replaced(&self) -> bool {
         let (Place::Child { parent, name }, Some(fd)) = (&*read(&self.place), self.slot.get())
         else {
             return false;

@@ -13,7 +13,7 @@ use super::writable::WritableDir;
 
 /// What the upper can store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FsFeatures {
+pub(crate) struct FsFeatures {
     /// The prefix under which our own xattrs can be stored; `None` where xattrs cannot be.
     pub own_xattrs: Option<&'static str>,
     /// The namespace (`trusted.` or `user.`) of kernel overlayfs's xattrs that can be stored.
@@ -58,7 +58,7 @@ const LINK: &[u8] = b"link";
 ///
 /// # Errors
 /// What the disk answers.
-pub fn probe(dir: &WritableDir) -> Result<FsFeatures> {
+pub(crate) fn probe(dir: &WritableDir) -> Result<FsFeatures> {
     let abilities = match try_out(dir) {
         Err(Errno::NOSPC | Errno::DQUOT) => {
             log::warn!(
@@ -189,7 +189,7 @@ fn first(
 
 /// Tries out, as [`probe`] does, whether records of owners and modes can be kept on everything that
 /// can be made. Errors: what the disk answers.
-pub fn keeps_stat_overrides(dir: &WritableDir) -> Result<bool> {
+pub(crate) fn keeps_stat_overrides(dir: &WritableDir) -> Result<bool> {
     const DIR: &[u8] = b"dir";
     let Some(records) = dir.records() else {
         return Ok(false);

@@ -15,7 +15,7 @@ impl Dir {
     /// every entry but `.` and `..`. An inode number that the listing does not have is asked for
     /// with statx(2). At most one reader at a time: the descriptor's position is shared. Errors:
     /// EACCES for a directory that may not be read, and those of getdents(2).
-    pub fn for_each(&self, mut each: impl FnMut(&[u8], Option<Kind>, u64)) -> Result<()> {
+    pub(crate) fn for_each(&self, mut each: impl FnMut(&[u8], Option<Kind>, u64)) -> Result<()> {
         let fd = self.fd()?;
         seek(&fd, SeekFrom::Start(0)).map_err(unreadable)?;
         let mut buffer = Vec::with_capacity(32 * 1024);
@@ -43,7 +43,7 @@ impl Dir {
 
     /// Opens the directory for a reader of its own, from a position that its disk returned before;
     /// 0 is the start.
-    pub fn stream(&self, position: u64) -> Result<DirStream> {
+    pub(crate) fn stream(&self, position: u64) -> Result<DirStream> {
         let fd = open_dir(&*self.fd()?, b".")?;
         if position != 0 {
             seek(&fd, SeekFrom::Start(position)).map_err(unreadable)?;
@@ -63,7 +63,7 @@ fn unreadable(errno: Errno) -> Errno {
 
 /// A directory that is being read. Disks know since when: some do not list what was made later.
 #[derive(Debug)]
-pub struct DirStream(OwnedFd);
+pub(crate) struct DirStream(OwnedFd);
 
 /// The inode number of a listing; `None` for the two that stand for none: libfuse's
 /// `FUSE_UNKNOWN_INO`, and 0.
@@ -74,14 +74,14 @@ fn known_number(ino: u64) -> Option<u64> {
 
 impl DirStream {
     /// The device of the disk that is read.
-    pub fn device(&self) -> Result<u64> {
+    pub(crate) fn device(&self) -> Result<u64> {
         Ok(Stat::of_fd(&self.0)?.dev)
     }
 
     /// As [`Dir::for_each`], for about a hundred entries more, `.` and `..` included. `each` is
     /// passed the position behind the entry as well, from which the disk can go on, and no number
     /// that the disk does not have. Returns whether there was any.
-    pub fn next(
+    pub(crate) fn next(
         &self,
         mut each: impl FnMut(&[u8], Option<Kind>, Option<u64>, u64),
     ) -> Result<bool> {

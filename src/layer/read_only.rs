@@ -10,12 +10,12 @@ use crate::sync::write;
 
 /// A directory that can only be read: of a lower layer, or of any other.
 #[derive(Clone, Debug)]
-pub struct ReadOnlyDir(Arc<Dir>);
+pub(crate) struct ReadOnlyDir(Arc<Dir>);
 
 impl ReadOnlyDir {
     /// The root of a lower layer. Its xattrs say whether the layer has stat overrides.
     #[must_use]
-    pub fn root(source: Source, fd: OwnedFd, cache: &Arc<FdCache>) -> Self {
+    pub(crate) fn root(source: Source, fd: OwnedFd, cache: &Arc<FdCache>) -> Self {
         let fd = Arc::new(fd);
         let records = StatOverrides::of_root(&fd);
         Self(Dir::root(source, fd, cache, records))
@@ -23,7 +23,7 @@ impl ReadOnlyDir {
 
     /// The root of a layer that is read by itself.
     #[must_use]
-    pub fn alone(fd: OwnedFd, cache: &Arc<FdCache>) -> Self {
+    pub(crate) fn alone(fd: OwnedFd, cache: &Arc<FdCache>) -> Self {
         Self::root(Source::Lower(0), fd, cache)
     }
 
@@ -33,13 +33,13 @@ impl ReadOnlyDir {
 
     /// A directory in this one. Nothing is opened or checked yet.
     #[must_use]
-    pub fn child(&self, name: &Name) -> Self {
+    pub(crate) fn child(&self, name: &Name) -> Self {
         Self(Dir::child(&self.0, name, None))
     }
 
     /// Closes it for good: like a directory that was removed it cannot be opened again, nor can
     /// what is found through it.
-    pub fn release(&self) {
+    pub(crate) fn release(&self) {
         *write(&self.0.place) = Place::Gone;
         self.0.slot.clear();
     }

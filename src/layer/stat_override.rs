@@ -32,7 +32,7 @@ const PRIVILEGED: &[u8] = b"security.fuseoverlayfs.override";
 const OLD_USER: &[u8] = b"user.fuseoverlayfs.override_stat";
 
 /// All xattrs that may keep a record.
-pub const STAT_OVERRIDE_XATTRS: [&[u8]; 3] = [USER, PRIVILEGED, OLD_USER];
+pub(crate) const STAT_OVERRIDE_XATTRS: [&[u8]; 3] = [USER, PRIVILEGED, OLD_USER];
 
 /// About so many odd values of a layer are logged.
 const MOST_COMPLAINTS: usize = 100;
@@ -48,7 +48,7 @@ pub enum StatOverrideForm {
 
 /// What an xattr says about an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StatOverride {
+pub(crate) struct StatOverride {
     /// Owner, as an id of the layer.
     pub uid: u32,
     /// Group, as an id of the layer.
@@ -64,7 +64,7 @@ pub struct StatOverride {
 impl StatOverride {
     /// What an object is now.
     #[must_use]
-    pub fn of(stat: &Stat) -> Self {
+    pub(crate) fn of(stat: &Stat) -> Self {
         Self {
             uid: stat.uid,
             gid: stat.gid,
@@ -77,7 +77,7 @@ impl StatOverride {
     /// Reads a value; `None` for one that no program writes. What follows a known type's fields is
     /// ignored.
     #[must_use]
-    pub fn parse(value: &[u8]) -> Option<Self> {
+    pub(crate) fn parse(value: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(value).ok()?.trim_end_matches('\0');
         let mut fields = text.split(':');
         let uid = id(fields.next()?)?;
@@ -101,7 +101,7 @@ impl StatOverride {
 
     /// The value that [`StatOverride::parse`] reads.
     #[must_use]
-    pub fn value(&self) -> Vec<u8> {
+    pub(crate) fn value(&self) -> Vec<u8> {
         let Self {
             uid,
             gid,
@@ -168,7 +168,7 @@ fn parse_type(text: &str) -> Option<(Kind, u64)> {
 
 /// That a layer keeps records, and how.
 #[derive(Debug)]
-pub struct StatOverrides {
+pub(crate) struct StatOverrides {
     form: StatOverrideForm,
     /// Records of older programs may be there as well.
     reads_old: bool,
@@ -184,7 +184,7 @@ impl StatOverrides {
     /// everything gets there, so that a store that is shared stays shared, and a private one
     /// private.
     #[must_use]
-    pub fn new(form: StatOverrideForm, root_perm: u32) -> Arc<Self> {
+    pub(crate) fn new(form: StatOverrideForm, root_perm: u32) -> Arc<Self> {
         Self::made(form, root_perm, false)
     }
 
@@ -199,7 +199,7 @@ impl StatOverrides {
 
     /// What the root of a layer says; `None` for an ordinary layer.
     #[must_use]
-    pub fn of_root(root: &Arc<OwnedFd>) -> Option<Arc<Self>> {
+    pub(crate) fn of_root(root: &Arc<OwnedFd>) -> Option<Arc<Self>> {
         let xattrs = XattrPath::of_fd(Arc::clone(root));
         // One call for a layer without records, as most are.
         let names = xattrs.list().unwrap_or_default();
@@ -219,19 +219,19 @@ impl StatOverrides {
 
     /// Which xattr they are kept in.
     #[must_use]
-    pub fn form(&self) -> StatOverrideForm {
+    pub(crate) fn form(&self) -> StatOverrideForm {
         self.form
     }
 
     /// The mode of every file and directory on the disk.
     #[must_use]
-    pub fn disk_mode(&self) -> u32 {
+    pub(crate) fn disk_mode(&self) -> u32 {
         self.disk_mode
     }
 
     /// The name of the xattr.
     #[must_use]
-    pub fn xattr(&self) -> &'static [u8] {
+    pub(crate) fn xattr(&self) -> &'static [u8] {
         match self.form {
             StatOverrideForm::Privileged => PRIVILEGED,
             StatOverrideForm::User => USER,
@@ -241,7 +241,7 @@ impl StatOverrides {
     /// Whether an object that is `on_disk` can carry a record (xattr(7): `user.` ones exist on
     /// files and directories).
     #[must_use]
-    pub fn can_be_on(&self, on_disk: Kind) -> bool {
+    pub(crate) fn can_be_on(&self, on_disk: Kind) -> bool {
         self.form == StatOverrideForm::Privileged || matches!(on_disk, Kind::File | Kind::Dir)
     }
 

@@ -17,11 +17,11 @@ use rustix::io::{Errno, Result};
 use super::xattr::proc_path;
 
 /// The number of a watch. Two watches of one directory are one.
-pub type WatchNo = i32;
+pub(crate) type WatchNo = i32;
 
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum What {
+pub(crate) enum What {
     /// An entry's bytes changed.
     Content,
     /// Attributes or xattrs of an entry changed, or of the directory itself.
@@ -38,7 +38,7 @@ pub enum What {
 
 /// Something that happened in a watched directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Event<'a> {
+pub(crate) struct Event<'a> {
     /// The watch; -1 for [`What::Overflow`].
     pub watch: WatchNo,
     /// What happened.
@@ -49,7 +49,7 @@ pub struct Event<'a> {
 
 /// Watches directories.
 #[derive(Debug)]
-pub struct Watcher {
+pub(crate) struct Watcher {
     fd: OwnedFd,
     watches: AtomicUsize,
     most: usize,
@@ -67,7 +67,7 @@ const LIMITS: [&str; 2] = [
 
 impl Watcher {
     /// Errors: EMFILE when the user has too many (`fs.inotify.max_user_instances`), ENFILE, ENOMEM.
-    pub fn new() -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         let fd = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
         let limits = LIMITS.iter().filter_map(|path| {
             let text = std::fs::read_to_string(path).ok()?;
@@ -84,7 +84,7 @@ impl Watcher {
     /// Watches a directory. One that is watched already costs nothing more. Errors: ENOSPC when the
     /// user has no watches left, EACCES for one that may not be read, ENOTSUP where a watch would
     /// not report everything.
-    pub fn watch(&self, dir: &OwnedFd) -> Result<WatchNo> {
+    pub(crate) fn watch(&self, dir: &OwnedFd) -> Result<WatchNo> {
         if !tells_all(dir) {
             return Err(Errno::NOTSUP);
         }
@@ -106,12 +106,12 @@ impl Watcher {
     }
 
     /// Counts a watch that is a new one.
-    pub fn count(&self) {
+    pub(crate) fn count(&self) {
         self.watches.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Ends a watch that was counted.
-    pub fn end(&self, watch: WatchNo) {
+    pub(crate) fn end(&self, watch: WatchNo) {
         self.watches.fetch_sub(1, Ordering::Relaxed);
         // EINVAL: its directory is gone, and the watch with it.
         if let Err(errno) = inotify::remove_watch(&self.fd, watch) {
@@ -121,7 +121,7 @@ impl Watcher {
 
     /// Calls `each` with what has happened since the last call, without waiting. Errors: those of
     /// read(2).
-    pub fn read(&self, mut each: impl FnMut(Event<'_>)) -> Result<()> {
+    pub(crate) fn read(&self, mut each: impl FnMut(Event<'_>)) -> Result<()> {
         let mut buffer = Vec::with_capacity(BUFFER);
         let mut events = inotify::Reader::new(&self.fd, buffer.spare_capacity_mut());
         loop {
@@ -196,7 +196,7 @@ const OWN: &[u64] = &[
 
 /// Whether a watch of a directory reports every change of it.
 #[must_use]
-pub fn tells_all(dir: &OwnedFd) -> bool {
+pub(crate) fn tells_all(dir: &OwnedFd) -> bool {
     rustix::fs::fstatfs(dir).is_ok_and(|disk| {
         u64::try_from(disk.f_type).is_ok_and(|kind| OWN.contains(&(kind & 0xFFFF_FFFF)))
     })

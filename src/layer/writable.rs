@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use rustix::fs::{
     AtFlags, CWD, Mode, OFlags, RenameFlags, XattrFlags, linkat, mkdirat, mknodat, openat,
-    renameat_with, symlinkat, unlinkat, utimensat,
+    renameat_with, symlinkat, unlinkat,
 };
 use rustix::io::{Errno, Result};
 
 use super::dir::{Dir, Name, Place, Source, os};
 use super::fd_cache::FdCache;
-use super::object::{SetTime, WritableObject, chmod_fd, timestamps};
+use super::object::{WritableObject, chmod_fd};
 use super::open::OPEN_DIR;
 use super::read_only::ReadOnlyDir;
 use super::stat::{Kind, ObjectId, Stat};
@@ -22,7 +22,7 @@ use crate::sync::write;
 /// A directory of the upper layer, of the work directory beside it, of a volume, or of a layer that
 /// is not mounted. It may be read like any other.
 #[derive(Clone, Debug)]
-pub struct WritableDir(Arc<Dir>);
+pub(crate) struct WritableDir(Arc<Dir>);
 
 impl std::ops::Deref for WritableDir {
     type Target = Dir;
@@ -34,7 +34,7 @@ impl std::ops::Deref for WritableDir {
 impl WritableDir {
     /// The root of the upper layer. Its xattrs say whether the layer has stat overrides.
     #[must_use]
-    pub fn root(fd: OwnedFd, cache: &Arc<FdCache>) -> Self {
+    pub(crate) fn root(fd: OwnedFd, cache: &Arc<FdCache>) -> Self {
         let fd = Arc::new(fd);
         let records = StatOverrides::of_root(&fd);
         Self::root_with(fd, cache, records)
@@ -43,7 +43,7 @@ impl WritableDir {
     /// The root of the upper layer, or of the work directory beside it, with the stat overrides
     /// that are given.
     #[must_use]
-    pub fn root_with(
+    pub(crate) fn root_with(
         fd: Arc<OwnedFd>,
         cache: &Arc<FdCache>,
         records: Option<Arc<StatOverrides>>,
@@ -54,43 +54,43 @@ impl WritableDir {
     /// The mode that a new object gets on the disk: the one that is wanted, unless stat overrides
     /// have that.
     #[must_use]
-    pub fn disk_mode(&self, wanted: u32) -> u32 {
+    pub(crate) fn disk_mode(&self, wanted: u32) -> u32 {
         self.records().map_or(wanted, |records| records.disk_mode())
     }
 
     /// A directory in this one. Nothing is opened or checked yet.
     #[must_use]
-    pub fn child(&self, name: &Name) -> Self {
+    pub(crate) fn child(&self, name: &Name) -> Self {
         Self(Dir::child(&self.0, name, None))
     }
 
     /// The same, where others may put another directory in its place: it must be this one.
     #[must_use]
-    pub fn child_with_id(&self, name: &Name, being: ObjectId) -> Self {
+    pub(crate) fn child_with_id(&self, name: &Name, being: ObjectId) -> Self {
         Self(Dir::child(&self.0, name, Some(being)))
     }
 
     /// The root of a volume, by its number. It has no stat overrides, regardless
     /// of its xattrs: others than the daemon may have set them.
     #[must_use]
-    pub fn volume(number: u16, fd: Arc<OwnedFd>, cache: &Arc<FdCache>) -> Self {
+    pub(crate) fn volume(number: u16, fd: Arc<OwnedFd>, cache: &Arc<FdCache>) -> Self {
         Self(Dir::root(Source::Volume(number), fd, cache, None))
     }
 
     /// The same directory, to be read alone.
     #[must_use]
-    pub fn read_only(&self) -> ReadOnlyDir {
+    pub(crate) fn read_only(&self) -> ReadOnlyDir {
         ReadOnlyDir::of(Arc::clone(&self.0))
     }
 
     /// Whether both are one directory object.
     #[must_use]
-    pub fn same(&self, other: &Self) -> bool {
+    pub(crate) fn same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
     /// Creates an empty file and opens it for reading and writing. EEXIST when the name is taken.
-    pub fn create_file(&self, name: &[u8], mode: u32) -> Result<OwnedFd> {
+    pub(crate) fn create_file(&self, name: &[u8], mode: u32) -> Result<OwnedFd> {
         let flags =
             OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         openat(self.fd()?, os(name), flags, Mode::from_raw_mode(mode))
@@ -99,7 +99,7 @@ impl WritableDir {
     /// Creates an empty file that has no name, open for reading and writing;
     /// [`WritableDir::link_fd`] gives it one. EOPNOTSUPP where the disk has no `O_TMPFILE`
     /// (open(2); file systems that do not know the flag see an attempt to write a directory).
-    pub fn create_unnamed(&self, mode: u32) -> Result<OwnedFd> {
+    pub(crate) fn create_unnamed(&self, mode: u32) -> Result<OwnedFd> {
         let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
         match openat(self.fd()?, ".", flags, Mode::from_raw_mode(mode)) {
             Err(Errno::ISDIR) => Err(Errno::OPNOTSUPP),
@@ -108,46 +108,52 @@ impl WritableDir {
     }
 
     /// Opens a regular file with `flags` (`O_RDWR`, ..); never follows a symlink.
-    pub fn open_file(&self, name: &[u8], flags: OFlags) -> Result<OwnedFd> {
+    pub(crate) fn open_file(&self, name: &[u8], flags: OFlags) -> Result<OwnedFd> {
         let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         openat(self.fd()?, os(name), flags, Mode::empty())
     }
 
     /// Creates a node of any type but directory and symlink.
-    pub fn mknod(&self, name: &[u8], kind: Kind, mode: u32, rdev: u64) -> Result<()> {
+    pub(crate) fn mknod(&self, name: &[u8], kind: Kind, mode: u32, rdev: u64) -> Result<()> {
         let mode = Mode::from_raw_mode(mode);
         mknodat(self.fd()?, os(name), kind.file_type(), mode, rdev)
     }
 
     /// Creates a directory.
-    pub fn mkdir(&self, name: &[u8], mode: u32) -> Result<()> {
+    pub(crate) fn mkdir(&self, name: &[u8], mode: u32) -> Result<()> {
         mkdirat(self.fd()?, os(name), Mode::from_raw_mode(mode))
     }
 
     /// Creates a symlink.
-    pub fn symlink(&self, target: &[u8], name: &[u8]) -> Result<()> {
+    pub(crate) fn symlink(&self, target: &[u8], name: &[u8]) -> Result<()> {
         symlinkat(os(target), self.fd()?, os(name))
     }
 
     /// Removes an entry that is not a directory.
-    pub fn unlink(&self, name: &[u8]) -> Result<()> {
+    pub(crate) fn unlink(&self, name: &[u8]) -> Result<()> {
         unlinkat(self.fd()?, os(name), AtFlags::empty())
     }
 
     /// Removes an empty directory.
-    pub fn rmdir(&self, name: &[u8]) -> Result<()> {
+    pub(crate) fn rmdir(&self, name: &[u8]) -> Result<()> {
         unlinkat(self.fd()?, os(name), AtFlags::REMOVEDIR)
     }
 
     /// Renames an entry into `to` (renameat2(2)).
-    pub fn rename(&self, name: &[u8], to: &Self, new: &[u8], flags: RenameFlags) -> Result<()> {
+    pub(crate) fn rename(
+        &self,
+        name: &[u8],
+        to: &Self,
+        new: &[u8],
+        flags: RenameFlags,
+    ) -> Result<()> {
         renameat_with(self.fd()?, os(name), to.fd()?, os(new), flags)
     }
 
     /// Renames an entry into `to`, where the name must be free. EEXIST when it is not. Disks that
     /// know no flags of renameat2(2) (NFS, 9p, many a FUSE file system) answer EINVAL: there it is
     /// looked before whether it is free, which is as good while no other process changes the upper.
-    pub fn rename_to_free(&self, name: &[u8], to: &Self, new: &[u8]) -> Result<()> {
+    pub(crate) fn rename_to_free(&self, name: &[u8], to: &Self, new: &[u8]) -> Result<()> {
         match self.rename(name, to, new, RenameFlags::NOREPLACE) {
             Err(Errno::INVAL | Errno::NOSYS) => match to.stat_on_disk(new) {
                 Ok(_) => Err(Errno::EXIST),
@@ -159,39 +165,21 @@ impl WritableDir {
     }
 
     /// Renames an entry to a name in `to`.
-    pub fn link(&self, name: &[u8], to: &Self, new: &[u8]) -> Result<()> {
+    pub(crate) fn link(&self, name: &[u8], to: &Self, new: &[u8]) -> Result<()> {
         linkat(self.fd()?, os(name), to.fd()?, os(new), AtFlags::empty())
     }
 
     /// Links an object that may have no name (see `O_TMPFILE`) as `new` here.
-    pub fn link_fd(&self, fd: &OwnedFd, new: &[u8]) -> Result<()> {
+    pub(crate) fn link_fd(&self, fd: &OwnedFd, new: &[u8]) -> Result<()> {
         let path = proc_path(fd);
         linkat(CWD, os(&path), self.fd()?, os(new), AtFlags::SYMLINK_FOLLOW)
-    }
-
-    /// Sets the permission bits of an entry that is not a symlink, by its stat override where the
-    /// layer has those.
-    pub fn chmod(&self, name: &[u8], mode: u32) -> Result<()> {
-        self.object(name)?.chmod(mode)
-    }
-
-    /// Sets the permission bits of an entry that is not a symlink on the disk, regardless of its
-    /// stat override.
-    pub fn chmod_on_disk(&self, name: &[u8], mode: u32) -> Result<()> {
-        chmod_fd(&self.pin_entry(name)?, mode)
-    }
-
-    /// Sets the times of an entry.
-    pub fn utimens(&self, name: &[u8], atime: SetTime, mtime: SetTime) -> Result<()> {
-        let times = timestamps(atime, mtime);
-        utimensat(self.fd()?, os(name), &times, AtFlags::SYMLINK_NOFOLLOW)
     }
 
     /// Runs an operation that changes the directory's entries although its mode may forbid that: a
     /// copy-up must not depend on it. Only a daemon without root's rights is stopped by the mode;
     /// it lends itself the right and takes it back. Killed between, the directory keeps `u+wx` more
     /// than it had.
-    pub fn despite_mode<T>(&self, operation: impl Fn() -> Result<T>) -> Result<T> {
+    pub(crate) fn despite_mode<T>(&self, operation: impl Fn() -> Result<T>) -> Result<T> {
         match operation() {
             Err(Errno::ACCESS) => {
                 let this = self.fd()?;
@@ -211,7 +199,7 @@ impl WritableDir {
     /// there is room. Only its owner may: it lends itself the right and takes it back. Killed
     /// between, the directory keeps `u+rx` more than it had. Errors: EPERM for another owner's, and
     /// those of openat(2).
-    pub fn read_despite_mode(&self) -> Result<()> {
+    pub(crate) fn read_despite_mode(&self) -> Result<()> {
         let this = self.fd()?;
         let mode = Stat::of_fd(&this)?.perm();
         chmod_fd(&this, mode | 0o500)?;
@@ -223,24 +211,24 @@ impl WritableDir {
     }
 
     /// Where the directory itself is changed rather than an entry of it.
-    pub fn this(&self) -> Result<WritableObject> {
+    pub(crate) fn this(&self) -> Result<WritableObject> {
         Ok(self.wrap(self.fd()?))
     }
 
     /// An entry, to be changed through a descriptor.
-    pub fn object(&self, name: &[u8]) -> Result<WritableObject> {
+    pub(crate) fn object(&self, name: &[u8]) -> Result<WritableObject> {
         Ok(self.wrap(Arc::new(self.pin_entry(name)?)))
     }
 
     /// The object behind `fd`, which must belong to this directory's layer (or to the work
     /// directory beside it).
     #[must_use]
-    pub fn wrap(&self, fd: Arc<OwnedFd>) -> WritableObject {
+    pub(crate) fn wrap(&self, fd: Arc<OwnedFd>) -> WritableObject {
         WritableObject::new(fd, self.records().cloned())
     }
 
     /// Sets an xattr of an entry.
-    pub fn set_xattr(
+    pub(crate) fn set_xattr(
         &self,
         name: &[u8],
         xattr: &[u8],
@@ -251,13 +239,13 @@ impl WritableDir {
     }
 
     /// Removes an xattr of an entry. ENODATA when there is none.
-    pub fn remove_xattr(&self, name: &[u8], xattr: &[u8]) -> Result<()> {
+    pub(crate) fn remove_xattr(&self, name: &[u8], xattr: &[u8]) -> Result<()> {
         self.xattrs_of(name)?.remove(xattr)
     }
 
     /// Runs `rename`, which moves this directory on the disk to `name` in `parent`, and notes the
     /// new place when it succeeds. The directory is not opened by its place meanwhile.
-    pub fn relocate(
+    pub(crate) fn relocate(
         &self,
         parent: &Self,
         name: &Name,
@@ -273,7 +261,7 @@ impl WritableDir {
     }
 
     /// Notes that the directory is not there any more, after it was removed.
-    pub fn set_gone(&self) {
+    pub(crate) fn set_gone(&self) {
         *write(&self.0.place) = Place::Gone;
         self.0.slot.clear();
     }

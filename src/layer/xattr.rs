@@ -16,14 +16,14 @@ use rustix::fs::{
 use rustix::io::{Errno, Result};
 
 /// Largest value of an xattr, in bytes (`XATTR_SIZE_MAX`, xattr(7)).
-pub const SIZE_MAX: usize = 65536;
+pub(crate) const SIZE_MAX: usize = 65536;
 
 /// Bytes that a value, a list of names or a path may have to be read without allocating.
 const USUAL: usize = 256;
 
 /// A path to an object that xattr calls accept.
 #[derive(Debug)]
-pub struct XattrPath {
+pub(crate) struct XattrPath {
     path: Path,
     follow: bool,
     _open: Arc<OwnedFd>,
@@ -74,7 +74,7 @@ impl Path {
 impl XattrPath {
     /// The object behind a descriptor.
     #[must_use]
-    pub fn of_fd(fd: Arc<OwnedFd>) -> Self {
+    pub(crate) fn of_fd(fd: Arc<OwnedFd>) -> Self {
         Self {
             path: Path::new(&fd, None),
             follow: true,
@@ -84,7 +84,7 @@ impl XattrPath {
 
     /// An entry of an open directory; a symlink is not followed.
     #[must_use]
-    pub fn of_entry(dir: Arc<OwnedFd>, name: &[u8]) -> Self {
+    pub(crate) fn of_entry(dir: Arc<OwnedFd>, name: &[u8]) -> Self {
         Self {
             path: Path::new(&dir, Some(name)),
             follow: false,
@@ -94,7 +94,7 @@ impl XattrPath {
 
     /// The value of an xattr. Errors: ENODATA when there is none, EOPNOTSUPP where the disk has no
     /// xattrs.
-    pub fn get(&self, name: &[u8]) -> Result<Vec<u8>> {
+    pub(crate) fn get(&self, name: &[u8]) -> Result<Vec<u8>> {
         let path = self.path.bytes();
         read_whole(<[u8]>::to_vec, |value| {
             if self.follow {
@@ -106,7 +106,7 @@ impl XattrPath {
     }
 
     /// The value of an xattr; `None` also where the disk has none at all.
-    pub fn get_opt(&self, name: &[u8]) -> Result<Option<Vec<u8>>> {
+    pub(crate) fn get_opt(&self, name: &[u8]) -> Result<Option<Vec<u8>>> {
         match self.get(name) {
             Ok(value) => Ok(Some(value)),
             Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(None),
@@ -115,12 +115,12 @@ impl XattrPath {
     }
 
     /// All names, each ended by a NUL. A disk without xattrs has none.
-    pub fn list(&self) -> Result<Vec<u8>> {
+    pub(crate) fn list(&self) -> Result<Vec<u8>> {
         self.read_names(<[u8]>::to_vec)
     }
 
     /// Whether one of the names is `wanted`.
-    pub fn any(&self, mut wanted: impl FnMut(&[u8]) -> bool) -> Result<bool> {
+    pub(crate) fn any(&self, mut wanted: impl FnMut(&[u8]) -> bool) -> Result<bool> {
         self.read_names(|names| {
             names
                 .split(|byte| *byte == 0)
@@ -182,7 +182,7 @@ const PROC: &str = "/proc/self/fd/";
 
 /// The magic link of a descriptor, `/proc/self/fd/N`.
 #[must_use]
-pub fn proc_path(fd: &OwnedFd) -> Vec<u8> {
+pub(crate) fn proc_path(fd: &OwnedFd) -> Vec<u8> {
     format!("{PROC}{}", fd.as_raw_fd()).into_bytes()
 }
 

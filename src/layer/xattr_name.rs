@@ -38,7 +38,7 @@ const NAMESPACES: [&[u8]; 4] = [b"security.", b"trusted.", b"user.", b"system."]
 
 /// How a layer keeps what its disk would interpret.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum XattrMapping {
+pub(crate) enum XattrMapping {
     /// On the disk.
     #[default]
     Disk,
@@ -55,7 +55,7 @@ impl XattrMapping {
     /// How a layer with records of a form keeps them; `trusted` says whether the daemon may set
     /// such xattrs.
     #[must_use]
-    pub fn of(form: Option<StatOverrideForm>, trusted: bool) -> Self {
+    pub(crate) fn of(form: Option<StatOverrideForm>, trusted: bool) -> Self {
         match form {
             None => Self::Disk,
             Some(StatOverrideForm::Privileged) => Self::Privileged,
@@ -65,7 +65,7 @@ impl XattrMapping {
 
     /// How a name of the merged view is stored.
     #[must_use]
-    pub fn stored(self, seen: &[u8]) -> Cow<'_, [u8]> {
+    pub(crate) fn stored(self, seen: &[u8]) -> Cow<'_, [u8]> {
         let is = |prefix: &[u8]| seen.starts_with(prefix);
         let behind = |prefix: &[u8]| Cow::Owned([prefix, seen].concat());
         let is_acl = is(b"system.posix_acl_");
@@ -93,7 +93,7 @@ impl XattrMapping {
 
 /// A stored name as the merged view shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seen<'a> {
+pub(crate) struct Seen<'a> {
     /// The name.
     pub name: Cow<'a, [u8]>,
     /// It stands for one that the disk may have as well: then this one counts.
@@ -102,7 +102,7 @@ pub struct Seen<'a> {
 
 /// How a stored name is seen; `None` for bookkeeping, which is hidden.
 #[must_use]
-pub fn seen(stored: &[u8]) -> Option<Seen<'_>> {
+pub(crate) fn seen(stored: &[u8]) -> Option<Seen<'_>> {
     for prefix in [USER_OVERRIDE, PRIVILEGED_OVERRIDE] {
         if let Some(rest) = stored.strip_prefix(prefix) {
             let shown = NAMESPACES.iter().any(|space| rest.starts_with(space));
@@ -129,7 +129,7 @@ pub fn seen(stored: &[u8]) -> Option<Seen<'_>> {
 
 /// Whether a name on disk is bookkeeping of an overlay, ours or another's.
 #[must_use]
-pub fn is_internal(stored: &[u8]) -> bool {
+pub(crate) fn is_internal(stored: &[u8]) -> bool {
     seen(stored).is_none()
 }
 

@@ -16,7 +16,7 @@ use super::readable::readable_before;
 
 /// What is done on a mount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ControlRequest {
+pub(crate) struct ControlRequest {
     /// syncfs(2) first.
     pub syncfs: bool,
     /// The number of an ioctl(2) without argument.
@@ -25,7 +25,7 @@ pub struct ControlRequest {
 
 /// How it ended: what failed, with its errno.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub(crate) enum Answer {
     /// All of it was done.
     Done,
     /// The mount's root could not be opened.
@@ -38,7 +38,7 @@ pub enum Answer {
 
 /// A child that is asking. It is killed when this is dropped.
 #[derive(Debug)]
-pub struct ControlChild {
+pub(crate) struct ControlChild {
     child: libc::pid_t,
     answer: File,
 }
@@ -50,7 +50,7 @@ impl ControlChild {
     ///
     /// # Errors
     /// EAGAIN, ENOMEM, EMFILE.
-    pub fn start(root: &CStr, question: ControlRequest) -> io::Result<Self> {
+    pub(crate) fn start(root: &CStr, question: ControlRequest) -> io::Result<Self> {
         let (read, write) = io::pipe()?;
         let (read, write) = (OwnedFd::from(read), OwnedFd::from(write));
         let parent = std::process::id();
@@ -70,7 +70,7 @@ impl ControlChild {
     ///
     /// # Errors
     /// The child was killed; those of poll(2).
-    pub fn wait(&mut self, limit: Duration) -> io::Result<Option<Answer>> {
+    pub(crate) fn wait(&mut self, limit: Duration) -> io::Result<Option<Answer>> {
         if !readable_before(&self.answer, Instant::now() + limit)? {
             return Ok(None);
         }

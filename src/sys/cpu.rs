@@ -12,7 +12,7 @@ const SYSFS: &str = "/sys/devices/system/cpu";
 ///
 /// # Errors
 /// Those of reading sysfs; `InvalidData` for a list that is none.
-pub fn possible() -> io::Result<usize> {
+pub(crate) fn possible() -> io::Result<usize> {
     Ok(list("possible")?.len())
 }
 
@@ -20,7 +20,7 @@ pub fn possible() -> io::Result<usize> {
 ///
 /// # Errors
 /// Those of reading sysfs; `InvalidData` for a list that is none.
-pub fn online() -> io::Result<Vec<usize>> {
+pub(crate) fn online() -> io::Result<Vec<usize>> {
     list("online")
 }
 
@@ -58,19 +58,19 @@ fn parse(text: &str) -> Option<Vec<usize>> {
 /// The processors that a thread was allowed to use when it was asked: taskset(1) and the like are
 /// respected.
 #[derive(Clone, Copy, Debug)]
-pub struct Allowed(CpuSet);
+pub(crate) struct Allowed(CpuSet);
 
 impl Allowed {
     /// Those of the calling thread; none when the kernel counts more than 1024.
     #[must_use]
-    pub fn here() -> Self {
+    pub(crate) fn here() -> Self {
         Self(sched_getaffinity(None).unwrap_or_else(|_too_many| CpuSet::new()))
     }
 
     /// Keeps the calling thread on one processor where that is possible: it is allowed, is online
     /// and belongs to the thread's control group. Otherwise the thread stays where it may be, which
     /// is slower but works.
-    pub fn pin(&self, cpu: usize) -> bool {
+    pub(crate) fn pin(&self, cpu: usize) -> bool {
         if cpu >= CpuSet::MAX_CPU || !self.0.is_set(cpu) {
             return false;
         }
@@ -82,7 +82,7 @@ impl Allowed {
 
 /// The processor that the calling thread runs on.
 #[must_use]
-pub fn current() -> usize {
+pub(crate) fn current() -> usize {
     sched_getcpu()
 }
 

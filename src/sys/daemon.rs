@@ -8,7 +8,7 @@ use rustix::fs::{Mode, OFlags, open};
 
 /// Which side of a fork this is.
 #[derive(Debug)]
-pub enum Side {
+pub(crate) enum Side {
     /// The process that was started.
     Parent(ReadyReceiver),
     /// The new one.
@@ -17,11 +17,11 @@ pub enum Side {
 
 /// Receives messages of the new process.
 #[derive(Debug)]
-pub struct ReadyReceiver(File);
+pub(crate) struct ReadyReceiver(File);
 
 /// Sends messages to the process that was started.
 #[derive(Debug)]
-pub struct ReadySender(File);
+pub(crate) struct ReadySender(File);
 
 /// What is said when all is well.
 const READY: &[u8] = b"\0";
@@ -32,7 +32,7 @@ impl ReadyReceiver {
     ///
     /// # Errors
     /// The reason.
-    pub fn wait(mut self) -> Result<(), String> {
+    pub(crate) fn wait(mut self) -> Result<(), String> {
         let mut said = Vec::new();
         match self.0.read_to_end(&mut said) {
             Ok(_) if said == READY => Ok(()),
@@ -47,7 +47,7 @@ impl ReadySender {
     ///
     /// # Errors
     /// EPIPE when the parent is gone.
-    pub fn ready(mut self) -> io::Result<()> {
+    pub(crate) fn ready(mut self) -> io::Result<()> {
         self.0.write_all(READY)
     }
 
@@ -55,7 +55,7 @@ impl ReadySender {
     ///
     /// # Errors
     /// EPIPE when the parent is gone.
-    pub fn failed(mut self, reason: &str) -> io::Result<()> {
+    pub(crate) fn failed(mut self, reason: &str) -> io::Result<()> {
         self.0.write_all(reason.as_bytes())
     }
 }
@@ -66,7 +66,7 @@ impl ReadySender {
 ///
 /// # Errors
 /// EAGAIN, ENOMEM, EMFILE.
-pub fn fork() -> io::Result<Side> {
+pub(crate) fn fork() -> io::Result<Side> {
     let (read, write) = io::pipe()?;
     // SAFETY: fork itself touches no memory of ours; the caller promises that there is one thread
     // only, so that the child may use everything that the parent could.
@@ -79,7 +79,7 @@ pub fn fork() -> io::Result<Side> {
 
 /// Ends the process at once, without running destructors: the parent must not unmount what the
 /// child serves.
-pub fn exit_now(code: i32) -> ! {
+pub(crate) fn exit_now(code: i32) -> ! {
     // SAFETY: _exit takes any value and does not return.
     unsafe { libc::_exit(code) }
 }
@@ -90,7 +90,7 @@ pub fn exit_now(code: i32) -> ! {
 ///
 /// # Errors
 /// Those of setsid(2), chdir(2), open(2), dup2(2).
-pub fn detach() -> io::Result<()> {
+pub(crate) fn detach() -> io::Result<()> {
     rustix::process::setsid()?;
     rustix::process::chdir("/")?;
     let null = open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
@@ -105,7 +105,7 @@ pub fn detach() -> io::Result<()> {
 ///
 /// # Errors
 /// Those of close_range(2), except that it is missing (kernels before 5.9).
-pub fn close_inherited(keep: Option<RawFd>) -> io::Result<()> {
+pub(crate) fn close_inherited(keep: Option<RawFd>) -> io::Result<()> {
     let close = |first: u32, last: u32| {
         if first > last {
             return Ok(());
@@ -137,7 +137,7 @@ pub fn close_inherited(keep: Option<RawFd>) -> io::Result<()> {
 ///
 /// # Errors
 /// Those of open(2) and dup3(2).
-pub fn release(fd: BorrowedFd<'_>) -> io::Result<()> {
+pub(crate) fn release(fd: BorrowedFd<'_>) -> io::Result<()> {
     let null = open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
     // SAFETY: both descriptors are open; the owner of the second one goes on owning an open
     // descriptor.
@@ -151,7 +151,7 @@ pub fn release(fd: BorrowedFd<'_>) -> io::Result<()> {
 ///
 /// # Errors
 /// EBADF when there is none, EMFILE.
-pub fn duplicate(fd: RawFd) -> io::Result<OwnedFd> {
+pub(crate) fn duplicate(fd: RawFd) -> io::Result<OwnedFd> {
     if fd < 0 {
         return Err(io::Error::from_raw_os_error(libc::EBADF));
     }

@@ -84,7 +84,7 @@ unsafe impl Ioctl for CloneConnection {
 /// Registers a file that the kernel is to read and write by itself; returns the number by which
 /// replies to OPEN name it. Errors: EPERM without CAP_SYS_ADMIN in the first user namespace, ELOOP
 /// for too many stacked file systems, ENOTTY before Linux 6.9.
-pub fn open_backing(device: BorrowedFd<'_>, file: BorrowedFd<'_>) -> Result<i32> {
+pub(crate) fn open_backing(device: BorrowedFd<'_>, file: BorrowedFd<'_>) -> Result<i32> {
     let map = BackingMap {
         fd: file.as_raw_fd(),
         flags: 0,
@@ -95,7 +95,7 @@ pub fn open_backing(device: BorrowedFd<'_>, file: BorrowedFd<'_>) -> Result<i32>
 }
 
 /// Closes such a file for new opens; those that exist go on.
-pub fn close_backing(device: BorrowedFd<'_>, number: i32) -> Result<()> {
+pub(crate) fn close_backing(device: BorrowedFd<'_>, number: i32) -> Result<()> {
     let number = u32::try_from(number).map_err(|_| Errno::INVAL)?;
     // SAFETY: `BackingClose` is the type that this ioctl of a FUSE device takes.
     unsafe { ioctl(device, BackingClose(number)) }
@@ -103,7 +103,7 @@ pub fn close_backing(device: BorrowedFd<'_>, number: i32) -> Result<()> {
 
 /// Makes `fresh`, a newly opened /dev/fuse, one more descriptor of the connection of `device`, with
 /// a list of its own of the requests that were read from it.
-pub fn clone_connection(device: BorrowedFd<'_>, fresh: BorrowedFd<'_>) -> Result<()> {
+pub(crate) fn clone_connection(device: BorrowedFd<'_>, fresh: BorrowedFd<'_>) -> Result<()> {
     let number = u32::try_from(device.as_raw_fd()).map_err(|_| Errno::BADF)?;
     // SAFETY: `CloneConnection` is the type that this ioctl of a FUSE device takes.
     unsafe { ioctl(fresh, CloneConnection(number)) }

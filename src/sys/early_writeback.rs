@@ -10,7 +10,7 @@ const PIECE: u64 = 1024 * 1024;
 /// Writes to the end of a new file, and has the disk take what is there while the rest is made:
 /// fsync(2) then waits for the last piece only. Promises nothing; that is left to fsync(2).
 #[derive(Debug)]
-pub struct EarlyWriteback<'a> {
+pub(crate) struct EarlyWriteback<'a> {
     file: &'a File,
     written: u64,
     started: u64,
@@ -19,7 +19,7 @@ pub struct EarlyWriteback<'a> {
 impl<'a> EarlyWriteback<'a> {
     /// For a file that is empty, and whose offset is 0.
     #[must_use]
-    pub fn new(file: &'a File) -> Self {
+    pub(crate) fn new(file: &'a File) -> Self {
         Self {
             file,
             written: 0,

@@ -11,12 +11,12 @@ const WAKEUP: i32 = libc::SIGURG;
 
 /// A thread of this process, by its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Thread(libc::pid_t);
+pub(crate) struct Thread(libc::pid_t);
 
 impl Thread {
     /// The calling thread.
     #[must_use]
-    pub fn current() -> Self {
+    pub(crate) fn current() -> Self {
         // SAFETY: gettid has no arguments and cannot fail.
         Self(unsafe { libc::gettid() })
     }
@@ -26,7 +26,7 @@ impl Thread {
     ///
     /// # Errors
     /// ESRCH when the thread has ended.
-    pub fn wake(self) -> io::Result<()> {
+    pub(crate) fn wake(self) -> io::Result<()> {
         // SAFETY: a signal to a thread of this process, or to none; no memory is passed.
         let result = unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), self.0, WAKEUP) };
         if result == 0 {
@@ -42,7 +42,7 @@ extern "C" fn nothing(_signal: i32) {}
 ///
 /// # Errors
 /// Those of sigaction(2).
-pub fn accept_wakeups() -> io::Result<()> {
+pub(crate) fn accept_wakeups() -> io::Result<()> {
     let mut action: libc::sigaction = {
         let zeroed = MaybeUninit::zeroed();
         // SAFETY: zeroes are a valid sigaction: no flags, no restorer, the default action.
@@ -63,7 +63,7 @@ pub fn accept_wakeups() -> io::Result<()> {
 
 /// Returns to the system what the allocator keeps for later, but for the ends of other threads'
 /// arenas: those [`release_own_memory`] returns.
-pub fn release_memory() {
+pub(crate) fn release_memory() {
     #[cfg(target_env = "gnu")]
     // SAFETY: it takes no pointer and may be called at any time.
     unsafe {
@@ -75,7 +75,7 @@ pub fn release_memory() {
 /// Returns the end of the calling thread's arena to the system. malloc_trim(3) does so for the main
 /// one only; of another one the end goes back when a large piece beside it is freed, and if it is
 /// longer than `M_TRIM_THRESHOLD`, which glibc raises to 64 MiB by itself.
-pub fn release_own_memory() {
+pub(crate) fn release_own_memory() {
     #[cfg(target_env = "gnu")]
     {
         /// Large enough to be looked at when it is freed, too small for a mapping of its own.

@@ -7,7 +7,7 @@ use rustix::ioctl::{Getter, Opcode, Setter, Updater, ioctl, opcode};
 
 /// The bytes of a `struct fsxattr` (`linux/fs.h`): flags, extent size, number of extents, project
 /// id, extent size for copy-on-write, 8 bytes of padding.
-pub type FsXattr = [u8; 28];
+pub(crate) type FsXattr = [u8; 28];
 
 /// `FS_IOC_FSGETXATTR` (`linux/fs.h`).
 const FS_IOC_FSGETXATTR: Opcode = opcode::read::<FsXattr>(b'X', 31);
@@ -20,7 +20,7 @@ const FS_IOC_GETVERSION: Opcode = opcode::read::<libc::c_long>(b'v', 1);
 ///
 /// # Errors
 /// ENOTTY and EOPNOTSUPP where the disk has none, EBADF for an `O_PATH` descriptor.
-pub fn fsxattr(fd: impl AsFd) -> Result<FsXattr> {
+pub(crate) fn fsxattr(fd: impl AsFd) -> Result<FsXattr> {
     // SAFETY: the kernel writes one `struct fsxattr`, of 28 bytes as the opcode says, and any bytes
     // are a value of the array.
     unsafe { ioctl(fd, Getter::<FS_IOC_FSGETXATTR, FsXattr>::new()) }
@@ -31,7 +31,7 @@ pub fn fsxattr(fd: impl AsFd) -> Result<FsXattr> {
 /// # Errors
 /// ENOTTY and EOPNOTSUPP where the disk has none, or not those; EPERM, EINVAL, EBADF for an
 /// `O_PATH` descriptor.
-pub fn set_fsxattr(fd: impl AsFd, value: &FsXattr) -> Result<()> {
+pub(crate) fn set_fsxattr(fd: impl AsFd, value: &FsXattr) -> Result<()> {
     // SAFETY: the kernel reads one `struct fsxattr`, of 28 bytes as the opcode says.
     unsafe { ioctl(fd, Setter::<FS_IOC_FSSETXATTR, FsXattr>::new(*value)) }
 }
@@ -40,7 +40,7 @@ pub fn set_fsxattr(fd: impl AsFd, value: &FsXattr) -> Result<()> {
 ///
 /// # Errors
 /// ENOTTY and EOPNOTSUPP where the disk has none, EBADF for an `O_PATH` descriptor.
-pub fn version(fd: impl AsFd) -> Result<u32> {
+pub(crate) fn version(fd: impl AsFd) -> Result<u32> {
     // The opcode says `long`; file systems write an `int` at its address (`ext4_ioctl`), some
     // perhaps all of it.
     let mut value = [0_u32; size_of::<libc::c_long>() / size_of::<u32>()];

@@ -27,7 +27,7 @@ const LIFTED: [(Resource, Option<&str>); 8] = [
 /// CAP_SYS_RESOURCE up to the hard ones. Returns those that have a name and remain, as "COUNT
 /// UNITS".
 #[must_use]
-pub fn lift() -> Vec<String> {
+pub(crate) fn lift() -> Vec<String> {
     let mut left = Vec::new();
     for (resource, name) in LIFTED {
         let limit = getrlimit(resource);
@@ -53,7 +53,7 @@ pub fn lift() -> Vec<String> {
 /// Unblocks every signal, lets children be waited for, and makes it an error (EFBIG) to write
 /// behind a limit of the size of files. Threads have stacks of the usual size, regardless of
 /// `RUST_MIN_STACK`. First thing in a process, before it has threads.
-pub fn reset() {
+pub(crate) fn reset() {
     let mut none = MaybeUninit::uninit();
     // SAFETY: sigemptyset initialises the set that pthread_sigmask reads; no handler of ours is
     // there yet, so that signals do what they do by default or nothing. No other thread reads the
@@ -69,7 +69,7 @@ pub fn reset() {
 }
 
 /// A daemon is not ended by a soft limit of the processor's time.
-pub fn ignore_processor_time() {
+pub(crate) fn ignore_processor_time() {
     // SAFETY: ignoring a signal installs no handler.
     unsafe {
         libc::signal(libc::SIGXCPU, libc::SIG_IGN);

@@ -87,26 +87,26 @@ impl Drop for Mapping {
 
 /// Zeroed bytes that begin at a page, and can be released to the system.
 #[derive(Debug)]
-pub struct Buffer(Mapping);
+pub(crate) struct Buffer(Mapping);
 
 impl Buffer {
     /// `len` bytes, more than none. What is never touched takes no memory.
     ///
     /// # Errors
     /// ENOMEM, EINVAL for a length of 0.
-    pub fn new(len: usize) -> io::Result<Self> {
+    pub(crate) fn new(len: usize) -> io::Result<Self> {
         Mapping::new(len).map(Self)
     }
 
     /// The bytes.
-    pub fn bytes(&mut self) -> &mut [u8] {
+    pub(crate) fn bytes(&mut self) -> &mut [u8] {
         // SAFETY: the mapping is initialised (zeroed by mmap), `len` bytes long, and borrowed as
         // long as the slice.
         unsafe { std::slice::from_raw_parts_mut(self.0.start.as_ptr(), self.0.len) }
     }
 
     /// Releases the memory: all bytes are zero again.
-    pub fn release(&mut self) {
+    pub(crate) fn release(&mut self) {
         self.0.release(0);
     }
 }

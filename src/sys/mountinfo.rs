@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// One mount as this process sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mount {
+pub(crate) struct Mount {
     /// Id of the mount.
     pub id: u64,
     /// Id of the mount it is mounted on.
@@ -25,7 +25,7 @@ pub struct Mount {
 impl Mount {
     /// Whether it was mounted by this program, under either of its names.
     #[must_use]
-    pub fn is_ours(&self) -> bool {
+    pub(crate) fn is_ours(&self) -> bool {
         matches!(
             self.fs_type.as_str(),
             "fuse.unionmount" | "fuse.fuse-overlayfs"
@@ -37,13 +37,13 @@ impl Mount {
 ///
 /// # Errors
 /// When `/proc` is not mounted.
-pub fn read() -> std::io::Result<Vec<Mount>> {
+pub(crate) fn read() -> std::io::Result<Vec<Mount>> {
     Ok(parse(&std::fs::read("/proc/self/mountinfo")?))
 }
 
 /// The mount that is seen at a path: the last one when several lie on each other.
 #[must_use]
-pub fn at<'a>(mounts: &'a [Mount], mountpoint: &Path) -> Option<&'a Mount> {
+pub(crate) fn at<'a>(mounts: &'a [Mount], mountpoint: &Path) -> Option<&'a Mount> {
     mounts
         .iter()
         .rev()
@@ -52,7 +52,7 @@ pub fn at<'a>(mounts: &'a [Mount], mountpoint: &Path) -> Option<&'a Mount> {
 
 /// Reads the text; lines that do not have the documented form are left out.
 #[must_use]
-pub fn parse(text: &[u8]) -> Vec<Mount> {
+pub(crate) fn parse(text: &[u8]) -> Vec<Mount> {
     text.split(|&byte| byte == b'\n').filter_map(line).collect()
 }
 

@@ -11,7 +11,7 @@ use rustix::io::{Errno, Result};
 ///
 /// # Errors
 /// ENOMEM, EINVAL.
-pub fn readable_before(fd: impl AsFd, deadline: Instant) -> Result<bool> {
+pub(crate) fn readable_before(fd: impl AsFd, deadline: Instant) -> Result<bool> {
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         let timeout = Timespec {

@@ -20,7 +20,7 @@ use io_uring::squeue::Entry128;
 use io_uring::{EnterFlags, IoUring, cqueue, opcode, types};
 
 use super::mapping::Mapping;
-pub use super::ring_layout::Parts;
+pub(crate) use super::ring_layout::Parts;
 use super::ring_layout::{
     COMMIT_AND_FETCH, COPIED, Control, OutHeader, PAYLOAD_AT, REGISTER, ReqHeader, SIDE, SIDE_AT,
     command,
@@ -38,7 +38,7 @@ const _: () = assert!(SIDE <= LEAST_PAYLOAD);
 const ERRNO_END: i32 = 512;
 
 /// A ring with one entry, for the thread that made it.
-pub struct Ring {
+pub(crate) struct Ring {
     uring: IoUring<Entry128, cqueue::Entry>,
     /// A [`Control`], the side area and the payload. An option so that `drop` can leak it.
     memory: Option<Mapping>,
@@ -71,7 +71,7 @@ impl std::fmt::Debug for Ring {
 
 /// Why no request came.
 #[derive(Debug)]
-pub enum Lost {
+pub(crate) enum Lost {
     /// The connection has ended: unmounted or aborted.
     Ended,
     /// The descriptor given to [`Ring::watch`] became readable.
@@ -89,7 +89,7 @@ impl Ring {
     ///
     /// # Errors
     /// EPERM (`kernel.io_uring_disabled`, seccomp), ENOSYS, ENOMEM, EMFILE.
-    pub fn new(payload: usize) -> io::Result<Self> {
+    pub(crate) fn new(payload: usize) -> io::Result<Self> {
         let payload = payload.max(LEAST_PAYLOAD);
         let len = payload
             .checked_add(PAYLOAD_AT)
@@ -122,7 +122,7 @@ impl Ring {
     /// EOPNOTSUPP (`enable_uring` is off), EINVAL (no such queue, or the payload is too small),
     /// ENOTCONN, ECONNABORTED, ENOMEM; EBUSY when it is lent already. Unless the connection uses
     /// io_uring already, the kernel then sends its requests to the device.
-    pub fn register(&mut self, device: BorrowedFd<'_>, queue: u16) -> io::Result<()> {
+    pub(crate) fn register(&mut self, device: BorrowedFd<'_>, queue: u16) -> io::Result<()> {
         if self.lent {
             return Err(io::Error::from_raw_os_error(libc::EBUSY));
         }
@@ -168,7 +168,7 @@ impl Ring {
     ///
     /// # Errors
     /// Those of io_uring_enter(2).
-    pub fn watch(&mut self, stop: Arc<OwnedFd>) -> io::Result<()> {
+    pub(crate) fn watch(&mut self, stop: Arc<OwnedFd>) -> io::Result<()> {
         let readable = u32::from(libc::POLLIN.unsigned_abs());
         let poll = opcode::PollAdd::new(types::Fd(stop.as_fd().as_raw_fd()), readable).build();
         self.stop = Some(stop);
@@ -180,7 +180,7 @@ impl Ring {
     ///
     /// # Errors
     /// Why there will be none.
-    pub fn wait(&mut self) -> Result<Arrived<'_>, Lost> {
+    pub(crate) fn wait(&mut self) -> Result<Arrived<'_>, Lost> {
         loop {
             match self.taken.take().or_else(|| self.completion()) {
                 Some((ENTRY, result)) => {
@@ -297,7 +297,7 @@ fn new_uring() -> io::Result<IoUring<Entry128, cqueue::Entry>> {
 
 /// A request in an entry's buffers.
 #[derive(Debug)]
-pub struct Arrived<'r> {
+pub(crate) struct Arrived<'r> {
     ring: &'r mut Ring,
     /// Bytes of its payload.
     len: usize,
@@ -329,7 +329,7 @@ impl<'r> Arrived<'r> {
     }
 
     /// The request, and where its reply goes.
-    pub fn parts(&mut self) -> Parts<'_> {
+    pub(crate) fn parts(&mut self) -> Parts<'_> {
         let base = self.ring.base;
         let payload = (PAYLOAD_AT, self.ring.payload);
         let (rest, out) = if self.is_moved() {
@@ -358,7 +358,7 @@ impl<'r> Arrived<'r> {
     ///
     /// # Errors
     /// None that could happen while a ring has one entry.
-    pub fn commit(self, error: i32, len: usize) -> io::Result<()> {
+    pub(crate) fn commit(self, error: i32, len: usize) -> io::Result<()> {
         let room = if self.is_moved() {
             self.ring.payload
         } else {

@@ -116,7 +116,7 @@ pub(super) fn command(
 
 /// A request, and room for its reply.
 #[derive(Debug)]
-pub struct Parts<'a> {
+pub(crate) struct Parts<'a> {
     /// `fuse_in_header`. Its `len` has nothing to do with the lengths below.
     pub header: &'a [u8; HEADER],
     /// The fixed part. The kernel says nowhere how long it is; what follows it is left over from

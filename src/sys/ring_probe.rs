@@ -12,7 +12,7 @@ const SWITCH: &str = "/sys/module/fuse/parameters/enable_uring";
 ///
 /// # Errors
 /// Why not, in one line that names the cure where there is one.
-pub fn usable() -> Result<(), String> {
+pub(crate) fn usable() -> Result<(), String> {
     switched_on(Path::new(SWITCH))?;
     // As many queues as that must be served, so it must be known.
     cpu::possible().map_err(|error| format!("cannot count the processors: {error}"))?;

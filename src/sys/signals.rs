@@ -8,7 +8,7 @@ const ALL: [i32; 3] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP];
 /// SIGTERM, SIGINT and SIGHUP, blocked in every thread that is started after
 /// [`Termination::block`].
 #[derive(Clone, Copy)]
-pub struct Termination(libc::sigset_t);
+pub(crate) struct Termination(libc::sigset_t);
 
 impl std::fmt::Debug for Termination {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -22,7 +22,7 @@ impl Termination {
     ///
     /// # Errors
     /// Those of pthread_sigmask(3).
-    pub fn block() -> io::Result<Self> {
+    pub(crate) fn block() -> io::Result<Self> {
         Self::block_these(|_| true)
     }
 
@@ -31,7 +31,7 @@ impl Termination {
     ///
     /// # Errors
     /// As [`Termination::block`].
-    pub fn block_for_foreground() -> io::Result<Self> {
+    pub(crate) fn block_for_foreground() -> io::Result<Self> {
         Self::block_these(|signal| signal == libc::SIGTERM || !is_ignored(signal))
     }
 
@@ -39,7 +39,7 @@ impl Termination {
     ///
     /// # Errors
     /// As [`Termination::block`].
-    pub fn block_unless_ignored() -> io::Result<Self> {
+    pub(crate) fn block_unless_ignored() -> io::Result<Self> {
         Self::block_these(|signal| !is_ignored(signal))
     }
 
@@ -66,7 +66,7 @@ impl Termination {
     ///
     /// # Errors
     /// Those of sigwait(3).
-    pub fn wait(&self) -> io::Result<i32> {
+    pub(crate) fn wait(&self) -> io::Result<i32> {
         let mut signal = 0;
         // SAFETY: the set was initialised by `block`, and `signal` may be written.
         match unsafe { libc::sigwait(&self.0, &mut signal) } {
@@ -76,7 +76,7 @@ impl Termination {
     }
 
     /// Ends the process as the signal would have, so that its parent sees by what it ended.
-    pub fn die(&self, signal: i32) -> ! {
+    pub(crate) fn die(&self, signal: i32) -> ! {
         // SAFETY: the set was initialised by `block`; raise takes any number. There is no handler,
         // so a signal that is not blocked ends the process.
         unsafe {
@@ -89,7 +89,7 @@ impl Termination {
 
 /// The name of a signal that a [`Termination`] waits for.
 #[must_use]
-pub fn name(signal: i32) -> &'static str {
+pub(crate) fn name(signal: i32) -> &'static str {
     match signal {
         libc::SIGTERM => "SIGTERM",
         libc::SIGINT => "SIGINT",

@@ -11,7 +11,7 @@ extern "C" fn nothing(_signal: libc::c_int) {}
 ///
 /// # Errors
 /// Those of sigaction(2).
-pub fn enable() -> io::Result<()> {
+pub(crate) fn enable() -> io::Result<()> {
     // SAFETY: zeroes are a valid sigaction with an empty mask and without SA_RESTART, and `nothing`
     // may be called at any time.
     let result = unsafe {
@@ -26,7 +26,7 @@ pub fn enable() -> io::Result<()> {
 }
 
 /// Wakes all threads of the process but the calling one. Only after [`enable`].
-pub fn wake_all() {
+pub(crate) fn wake_all() {
     let process = std::process::id();
     let own = rustix::thread::gettid().as_raw_pid();
     let threads = std::fs::read_dir("/proc/self/task").into_iter().flatten();

@@ -45,7 +45,7 @@ fn leave(group: u32) -> Result<()> {
 /// Runs a call on a thread of its own that has all rights of this one, but not CAP_FSETID, and does
 /// not belong to `group` (an id on disk). `None`, and the call was not made, where that cannot be
 /// arranged.
-pub fn outside_of_group<T: Send>(group: u32, call: impl FnOnce() -> T + Send) -> Option<T> {
+pub(crate) fn outside_of_group<T: Send>(group: u32, call: impl FnOnce() -> T + Send) -> Option<T> {
     scope(|threads| {
         let name = "unionmount-out".into();
         let thread = Builder::new()

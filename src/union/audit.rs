@@ -39,7 +39,7 @@ pub enum Oddity {
 }
 
 /// An entry, by the names that lead to it, and what is odd about it.
-pub type Found = (Vec<Name>, Oddity);
+pub(crate) type Found = (Vec<Name>, Oddity);
 
 impl Union {
     /// Goes through the whole merged tree. What a directory does not show, because its disk does
@@ -221,7 +221,7 @@ fn audit_children(
 /// Times of directories are put back. Each is one call, or two of which the first leaves what a
 /// reader sees as it is: a directory whose redirect leads nowhere is opaque before the redirect
 /// goes. Errors: what the disk answers.
-pub fn mend(root: &WritableDir, (path, oddity): &Found) -> rustix::io::Result<bool> {
+pub(crate) fn mend(root: &WritableDir, (path, oddity): &Found) -> rustix::io::Result<bool> {
     let Some((name, parents)) = path.split_last() else {
         // The root itself: only xattrs of it can be odd.
         if let Oddity::DanglingOrigin(xattr) = oddity {

@@ -82,7 +82,7 @@ impl From<Errno> for Error {
 }
 
 /// Adds to a failed system call which one it was.
-pub trait Context<T> {
+pub(crate) trait Context<T> {
     /// Names the call and the entry it was about.
     fn context(self, call: &'static str, name: &[u8]) -> Result<T>;
 
@@ -112,7 +112,7 @@ impl<T> Context<T> for rustix::io::Result<T> {
 }
 
 /// `Err` with an errno that the rules require.
-pub fn fail<T>(errno: Errno) -> Result<T> {
+pub(crate) fn fail<T>(errno: Errno) -> Result<T> {
     Err(Error::rule(errno))
 }
 

@@ -1,11 +1,11 @@
 //! The merged tree: lookup, listing, copy-up, whiteouts, rename, identity. It knows no transport
 //! and no command line; every operation is addressed by node id and needs no state per open file.
 
-pub mod audit;
+pub(crate) mod audit;
 pub mod config;
 mod copyup;
 mod ending;
-pub mod error;
+pub(crate) mod error;
 mod file;
 mod idmap;
 mod live;

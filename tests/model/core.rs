@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use rustix::fs::XattrFlags;
 use rustix::io::Errno;
-use unionmount::layer::object::SetTime;
+use unionmount::layer::SetTime;
 use unionmount::layer::stat::{Kind, Time as CoreTime};
 use unionmount::union::config::{Config, WhiteoutForm};
 use unionmount::union::{Attr, Caller, Entry, New, NodeId, RenameMode, SetAttr, Union};

@@ -33,7 +33,7 @@ const CACHED_FDS: usize = 128;
 
 /// A form of marks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
+pub(crate) enum Form {
     /// `.wh.NAME` and `.wh..wh..opq` files: OCI layers, stores of engines with a mount program.
     Wh,
     /// 0/0 devices and opaque xattrs: kernel overlayfs.
@@ -42,7 +42,7 @@ pub enum Form {
 
 /// What was rewritten.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Converted {
+pub(crate) struct Converted {
     /// Whiteouts.
     pub whiteouts: usize,
     /// Opaque directories.
@@ -67,7 +67,7 @@ type Step<T> = std::result::Result<T, Trouble>;
 /// # Errors
 /// A directory that is in use, that cannot be read or written, whose disk cannot store the form; a
 /// name that would become a mark.
-pub fn convert(layer: &Path, to: Form) -> Result<Converted, SetupError> {
+pub(crate) fn convert(layer: &Path, to: Form) -> Result<Converted, SetupError> {
     if let Some(user) = users_of(layer).first() {
         return Err(SetupError::new(
             format!("{} is in use by {user}", layer.display()),

@@ -35,12 +35,6 @@ impl<'a> Body<'a> {
         self.used == 0
     }
 
-    /// Bytes that still fit.
-    #[must_use]
-    pub fn room(&self) -> usize {
-        self.bytes.len() - self.used
-    }
-
     /// Appends bytes. Errors: ERANGE when they do not fit.
     pub fn bytes(&mut self, bytes: &[u8]) -> Result<(), Errno> {
         let end = self.used.checked_add(bytes.len()).ok_or(Errno::RANGE)?;

@@ -108,8 +108,6 @@ wire! {
     NotifyRetrieveOut, 32 { notify_unique: u64, nodeid: u64, offset: u64, size: u32, padding: u32 }
 }
 
-/// Node id of the root.
-pub const ROOT_ID: u64 = 1;
 /// A user or group id that was left out (`FUSE_INVALID_UIDGID`).
 pub const NO_ID: u32 = u32::MAX;
 /// Types of extensions up to this are numbers of security contexts.
@@ -142,19 +140,13 @@ pub mod write_flags {
 pub mod fopen {
     #![allow(missing_docs, reason = "the names are the field's own")]
     pub const KEEP_CACHE: u32 = 1 << 1;
-    pub const CACHE_DIR: u32 = 1 << 3;
     pub const NOFLUSH: u32 = 1 << 5;
     pub const PASSTHROUGH: u32 = 1 << 7;
 }
 
-/// Bit of [`OpenIn::open_flags`] and [`CreateIn::open_flags`]: a file that is truncated loses
-/// setuid and setgid.
-pub const OPEN_KILL_SUIDGID: u32 = 1 << 0;
 /// Bit of [`FsyncIn::fsync_flags`]: the data only.
 pub const FSYNC_FDATASYNC: u32 = 1 << 0;
 /// Bit of [`SetxattrIn::setxattr_flags`]: setgid goes with this access ACL.
 pub const SETXATTR_ACL_KILL_SGID: u32 = 1 << 0;
 /// Bit of [`NotifyInvalEntryOut::flags`]: the name is to be asked for again, but not thrown away.
 pub const EXPIRE_ONLY: u32 = 1 << 0;
-/// Bit of [`IoctlIn::flags`]: the caller is a 32-bit program.
-pub const IOCTL_COMPAT: u32 = 1 << 0;

@@ -35,7 +35,7 @@ const READ_AHEAD_KIB: u32 = 1024;
 ///
 /// # Errors
 /// What the kernel or fusermount3 refused, with its cure; nothing is mounted then.
-pub fn mount(union: Union, settings: Settings) -> Result<(), SetupError> {
+pub(crate) fn mount(union: Union, settings: Settings) -> Result<(), SetupError> {
     // Modes are decided by the callers' umasks, which come with each request.
     rustix::process::umask(rustix::fs::Mode::empty());
     // From here on a signal waits until it can be answered by unmounting; the daemon inherits that.
@@ -293,7 +293,7 @@ fn cannot_serve(reason: &str) -> SetupError {
 /// The descriptor that a mount point of the form `/dev/fd/N` names: a FUSE device that was opened
 /// already (mount.fuse3(8), `drop_privileges`).
 #[must_use]
-pub fn descriptor(mountpoint: &Path) -> Option<RawFd> {
+pub(crate) fn descriptor(mountpoint: &Path) -> Option<RawFd> {
     let number = mountpoint.to_str()?.strip_prefix("/dev/fd/")?;
     if !number.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;

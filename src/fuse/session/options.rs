@@ -72,7 +72,6 @@ pub(super) fn session_config(settings: &Settings, read_only: bool) -> Config {
 fn allows_others(allow: AllowOther) -> bool {
     match allow {
         AllowOther::Yes => true,
-        AllowOther::No => false,
         AllowOther::WhenPermitted => {
             rustix::process::geteuid().is_root()
                 || File::open("/etc/fuse.conf").is_ok_and(|conf| {

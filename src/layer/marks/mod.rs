@@ -23,14 +23,14 @@ pub(crate) mod read;
 pub(crate) mod root;
 pub(crate) mod write;
 
-pub use names::{
+pub(crate) use names::{
     NAME_MAX, NameMeaning, OPAQUE_FILE, WH_META_PREFIX, WH_PREFIX, meaning, whiteout_name,
 };
-pub use own::{
+pub(crate) use own::{
     DEVICE_XATTR, HAS_IMPLIED, IMPLIED, TRUSTED_PREFIX, USER_PREFIX, WHITEOUT_RENAME, looks,
 };
 pub(crate) use own::{own_xattr, own_xattrs};
-pub use read::{DirMarks, METACOPY_XATTRS, OPAQUE_XATTRS, REDIRECT_XATTRS, dir_marks};
+pub(crate) use read::{DirMarks, OPAQUE_XATTRS, REDIRECT_XATTRS, dir_marks};
 
 /// How a whiteout that is on the disk hides its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,17 +1,17 @@
 //! What a name in a layer means.
 
 /// Prefix of a whiteout file.
-pub const WH_PREFIX: &[u8] = b".wh.";
+pub(crate) const WH_PREFIX: &[u8] = b".wh.";
 /// Prefix of AUFS's own files.
-pub const WH_META_PREFIX: &[u8] = b".wh..wh.";
+pub(crate) const WH_META_PREFIX: &[u8] = b".wh..wh.";
 /// The file that makes its directory opaque.
-pub const OPAQUE_FILE: &[u8] = b".wh..wh..opq";
+pub(crate) const OPAQUE_FILE: &[u8] = b".wh..wh..opq";
 /// Longest name a directory entry can have (`NAME_MAX` of Linux).
-pub const NAME_MAX: usize = 255;
+pub(crate) const NAME_MAX: usize = 255;
 
 /// What a name in a layer means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NameMeaning<'a> {
+pub(crate) enum NameMeaning<'a> {
     /// An entry.
     Plain,
     /// The layers below have no entry of this name.
@@ -24,7 +24,7 @@ pub enum NameMeaning<'a> {
 
 /// Returns what a name means that stands in a layer.
 #[must_use]
-pub fn meaning(name: &[u8]) -> NameMeaning<'_> {
+pub(crate) fn meaning(name: &[u8]) -> NameMeaning<'_> {
     if name == OPAQUE_FILE {
         return NameMeaning::Opaque;
     }
@@ -52,7 +52,7 @@ pub(crate) fn meaning_in(name: &[u8], plain_names: bool) -> NameMeaning<'_> {
 /// Returns the name of the whiteout file of a name; `None` when that would be longer than a name
 /// may be.
 #[must_use]
-pub fn whiteout_name(name: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn whiteout_name(name: &[u8]) -> Option<Vec<u8>> {
     if name.len() + WH_PREFIX.len() > NAME_MAX {
         return None;
     }

@@ -11,26 +11,26 @@ use crate::layer::xattr::XattrPath;
 
 /// The prefix of our own xattrs where `trusted.` ones are permitted; kernel overlayfs hides all
 /// `trusted.overlay.`.
-pub const TRUSTED_PREFIX: &str = "trusted.overlay.unionmount.";
+pub(crate) const TRUSTED_PREFIX: &str = "trusted.overlay.unionmount.";
 /// The prefix of our own xattrs elsewhere; fuse-overlayfs hides all `user.fuseoverlayfs.`, and
 /// podman takes it for the sign of a store that was written through a mount program.
-pub const USER_PREFIX: &str = "user.fuseoverlayfs.unionmount.";
+pub(crate) const USER_PREFIX: &str = "user.fuseoverlayfs.unionmount.";
 /// Both prefixes, in the order in which they are tried.
 pub(super) const PREFIXES: [&str; 2] = [TRUSTED_PREFIX, USER_PREFIX];
 
 /// Our xattr of a directory that names an entry of it which is a device of the merged view,
 /// although the disk has a whiteout device there (a rename with `RENAME_WHITEOUT`).
-pub const WHITEOUT_RENAME: &str = "leaving";
+pub(crate) const WHITEOUT_RENAME: &str = "leaving";
 /// Our xattr that makes an empty file of the upper a character device 0/0 of the merged view: as a
 /// device it would hide what lies below. Another overlay that is stacked on this mount makes such
 /// devices for its own whiteouts.
-pub const DEVICE_XATTR: &str = "device";
+pub(crate) const DEVICE_XATTR: &str = "device";
 /// Our xattr of a directory of a layer that no entry of its archive describes: it was made since
 /// something is in it, and has the metadata that it has in the layers below. The value is the
 /// metadata that it was made with ([`looks`]): a directory that was changed later has its own.
-pub const IMPLIED: &str = "implied";
+pub(crate) const IMPLIED: &str = "implied";
 /// Our xattr of a layer's root: there are such directories in the layer.
-pub const HAS_IMPLIED: &str = "has-implied";
+pub(crate) const HAS_IMPLIED: &str = "has-implied";
 /// Our xattr of a directory whose entries may have an origin or a redirect.
 pub(crate) const IMPURE: &str = "impure";
 
@@ -73,6 +73,6 @@ pub(crate) fn set_own_xattr(fd: &Arc<OwnedFd>, name: &str, value: &[u8]) -> Resu
 
 /// Returns owner and mode as the value of [`IMPLIED`] has them.
 #[must_use]
-pub fn looks(uid: u32, gid: u32, perm: u32) -> Vec<u8> {
+pub(crate) fn looks(uid: u32, gid: u32, perm: u32) -> Vec<u8> {
     format!("{uid}:{gid}:{perm:o}").into_bytes()
 }

@@ -13,7 +13,7 @@ use crate::layer::stat::{Kind, Stat};
 use crate::layer::xattr::XattrPath;
 
 /// The xattrs that mark a directory opaque (`y`), or as one that holds whiteouts by xattr (`x`).
-pub const OPAQUE_XATTRS: [&[u8]; 3] = [
+pub(crate) const OPAQUE_XATTRS: [&[u8]; 3] = [
     b"trusted.overlay.opaque",
     b"user.overlay.opaque",
     b"user.fuseoverlayfs.opaque",
@@ -22,9 +22,9 @@ pub const OPAQUE_XATTRS: [&[u8]; 3] = [
 /// files.
 const WHITEOUT_XATTRS: [&str; 2] = ["trusted.overlay.whiteout", "user.overlay.whiteout"];
 /// The xattrs by which a renamed directory names its lower one.
-pub const REDIRECT_XATTRS: [&str; 2] = ["trusted.overlay.redirect", "user.overlay.redirect"];
+pub(crate) const REDIRECT_XATTRS: [&str; 2] = ["trusted.overlay.redirect", "user.overlay.redirect"];
 /// The xattrs of a file of which the layer has the attributes only.
-pub const METACOPY_XATTRS: [&str; 2] = ["trusted.overlay.metacopy", "user.overlay.metacopy"];
+pub(crate) const METACOPY_XATTRS: [&str; 2] = ["trusted.overlay.metacopy", "user.overlay.metacopy"];
 
 /// The xattrs that say: a directory of an upper may hold entries with an origin or a redirect.
 const IMPURE_XATTRS: [&[u8]; 4] = [
@@ -36,7 +36,7 @@ const IMPURE_XATTRS: [&[u8]; 4] = [
 
 /// What the xattrs of a directory in a layer say about it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct DirMarks {
+pub(crate) struct DirMarks {
     /// Hides everything in the layers below.
     pub opaque: bool,
     /// Empty files in it may be whiteouts by xattr.
@@ -102,7 +102,7 @@ pub(crate) fn has_whiteout_xattr(entry: &XattrPath) -> Result<bool> {
 
 /// Returns the marks among a directory's xattrs: `names` is what listxattr(2) returned, `value`
 /// fetches one.
-pub fn dir_marks(names: &[u8], mut value: impl FnMut(&[u8]) -> Vec<u8>) -> DirMarks {
+pub(crate) fn dir_marks(names: &[u8], mut value: impl FnMut(&[u8]) -> Vec<u8>) -> DirMarks {
     let mut marks = DirMarks::default();
     for name in names.split(|byte| *byte == 0).filter(|n| !n.is_empty()) {
         if OPAQUE_XATTRS.contains(&name) {
