@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Union;
+use super::node::ids::NodeId;
 use super::node::inode::Bytes;
-use super::node::inode::{DirState, FileState, Inode, Node, NodeId, Real};
+use super::node::inode::{DirState, FileState, Inode, Node, Real};
 use crate::layer::Dir;
 use crate::layer::dir::Source;
 use crate::layer::real_path::path_of;

@@ -34,7 +34,7 @@ pub use copyup::recovery::Recovery;
 pub use error::{Error, Result};
 pub use file::privileges::{Asker, Privileged};
 pub use location::{LayerKind, Location, RealLocation};
-pub use node::inode::NodeId;
+pub use node::ids::NodeId;
 pub use node_ref::{EntryRef, NodeRef};
 pub use types::{Attr, Caller, Change, DirEntry, Entry, New, RenameMode, SetAttr, Validity};
 

@@ -5,7 +5,7 @@ use std::fmt;
 
 use crate::union::Union;
 use crate::union::error::Result;
-use crate::union::node::inode::NodeId;
+use crate::union::node::ids::NodeId;
 use crate::union::types::{Attr, Entry};
 
 /// A node with one lookup counted on it, so that its id stays valid: a clone counts another one,

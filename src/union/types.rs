@@ -4,7 +4,7 @@ use crate::layer::dir::Name;
 use crate::layer::object::SetTime;
 use crate::layer::stat::Kind;
 use crate::layer::stat::Time;
-use crate::union::node::inode::NodeId;
+use crate::union::node::ids::NodeId;
 
 /// What stat(2) shows of an inode of the merged tree. Owners are as seen through the mount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -17,7 +17,8 @@ use crate::layer::stat::{BirthTime, Kind};
 use crate::sync::lock;
 use crate::union::Union;
 use crate::union::error::{Result, fail};
-use crate::union::node::inode::{Inode, Node, NodeId, Place};
+use crate::union::node::ids::NodeId;
+use crate::union::node::inode::{Inode, Node, Place};
 
 /// How many directories are gone up through: more than any tree has, so that a loop ends.
 const DEEPEST: usize = 1 << 16;

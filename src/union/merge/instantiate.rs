@@ -11,11 +11,11 @@ use crate::layer::{FdSlot, ReadOnlyDir, WritableDir};
 use crate::union::Union;
 use crate::union::error::{Context, Result};
 use crate::union::merge::lookup::Child;
+use crate::union::node::ids::VolumeNo;
 use crate::union::node::inode::{
     Bytes, DirNode, DirState, FileNode, FileState, Inode, Link, Node, Place, Real, described_by,
 };
 use crate::union::node::listing::Slot;
-use crate::union::node::mount_point::VolumeNo;
 use crate::union::node::nodes::RealKey;
 
 impl Union {

@@ -2,7 +2,8 @@
 
 use crate::layer::stat::Stat;
 use crate::union::merge::renew::ChangedBy;
-use crate::union::node::inode::{Inode, NodeId};
+use crate::union::node::ids::NodeId;
+use crate::union::node::inode::Inode;
 use crate::union::types::Validity;
 use crate::union::{CacheMode, Union};
 

@@ -19,7 +19,6 @@ use crate::sync::lock;
 use crate::union::Union;
 use crate::union::error::{Context, Error, Result, fail};
 use crate::union::node::inode::{DirState, FileNode, FileState, Inode, Real};
-use crate::union::node::removed_dir::keep_removed_dir;
 use crate::union::work::writable::Writable;
 
 /// How often an operation starts over because the tree changed under it.
@@ -53,7 +52,7 @@ impl Union {
                 }
                 let removed_dir = self.removed_dir_of(&inode, &mut gone)?;
                 let trash = self.rmdir_locked(writable, &mut state, &dir, name)?;
-                keep_removed_dir(&mut gone, removed_dir);
+                gone.set_removed(removed_dir);
                 trash
             };
             if let Some(trash) = trash {

@@ -19,7 +19,8 @@ use std::sync::{RwLock, Weak};
 use crate::layer::dir::Name;
 use crate::sync::{read, write};
 use crate::union::Union;
-use crate::union::node::inode::{Inode, NodeId};
+use crate::union::node::ids::NodeId;
+use crate::union::node::inode::Inode;
 
 type Notify = Box<dyn Fn(NodeId) + Send + Sync>;
 

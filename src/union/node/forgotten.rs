@@ -3,7 +3,8 @@
 use crate::layer::dir::Name;
 use crate::layer::stat::BirthTime;
 use crate::layer::stat::Kind;
-use crate::union::node::inode::{Inode, NodeId};
+use crate::union::node::ids::NodeId;
+use crate::union::node::inode::Inode;
 use dashmap::DashMap;
 
 /// Where a node was when it was forgotten.

@@ -14,18 +14,9 @@ use crate::layer::stat::{BirthTime, Kind, Protection};
 use crate::layer::{FdSlot, ReadOnlyDir, WritableDir};
 use crate::sync::lock;
 use crate::union::node::followers::LiveDir;
+use crate::union::node::ids::{NodeId, VolumeNo};
 use crate::union::node::listing::Listing;
-use crate::union::node::mount_point::VolumeNo;
 use crate::union::node::removed_dir::RemovedDir;
-
-/// The number by which a transport names an inode. Never reused while the union lives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct NodeId(pub u64);
-
-impl NodeId {
-    /// The root of the merged tree.
-    pub const ROOT: Self = Self(1);
-}
 
 /// A directory entry: a name in a directory.
 #[derive(Clone, Debug)]
@@ -119,6 +110,18 @@ impl DirState {
     /// The lower directory whose attributes it shows, as long as it was not copied up.
     pub(in crate::union) fn looks_like(&self) -> Option<&ReadOnlyDir> {
         self.described_by.as_ref().or(self.lowers.first())
+    }
+
+    /// The directory was removed: nothing of it is on the disk any more.
+    pub(in crate::union) fn set_removed(&mut self, removed: RemovedDir) {
+        self.removed = Some(Box::new(removed));
+        if let Some(upper) = self.upper.take() {
+            upper.set_gone();
+        }
+        self.lowers.clear();
+        self.described_by = None;
+        self.live = None;
+        self.listing = Some(Listing::default());
     }
 }
 

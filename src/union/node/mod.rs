@@ -6,6 +6,7 @@ pub(in crate::union) mod followers;
 pub(in crate::union) mod forgotten;
 pub(in crate::union) mod guards;
 pub(in crate::union) mod identity;
+pub(in crate::union) mod ids;
 pub(in crate::union) mod inode;
 pub(in crate::union) mod listing;
 pub(in crate::union) mod mount_point;

@@ -3,15 +3,13 @@
 use crate::layer::stat::Kind;
 use crate::sync::read;
 use crate::union::error::Result;
-use crate::union::node::inode::{DirState, Inode, NodeId};
+use crate::union::node::ids::NodeId;
+use crate::union::node::inode::{DirState, Inode};
 use crate::union::{Union, fail};
 use rustix::io::Errno;
 use std::sync::{Arc, Weak};
 
 use crate::layer::dir::{Name, Source};
-
-/// The number of a volume of the union, from 0.
-pub(in crate::union) type VolumeNo = u16;
 
 /// A place in the merged tree that shows something else than the layers have there.
 #[derive(Debug)]

@@ -11,8 +11,6 @@ use rustix::io::Errno;
 use crate::layer::object::SetTime;
 use crate::layer::stat::Kind;
 use crate::union::error::{Result, fail};
-use crate::union::node::inode::DirState;
-use crate::union::node::listing::Listing;
 use crate::union::types::{Attr, SetAttr};
 
 /// A directory without a name.
@@ -82,16 +80,4 @@ impl RemovedDir {
         }
         *attr
     }
-}
-
-/// The directory was removed.
-pub(in crate::union) fn keep_removed_dir(state: &mut DirState, removed_dir: RemovedDir) {
-    state.removed = Some(Box::new(removed_dir));
-    if let Some(upper) = state.upper.take() {
-        upper.set_gone();
-    }
-    state.lowers.clear();
-    state.described_by = None;
-    state.live = None;
-    state.listing = Some(Listing::default());
 }

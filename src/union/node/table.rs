@@ -11,7 +11,8 @@ use dashmap::DashMap;
 use rustix::io::Errno;
 
 use crate::union::error::{Result, fail};
-use crate::union::node::inode::{Inode, NodeId};
+use crate::union::node::ids::NodeId;
+use crate::union::node::inode::Inode;
 
 #[derive(Debug)]
 pub(in crate::union) struct Table {

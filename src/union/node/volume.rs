@@ -5,8 +5,9 @@ use crate::layer::stat::Stat;
 use crate::union::Union;
 use crate::union::idmap::IdMaps;
 use crate::union::node::identity::of_volume;
-use crate::union::node::inode::{Inode, Node, NodeId};
-use crate::union::node::mount_point::VolumeNo;
+use crate::union::node::ids::NodeId;
+use crate::union::node::ids::VolumeNo;
+use crate::union::node::inode::{Inode, Node};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 

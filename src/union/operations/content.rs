@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use crate::union::Union;
 use crate::union::copyup::copydata::copy_data;
 use crate::union::error::{Context, Result, fail};
-use crate::union::node::inode::NodeId;
+use crate::union::node::ids::NodeId;
 use crate::union::node::real::real_stat;
 
 impl Union {

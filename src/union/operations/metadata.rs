@@ -6,7 +6,7 @@ use crate::sys::inode_flags::FsXattr;
 use crate::union::Union;
 use crate::union::error::Result;
 use crate::union::file::privileges::{Asker, Privileged};
-use crate::union::node::inode::NodeId;
+use crate::union::node::ids::NodeId;
 use crate::union::types::{Attr, SetAttr};
 
 impl Union {

@@ -9,7 +9,8 @@ use crate::union::error::{Result, fail};
 use crate::union::merge::lookup::Child;
 use crate::union::namespace::link::fail_for_directory;
 use crate::union::namespace::rename::Rename;
-use crate::union::node::inode::{EntryName, NodeId};
+use crate::union::node::ids::NodeId;
+use crate::union::node::inode::EntryName;
 use crate::union::types::{Caller, DirEntry, Entry, New, RenameMode};
 
 impl Union {

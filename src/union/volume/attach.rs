@@ -19,8 +19,9 @@ use crate::layer::stat::{BirthTime, Kind, Stat};
 use crate::sync::write;
 use crate::union::config::{Setup, SetupError};
 use crate::union::error::{Error, Result, fail};
+use crate::union::node::ids::VolumeNo;
 use crate::union::node::inode::{Inode, Place, Real};
-use crate::union::node::mount_point::{MountPoint, VolumeNo};
+use crate::union::node::mount_point::MountPoint;
 use crate::union::node::volume::Volume;
 use crate::union::{Caller, New, Union, config};
 

@@ -18,7 +18,8 @@ use crate::layer::stat::Kind;
 use crate::sync::lock;
 use crate::union::Union;
 use crate::union::error::{Context, Result, fail};
-use crate::union::node::inode::{Inode, NodeId};
+use crate::union::node::ids::NodeId;
+use crate::union::node::inode::Inode;
 use crate::union::types::DirEntry;
 
 /// How many are kept. Nothing says that a listing is over that was not read to its end.

@@ -28,7 +28,6 @@ use crate::union::namespace::rename::steps::{
 };
 use crate::union::node::guards::{lock_files, lock_parents};
 use crate::union::node::inode::{DirState, EntryName, Inheritance, Inode, Real};
-use crate::union::node::removed_dir::keep_removed_dir;
 use crate::union::{Caller, Entry, NAME_MAX, New, Union};
 
 impl Union {
@@ -264,7 +263,7 @@ impl Union {
                 // Before anything is removed: what fails then has changed nothing.
                 let removed_dir = self.removed_dir_of(&inode, &mut gone)?;
                 dir.rmdir(name).context("rmdir", name)?;
-                keep_removed_dir(&mut gone, removed_dir);
+                gone.set_removed(removed_dir);
             }
             (true, _) => return fail(Errno::NOTDIR),
             (false, Kind::Dir) => return fail(Errno::ISDIR),
@@ -410,7 +409,7 @@ impl Union {
         }
         move_entry(source, from, to, flags).context(during, &from.name)?;
         let buried = dead_dir.map(|(mut state, removed_dir)| {
-            keep_removed_dir(&mut state, removed_dir);
+            state.set_removed(removed_dir);
             state
         });
         if let Some(state) = files.target() {

@@ -16,7 +16,7 @@ use crate::union::Union;
 use crate::union::error::{Context, Result, fail};
 use crate::union::node::guards::{Files, Parents, lock_files};
 use crate::union::node::inode::{DirState, Inode};
-use crate::union::node::removed_dir::{RemovedDir, keep_removed_dir};
+use crate::union::node::removed_dir::RemovedDir;
 use crate::union::node::stack::Redirect;
 use crate::union::work::writable::Writable;
 
@@ -88,7 +88,7 @@ impl<'a> Replace<'a> {
         self.keep_target_alive(&mut files)?;
         self.move_on_disk(&marks)?;
         let removed = doomed.map(|mut doomed| {
-            keep_removed_dir(&mut doomed.state, doomed.removed_dir);
+            doomed.state.set_removed(doomed.removed_dir);
             doomed.state
         });
         if let Some(state) = files.target() {

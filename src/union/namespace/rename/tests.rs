@@ -4,7 +4,7 @@
 
 use super::*;
 use crate::union::RenameMode;
-use crate::union::node::inode::NodeId;
+use crate::union::node::ids::NodeId;
 use crate::union::tests::testing::{Stack, file, find, mkdir};
 
 const ROOT: NodeId = NodeId::ROOT;
