@@ -46,6 +46,7 @@ impl From<Cancelled> for io::Error {
 struct Cancellation {
     /// The end is asked for, and not settled before. Read without the lock.
     requested: AtomicBool,
+    /// Lock order: no other lock is taken under it.
     state: Mutex<State>,
 }
 

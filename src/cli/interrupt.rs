@@ -21,8 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Clears what a command shows on the terminal.
 type Clear = Box<dyn Fn() + Send>;
 
-/// What is on the terminal while the command runs. A leaf lock: what clears it takes only the locks
-/// of its own drawing.
+/// What is on the terminal while the command runs. Lock order: what clears it takes only the locks
+/// of its own drawing under it.
 static DISPLAY: Mutex<Option<Clear>> = Mutex::new(None);
 
 /// While it lives, something is on the terminal that is cleared before the last line of a command

@@ -27,7 +27,9 @@ struct Named {
 /// Which node a number on the wire means, and how often the kernel has looked it up.
 #[derive(Debug)]
 pub(super) struct NodeIds {
+    /// Lock order: a shard is locked for one statement, with no other lock.
     nodes: DashMap<u64, Named>,
+    /// Lock order: as `nodes`, never together.
     aliases: DashMap<NodeId, u64>,
     alias_count: AtomicUsize,
     next_alias: AtomicU64,

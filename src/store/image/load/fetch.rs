@@ -169,7 +169,7 @@ pub(super) fn run(
     Ok(())
 }
 
-/// What the threads share. Each lock is held for one statement, none with another one.
+/// What the threads share. Lock order: each is held for one statement, none with another one.
 struct Work<'a> {
     source: &'a ImageSource,
     area: &'a Area,
