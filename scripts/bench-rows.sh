@@ -46,6 +46,7 @@ stack_options() {
 	OPTIONS=lowerdir=$(join "${lower[@]}"),upperdir=$DISK/upper,workdir=$DISK/work
 	case $system in
 	overlay) if [ -n "$ROOTLESS" ]; then OPTIONS+=,userxattr; fi ;;
+	unionmount-before) ;;
 	unionmount-passthrough) OPTIONS+=,io=passthrough ;;
 	unionmount-*) OPTIONS+=,transport=${system#unionmount-} ;;
 	esac

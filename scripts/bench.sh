@@ -11,7 +11,8 @@
 #                fuse-overlayfs (1.x of the distribution), fuse-overlayfs-2
 #                (2.x from crates.io), unionmount; default: all that are there.
 #                unionmount-fuser, -dev, -uring and -passthrough are unionmount
-#                with that transport, or with io=passthrough (which see)
+#                with that transport, or with io=passthrough (which see);
+#                unionmount-before is another build, for before and after
 # --rootless     all of it as an ordinary user in a user namespace (unshare -Urm),
 #                kernel overlayfs with userxattr
 # --transports   systems overlay and unionmount with each of its transports, and
@@ -27,6 +28,7 @@
 # --plot FILE    also draw the table as a bar chart (SVG)
 #
 # $UNIONMOUNT_BIN     the unionmount to measure (default target/release/unionmount)
+# $UNIONMOUNT_BEFORE  the other build, of the system unionmount-before
 # $FUSE_OVERLAYFS_2   the 2.x to measure (default ~/.cargo/bin/fuse-overlayfs)
 #
 # Needs root, for disks, kernel overlayfs and dropping caches. A single time says
@@ -130,8 +132,9 @@ have() {
 	fuse-overlayfs) is_version "$FO1" 1 ;;
 	fuse-overlayfs-2) is_version "$FO2" 2 ;;
 	unionmount-uring) [ -x "$UNIONMOUNT" ] && grep -qx '[Y1]' /sys/module/fuse/parameters/enable_uring ;;
+	unionmount-before) [ -x "${UNIONMOUNT_BEFORE:-}" ] ;;
 	unionmount | unionmount-fuser | unionmount-dev | unionmount-passthrough) [ -x "$UNIONMOUNT" ] ;;
-	*) die "unknown system '$1' (native, overlay, fuse-overlayfs, fuse-overlayfs-2, unionmount[-fuser|-dev|-uring|-passthrough])" ;;
+	*) die "unknown system '$1' (native, overlay, fuse-overlayfs, fuse-overlayfs-2, unionmount[-before|-fuser|-dev|-uring|-passthrough])" ;;
 	esac
 }
 systems=()
@@ -203,6 +206,7 @@ for s in "${systems[@]}"; do
 	case $s in
 	fuse-overlayfs) cp "$FO1" "$TOP/bin/$s" ;;
 	fuse-overlayfs-2) cp "$FO2" "$TOP/bin/$s" ;;
+	unionmount-before) cp "$UNIONMOUNT_BEFORE" "$TOP/bin/$s" ;;
 	unionmount*) cp "$UNIONMOUNT" "$TOP/bin/$s" ;;
 	esac
 done
