@@ -98,14 +98,57 @@
 //!   [`guide::store`], [`guide::engines`], [`guide::performance`]: use.
 //! * [`guide::contributing`], [`guide::testing`], [`guide::changelog`]: work on it.
 
-pub mod archive;
-pub(crate) mod cancel;
-pub(crate) mod check;
-pub mod cli;
-pub mod fuse;
+mod archive;
+mod cancel;
+mod check;
+mod cli;
+mod fuse;
 pub mod guide;
 pub mod layer;
-pub mod store;
-pub(crate) mod sync;
-pub(crate) mod sys;
+mod store;
+mod sync;
+mod sys;
 pub mod union;
+
+/// What the program, its tests and its fuzzers use besides. No interface: it may be another one in
+/// every version.
+#[doc(hidden)]
+pub mod internal {
+    pub use crate::cli::run;
+
+    pub mod archive {
+        pub use crate::archive::{
+            Compression, Digest, ErrorKind, Expect, Limits, Ownership, Pack, Times, Unpack,
+            Whiteouts, diff, export, unpack,
+        };
+
+        pub mod codec {
+            pub use crate::archive::codec::{Decoder, Encoder};
+        }
+        pub mod extract {
+            pub use crate::archive::extract::{ApplyMode, apply};
+        }
+        pub mod tar {
+            pub use crate::archive::tar::{Content, EntryKind, TarEntry, TarReader, TarWriter};
+        }
+    }
+
+    pub mod fuse {
+        pub use crate::fuse::init::{Negotiated, capability_names};
+        pub use crate::fuse::serve::{Outcome, Server};
+
+        pub mod proto {
+            pub use crate::fuse::proto::request::{fixed_size, split};
+            pub use crate::fuse::proto::{Opcode, Operation, Request, wire};
+        }
+    }
+
+    pub mod options {
+        pub use crate::cli::options::{Dialect, Options};
+    }
+
+    pub mod store {
+        pub use crate::store::documents;
+        pub use crate::store::reference::Reference;
+    }
+}

@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    unionmount::cli::run(std::env::args_os())
+    unionmount::internal::run(std::env::args_os())
 }

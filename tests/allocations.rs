@@ -23,8 +23,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use client::{Client, op};
-use unionmount::fuse::init::Negotiated;
-use unionmount::fuse::serve::Outcome;
+use unionmount::internal::fuse::Negotiated;
+use unionmount::internal::fuse::Outcome;
 use unionmount::union::Config;
 
 thread_local! {

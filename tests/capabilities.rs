@@ -10,7 +10,7 @@ use std::path::Path;
 
 use common::transport::transports;
 use common::{Stack, mode, names, read, shell};
-use unionmount::fuse::init::capability_names;
+use unionmount::internal::fuse::capability_names;
 
 /// What the kernels of ten years ago had not.
 const NEARLY_ALL: &str = "parallel_dirops:do_readdirplus:readdirplus_auto:cache_symlinks:posix_acl:\

@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use crate::cancel::Cancelled;
 
 /// The result of working on an archive.
-pub type Result<T> = std::result::Result<T, Error>;
+pub(crate) type Result<T> = std::result::Result<T, Error>;
 
 /// What helps against a damaged archive.
 pub(super) const DOWNLOAD: &str = "download it again";

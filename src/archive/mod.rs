@@ -23,22 +23,26 @@
 //! goes into (`extract/beneath.rs`), so that nothing outside can be reached through links of the
 //! archive.
 
-pub mod codec;
+pub(crate) mod codec;
 pub(crate) mod disk;
 pub(crate) mod error;
-pub mod extract;
+pub(crate) mod extract;
 mod limits;
 pub(crate) mod listing;
 mod marks;
 mod merged;
 mod options;
 pub(crate) mod pack;
-pub mod tar;
+pub(crate) mod tar;
 
 pub use codec::{Compression, Digest};
-pub use error::{Error, ErrorKind, Result};
-pub use extract::{Expect, Unpack, Unpacked, unpack};
+pub(crate) use error::Error;
+pub use error::ErrorKind;
+pub(crate) use extract::Unpacked;
+pub use extract::{Expect, Unpack, unpack};
 pub(crate) use extract::{apply_lower_metadata, keep};
 pub use limits::Limits;
-pub use options::{Ownership, Progress, Whiteouts};
-pub use pack::{Pack, Packed, Times, diff, export};
+pub(crate) use options::Progress;
+pub use options::{Ownership, Whiteouts};
+pub(crate) use pack::Packed;
+pub use pack::{Pack, Times, diff, export};

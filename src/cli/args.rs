@@ -80,7 +80,7 @@ Examples:
     subcommand_required = true,
     arg_required_else_help = false
 )]
-pub struct Cli {
+pub(crate) struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -88,7 +88,7 @@ pub struct Cli {
 
 /// The subcommands.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Mount a stack of directories as one
     Mount(MountArgs),
     /// Unmount a union: write everything back and wait until its daemon has ended
@@ -120,7 +120,7 @@ impl Command {
     /// Whether Ctrl-C takes back what it has begun. Those that become a daemon answer by
     /// unmounting, and `convert` and `check` go on where they were when they are run again.
     #[must_use]
-    pub fn is_interruptible(&self) -> bool {
+    pub(crate) fn is_interruptible(&self) -> bool {
         match self {
             Self::Container(args) => {
                 !matches!(args.command, super::container::ContainerCommand::Mount(_))
@@ -139,7 +139,7 @@ impl Command {
 /// `unionmount mount`.
 #[derive(Debug, Args)]
 #[command(override_usage = MOUNT_USAGE)]
-pub struct MountArgs {
+pub(crate) struct MountArgs {
     /// A read-only directory; repeat it for more layers, newest first
     #[arg(long = "lower", value_name = "DIR")]
     pub lowers: Vec<PathBuf>,
@@ -188,7 +188,7 @@ pub struct MountArgs {
 
 /// `unionmount umount`.
 #[derive(Debug, Args)]
-pub struct UmountArgs {
+pub(crate) struct UmountArgs {
     /// Detach now, even when it is in use; the daemon ends when the last user has left
     #[arg(long, conflicts_with = "force")]
     pub lazy: bool,
@@ -204,7 +204,7 @@ pub struct UmountArgs {
 
 /// A form of marks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum MarkForm {
+pub(crate) enum MarkForm {
     /// `.wh.` files, as OCI layers and engines with a mount program have them
     Wh,
     /// 0/0 devices and opaque xattrs, as kernel overlayfs mounts them
@@ -213,7 +213,7 @@ pub enum MarkForm {
 
 /// `unionmount convert`.
 #[derive(Debug, Args)]
-pub struct ConvertArgs {
+pub(crate) struct ConvertArgs {
     /// The form that all marks get
     #[arg(long, value_name = "FORM")]
     pub to: MarkForm,
@@ -225,7 +225,7 @@ pub struct ConvertArgs {
 
 /// `unionmount check`.
 #[derive(Debug, Args)]
-pub struct CheckArgs {
+pub(crate) struct CheckArgs {
     /// A lower layer; repeat it for more layers, newest first
     #[arg(long = "lower", value_name = "DIR")]
     pub lowers: Vec<PathBuf>,
@@ -249,7 +249,7 @@ pub struct CheckArgs {
 
 /// `unionmount man`.
 #[derive(Debug, Args)]
-pub struct ManArgs {
+pub(crate) struct ManArgs {
     /// Directory to write unionmount.1, unionmount-mount.1, .. into; printed when missing
     #[arg(value_name = "DIR")]
     pub dir: Option<PathBuf>,
@@ -257,7 +257,7 @@ pub struct ManArgs {
 
 /// `unionmount completions`.
 #[derive(Debug, Args)]
-pub struct CompletionsArgs {
+pub(crate) struct CompletionsArgs {
     /// The shell
     #[arg(value_name = "SHELL")]
     pub shell: clap_complete::Shell,
@@ -265,7 +265,7 @@ pub struct CompletionsArgs {
 
 /// The whole command line for clap, with the option table in the long help of `mount`.
 #[must_use]
-pub fn command() -> clap::Command {
+pub(crate) fn command() -> clap::Command {
     Cli::command().mut_subcommand("mount", |mount| {
         mount
             .after_help(MOUNT_EXAMPLES)
@@ -275,7 +275,7 @@ pub fn command() -> clap::Command {
 
 /// Whether this word begins the form with subcommands.
 #[must_use]
-pub fn is_subcommand(word: &std::ffi::OsStr) -> bool {
+pub(crate) fn is_subcommand(word: &std::ffi::OsStr) -> bool {
     word == "help"
         || Cli::command()
             .get_subcommands()
@@ -284,7 +284,7 @@ pub fn is_subcommand(word: &std::ffi::OsStr) -> bool {
 
 /// The subcommand that looks most like this word.
 #[must_use]
-pub fn nearest_subcommand(word: &str) -> Option<String> {
+pub(crate) fn nearest_subcommand(word: &str) -> Option<String> {
     let cli = Cli::command();
     super::nearest::nearest(word, cli.get_subcommands().map(clap::Command::get_name))
         .map(str::to_owned)
@@ -292,7 +292,7 @@ pub fn nearest_subcommand(word: &str) -> Option<String> {
 
 /// clap's message of several lines as one line, without the usage block.
 #[must_use]
-pub fn one_line(err: &clap::Error) -> String {
+pub(crate) fn one_line(err: &clap::Error) -> String {
     let rendered = err.render().to_string();
     let mut line = String::new();
     for part in rendered

@@ -12,7 +12,7 @@ use crate::archive::Progress;
 const TICK: Duration = Duration::from_millis(120);
 
 /// A bar with bytes, speed and time left, on standard error and only where that is a terminal.
-pub struct Bar {
+pub(crate) struct Bar {
     bar: ProgressBar,
     _display: Display,
 }
@@ -20,7 +20,7 @@ pub struct Bar {
 impl Bar {
     /// A bar for `len` bytes, or 0 when nobody knows how many it will be.
     #[must_use]
-    pub fn new(len: u64, what: &'static str) -> Self {
+    pub(crate) fn new(len: u64, what: &'static str) -> Self {
         let target = match std::io::stderr().is_terminal() {
             true => ProgressDrawTarget::stderr(),
             false => ProgressDrawTarget::hidden(),
@@ -46,7 +46,7 @@ impl Bar {
     }
 
     /// Takes it away.
-    pub fn finish(&self) {
+    pub(crate) fn finish(&self) {
         self.bar.finish_and_clear();
     }
 }

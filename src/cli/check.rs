@@ -10,7 +10,7 @@ use crate::check::report::{Finding, json, table};
 /// # Errors
 /// [`Failure::Usage`]: nothing is given to look at. [`Failure::Operation`]: problems are left, or
 /// the layers cannot be read.
-pub fn run(args: CheckArgs) -> Result<(), Failure> {
+pub(crate) fn run(args: CheckArgs) -> Result<(), Failure> {
     let CheckArgs {
         lowers,
         upper,

@@ -17,7 +17,7 @@ use crate::fuse::settings::MountFlags;
 const FUSE_OVERLAYFS_VERSION: &str = "1.13";
 
 /// Help of the compatible form.
-pub const HELP: &str = "\
+pub(crate) const HELP: &str = "\
 Usage: unionmount [-f] [-d] -o lowerdir=NEW:OLD[,upperdir=DIR,workdir=DIR][,OPTION..] [SOURCE] MOUNTPOINT
 
   -o OPTIONS       mount options, separated by commas; 'unionmount mount --help' lists them
@@ -33,7 +33,7 @@ Without upperdir the mount is read-only. MOUNTPOINT may be /dev/fd/N, an opened 
 
 /// Under which name the program was called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CalledAs {
+pub(crate) enum CalledAs {
     /// Any name that means nothing special: subcommands, or the compatible form when there is none.
     Unionmount,
     /// `fuse-overlayfs`: in its place; always the compatible form.
@@ -46,7 +46,7 @@ pub enum CalledAs {
 impl CalledAs {
     /// Reads the name from `argv[0]`.
     #[must_use]
-    pub fn from_argv0(argv0: &OsStr) -> Self {
+    pub(crate) fn from_argv0(argv0: &OsStr) -> Self {
         match Path::new(argv0).file_name().map(OsStr::as_bytes) {
             Some(b"fuse-overlayfs") => Self::FuseOverlayfs,
             Some(b"mount.unionmount" | b"mount.fuse.unionmount") => Self::MountHelper,
@@ -56,7 +56,7 @@ impl CalledAs {
 
     /// The part behind `fuse.` of the file system type.
     #[must_use]
-    pub fn subtype(self) -> &'static str {
+    pub(crate) fn subtype(self) -> &'static str {
         match self {
             Self::FuseOverlayfs => "fuse-overlayfs",
             Self::Unionmount | Self::MountHelper => "unionmount",
@@ -66,7 +66,7 @@ impl CalledAs {
     /// What `--version` prints. Engines and test harnesses look for `fuse-overlayfs: version X.Y`
     /// first.
     #[must_use]
-    pub fn version(self) -> String {
+    pub(crate) fn version(self) -> String {
         let own = concat!("unionmount ", env!("CARGO_PKG_VERSION"), "\n");
         match self {
             Self::FuseOverlayfs => {
@@ -79,7 +79,7 @@ impl CalledAs {
 
 /// What the arguments ask for.
 #[derive(Debug)]
-pub enum Asked {
+pub(crate) enum Asked {
     /// `--help`.
     Help,
     /// `--version`.
@@ -112,7 +112,7 @@ struct Line {
 ///
 /// # Errors
 /// [`Failure::Usage`], with one line.
-pub fn parse(called_as: CalledAs, arguments: Vec<OsString>) -> Result<Asked, Failure> {
+pub(crate) fn parse(called_as: CalledAs, arguments: Vec<OsString>) -> Result<Asked, Failure> {
     let first = arguments.first().cloned().unwrap_or_default();
     let mut line = Line {
         options: Options::new(Dialect::Compatible),

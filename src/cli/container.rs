@@ -38,7 +38,7 @@ Examples:
 /// `unionmount container`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
-pub struct ContainerArgs {
+pub(crate) struct ContainerArgs {
     /// Which store.
     #[command(flatten)]
     pub store: StoreArgs,
@@ -50,7 +50,7 @@ pub struct ContainerArgs {
 
 /// The subcommands of `container`.
 #[derive(Debug, Subcommand)]
-pub enum ContainerCommand {
+pub(crate) enum ContainerCommand {
     /// Make a container of an image, and print its id
     #[command(after_help = CREATE_EXAMPLES)]
     Create(CreateArgs),
@@ -77,7 +77,7 @@ pub enum ContainerCommand {
 
 /// How a container's tree is shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum DriverArg {
+pub(crate) enum DriverArg {
     /// fuse where it is available, else vfs
     #[default]
     Auto,
@@ -109,7 +109,7 @@ impl DriverArg {
 
 /// `container create`.
 #[derive(Debug, Args)]
-pub struct CreateArgs {
+pub(crate) struct CreateArgs {
     /// Name or id of the image
     #[arg(value_name = "IMAGE")]
     pub image: String,
@@ -138,7 +138,7 @@ pub struct CreateArgs {
 
 /// `container ls`.
 #[derive(Debug, Args)]
-pub struct LsArgs {
+pub(crate) struct LsArgs {
     /// Show the bytes of the writable layer, and with the image's
     #[arg(short, long)]
     pub size: bool,
@@ -150,7 +150,7 @@ pub struct LsArgs {
 
 /// `container umount`.
 #[derive(Debug, Args)]
-pub struct UmountContainerArgs {
+pub(crate) struct UmountContainerArgs {
     /// Names or ids
     #[arg(value_name = "CONTAINER", required = true)]
     pub containers: Vec<String>,
@@ -166,7 +166,7 @@ pub struct UmountContainerArgs {
 
 /// `container commit`.
 #[derive(Debug, Args)]
-pub struct CommitArgs {
+pub(crate) struct CommitArgs {
     /// Name or id
     #[arg(value_name = "CONTAINER")]
     pub container: String,
@@ -195,7 +195,7 @@ pub struct CommitArgs {
 
 /// `container export`.
 #[derive(Debug, Args)]
-pub struct ExportArgs {
+pub(crate) struct ExportArgs {
     /// Name or id
     #[arg(value_name = "CONTAINER")]
     pub container: String,
@@ -207,7 +207,7 @@ pub struct ExportArgs {
 
 /// `container rm`.
 #[derive(Debug, Args)]
-pub struct RmArgs {
+pub(crate) struct RmArgs {
     /// Names or ids
     #[arg(value_name = "CONTAINER", required = true)]
     pub containers: Vec<String>,
@@ -223,7 +223,7 @@ pub struct RmArgs {
 
 /// `container inspect`.
 #[derive(Debug, Args)]
-pub struct InspectContainerArgs {
+pub(crate) struct InspectContainerArgs {
     /// Names or ids
     #[arg(value_name = "CONTAINER", required = true)]
     pub containers: Vec<String>,
@@ -237,7 +237,7 @@ pub struct InspectContainerArgs {
 ///
 /// # Errors
 /// What the user asked for cannot be done; see [`crate::store`].
-pub fn run(args: ContainerArgs) -> Result<(), Failure> {
+pub(crate) fn run(args: ContainerArgs) -> Result<(), Failure> {
     let store = args.store;
     match args.command {
         ContainerCommand::Create(args) => create(&store, args),
@@ -438,7 +438,7 @@ fn ended(store: &mut Store, container: &Container, lazy: bool) -> Result<(), Fai
 ///
 /// # Errors
 /// The store cannot be opened, or the container cannot be removed.
-pub fn after_umount(source: &str) -> Result<(), Failure> {
+pub(crate) fn after_umount(source: &str) -> Result<(), Failure> {
     let Some((root, id)) = container_of_source(source) else {
         return Ok(());
     };

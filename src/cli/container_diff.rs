@@ -29,7 +29,7 @@ Examples:
 /// `container diff`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
-pub struct DiffArgs {
+pub(crate) struct DiffArgs {
     /// Name or id
     #[arg(value_name = "CONTAINER")]
     pub container: String,

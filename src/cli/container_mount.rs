@@ -34,7 +34,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 
 /// `container mount`.
 #[derive(Debug, Args)]
-pub struct MountContainerArgs {
+pub(crate) struct MountContainerArgs {
     /// Name or id
     #[arg(value_name = "CONTAINER")]
     pub container: String,
@@ -58,7 +58,7 @@ pub struct MountContainerArgs {
 
 /// What `mount` takes besides directories.
 #[derive(Clone, Debug, Default, Args)]
-pub struct MountSourceArgs {
+pub(crate) struct MountSourceArgs {
     /// Mount an image of the store, in a container that `umount` removes
     #[arg(long, value_name = "IMAGE", conflicts_with_all = ["lowers", "upper", "work", "overlay2", "podman"])]
     pub image: Option<String>,
@@ -87,7 +87,7 @@ pub struct MountSourceArgs {
 impl MountSourceArgs {
     /// Whether the layers come from a store.
     #[must_use]
-    pub fn is_given(&self) -> bool {
+    pub(crate) fn is_given(&self) -> bool {
         self.image.is_some() || self.overlay2.is_some() || self.podman.is_some()
     }
 }
@@ -96,7 +96,7 @@ impl MountSourceArgs {
 ///
 /// # Errors
 /// There is no such image or layer, and those of mounting.
-pub fn mount(mut args: MountArgs) -> Result<(), Failure> {
+pub(crate) fn mount(mut args: MountArgs) -> Result<(), Failure> {
     let from = std::mem::take(&mut args.from);
     if let Some(image) = &from.image {
         return image_at(&from, image, args);
@@ -157,7 +157,7 @@ fn image_at(from: &MountSourceArgs, image: &str, args: MountArgs) -> Result<(), 
 ///
 /// # Errors
 /// There is no such container, it is mounted elsewhere, and those of mounting.
-pub fn run(store: &StoreArgs, args: &MountContainerArgs) -> Result<(), Failure> {
+pub(crate) fn run(store: &StoreArgs, args: &MountContainerArgs) -> Result<(), Failure> {
     close_inherited()?;
     let store = Store::open(store.root.as_deref())?;
     let container = store.container(&args.container)?;

@@ -9,7 +9,7 @@ use crate::check::convert::{Converted, Form, convert};
 /// # Errors
 /// [`Failure::Operation`]: the layer is in use, or cannot be read or written, or cannot have that
 /// form.
-pub fn run(args: &ConvertArgs) -> Result<(), Failure> {
+pub(crate) fn run(args: &ConvertArgs) -> Result<(), Failure> {
     let to = match args.to {
         MarkForm::Wh => Form::Wh,
         MarkForm::Char => Form::Char,

@@ -24,7 +24,7 @@ const WRONG_USAGE: u8 = 2;
 
 /// Why a command did not do what it was asked for; each message names its cure.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Failure {
+pub(crate) enum Failure {
     /// The command line is wrong.
     Usage(String),
     /// The command line is fine, the operation failed.
@@ -34,7 +34,7 @@ pub enum Failure {
 impl Failure {
     /// The exit code for it.
     #[must_use]
-    pub fn code(&self) -> u8 {
+    pub(crate) fn code(&self) -> u8 {
         match self {
             Self::Usage(_) => WRONG_USAGE,
             Self::Operation(_) => FAILED,
@@ -65,7 +65,7 @@ impl From<SetupError> for Failure {
 
 /// Reports the end of a command and gives its exit code.
 #[must_use]
-pub fn report(result: Result<(), Failure>) -> ExitCode {
+pub(crate) fn report(result: Result<(), Failure>) -> ExitCode {
     // A command that was interrupted has nothing more to say; one that has ended is not interrupted
     // any more.
     crate::cancel::conclude();
@@ -80,7 +80,7 @@ pub fn report(result: Result<(), Failure>) -> ExitCode {
 
 /// Writes one line `unionmount: MESSAGE` to standard error. Engines show it as it is, so it stays
 /// one line whatever a path contains.
-pub fn complain(message: &str) {
+pub(crate) fn complain(message: &str) {
     let line = format!("unionmount: {}\n", visible::line(message));
     if std::io::stderr().write_all(line.as_bytes()).is_err() {
         // Standard error was closed by the caller; the exit code still tells.
@@ -93,7 +93,7 @@ pub fn complain(message: &str) {
 ///
 /// # Errors
 /// [`Failure::Operation`] when standard output cannot be written, as on a full disk.
-pub fn print(text: &[u8]) -> Result<(), Failure> {
+pub(crate) fn print(text: &[u8]) -> Result<(), Failure> {
     let shown = visible::is_for_people().then(|| visible::lines(text));
     let text = shown.as_deref().unwrap_or(text);
     let mut out = std::io::stdout().lock();
@@ -104,7 +104,7 @@ pub fn print(text: &[u8]) -> Result<(), Failure> {
 ///
 /// # Errors
 /// As [`print()`].
-pub fn written(result: std::io::Result<()>) -> Result<(), Failure> {
+pub(crate) fn written(result: std::io::Result<()>) -> Result<(), Failure> {
     match result {
         Err(err) if err.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::Operation(
             format!("cannot write to standard output: {err}; check where it is redirected to"),

@@ -19,7 +19,7 @@ const SHOWN_USERS: usize = 5;
 /// A process that serves a FUSE connection, held so that its number cannot be mistaken for a later
 /// process's.
 #[derive(Debug)]
-pub struct Daemon {
+pub(crate) struct Daemon {
     /// Its process id.
     pub pid: i32,
     handle: OwnedFd,
@@ -28,7 +28,7 @@ pub struct Daemon {
 /// The processes that have a FUSE connection open, other than this one. Empty when the kernel does
 /// not tell or they belong to others.
 #[must_use]
-pub fn daemons(connection: u32) -> Vec<Daemon> {
+pub(crate) fn daemons(connection: u32) -> Vec<Daemon> {
     let own = rustix::process::getpid().as_raw_nonzero().get();
     pids()
         .filter(|pid| *pid != own && serves(*pid, connection))
@@ -42,7 +42,7 @@ pub fn daemons(connection: u32) -> Vec<Daemon> {
 
 /// Waits until all of them have ended; gives those that have not after `limit`.
 #[must_use]
-pub fn wait(daemons: Vec<Daemon>, limit: Duration) -> Vec<Daemon> {
+pub(crate) fn wait(daemons: Vec<Daemon>, limit: Duration) -> Vec<Daemon> {
     let deadline = Instant::now() + limit;
     daemons
         .into_iter()
@@ -53,7 +53,7 @@ pub fn wait(daemons: Vec<Daemon>, limit: Duration) -> Vec<Daemon> {
 impl Daemon {
     /// Whether it is suspended (SIGSTOP, a debugger).
     #[must_use]
-    pub fn is_stopped(&self) -> bool {
+    pub(crate) fn is_stopped(&self) -> bool {
         // The name of the program, in parentheses, may contain anything (proc_pid_stat(5)).
         let stat = std::fs::read_to_string(process(self.pid).join("stat")).unwrap_or_default();
         let state = stat.rsplit_once(") ").map(|(_, rest)| rest);
@@ -64,7 +64,7 @@ impl Daemon {
     ///
     /// # Errors
     /// EPERM; ESRCH when it has ended.
-    pub fn kill(&self) -> rustix::io::Result<()> {
+    pub(crate) fn kill(&self) -> rustix::io::Result<()> {
         pidfd_send_signal(&self.handle, Signal::KILL)
     }
 
@@ -78,7 +78,7 @@ impl Daemon {
 
 /// Who keeps a mount busy, as `PID (NAME)`, at most a few; for a message.
 #[must_use]
-pub fn users(mountpoint: &Path) -> Vec<String> {
+pub(crate) fn users(mountpoint: &Path) -> Vec<String> {
     pids()
         .filter(|pid| uses(*pid, mountpoint))
         .take(SHOWN_USERS)

@@ -43,7 +43,7 @@ Examples:
 /// `unionmount image`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
-pub struct ImageArgs {
+pub(crate) struct ImageArgs {
     /// Which store.
     #[command(flatten)]
     pub store: StoreArgs,
@@ -55,7 +55,7 @@ pub struct ImageArgs {
 
 /// The subcommands of `image`.
 #[derive(Debug, Subcommand)]
-pub enum ImageCommand {
+pub(crate) enum ImageCommand {
     /// Load images from an OCI layout (directory or tar) or an archive of docker save
     #[command(after_help = LOAD_EXAMPLES)]
     Load(LoadArgs),
@@ -78,7 +78,7 @@ pub enum ImageCommand {
 
 /// `image load`.
 #[derive(Debug, Args)]
-pub struct LoadArgs {
+pub(crate) struct LoadArgs {
     /// An archive, a directory, or - for standard input
     #[arg(value_name = "FILE|DIR|-", default_value = "-")]
     pub source: PathBuf,
@@ -110,7 +110,7 @@ pub struct LoadArgs {
 
 /// `image ls`.
 #[derive(Debug, Args)]
-pub struct LsArgs {
+pub(crate) struct LsArgs {
     /// Only images of this repository or name
     #[arg(value_name = "NAME")]
     pub filter: Option<String>,
@@ -126,7 +126,7 @@ pub struct LsArgs {
 
 /// `image inspect`.
 #[derive(Debug, Args)]
-pub struct InspectImageArgs {
+pub(crate) struct InspectImageArgs {
     /// Names or ids
     #[arg(value_name = "IMAGE", required = true)]
     pub images: Vec<String>,
@@ -138,7 +138,7 @@ pub struct InspectImageArgs {
 
 /// `image history`.
 #[derive(Debug, Args)]
-pub struct HistoryArgs {
+pub(crate) struct HistoryArgs {
     /// Name or id
     #[arg(value_name = "IMAGE")]
     pub image: String,
@@ -150,7 +150,7 @@ pub struct HistoryArgs {
 
 /// `image tag`.
 #[derive(Debug, Args)]
-pub struct TagArgs {
+pub(crate) struct TagArgs {
     /// Name or id
     #[arg(value_name = "IMAGE")]
     pub image: String,
@@ -162,7 +162,7 @@ pub struct TagArgs {
 
 /// `image rm`.
 #[derive(Debug, Args)]
-pub struct RmArgs {
+pub(crate) struct RmArgs {
     /// Names or ids
     #[arg(value_name = "IMAGE", required = true)]
     pub images: Vec<String>,
@@ -178,7 +178,7 @@ pub struct RmArgs {
 
 /// `image save`.
 #[derive(Debug, Args)]
-pub struct SaveArgs {
+pub(crate) struct SaveArgs {
     /// Names or ids
     #[arg(value_name = "IMAGE", required = true)]
     pub images: Vec<String>,
@@ -198,7 +198,7 @@ pub struct SaveArgs {
 
 /// The sort of an archive.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum FormatArg {
+pub(crate) enum FormatArg {
     /// An OCI image layout
     #[default]
     Oci,
@@ -208,7 +208,7 @@ pub enum FormatArg {
 
 /// A compression.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum CompressArg {
+pub(crate) enum CompressArg {
     /// Every engine reads it
     Gzip,
     /// Smaller and faster; docker since 23, podman since 2.1
@@ -221,7 +221,7 @@ pub enum CompressArg {
 ///
 /// # Errors
 /// What the user asked for cannot be done; see [`crate::store`].
-pub fn run(args: &ImageArgs) -> Result<(), Failure> {
+pub(crate) fn run(args: &ImageArgs) -> Result<(), Failure> {
     match &args.command {
         ImageCommand::Load(load) => self::load(&args.store, load),
         ImageCommand::Ls(ls) => list(&args.store, ls),

@@ -28,11 +28,11 @@ static DISPLAY: Mutex<Option<Clear>> = Mutex::new(None);
 /// While it lives, something is on the terminal that is cleared before the last line of a command
 /// that is interrupted.
 #[derive(Debug)]
-pub struct Display(());
+pub(crate) struct Display(());
 
 impl Display {
     /// There is one of them at a time.
-    pub fn new(clear: impl Fn() + Send + 'static) -> Self {
+    pub(crate) fn new(clear: impl Fn() + Send + 'static) -> Self {
         *lock(&DISPLAY) = Some(Box::new(clear));
         Self(())
     }
@@ -50,7 +50,7 @@ impl Drop for Display {
 ///
 /// # Errors
 /// No thread can be started.
-pub fn watch() -> Result<(), Failure> {
+pub(crate) fn watch() -> Result<(), Failure> {
     let failed = |error: std::io::Error| {
         Failure::Operation(format!(
             "cannot wait for signals: {error}; free memory or processes"

@@ -36,7 +36,7 @@ Examples:
 
 /// `unionmount layer`.
 #[derive(Debug, Args)]
-pub struct LayerArgs {
+pub(crate) struct LayerArgs {
     /// What to do with a layer.
     #[command(subcommand)]
     pub command: LayerCommand,
@@ -44,7 +44,7 @@ pub struct LayerArgs {
 
 /// The subcommands of `layer`.
 #[derive(Debug, Subcommand)]
-pub enum LayerCommand {
+pub(crate) enum LayerCommand {
     /// Unpack a layer archive (tar, tar.gz, tar.zst) into a directory
     ///
     /// Into a new or empty directory the layer is unpacked as it is: whiteouts become marks, and
@@ -65,7 +65,7 @@ pub enum LayerCommand {
 
 /// What becomes of whiteouts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum WhiteoutArg {
+pub(crate) enum WhiteoutArg {
     /// wh for a new or empty directory, apply for any other
     #[default]
     Auto,
@@ -79,7 +79,7 @@ pub enum WhiteoutArg {
 
 /// Whose the files are on the disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum OwnershipArg {
+pub(crate) enum OwnershipArg {
     /// real for root, recorded for others
     #[default]
     Auto,
@@ -114,7 +114,7 @@ impl From<CompressArg> for Compression {
 
 /// `unionmount layer apply`.
 #[derive(Debug, Args)]
-pub struct ApplyArgs {
+pub(crate) struct ApplyArgs {
     /// The archive; - for standard input
     #[arg(value_name = "TAR")]
     pub archive: PathBuf,
@@ -145,7 +145,7 @@ pub struct ApplyArgs {
 
 /// `unionmount layer diff`.
 #[derive(Debug, Args)]
-pub struct DiffArgs {
+pub(crate) struct DiffArgs {
     /// A lower layer of the upper, newest first; only needed where directories were renamed with
     /// redirect_dir=on, or files copied with metacopy=on
     #[arg(long = "lower", value_name = "DIR")]
@@ -173,7 +173,7 @@ pub struct DiffArgs {
 /// # Errors
 /// [`Failure::Operation`] when the archive or a directory is not what it should be,
 /// [`Failure::Usage`] for options that contradict each other.
-pub fn run(args: &LayerArgs) -> Result<(), Failure> {
+pub(crate) fn run(args: &LayerArgs) -> Result<(), Failure> {
     logging::init(false, None)?;
     match &args.command {
         LayerCommand::Ls(args) => super::layer_list::run(args),
@@ -315,7 +315,7 @@ fn diff(args: &DiffArgs) -> Result<(), Failure> {
 ///
 /// # Errors
 /// [`Failure::Usage`] for a variable that is no number.
-pub fn times(mtime: Option<i64>) -> Result<Times, Failure> {
+pub(crate) fn times(mtime: Option<i64>) -> Result<Times, Failure> {
     let at = |secs| Time { secs, nanos: 0 };
     if let Some(secs) = mtime {
         return Ok(Times::All(at(secs)));
@@ -362,6 +362,6 @@ fn packed_json(packed: &Packed) -> serde_json::Value {
 ///
 /// # Errors
 /// As [`print()`].
-pub fn print_json(value: &serde_json::Value) -> Result<(), Failure> {
+pub(crate) fn print_json(value: &serde_json::Value) -> Result<(), Failure> {
     print(format!("{}\n", visible::json(&format!("{value:#}"))).as_bytes())
 }

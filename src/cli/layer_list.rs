@@ -11,7 +11,7 @@ use crate::store::{Store, time};
 
 /// `layer ls`.
 #[derive(Debug, Args)]
-pub struct LsArgs {
+pub(crate) struct LsArgs {
     /// Which store.
     #[command(flatten)]
     pub store: StoreArgs,
@@ -25,7 +25,7 @@ pub struct LsArgs {
 ///
 /// # Errors
 /// The store cannot be opened.
-pub fn run(args: &LsArgs) -> Result<(), Failure> {
+pub(crate) fn run(args: &LsArgs) -> Result<(), Failure> {
     let lines = Store::open(args.store.root.as_deref())?.layer_lines()?;
     let shown = lines
         .iter()

@@ -6,7 +6,7 @@ use crate::archive::Limits;
 
 /// How much an archive may ask for.
 #[derive(Clone, Debug, Args)]
-pub struct LimitArgs {
+pub(crate) struct LimitArgs {
     /// Most bytes of a layer after decompression
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "64G", help_heading = "Limits")]
     pub max_size: u64,
@@ -46,7 +46,7 @@ pub struct LimitArgs {
 impl LimitArgs {
     /// As the archive room takes them.
     #[must_use]
-    pub fn limits(&self) -> Limits {
+    pub(crate) fn limits(&self) -> Limits {
         Limits {
             bytes: self.max_size,
             entries: self.max_entries,
@@ -63,7 +63,7 @@ impl LimitArgs {
 ///
 /// # Errors
 /// What is accepted.
-pub fn size(text: &str) -> Result<u64, String> {
+pub(crate) fn size(text: &str) -> Result<u64, String> {
     let (digits, shift) = match text.as_bytes().last().map(u8::to_ascii_uppercase) {
         Some(b'K') => (&text[..text.len() - 1], 10),
         Some(b'M') => (&text[..text.len() - 1], 20),

@@ -14,11 +14,11 @@ const GAP: usize = 3;
 /// Longest text in a column of commands, unless `--no-trunc` is given.
 const LONGEST: usize = 45;
 /// Longest command in the table of containers.
-pub const SHORT_COMMAND: usize = 20;
+pub(crate) const SHORT_COMMAND: usize = 20;
 
 /// How a listing is printed.
 #[derive(Clone, Debug, Default, Args)]
-pub struct ListArgs {
+pub(crate) struct ListArgs {
     /// Print one JSON document with exact numbers
     #[arg(long, conflicts_with_all = ["format", "quiet"])]
     pub json: bool,
@@ -38,7 +38,7 @@ pub struct ListArgs {
 
 /// How one or several things are printed in full.
 #[derive(Clone, Debug, Default, Args)]
-pub struct InspectArgs {
+pub(crate) struct InspectArgs {
     /// Print this template with {{.Field}} instead of JSON
     #[arg(short, long, value_name = "TEMPLATE")]
     pub format: Option<String>,
@@ -49,10 +49,10 @@ pub struct InspectArgs {
 }
 
 /// A column: its header, and the field it shows.
-pub type Column = (&'static str, &'static str);
+pub(crate) type Column = (&'static str, &'static str);
 
 /// Lines to be printed.
-pub struct Listing<'a> {
+pub(crate) struct Listing<'a> {
     /// The columns of the usual table.
     pub columns: &'a [Column],
     /// Columns that templates may name besides.
@@ -70,7 +70,7 @@ impl Listing<'_> {
     ///
     /// # Errors
     /// A wrong template, and standard output that cannot be written.
-    pub fn print(&self, args: &ListArgs) -> Result<(), Failure> {
+    pub(crate) fn print(&self, args: &ListArgs) -> Result<(), Failure> {
         print(self.text(args)?.as_bytes())
     }
 
@@ -162,7 +162,7 @@ fn align(lines: &[String]) -> String {
 ///
 /// # Errors
 /// A wrong template, and standard output that cannot be written.
-pub fn print_inspected(values: Vec<Value>, args: &InspectArgs) -> Result<(), Failure> {
+pub(crate) fn print_inspected(values: Vec<Value>, args: &InspectArgs) -> Result<(), Failure> {
     let text = match args.format.as_deref() {
         None | Some("json") => document(&Value::Array(values))?,
         Some(format) => {
@@ -182,7 +182,7 @@ pub fn print_inspected(values: Vec<Value>, args: &InspectArgs) -> Result<(), Fai
 ///
 /// # Errors
 /// It cannot be written as JSON.
-pub fn document(value: &impl Serialize) -> Result<String, Failure> {
+pub(crate) fn document(value: &impl Serialize) -> Result<String, Failure> {
     let mut text = serde_json::to_string_pretty(value).map_err(|error| {
         Failure::Operation(format!(
             "cannot write JSON: {error}; report this, it is a mistake in unionmount"
@@ -197,7 +197,7 @@ pub fn document(value: &impl Serialize) -> Result<String, Failure> {
 ///
 /// # Errors
 /// Those of [`Template::fill`].
-pub fn filled(template: &Template, value: &Value) -> Result<String, Failure> {
+pub(crate) fn filled(template: &Template, value: &Value) -> Result<String, Failure> {
     match visible::is_for_people() {
         true => template.fill_cells(value),
         false => template.fill(value),
@@ -208,7 +208,7 @@ pub fn filled(template: &Template, value: &Value) -> Result<String, Failure> {
 ///
 /// # Errors
 /// It cannot be written as JSON.
-pub fn value(of: &impl Serialize) -> Result<Value, Failure> {
+pub(crate) fn value(of: &impl Serialize) -> Result<Value, Failure> {
     serde_json::to_value(of).map_err(|error| {
         Failure::Operation(format!(
             "cannot write JSON: {error}; report this, it is a mistake in unionmount"
@@ -218,7 +218,7 @@ pub fn value(of: &impl Serialize) -> Result<Value, Failure> {
 
 /// A text that fits into a column.
 #[must_use]
-pub fn shortened(text: &str, no_trunc: bool, longest: Option<usize>) -> String {
+pub(crate) fn shortened(text: &str, no_trunc: bool, longest: Option<usize>) -> String {
     let longest = longest.unwrap_or(LONGEST);
     let text = text.replace(['\t', '\n', '\r'], " ");
     if no_trunc || text.chars().count() <= longest {
@@ -231,7 +231,7 @@ pub fn shortened(text: &str, no_trunc: bool, longest: Option<usize>) -> String {
 
 /// An id, short unless it is wanted whole.
 #[must_use]
-pub fn id(id: &str, no_trunc: bool) -> String {
+pub(crate) fn id(id: &str, no_trunc: bool) -> String {
     if no_trunc {
         id.to_owned()
     } else {

@@ -15,7 +15,7 @@ use super::visible;
 ///
 /// # Errors
 /// [`Failure::Operation`] when the file cannot be opened.
-pub fn init(debug: bool, log_file: Option<&Path>) -> Result<(), Failure> {
+pub(crate) fn init(debug: bool, log_file: Option<&Path>) -> Result<(), Failure> {
     let mut builder =
         Builder::from_env(Env::default().default_filter_or(if debug { "debug" } else { "warn" }));
     match log_file {

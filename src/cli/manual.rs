@@ -10,7 +10,7 @@ use super::exit::{Failure, print};
 ///
 /// # Errors
 /// [`Failure::Operation`] when a page cannot be written.
-pub fn man(args: &ManArgs) -> Result<(), Failure> {
+pub(crate) fn man(args: &ManArgs) -> Result<(), Failure> {
     match &args.dir {
         Some(dir) => {
             clap_mangen::generate_to(args::command(), dir).map_err(|err| cannot_write(dir, &err))
@@ -29,7 +29,7 @@ pub fn man(args: &ManArgs) -> Result<(), Failure> {
 ///
 /// # Errors
 /// [`Failure::Operation`] when standard output cannot be written.
-pub fn completions(args: &CompletionsArgs) -> Result<(), Failure> {
+pub(crate) fn completions(args: &CompletionsArgs) -> Result<(), Failure> {
     // Into memory first: clap_complete panics when it cannot write.
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut args::command(), "unionmount", &mut script);

@@ -16,7 +16,7 @@ use crate::union::config::Config;
 
 /// A mount that was asked for, in either form.
 #[derive(Debug)]
-pub struct Request {
+pub(crate) struct Request {
     /// The directories and rules.
     pub config: Config,
     /// The settings of the session.
@@ -37,7 +37,7 @@ impl Request {
     /// # Errors
     /// [`Failure::Usage`]: wrong options, a directory given twice, an upper without a work
     /// directory.
-    pub fn from_args(args: MountArgs) -> Result<Self, Failure> {
+    pub(crate) fn from_args(args: MountArgs) -> Result<Self, Failure> {
         let mut options = Options::new(Dialect::Strict);
         for text in &args.options {
             options.add(text)?;
@@ -122,7 +122,7 @@ fn twice(option: &str, argument: &str) -> Failure {
 /// # Errors
 /// [`Failure::Operation`]: what was found wrong before anything was mounted, or what the kernel
 /// refused.
-pub fn run(request: Request) -> Result<(), Failure> {
+pub(crate) fn run(request: Request) -> Result<(), Failure> {
     close_inherited(&request);
     serve(request)
 }

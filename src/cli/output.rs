@@ -13,14 +13,14 @@ use crate::cancel::Cancellable;
 
 /// Where an archive goes.
 #[derive(Clone, Copy, Debug)]
-pub struct Output<'a>(Option<&'a Path>);
+pub(crate) struct Output<'a>(Option<&'a Path>);
 
 impl<'a> Output<'a> {
     /// A file, or standard output: `-`, or no name.
     ///
     /// # Errors
     /// [`Failure::Usage`]: standard output is a terminal.
-    pub fn new(name: Option<&'a Path>) -> Result<Self, Failure> {
+    pub(crate) fn new(name: Option<&'a Path>) -> Result<Self, Failure> {
         let file = name.filter(|path| *path != Path::new("-"));
         if file.is_none() && std::io::stdout().is_terminal() {
             return Err(Failure::Usage(
@@ -33,7 +33,7 @@ impl<'a> Output<'a> {
 
     /// The file; `None` when it is standard output.
     #[must_use]
-    pub fn file(self) -> Option<&'a Path> {
+    pub(crate) fn file(self) -> Option<&'a Path> {
         self.0
     }
 
@@ -41,7 +41,7 @@ impl<'a> Output<'a> {
     ///
     /// # Errors
     /// Those of `write`; the file cannot be made or written, and is not there then, or as it was.
-    pub fn write<T>(
+    pub(crate) fn write<T>(
         self,
         write: impl FnOnce(&mut dyn Write) -> Result<T, Failure>,
     ) -> Result<T, Failure> {

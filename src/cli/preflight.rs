@@ -20,7 +20,7 @@ use crate::union::config::{Config, SetupError};
 
 /// What the checks found out.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Checked {
+pub(crate) struct Checked {
     /// The mountpoint as an absolute path without symlinks; `/dev/fd/N` as it was given.
     pub mountpoint: PathBuf,
 }
@@ -70,7 +70,7 @@ impl fmt::Display for Dir<'_> {
 
 /// Number of directories that hold the union's entries.
 #[must_use]
-pub fn layers(config: &Config) -> usize {
+pub(crate) fn layers(config: &Config) -> usize {
     config.lowers.len() + usize::from(config.upper.is_some())
 }
 
@@ -78,7 +78,7 @@ pub fn layers(config: &Config) -> usize {
 ///
 /// # Errors
 /// The first problem, with its cure.
-pub fn check(config: &Config, mountpoint: &Path) -> Result<Checked, SetupError> {
+pub(crate) fn check(config: &Config, mountpoint: &Path) -> Result<Checked, SetupError> {
     let of = config.lowers.len();
     // Directories that are only read.
     let mut read = Vec::with_capacity(of + 1);

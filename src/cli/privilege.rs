@@ -31,7 +31,7 @@ const SPARE_DESCRIPTORS: u64 = 128;
 
 /// What decides which way of mounting there is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Means {
+pub(crate) struct Means {
     /// CAP_SYS_ADMIN is effective: mount(2) may work.
     pub admin: bool,
     /// The process is in a user namespace other than the machine's first.
@@ -45,7 +45,7 @@ pub struct Means {
 impl Means {
     /// Looks at this process and at PATH.
     #[must_use]
-    pub fn probe() -> Self {
+    pub(crate) fn probe() -> Self {
         let helper = find_helper();
         Self {
             admin: rustix::thread::capabilities(None)
@@ -62,7 +62,7 @@ impl Means {
     ///
     /// # Errors
     /// The problem with its cure.
-    pub fn judge(&self, device: Result<(), Errno>) -> Result<(), SetupError> {
+    pub(crate) fn judge(&self, device: Result<(), Errno>) -> Result<(), SetupError> {
         match device {
             Err(Errno::NOENT) => {
                 return Err(SetupError::new(
@@ -118,7 +118,7 @@ impl Means {
 ///
 /// # Errors
 /// What is in the way, with its cure.
-pub fn fuse_is_available() -> Result<(), SetupError> {
+pub(crate) fn fuse_is_available() -> Result<(), SetupError> {
     let device = rustix::fs::open(DEVICE, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).map(drop);
     Means::probe().judge(device)
 }
@@ -127,7 +127,7 @@ pub fn fuse_is_available() -> Result<(), SetupError> {
 ///
 /// # Errors
 /// The problem with its cure.
-pub fn check(mountpoint: &Path) -> Result<(), SetupError> {
+pub(crate) fn check(mountpoint: &Path) -> Result<(), SetupError> {
     let means = Means::probe();
     let device = rustix::fs::open(DEVICE, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).map(drop);
     means.judge(device)?;
@@ -152,7 +152,7 @@ pub fn check(mountpoint: &Path) -> Result<(), SetupError> {
 ///
 /// # Errors
 /// Too few descriptors, with the cure.
-pub fn raise_descriptor_limit(layers: usize) -> Result<(), SetupError> {
+pub(crate) fn raise_descriptor_limit(layers: usize) -> Result<(), SetupError> {
     let limit = rustix::process::getrlimit(Resource::Nofile);
     let most = std::fs::read_to_string("/proc/sys/fs/nr_open")
         .ok()
@@ -189,7 +189,7 @@ fn enough_descriptors(available: Option<u64>, layers: usize) -> Result<(), Setup
 
 /// The program that mounts and unmounts for an ordinary user, as an absolute path.
 #[must_use]
-pub fn find_helper() -> Option<PathBuf> {
+pub(crate) fn find_helper() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let dirs: Vec<PathBuf> = std::env::split_paths(&path)
         .chain(HELPER_DIRS.map(PathBuf::from))

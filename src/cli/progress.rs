@@ -22,7 +22,7 @@ const COUNTER: &str = "{prefix}: {bytes} {bytes_per_sec}";
 const TICK: Duration = Duration::from_millis(100);
 
 /// Shows how far layers are, on standard error.
-pub struct Bars {
+pub(crate) struct Bars {
     bars: Option<MultiProgress>,
     quiet: bool,
     _display: Option<Display>,
@@ -31,7 +31,7 @@ pub struct Bars {
 impl Bars {
     /// On a terminal bars, else lines; nothing with `quiet`.
     #[must_use]
-    pub fn new(quiet: bool) -> Self {
+    pub(crate) fn new(quiet: bool) -> Self {
         let on_terminal = std::io::stderr().is_terminal() && !quiet;
         let bars =
             on_terminal.then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr()));
@@ -73,7 +73,7 @@ impl Bars {
 
     /// Counts bytes whose end is not known.
     #[must_use]
-    pub fn counter(&self, what: &str) -> Box<dyn Progress> {
+    pub(crate) fn counter(&self, what: &str) -> Box<dyn Progress> {
         match &self.bars {
             Some(bars) => {
                 let bar = bars.add(ProgressBar::no_length());

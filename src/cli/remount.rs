@@ -19,7 +19,7 @@ use crate::fuse::settings::MountFlags;
 ///
 /// # Errors
 /// [`Failure::Operation`]: nothing is mounted there, no right to, or files are open for writing.
-pub fn run(mountpoint: &Path, read_only: bool, flags: MountFlags) -> Result<(), Failure> {
+pub(crate) fn run(mountpoint: &Path, read_only: bool, flags: MountFlags) -> Result<(), Failure> {
     match mount_remount(mountpoint, kernel_flags(read_only, flags), "") {
         Ok(()) => Ok(()),
         Err(errno) => {

@@ -11,7 +11,7 @@ use crate::store::{Store, StoreError};
 
 /// Which store.
 #[derive(Clone, Debug, Default, Args)]
-pub struct StoreArgs {
+pub(crate) struct StoreArgs {
     /// The store [default: $UNIONMOUNT_ROOT, else /var/lib/unionmount as root, else
     /// ~/.local/share/unionmount]
     #[arg(long, value_name = "DIR", global = true)]
@@ -39,7 +39,7 @@ impl From<StoreError> for Failure {
 ///
 /// # Errors
 /// There is no terminal, or it cannot be read.
-pub fn confirm(what: &str) -> Result<bool, Failure> {
+pub(crate) fn confirm(what: &str) -> Result<bool, Failure> {
     if !std::io::stdin().is_terminal() {
         return Err(Failure::Usage(
             "there is no terminal to ask whether it may be removed; add --force".to_owned(),
@@ -60,7 +60,7 @@ pub fn confirm(what: &str) -> Result<bool, Failure> {
 ///
 /// # Errors
 /// The first failure; the others are printed.
-pub fn for_each<T>(
+pub(crate) fn for_each<T>(
     words: &[T],
     mut each: impl FnMut(&T) -> Result<(), Failure>,
 ) -> Result<(), Failure> {

@@ -19,7 +19,7 @@ Examples:
 /// `unionmount system`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
-pub struct SystemArgs {
+pub(crate) struct SystemArgs {
     /// Which store.
     #[command(flatten)]
     pub store: StoreArgs,
@@ -31,7 +31,7 @@ pub struct SystemArgs {
 
 /// The subcommands of `system`.
 #[derive(Debug, Subcommand)]
-pub enum SystemCommand {
+pub(crate) enum SystemCommand {
     /// Show what images, containers, volumes and leftovers take
     Df(DfArgs),
     /// Show which driver, transport and forms are used here, and why
@@ -44,7 +44,7 @@ pub enum SystemCommand {
 
 /// `system df`.
 #[derive(Debug, Args)]
-pub struct DfArgs {
+pub(crate) struct DfArgs {
     /// Each image, container and volume
     #[arg(short, long)]
     pub verbose: bool,
@@ -56,7 +56,7 @@ pub struct DfArgs {
 
 /// `system info`.
 #[derive(Debug, Args)]
-pub struct InfoArgs {
+pub(crate) struct InfoArgs {
     /// Print JSON
     #[arg(long, conflicts_with = "format")]
     pub json: bool,
@@ -68,7 +68,7 @@ pub struct InfoArgs {
 
 /// `system prune`.
 #[derive(Debug, Args)]
-pub struct PruneArgs {
+pub(crate) struct PruneArgs {
     /// All images that no container was made from, not only those without a name
     #[arg(short, long)]
     pub all: bool,
@@ -88,7 +88,7 @@ pub struct PruneArgs {
 
 /// `system check`.
 #[derive(Debug, Args)]
-pub struct CheckArgs {
+pub(crate) struct CheckArgs {
     /// Put right what can be
     #[arg(long)]
     pub repair: bool,
@@ -106,7 +106,7 @@ pub struct CheckArgs {
 ///
 /// # Errors
 /// What the user asked for cannot be done; see [`crate::store`].
-pub fn run(args: &SystemArgs) -> Result<(), Failure> {
+pub(crate) fn run(args: &SystemArgs) -> Result<(), Failure> {
     match &args.command {
         SystemCommand::Df(df) => disk_usage(&args.store, df),
         SystemCommand::Info(info) => system_info::run(&args.store, info),

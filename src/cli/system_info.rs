@@ -38,7 +38,7 @@ const FILE_SYSTEMS: [(u32, &str); 10] = [
 ///
 /// # Errors
 /// The store cannot be opened or written.
-pub fn run(store: &StoreArgs, args: &InfoArgs) -> Result<(), Failure> {
+pub(crate) fn run(store: &StoreArgs, args: &InfoArgs) -> Result<(), Failure> {
     let mut store = store.open()?;
     let info = gather(&mut store)?;
     if args.json || args.format.as_deref() == Some("json") {

@@ -11,7 +11,7 @@ use super::visible;
 
 /// A template that can be filled in many times.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Template {
+pub(crate) struct Template {
     parts: Vec<Part>,
 }
 
@@ -54,7 +54,7 @@ impl Template {
     ///
     /// # Errors
     /// [`Failure::Usage`] for what it cannot do.
-    pub fn parse(text: &str) -> Result<Self, Failure> {
+    pub(crate) fn parse(text: &str) -> Result<Self, Failure> {
         let text = text.replace("\\t", "\t").replace("\\n", "\n");
         let mut rest = text.as_str();
         let (parts, stop) = parts(&mut rest)?;
@@ -64,17 +64,11 @@ impl Template {
         Ok(Self { parts })
     }
 
-    /// The names of the fields that are shown directly, in order: the columns of a table.
-    #[must_use]
-    pub fn fields(&self) -> Vec<&str> {
-        self.parts.iter().filter_map(shown_field).collect()
-    }
-
     /// Fills it in.
     ///
     /// # Errors
     /// [`Failure::Usage`] for a field that is not there, with those that are.
-    pub fn fill(&self, value: &Value) -> Result<String, Failure> {
+    pub(crate) fn fill(&self, value: &Value) -> Result<String, Failure> {
         let mut out = String::new();
         fill(&self.parts, value, &str::to_owned, &mut out)?;
         Ok(out)
@@ -85,7 +79,7 @@ impl Template {
     ///
     /// # Errors
     /// As [`Template::fill`].
-    pub fn fill_cells(&self, value: &Value) -> Result<String, Failure> {
+    pub(crate) fn fill_cells(&self, value: &Value) -> Result<String, Failure> {
         let mut out = String::new();
         let cell = |text: &str| visible::line(text).into_owned();
         fill(&self.parts, value, &cell, &mut out)?;
@@ -94,7 +88,7 @@ impl Template {
 
     /// The template with each field replaced by `header` of its name: the first line of a table.
     #[must_use]
-    pub fn headers(&self, header: impl Fn(&str) -> String) -> String {
+    pub(crate) fn headers(&self, header: impl Fn(&str) -> String) -> String {
         let mut line = String::new();
         for part in &self.parts {
             match (part, shown_field(part)) {
@@ -448,6 +442,5 @@ mod tests {
     fn headers_stand_for_fields() {
         let template = Template::parse("{{.ID}}\\t{{.Size}}").unwrap();
         assert_eq!(template.headers(str::to_lowercase), "id\tsize");
-        assert_eq!(template.fields(), ["ID", "Size"]);
     }
 }

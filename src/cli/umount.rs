@@ -38,7 +38,7 @@ const CONNECTIONS: &str = "/sys/fs/fuse/connections";
 /// # Errors
 /// [`Failure::Operation`]: nothing of ours is mounted there, it is in use, it is not permitted, or
 /// the daemon does not end.
-pub fn run(args: &UmountArgs) -> Result<(), Failure> {
+pub(crate) fn run(args: &UmountArgs) -> Result<(), Failure> {
     logging::init(false, None)?;
     let source = take_away(args)?;
     super::container::after_umount(&source)

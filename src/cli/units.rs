@@ -5,13 +5,13 @@ const UNITS: [&str; 7] = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
 
 /// Three digits, as in the tables of images and containers: `5.59MB`.
 #[must_use]
-pub fn size(bytes: u64) -> String {
+pub(crate) fn size(bytes: u64) -> String {
     digits(bytes, 3)
 }
 
 /// Four digits, as in `system df`: `5.588MB`.
 #[must_use]
-pub fn exact_size(bytes: u64) -> String {
+pub(crate) fn exact_size(bytes: u64) -> String {
     digits(bytes, 4)
 }
 
@@ -56,7 +56,7 @@ fn rounded(bytes: u64, divisor: u64, precision: usize) -> (u64, String) {
 
 /// A share in percent, as `system df` writes it behind what is reclaimable.
 #[must_use]
-pub fn percent(part: u64, whole: u64) -> String {
+pub(crate) fn percent(part: u64, whole: u64) -> String {
     match part.saturating_mul(100).checked_div(whole) {
         Some(percent) => format!(" ({percent}%)"),
         None => String::new(),

@@ -16,7 +16,7 @@ use std::io::IsTerminal as _;
 
 /// Whether people see what is printed.
 #[must_use]
-pub fn is_for_people() -> bool {
+pub(crate) fn is_for_people() -> bool {
     std::io::stdout().is_terminal()
 }
 
@@ -58,26 +58,26 @@ fn escaped(text: &str, stays: impl Fn(char) -> bool) -> Cow<'_, str> {
 
 /// A text of one line: a cell, a name, a message.
 #[must_use]
-pub fn line(text: &str) -> Cow<'_, str> {
+pub(crate) fn line(text: &str) -> Cow<'_, str> {
     escaped(text, |_| false)
 }
 
 /// JSON text in which nothing acts: between its strings there are line feeds, and in them escapes
 /// mean the same.
 #[must_use]
-pub fn json(text: &str) -> Cow<'_, str> {
+pub(crate) fn json(text: &str) -> Cow<'_, str> {
     escaped(text, |c| c == '\n')
 }
 
 /// Whole lines, for a terminal.
 #[must_use]
-pub fn lines(text: &[u8]) -> Vec<u8> {
+pub(crate) fn lines(text: &[u8]) -> Vec<u8> {
     shown(text, |c| matches!(c, '\n' | '\t'))
 }
 
 /// A name of any bytes, for a terminal.
 #[must_use]
-pub fn name(bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn name(bytes: &[u8]) -> Vec<u8> {
     shown(bytes, |_| false)
 }
 

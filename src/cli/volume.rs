@@ -18,7 +18,7 @@ Examples:
 /// `unionmount volume`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
-pub struct VolumeArgs {
+pub(crate) struct VolumeArgs {
     /// Which store.
     #[command(flatten)]
     pub store: StoreArgs,
@@ -30,7 +30,7 @@ pub struct VolumeArgs {
 
 /// The subcommands of `volume`.
 #[derive(Debug, Subcommand)]
-pub enum VolumeCommand {
+pub(crate) enum VolumeCommand {
     /// Make a volume; one that is there stays as it is
     Create {
         /// Its name [default: a random one]
@@ -77,7 +77,7 @@ pub enum VolumeCommand {
 ///
 /// # Errors
 /// What the user asked for cannot be done; see [`crate::store`].
-pub fn run(args: &VolumeArgs) -> Result<(), Failure> {
+pub(crate) fn run(args: &VolumeArgs) -> Result<(), Failure> {
     let mut store = args.store.open()?;
     match &args.command {
         VolumeCommand::Create { name } => {

@@ -17,9 +17,9 @@
 //!   [`settings`]: what a session needs besides the union.
 
 pub(crate) mod control;
-pub mod init;
-pub mod proto;
-pub mod serve;
+pub(crate) mod init;
+pub(crate) mod proto;
+pub(crate) mod serve;
 pub(crate) mod session;
-pub mod settings;
+pub(crate) mod settings;
 mod transport;

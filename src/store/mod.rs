@@ -32,7 +32,7 @@ mod tree;
 mod upkeep;
 mod volume;
 
-pub use base::{ErrorKind, Result, StoreError, reference};
+pub(crate) use base::{StoreError, reference};
 pub use image::documents;
 
 pub(crate) use base::{Area, Paths, ids, lock, time};

@@ -90,7 +90,7 @@ fn there_and_back_through_pipes_and_files() {
         let json: serde_json::Value = serde_json::from_str(&said).unwrap();
         assert_eq!(
             json["diffID"].as_str(),
-            Some(&*unionmount::archive::Digest::of(&piped).to_string())
+            Some(&*unionmount::internal::archive::Digest::of(&piped).to_string())
         );
         let digest = json["digest"].as_str().unwrap();
         ok(&layer(

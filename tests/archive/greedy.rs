@@ -3,8 +3,8 @@
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 
-use unionmount::archive::codec::Encoder;
-use unionmount::archive::{Compression, ErrorKind, Limits, Unpack, unpack};
+use unionmount::internal::archive::codec::Encoder;
+use unionmount::internal::archive::{Compression, ErrorKind, Limits, Unpack, unpack};
 
 use super::build::{Place, Tar, head, octal};
 use super::survey::survey;

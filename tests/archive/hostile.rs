@@ -1,8 +1,8 @@
 //! Archives that want more than a layer may have. Each import must fail with the entry's name,
 //! change nothing outside, and leave nothing; or be harmless.
 
-use unionmount::archive::extract::{ApplyMode, apply};
-use unionmount::archive::{Unpack, unpack};
+use unionmount::internal::archive::extract::{ApplyMode, apply};
+use unionmount::internal::archive::{Unpack, unpack};
 
 use super::build::{Place, Tar, head, record};
 use super::survey::{assert_same, survey};

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
-use unionmount::archive::Digest;
+use unionmount::internal::archive::Digest;
 
 use super::build::{Place, Tar};
 use super::commands::binary;

@@ -3,8 +3,8 @@
 use std::os::unix::fs::MetadataExt as _;
 use std::process::{Command, Output};
 
-use unionmount::archive::extract::{ApplyMode, apply};
-use unionmount::archive::{Ownership, Pack, Unpack, diff, unpack};
+use unionmount::internal::archive::extract::{ApplyMode, apply};
+use unionmount::internal::archive::{Ownership, Pack, Unpack, diff, unpack};
 use unionmount::layer::stat::Kind;
 use unionmount::union::{Config, NodeId, Union};
 

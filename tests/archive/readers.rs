@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::Path;
 use std::process::Command;
 
-use unionmount::archive::{Compression, Digest, Pack, Unpack, diff, unpack};
+use unionmount::internal::archive::{Compression, Digest, Pack, Unpack, diff, unpack};
 
 use super::build::{GNU, Place, Tar, binary, head, octal};
 use super::survey::{Survey, assert_same, survey};

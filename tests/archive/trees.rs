@@ -1,7 +1,7 @@
 //! Layers that are carried out on a tree: what is refused before anything is changed.
 
-use unionmount::archive::extract::{ApplyMode, apply};
-use unionmount::archive::{Limits, Pack, Unpack, diff};
+use unionmount::internal::archive::extract::{ApplyMode, apply};
+use unionmount::internal::archive::{Limits, Pack, Unpack, diff};
 
 use super::build::{Place, Tar};
 use super::survey::survey;

@@ -3,8 +3,8 @@
 use std::fs::File;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
-use unionmount::archive::extract::{ApplyMode, apply};
-use unionmount::archive::{
+use unionmount::internal::archive::extract::{ApplyMode, apply};
+use unionmount::internal::archive::{
     Compression, Digest, ErrorKind, Expect, Ownership, Pack, Unpack, Whiteouts, codec, diff, unpack,
 };
 

@@ -4,9 +4,9 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 
-use unionmount::archive::tar::TarReader;
-use unionmount::archive::tar::{EntryKind, TarEntry};
-use unionmount::archive::{Digest, Limits, Pack, Times, diff, export};
+use unionmount::internal::archive::tar::TarReader;
+use unionmount::internal::archive::tar::{EntryKind, TarEntry};
+use unionmount::internal::archive::{Digest, Limits, Pack, Times, diff, export};
 use unionmount::layer::stat::Time;
 use unionmount::union::{Caller, Config, New, NodeId, RenameMode, Union};
 
@@ -193,10 +193,10 @@ fn an_archive_does_not_know_the_holes_of_the_disk() {
     assert!(tars[0] == tars[1]);
     assert!(tars[0].len() < 100_000, "{}", tars[0].len());
     let into = Place::new();
-    unionmount::archive::unpack(
+    unionmount::internal::archive::unpack(
         &tars[0][..],
         &into.target(),
-        &unionmount::archive::Unpack::default(),
+        &unionmount::internal::archive::Unpack::default(),
     )
     .unwrap();
     assert!(fs::read(into.target().join("f")).unwrap() == data);
@@ -316,10 +316,10 @@ fn files_without_their_bytes_are_written_with_them() {
     let tar = tar_of(&upper, &[&place.at("lower")], &Pack::default());
     assert_eq!(names(&tar), ["./", "d/", "d/f", "d/g"]);
     let into = Place::new();
-    unionmount::archive::unpack(
+    unionmount::internal::archive::unpack(
         &tar[..],
         &into.target(),
-        &unionmount::archive::Unpack::default(),
+        &unionmount::internal::archive::Unpack::default(),
     )
     .unwrap();
     assert!(fs::read(into.target().join("d/g")).unwrap() == data);

@@ -3,11 +3,11 @@
 
 use std::io::{self, BufReader, Read as _};
 
-use unionmount::archive::Limits;
-use unionmount::archive::codec::Decoder;
-use unionmount::archive::tar::TarReader;
-use unionmount::archive::tar::{Content, TarWriter};
-use unionmount::archive::tar::{EntryKind, TarEntry};
+use unionmount::internal::archive::Limits;
+use unionmount::internal::archive::codec::Decoder;
+use unionmount::internal::archive::tar::TarReader;
+use unionmount::internal::archive::tar::{Content, TarWriter};
+use unionmount::internal::archive::tar::{EntryKind, TarEntry};
 
 /// Bytes of a file that are looked at.
 const MOST: u64 = 1 << 20;

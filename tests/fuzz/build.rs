@@ -1,7 +1,7 @@
 //! From drafts to the bytes of requests.
 
-use unionmount::fuse::proto::Opcode;
-use unionmount::fuse::proto::wire::SetxattrIn;
+use unionmount::internal::fuse::proto::Opcode;
+use unionmount::internal::fuse::proto::wire::SetxattrIn;
 
 use crate::draft::{Draft, XATTRS};
 use crate::session::Session;

@@ -1,9 +1,9 @@
 //! What holds of image documents, whatever is given to them. Used by the fuzzer and by
 //! `tests/store.rs`.
 
-use unionmount::store::documents::config::{Addition, ImageConfig, extend};
-use unionmount::store::documents::{docker, manifest};
-use unionmount::store::reference::Reference;
+use unionmount::internal::store::Reference;
+use unionmount::internal::store::documents::config::{Addition, ImageConfig, extend};
+use unionmount::internal::store::documents::{docker, manifest};
 
 /// Every document is either understood or refused with one line, and what was understood is inside
 /// its archive.
@@ -15,7 +15,7 @@ pub fn check(bytes: &[u8]) {
     ] {
         match manifest::read(bytes, expected, "document") {
             Ok(manifest::ManifestOrIndex::Index(listed)) => {
-                let any = unionmount::store::documents::Platform::of_machine();
+                let any = unionmount::internal::store::documents::Platform::of_machine();
                 if let Err(error) = manifest::choose(&listed, &any, "document") {
                     assert!(!error.to_string().contains('\n'));
                 }
@@ -33,7 +33,7 @@ pub fn check(bytes: &[u8]) {
     }
     if let Ok(config) = ImageConfig::read(bytes, "config") {
         let addition = Addition {
-            diff_id: unionmount::archive::Digest::of(b""),
+            diff_id: unionmount::internal::archive::Digest::of(b""),
             created: "2024-01-01T00:00:00Z",
             author: "",
             message: "",

@@ -2,7 +2,7 @@
 //! which there are.
 
 use proptest::prelude::*;
-use unionmount::fuse::proto::Opcode;
+use unionmount::internal::fuse::proto::Opcode;
 use unionmount::union::config::WhiteoutForm;
 
 /// How a stack is put together, and what was agreed on with the kernel.

@@ -4,7 +4,7 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 
-use unionmount::cli::options::{Dialect, Options};
+use unionmount::internal::options::{Dialect, Options};
 
 /// Every text is either understood, or refused with one line.
 pub fn check(bytes: &[u8]) {

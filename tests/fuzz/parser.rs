@@ -1,9 +1,9 @@
 //! Bytes for the parser: at random, and valid requests with some of them changed.
 
 use proptest::prelude::*;
-use unionmount::fuse::proto::request::{fixed_size, split};
-use unionmount::fuse::proto::wire::InHeader;
-use unionmount::fuse::proto::{Opcode, Operation, Request};
+use unionmount::internal::fuse::proto::wire::InHeader;
+use unionmount::internal::fuse::proto::{Opcode, Operation, Request};
+use unionmount::internal::fuse::proto::{fixed_size, split};
 use zerocopy::FromBytes;
 
 /// One request of each kind and length that Linux was seen to send, and of each opcode some with

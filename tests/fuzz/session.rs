@@ -6,11 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use unionmount::fuse::init::Negotiated;
-use unionmount::fuse::proto::request::split;
-use unionmount::fuse::proto::wire::fattr;
-use unionmount::fuse::proto::{Opcode, Operation, Request};
-use unionmount::fuse::serve::Outcome;
+use unionmount::internal::fuse::Negotiated;
+use unionmount::internal::fuse::Outcome;
+use unionmount::internal::fuse::proto::split;
+use unionmount::internal::fuse::proto::wire::fattr;
+use unionmount::internal::fuse::proto::{Opcode, Operation, Request};
 use unionmount::union::{Config, Union};
 
 use crate::client::{Client, op};

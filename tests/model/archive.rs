@@ -6,8 +6,8 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use unionmount::archive::extract::{ApplyMode, apply};
-use unionmount::archive::{Pack, Unpack, Whiteouts, diff, export, unpack};
+use unionmount::internal::archive::extract::{ApplyMode, apply};
+use unionmount::internal::archive::{Pack, Unpack, Whiteouts, diff, export, unpack};
 use unionmount::union::Config;
 
 use super::build::write_merged;

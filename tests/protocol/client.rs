@@ -4,10 +4,10 @@
 
 use std::sync::Arc;
 
-use unionmount::fuse::init::Negotiated;
-use unionmount::fuse::proto::request::split;
-use unionmount::fuse::proto::wire::InHeader;
-use unionmount::fuse::serve::{Outcome, Server};
+use unionmount::internal::fuse::Negotiated;
+use unionmount::internal::fuse::proto::split;
+use unionmount::internal::fuse::proto::wire::InHeader;
+use unionmount::internal::fuse::{Outcome, Server};
 use unionmount::union::{Config, Union};
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -112,7 +112,7 @@ impl Client {
 
 /// The structure of READ, READDIR and READDIRPLUS.
 pub fn read(offset: u64, size: u32) -> Vec<u8> {
-    unionmount::fuse::proto::wire::ReadIn {
+    unionmount::internal::fuse::proto::wire::ReadIn {
         offset,
         size,
         ..Default::default()

@@ -1,7 +1,7 @@
 //! What of a reply cannot be equal on another disk or at another time, by opcode and offset
 //! (`fuse.h`).
 
-use unionmount::fuse::proto::Opcode;
+use unionmount::internal::fuse::proto::Opcode;
 
 use super::layout::LONG_AGO;
 

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
-use unionmount::fuse::proto::Opcode;
-use unionmount::fuse::serve::Outcome;
+use unionmount::internal::fuse::Outcome;
+use unionmount::internal::fuse::proto::Opcode;
 
 use crate::client::Client;
 use crate::layout::Layout;

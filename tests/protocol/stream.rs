@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use unionmount::fuse::init::Negotiated;
-use unionmount::fuse::serve::Outcome;
+use unionmount::internal::fuse::Negotiated;
+use unionmount::internal::fuse::Outcome;
 
 use crate::mask;
 

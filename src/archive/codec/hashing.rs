@@ -44,14 +44,14 @@ impl fmt::Debug for Hasher {
 
 /// Hashes what is read through it.
 #[derive(Debug)]
-pub struct HashingReader<R> {
+pub(crate) struct HashingReader<R> {
     inner: R,
     hasher: Hasher,
 }
 
 impl<R: Read> HashingReader<R> {
     /// Starts with nothing read.
-    pub fn new(inner: R) -> Self {
+    pub(crate) fn new(inner: R) -> Self {
         Self {
             inner,
             hasher: Hasher::default(),
@@ -59,7 +59,7 @@ impl<R: Read> HashingReader<R> {
     }
 
     /// The digest of what was read, and how many bytes that was.
-    pub fn finish(self) -> (Digest, u64) {
+    pub(crate) fn finish(self) -> (Digest, u64) {
         self.hasher.finish()
     }
 }
@@ -74,14 +74,14 @@ impl<R: Read> Read for HashingReader<R> {
 
 /// Hashes what is written through it.
 #[derive(Debug)]
-pub struct HashingWriter<W> {
+pub(crate) struct HashingWriter<W> {
     inner: W,
     hasher: Hasher,
 }
 
 impl<W: Write> HashingWriter<W> {
     /// Starts with nothing written.
-    pub fn new(inner: W) -> Self {
+    pub(crate) fn new(inner: W) -> Self {
         Self {
             inner,
             hasher: Hasher::default(),
@@ -89,7 +89,7 @@ impl<W: Write> HashingWriter<W> {
     }
 
     /// What it wrote to, the digest of what was written, and how many bytes that was.
-    pub fn finish(self) -> (W, Digest, u64) {
+    pub(crate) fn finish(self) -> (W, Digest, u64) {
         let (digest, len) = self.hasher.finish();
         (self.inner, digest, len)
     }

@@ -19,5 +19,6 @@ mod unpack;
 pub(super) use beneath::is_mark;
 pub(crate) use implied::apply_lower_metadata;
 pub use target::{ApplyMode, apply};
+pub(crate) use unpack::Unpacked;
 pub(crate) use unpack::keep;
-pub use unpack::{Expect, Unpack, Unpacked, unpack};
+pub use unpack::{Expect, Unpack, unpack};

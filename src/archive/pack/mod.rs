@@ -10,4 +10,5 @@ mod stream;
 
 pub use diff::diff;
 pub use export::export;
-pub use options::{Pack, Packed, Times};
+pub(crate) use options::Packed;
+pub use options::{Pack, Times};

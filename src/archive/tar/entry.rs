@@ -41,7 +41,7 @@ impl EntryKind {
 }
 
 /// An xattr: its name and its value, any bytes.
-pub type Xattr = (Vec<u8>, Vec<u8>);
+pub(crate) type Xattr = (Vec<u8>, Vec<u8>);
 
 /// An entry of an archive.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,7 +64,7 @@ pub struct TarEntry {
 
 /// A piece of a sparse file that has data; all else of the file is zeros.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Extent {
+pub(crate) struct Extent {
     /// Where it begins.
     pub offset: u64,
     /// How many bytes it has.

@@ -11,7 +11,7 @@ pub(super) const BLOCK: usize = 512;
 
 /// Bytes that fill up the last block of `size` bytes.
 #[must_use]
-pub fn padding(size: u64) -> u64 {
+pub(crate) fn padding(size: u64) -> u64 {
     size.wrapping_neg() % BLOCK as u64
 }
 

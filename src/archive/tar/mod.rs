@@ -10,7 +10,9 @@ mod reader;
 mod sparse;
 mod writer;
 
-pub use entry::{EntryKind, Extent, TarEntry, Xattr};
-pub use fields::padding;
-pub use reader::{End, TarReader};
+pub(crate) use entry::Xattr;
+pub use entry::{EntryKind, TarEntry};
+pub(crate) use fields::padding;
+pub(crate) use reader::End;
+pub use reader::TarReader;
 pub use writer::{Content, TarWriter};

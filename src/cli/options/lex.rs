@@ -11,7 +11,7 @@
 
 /// One option as it was written; the value still has its escapes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Word<'a> {
+pub(crate) struct Word<'a> {
     /// The part before the first `=`.
     pub name: &'a [u8],
     /// The part behind the first `=`, without the enclosing quotes; `None` when there is no `=`.
@@ -20,7 +20,7 @@ pub struct Word<'a> {
 
 /// A value began with a double quote and no quote ends it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OpenQuote<'a> {
+pub(crate) struct OpenQuote<'a> {
     /// The option whose value it is.
     pub name: &'a [u8],
 }
@@ -29,7 +29,7 @@ pub struct OpenQuote<'a> {
 ///
 /// # Errors
 /// A quoted value that never ends.
-pub fn split_options(text: &[u8]) -> Result<Vec<Word<'_>>, OpenQuote<'_>> {
+pub(crate) fn split_options(text: &[u8]) -> Result<Vec<Word<'_>>, OpenQuote<'_>> {
     let mut words = Vec::new();
     let mut rest = text;
     while !rest.is_empty() {
@@ -59,7 +59,7 @@ pub fn split_options(text: &[u8]) -> Result<Vec<Word<'_>>, OpenQuote<'_>> {
 /// Cuts a path list at its unescaped colons and removes the escapes. An empty element stays in the
 /// list: only the caller knows whether it is a mistake.
 #[must_use]
-pub fn split_paths(value: &[u8]) -> Vec<Vec<u8>> {
+pub(crate) fn split_paths(value: &[u8]) -> Vec<Vec<u8>> {
     let mut paths = Vec::new();
     let mut rest = value;
     loop {
@@ -74,7 +74,7 @@ pub fn split_paths(value: &[u8]) -> Vec<Vec<u8>> {
 
 /// Removes the escapes from one value.
 #[must_use]
-pub fn unescape(value: &[u8]) -> Vec<u8> {
+pub(crate) fn unescape(value: &[u8]) -> Vec<u8> {
     let mut plain = Vec::with_capacity(value.len());
     let mut bytes = value.iter().copied().peekable();
     while let Some(byte) = bytes.next() {

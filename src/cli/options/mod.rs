@@ -4,9 +4,9 @@
 //! Rules, where the compatible form differs from `unionmount mount`, are the mount-program contract
 //! of containers/storage: an unknown option is a warning there and an error here.
 
-pub mod lex;
-pub mod table;
-pub mod value;
+pub(crate) mod lex;
+pub(crate) mod table;
+pub(crate) mod value;
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -241,7 +241,7 @@ impl Options {
                 none(given)?;
                 set(&mut settings.flags);
             }
-            Effect::NoEffect(accepts) => {
+            Effect::Ignored(accepts) => {
                 accepts.check(given)?;
                 self.without_effect.push(spec);
             }

@@ -85,7 +85,7 @@ pub enum Effect {
     /// A generic mount flag.
     Flag(fn(&mut MountFlags)),
     /// Accepted, and changes nothing; the help says why that is right.
-    NoEffect(Accepts),
+    Ignored(Accepts),
     /// Not a new mount, but other flags for one that is there; mount(8) calls the compatible form
     /// with it.
     Remount,
@@ -115,7 +115,7 @@ pub struct Spec {
     pub value: &'static str,
     /// What it does.
     pub effect: Effect,
-    /// One sentence for the help; for `NoEffect` the reason, for `Unsupported` the cure.
+    /// One sentence for the help; for `Ignored` the reason, for `Unsupported` the cure.
     pub help: &'static str,
 }
 
@@ -125,7 +125,7 @@ const fn unused(
     accepts: Accepts,
     reason: &'static str,
 ) -> Spec {
-    spec(name, value, Effect::NoEffect(accepts), reason)
+    spec(name, value, Effect::Ignored(accepts), reason)
 }
 
 const fn spec(name: &'static str, value: &'static str, effect: Effect, help: &'static str) -> Spec {
@@ -139,7 +139,7 @@ const fn spec(name: &'static str, value: &'static str, effect: Effect, help: &'s
 
 /// Options that do something.
 #[rustfmt::skip] // one line per option
-pub const OPTIONS: &[Spec] = &[
+pub(crate) const OPTIONS: &[Spec] = &[
     spec("lowerdir", "=DIR[:DIR..]", Effect::Lowers, "read-only layers, newest first (\\: for a colon in a path)"),
     spec("lowerdir+", "=DIR", Effect::AddLower, "one more read-only layer, below those named before"),
     spec("datadir+", "=DIR", Effect::AddDataOnly, "one more layer that only holds the bytes of files whose attributes are in the others (lowerdir=A::DATA says the same)"),
@@ -206,7 +206,7 @@ const ON_OFF: Accepts = Accepts::OneOf(&["on", "off"]);
 /// Options that other programs pass to any union mount, and that need no effect here. Each with the
 /// reason.
 #[rustfmt::skip] // one line per option
-pub const WITHOUT_EFFECT: &[Spec] = &[
+pub(crate) const WITHOUT_EFFECT: &[Spec] = &[
     unused("xino", "=on|off|auto", Accepts::OneOf(&["on", "off", "auto"]), "inode numbers are always constant and unique here"),
     unused("fast_ino", "=N", ANYTHING, "constant inode numbers cost nothing that could be saved"),
     unused("userxattr", "", NOTHING, "marks in user. and trusted. xattrs are both read, and written where permitted"),
@@ -255,7 +255,7 @@ pub const WITHOUT_EFFECT: &[Spec] = &[
 
 /// Options that are known and would do harm if they were ignored.
 #[rustfmt::skip] // one line per option
-pub const UNSUPPORTED: &[Spec] = &[
+pub(crate) const UNSUPPORTED: &[Spec] = &[
     spec("allow_root", "", Effect::Unsupported, "use allow_other, or mount as root"),
     spec("remount", "", Effect::Remount, "run 'mount -o remount,ro|rw MOUNTPOINT', which changes these and the generic flags; for others unmount, then mount"),
 ];
@@ -263,19 +263,19 @@ pub const UNSUPPORTED: &[Spec] = &[
 /// Returns the option of this exact name. `x-..` names (mount(8) leaves them to user space) have no
 /// entry; see [`is_comment`].
 #[must_use]
-pub fn find(name: &str) -> Option<&'static Spec> {
+pub(crate) fn find(name: &str) -> Option<&'static Spec> {
     all().find(|spec| spec.name == name)
 }
 
 /// Whether a name is reserved for other programs (`x-systemd.automount`, `X-mount.mkdir`).
 #[must_use]
-pub fn is_comment(name: &str) -> bool {
+pub(crate) fn is_comment(name: &str) -> bool {
     name.starts_with("x-") || name.starts_with("X-")
 }
 
 /// Returns the known name that is most similar to this one, if any is.
 #[must_use]
-pub fn nearest(name: &str) -> Option<&'static str> {
+pub(crate) fn nearest(name: &str) -> Option<&'static str> {
     crate::cli::nearest::nearest(
         name,
         OPTIONS.iter().chain(WITHOUT_EFFECT).map(|spec| spec.name),
@@ -288,7 +288,7 @@ fn all() -> impl Iterator<Item = &'static Spec> {
 
 /// Returns the table as text for `--help` and the manual page.
 #[must_use]
-pub fn help() -> String {
+pub(crate) fn help() -> String {
     let mut text = String::from(
         "Options for -o, separated by commas (\\, for a comma in a value, or double quotes around it):\n",
     );
@@ -309,31 +309,6 @@ pub fn help() -> String {
     text
 }
 
-/// Returns the table as Markdown for the guide's page of options.
-#[must_use]
-pub fn markdown() -> String {
-    let parts = [
-        ("", "meaning", OPTIONS),
-        (
-            "Accepted because other programs pass them, without effect:\n\n",
-            "reason",
-            WITHOUT_EFFECT,
-        ),
-        ("Refused:\n\n", "instead", UNSUPPORTED),
-    ];
-    let mut text = String::new();
-    for (title, column, specs) in parts {
-        text.push_str(&format!("{title}| option | {column} |\n| --- | --- |\n"));
-        for spec in specs {
-            let value = spec.value.replace('|', "\\|");
-            let help = spec.help.replace('\\', "\\\\").replace('|', "\\|");
-            text.push_str(&format!("| `{}{value}` | {help} |\n", spec.name));
-        }
-        text.push('\n');
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -342,6 +317,30 @@ mod tests {
 
     const BEGIN: &str = "<!-- options: made from the code; UNIONMOUNT_WRITE_GUIDE=1 cargo test --lib guide_page -->\n";
     const END: &str = "<!-- options end -->";
+
+    /// Returns the table as Markdown for the guide's page of options.
+    fn markdown() -> String {
+        let parts = [
+            ("", "meaning", OPTIONS),
+            (
+                "Accepted because other programs pass them, without effect:\n\n",
+                "reason",
+                WITHOUT_EFFECT,
+            ),
+            ("Refused:\n\n", "instead", UNSUPPORTED),
+        ];
+        let mut text = String::new();
+        for (title, column, specs) in parts {
+            text.push_str(&format!("{title}| option | {column} |\n| --- | --- |\n"));
+            for spec in specs {
+                let value = spec.value.replace('|', "\\|");
+                let help = spec.help.replace('\\', "\\\\").replace('|', "\\|");
+                text.push_str(&format!("| `{}{value}` | {help} |\n", spec.name));
+            }
+            text.push('\n');
+        }
+        text
+    }
 
     #[test]
     fn the_guide_page_is_this_table() {

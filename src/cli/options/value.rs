@@ -20,7 +20,7 @@ const MAX_TIMEOUT: f64 = 100.0 * 365.0 * 86400.0;
 ///
 /// # Errors
 /// What is accepted, when the value is none of these.
-pub fn switch(value: Option<&[u8]>) -> Result<bool, String> {
+pub(crate) fn switch(value: Option<&[u8]>) -> Result<bool, String> {
     match value {
         None | Some(b"1" | b"on" | b"yes" | b"true") => Ok(true),
         Some(b"0" | b"off" | b"no" | b"false") => Ok(false),
@@ -32,7 +32,7 @@ pub fn switch(value: Option<&[u8]>) -> Result<bool, String> {
 ///
 /// # Errors
 /// What is accepted, when the value is no such number.
-pub fn number(value: &[u8], min: u32, max: u32) -> Result<u32, String> {
+pub(crate) fn number(value: &[u8], min: u32, max: u32) -> Result<u32, String> {
     decimal(value)
         .filter(|number| (min..=max).contains(number))
         .ok_or_else(|| format!("a number from {min} to {max}"))
@@ -42,7 +42,7 @@ pub fn number(value: &[u8], min: u32, max: u32) -> Result<u32, String> {
 ///
 /// # Errors
 /// What is accepted, when the value is no id.
-pub fn id(value: &[u8]) -> Result<u32, String> {
+pub(crate) fn id(value: &[u8]) -> Result<u32, String> {
     number(value, 0, MAX_ID)
 }
 
@@ -50,7 +50,7 @@ pub fn id(value: &[u8]) -> Result<u32, String> {
 ///
 /// # Errors
 /// What is accepted, when the value is no such time.
-pub fn seconds(value: &[u8]) -> Result<Duration, String> {
+pub(crate) fn seconds(value: &[u8]) -> Result<Duration, String> {
     std::str::from_utf8(value)
         .ok()
         .and_then(|text| text.parse::<f64>().ok())
@@ -64,7 +64,7 @@ pub fn seconds(value: &[u8]) -> Result<Duration, String> {
 ///
 /// # Errors
 /// What is accepted, when the value is no such thing.
-pub fn volume(value: &[u8]) -> Result<Volume, String> {
+pub(crate) fn volume(value: &[u8]) -> Result<Volume, String> {
     let accepted = || "SOURCE:TARGET or SOURCE:TARGET:ro, such as /srv/data:/data".to_owned();
     let parts = split_paths(value);
     let (source, target, read_only) = match parts.as_slice() {
@@ -95,7 +95,7 @@ pub fn volume(value: &[u8]) -> Result<Volume, String> {
 ///
 /// # Errors
 /// What is accepted, when the value is no such list.
-pub fn id_ranges(value: &[u8]) -> Result<Vec<IdRange>, String> {
+pub(crate) fn id_ranges(value: &[u8]) -> Result<Vec<IdRange>, String> {
     let accepted =
         || "triples DISK:SEEN:LENGTH joined by colons, such as 0:100000:65536".to_owned();
     let mut numbers = Vec::new();
@@ -148,7 +148,7 @@ fn decimal(value: &[u8]) -> Option<u32> {
 }
 
 /// Names of kernel capabilities, with colons between them.
-pub fn capabilities(given: &[u8]) -> Result<Vec<String>, String> {
+pub(crate) fn capabilities(given: &[u8]) -> Result<Vec<String>, String> {
     let names = String::from_utf8_lossy(given);
     names
         .split(':')

@@ -5,13 +5,13 @@
 //! ended by NUL, data, extensions. A transport hands these three over separately, since io_uring
 //! delivers them in separate places. Numbers are in the machine's byte order.
 
-pub mod notify;
-pub mod opcode;
-mod operation;
-pub mod reply;
-pub mod request;
+pub(crate) mod notify;
+pub(crate) mod opcode;
+pub(in crate::fuse) mod operation;
+pub(crate) mod reply;
+pub(crate) mod request;
 pub mod wire;
 
 pub use opcode::Opcode;
 pub use operation::{Operation, Request};
-pub use wire::InHeader;
+pub(crate) use wire::InHeader;

@@ -7,19 +7,18 @@
 use zerocopy::{Immutable, IntoBytes};
 
 use super::wire::{
-    EXPIRE_ONLY, NotifyDeleteOut, NotifyInvalEntryOut, NotifyInvalInodeOut, NotifyPruneOut,
-    NotifyRetrieveOut, OutHeader,
+    EXPIRE_ONLY, NotifyDeleteOut, NotifyInvalEntryOut, NotifyInvalInodeOut, NotifyRetrieveOut,
+    OutHeader,
 };
 
 const INVAL_INODE: i32 = 2;
 const INVAL_ENTRY: i32 = 3;
 const RETRIEVE: i32 = 5;
 const DELETE: i32 = 6;
-const PRUNE: i32 = 9;
 
 /// What the kernel is told.
 #[derive(Clone, Copy, Debug)]
-pub enum Notification<'a> {
+pub(crate) enum Notification<'a> {
     /// Attributes of a node are old, and its data from `offset` on for `len` bytes (0: to the end);
     /// a negative `offset` leaves the data.
     InvalInode {
@@ -62,16 +61,11 @@ pub enum Notification<'a> {
         /// The name.
         name: &'a [u8],
     },
-    /// Nodes that the kernel may forget unless they are in use (since ABI 7.45).
-    Prune {
-        /// Their node ids.
-        nodes: &'a [u64],
-    },
 }
 
 impl Notification<'_> {
     /// The message as it is written to /dev/fuse, appended to `message`.
-    pub fn encode(&self, message: &mut Vec<u8>) {
+    pub(crate) fn encode(&self, message: &mut Vec<u8>) {
         match *self {
             Self::InvalInode { node, offset, len } => {
                 let body = NotifyInvalInodeOut {
@@ -107,15 +101,6 @@ impl Notification<'_> {
                 begin(message, DELETE, &body, name.len() + 1);
                 message.extend_from_slice(name);
                 message.push(0);
-            }
-            Self::Prune { nodes } => {
-                let body = NotifyPruneOut {
-                    count: length(nodes.len()),
-                    padding: 0,
-                    spare: 0,
-                };
-                begin(message, PRUNE, &body, size_of_val(nodes));
-                message.extend_from_slice(nodes.as_bytes());
             }
         }
     }
@@ -188,7 +173,5 @@ mod tests {
         let retrieved = encoded(Notification::RetrieveNothing { unique: 6, node: 1 });
         assert_eq!((retrieved.len(), retrieved[4]), (48, 5));
         assert_eq!((retrieved[16], retrieved[24]), (6, 1));
-        let pruned = encoded(Notification::Prune { nodes: &[7, 8] });
-        assert_eq!((pruned.len(), pruned[4], pruned[16]), (48, 9, 2));
     }
 }

@@ -12,7 +12,7 @@ use super::wire::{
 
 /// Most security contexts that are taken with one request; Linux sends one for each security
 /// module.
-pub const MOST_CONTEXTS: usize = 8;
+pub(crate) const MOST_CONTEXTS: usize = 8;
 /// A request that was found to be whole.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {

@@ -11,7 +11,7 @@ use crate::union::{self, DirEntry, Entry};
 
 /// The place for a reply's body: behind the header, as long as the longest reply.
 #[derive(Debug)]
-pub struct Body<'a> {
+pub(crate) struct Body<'a> {
     bytes: &'a mut [u8],
     used: usize,
 }
@@ -19,24 +19,24 @@ pub struct Body<'a> {
 impl<'a> Body<'a> {
     /// An empty body in `bytes`.
     #[must_use]
-    pub fn new(bytes: &'a mut [u8]) -> Self {
+    pub(crate) fn new(bytes: &'a mut [u8]) -> Self {
         Self { bytes, used: 0 }
     }
 
     /// Bytes written.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.used
     }
 
     /// Whether nothing was written.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.used == 0
     }
 
     /// Appends bytes. Errors: ERANGE when they do not fit.
-    pub fn bytes(&mut self, bytes: &[u8]) -> Result<(), Errno> {
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) -> Result<(), Errno> {
         let end = self.used.checked_add(bytes.len()).ok_or(Errno::RANGE)?;
         let place = self.bytes.get_mut(self.used..end).ok_or(Errno::RANGE)?;
         place.copy_from_slice(bytes);
@@ -45,13 +45,13 @@ impl<'a> Body<'a> {
     }
 
     /// Appends a structure. Errors: ERANGE when it does not fit.
-    pub fn put(&mut self, value: &(impl IntoBytes + Immutable)) -> Result<(), Errno> {
+    pub(crate) fn put(&mut self, value: &(impl IntoBytes + Immutable)) -> Result<(), Errno> {
         self.bytes(value.as_bytes())
     }
 
     /// Lets `fill` write into the first `size` free bytes (or as many as there are), and keeps what
     /// it says it wrote.
-    pub fn fill<E>(
+    pub(crate) fn fill<E>(
         &mut self,
         size: usize,
         fill: impl FnOnce(&mut [u8]) -> Result<usize, E>,
@@ -64,7 +64,12 @@ impl<'a> Body<'a> {
 
     /// Appends a directory entry, in front of it `entry` for READDIRPLUS, within `limit` bytes in
     /// all; `false` when there is no room for the whole of it.
-    pub fn dirent(&mut self, limit: usize, plus: Option<&EntryOut>, entry: &DirEntry) -> bool {
+    pub(crate) fn dirent(
+        &mut self,
+        limit: usize,
+        plus: Option<&EntryOut>,
+        entry: &DirEntry,
+    ) -> bool {
         let name = &*entry.name;
         let padded = (size_of::<Dirent>() + name.len()).next_multiple_of(8);
         let size = padded + plus.map_or(0, |_| size_of::<EntryOut>());
@@ -95,13 +100,13 @@ impl<'a> Body<'a> {
 
 /// The type of a directory entry: `DT_*` of readdir(3), which is the type in `st_mode` shifted.
 #[must_use]
-pub fn dirent_type(kind: Kind) -> u32 {
+pub(crate) fn dirent_type(kind: Kind) -> u32 {
     kind.mode_bits() >> 12
 }
 
 /// Attributes of a node.
 #[must_use]
-pub fn attr(attr: &union::Attr) -> Attr {
+pub(crate) fn attr(attr: &union::Attr) -> Attr {
     Attr {
         ino: attr.ino,
         size: attr.size,
@@ -124,7 +129,7 @@ pub fn attr(attr: &union::Attr) -> Attr {
 
 /// The reply to GETATTR and SETATTR.
 #[must_use]
-pub fn attr_out(value: &union::Attr, lifetime: Duration) -> AttrOut {
+pub(crate) fn attr_out(value: &union::Attr, lifetime: Duration) -> AttrOut {
     AttrOut {
         attr_valid: lifetime.as_secs(),
         attr_valid_nsec: lifetime.subsec_nanos(),
@@ -135,7 +140,7 @@ pub fn attr_out(value: &union::Attr, lifetime: Duration) -> AttrOut {
 
 /// An entry that was found or made; the generation is the session's to say.
 #[must_use]
-pub fn entry_out(entry: &Entry, lifetime: Duration) -> EntryOut {
+pub(crate) fn entry_out(entry: &Entry, lifetime: Duration) -> EntryOut {
     EntryOut {
         nodeid: entry.node.0,
         generation: 0,
@@ -149,7 +154,7 @@ pub fn entry_out(entry: &Entry, lifetime: Duration) -> EntryOut {
 
 /// The kernel remembers for `lifetime` that there is nothing: node 0.
 #[must_use]
-pub fn no_entry(lifetime: Duration) -> EntryOut {
+pub(crate) fn no_entry(lifetime: Duration) -> EntryOut {
     EntryOut {
         entry_valid: lifetime.as_secs(),
         entry_valid_nsec: lifetime.subsec_nanos(),
@@ -159,7 +164,7 @@ pub fn no_entry(lifetime: Duration) -> EntryOut {
 
 /// READDIRPLUS' words for `.`, `..` and what vanished meanwhile: number and type, no node.
 #[must_use]
-pub fn bare_entry(entry: &DirEntry) -> EntryOut {
+pub(crate) fn bare_entry(entry: &DirEntry) -> EntryOut {
     EntryOut {
         attr: Attr {
             ino: entry.ino,
@@ -175,7 +180,7 @@ const STATX_BTIME: u32 = 0x800;
 
 /// The reply to STATX: all that GETATTR says, and the birth time where it is known.
 #[must_use]
-pub fn statx_out(value: &union::Attr, lifetime: Duration) -> StatxOut {
+pub(crate) fn statx_out(value: &union::Attr, lifetime: Duration) -> StatxOut {
     let time = |time: Time| SxTime {
         tv_sec: time.secs,
         tv_nsec: time.nanos,
@@ -205,7 +210,7 @@ pub fn statx_out(value: &union::Attr, lifetime: Duration) -> StatxOut {
 
 /// The header of a reply with a body of `len` bytes, or of an error (a positive errno) without one.
 #[must_use]
-pub fn out_header(unique: u64, outcome: Result<usize, i32>) -> wire::OutHeader {
+pub(crate) fn out_header(unique: u64, outcome: Result<usize, i32>) -> wire::OutHeader {
     let (len, error) = match outcome {
         Ok(len) => (len, 0),
         Err(errno) => (0, errno.saturating_neg()),
@@ -220,14 +225,14 @@ pub fn out_header(unique: u64, outcome: Result<usize, i32>) -> wire::OutHeader {
 /// A device number in the kernel's 32-bit encoding (`new_encode_dev` in `kdev_t.h`), which FUSE
 /// speaks.
 #[must_use]
-pub fn kernel_device(rdev: u64) -> u32 {
+pub(crate) fn kernel_device(rdev: u64) -> u32 {
     let (major, minor) = (rustix::fs::major(rdev), rustix::fs::minor(rdev));
     (minor & 0xff) | (major << 8) | ((minor & !0xff) << 12)
 }
 
 /// The reverse of [`kernel_device`].
 #[must_use]
-pub fn device(encoded: u32) -> u64 {
+pub(crate) fn device(encoded: u32) -> u64 {
     let major = (encoded & 0xfff00) >> 8;
     let minor = (encoded & 0xff) | ((encoded >> 12) & 0xfff00);
     rustix::fs::makedev(major, minor)

@@ -4,7 +4,7 @@ use rustix::io::Errno;
 use zerocopy::FromBytes;
 
 use super::opcode::Opcode;
-pub use super::operation::{Context, Forgets, MOST_CONTEXTS, Operation, Request};
+use super::operation::{Context, Forgets, Operation, Request};
 use super::wire::{
     BatchForgetIn, EXT_GROUPS, ExtHeader, GetxattrIn, InHeader, IoctlIn, MAX_NR_SECCTX, Rename2In,
     RenameIn, Secctx, SetxattrIn, WriteIn,
@@ -292,7 +292,7 @@ impl<'a> Parser<'a> {
 }
 
 /// The security contexts among a request's extensions. Errors: EINVAL for sizes that cannot be, or
-/// an unknown type; E2BIG for more than [`MOST_CONTEXTS`].
+/// an unknown type; E2BIG for more than [`MOST_CONTEXTS`](super::operation::MOST_CONTEXTS).
 fn contexts(mut extensions: &[u8]) -> Result<Context<'_>, Errno> {
     let mut found = Context::default();
     while !extensions.is_empty() {

@@ -4,8 +4,8 @@ use rustix::io::Errno;
 
 use super::server::{Server, fail};
 use crate::fuse::proto::InHeader;
+use crate::fuse::proto::operation::Context;
 use crate::fuse::proto::reply::{Body, device, entry_out, no_entry};
-use crate::fuse::proto::request::Context;
 use crate::fuse::proto::wire::{CreateIn, EntryOut, MkdirIn, MknodIn};
 use crate::layer::stat::Kind;
 use crate::union::{Caller, Entry, New, NodeId, RenameMode, Result, Union};

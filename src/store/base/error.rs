@@ -15,7 +15,7 @@ use crate::cancel::Cancelled;
 use crate::union;
 
 /// The result of an operation on the store.
-pub type Result<T> = std::result::Result<T, StoreError>;
+pub(crate) type Result<T> = std::result::Result<T, StoreError>;
 
 /// What sort of failure it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

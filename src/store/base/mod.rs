@@ -7,13 +7,13 @@ pub(crate) mod ids;
 pub(crate) mod lock;
 mod measure;
 mod paths;
-pub mod reference;
+pub(crate) mod reference;
 mod remove;
 pub(crate) mod time;
 
 pub(crate) use area::{Area, abandoned};
 pub(in crate::store) use error::{Context, is_of_system};
-pub use error::{ErrorKind, Result, StoreError};
+pub(crate) use error::{Result, StoreError};
 pub(in crate::store) use measure::measure;
 pub(crate) use paths::{PRIVATE, Paths, config_file, data_of, is_empty, locate};
 pub(in crate::store) use remove::{entries, remove_tree};

@@ -14,7 +14,7 @@ const HUB: &str = "docker.io/";
 /// What docker leaves out when it shows a name of one part.
 const HUB_LIBRARIES: [&str; 2] = ["docker.io/library/", "index.docker.io/library/"];
 /// The registry that podman sets for what was built on this machine.
-pub const LOCAL: &str = "localhost/";
+pub(crate) const LOCAL: &str = "localhost/";
 
 /// A name with a tag.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -147,7 +147,7 @@ fn is_registry(part: &str) -> bool {
 
 /// A name made from the name of a file or directory: what is not allowed becomes a dash.
 #[must_use]
-pub fn repository_from(file_name: &str) -> Option<String> {
+pub(crate) fn repository_from(file_name: &str) -> Option<String> {
     let stem = file_name
         .split_once(".tar")
         .map_or(file_name, |(stem, _)| stem);

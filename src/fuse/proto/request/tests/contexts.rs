@@ -3,6 +3,7 @@
 use super::super::super::opcode::Opcode;
 use super::super::*;
 use super::{said, whole};
+use crate::fuse::proto::operation::MOST_CONTEXTS;
 
 /// A security context as the kernel lays it out: size of the value, padding, name, value, up to a
 /// multiple of 8.
