@@ -42,14 +42,14 @@ install_packages() {
 		return 1
 	fi
 	{
-		# A source of somebody else's that does not answer is not ours to fail on; a missing package is, and fails the next line.
+		# A source of others that does not answer is not ours to fail on; a missing package is, and fails the next line.
 		if [ -z "${DEBIAN_UPDATED:-}" ]; then apt-get -q update || true; fi
 		DEBIAN_UPDATED=1
 		DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=120 install -y --no-install-recommends "${missing[@]}"
 	} </dev/null >&2
 }
 
-# prepare_machine: what tests want of a machine that nobody has set up yet, as root: the FUSE device for everybody, a mount
+# prepare_machine: what tests want of a machine that was not set up yet, as root: the FUSE device for all users, a mount
 # table for fusermount3(1), and where connections can be aborted.
 prepare_machine() {
 	[ "$(id -u)" = 0 ] || return 0

@@ -3,7 +3,7 @@
 # shellcheck shell=bash disable=SC2016,SC2034,SC2154 # in real-root.sh
 
 # What is done with it, in the chroot. A program of root with setuid is one,
-# though on the disk it is somebody else's.
+# though on the disk it is another user's.
 USE='
 dpkg -l | grep -q "^ii  bash "
 apt-get -q install --simulate --no-install-recommends python3-requests | grep -q "^Inst python3-requests"

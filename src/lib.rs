@@ -53,6 +53,7 @@
 //! <!-- rooms -->
 //! ```text
 //! cli      uses  sync, sys, cancel, layer, union, archive, check, fuse, store
+//!          = commands > mounting > ui > options
 //! store    uses  sync, sys, cancel, layer, union, archive
 //!          = upkeep > container > image > volume > tree > catalog > base
 //! fuse     uses  sync, sys, layer, union

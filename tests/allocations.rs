@@ -216,7 +216,7 @@ fn the_hot_path_allocates_nothing() {
         (op::READ, &read, b""),
         Outcome::Reply(4096),
     );
-    // A copy has our own xattrs, the labelled one somebody's: neither has this one.
+    // A copy has our own xattrs, the labelled one another's: neither has this one.
     for (what, node) in [
         ("plain", file),
         ("copy", copied),

@@ -28,7 +28,7 @@ fn work(at: &Path, acls: bool) {
     );
     assert_eq!(read(path("link")), "onetwo");
     assert_eq!(read(path("e/moved")), "oldx");
-    // Somebody else's write takes the setuid bit.
+    // A write by another user takes the setuid bit.
     fs::write(path("suid"), "x").unwrap();
     for change in [
         "printf y >> suid",

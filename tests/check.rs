@@ -1,4 +1,4 @@
-//! `unionmount convert` and `unionmount check`: layers that nobody has mounted.
+//! `unionmount convert` and `unionmount check`: layers that are not mounted.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 

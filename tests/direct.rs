@@ -1,4 +1,5 @@
-//! Direct I/O beside the page cache: what was told as written is what anybody reads from then on.
+//! Direct I/O beside the page cache: what was acknowledged as written is what every reader gets
+//! from then on.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 

@@ -330,7 +330,7 @@ fn fuse2fs_upper(stack: Stack) -> Option<(Stack, Mounted)> {
     Some((on(stack, &disk.at), disk))
 }
 
-/// A full disk is mounted, so that somebody can delete something there.
+/// A full disk is mounted, so that something can be deleted there.
 #[test]
 fn an_upper_without_room() {
     need_fuse!();

@@ -120,7 +120,7 @@ fn a_debian_root_is_unpacked_and_used_by_an_ordinary_user() {
     let at = stack.merged();
     {
         let _mount = mount_as_user(&stack, "xattr_permissions=2");
-        // Whoever unpacks is root to the mount; the daemon is nobody special.
+        // The user who unpacks is root to the mount; the daemon has no rights of root.
         shell(&at, &format!("chown 0:0 . && {unpack}"));
         assert_eq!(look(&at), expected);
         // What changes nothing changes the ctime all the same.
@@ -191,7 +191,7 @@ for name in ('moved', 'made'):
     found = os.stat(name)
     assert stat.S_ISCHR(found.st_mode) and found.st_rdev == 0, oct(found.st_mode)";
     shell(&at, &format!("chmod 777 .; python3 -c \"{whiteouts}\""));
-    // Copied up although nobody may give the copy to its owner, and made for others likewise.
+    // Copied up although the copy cannot be given to its owner, and made for others likewise.
     shell(
         &at,
         "echo new >> etc/f; mkdir etc/d; echo x > etc/d/g; ln -s x etc/l; cat etc/f; rm -r etc/d",
@@ -355,8 +355,8 @@ fn ids_are_mapped_in_everything_that_carries_one() {
         stack.twice(
             |at| {
                 shell(at, "touch new; chown 100007:200050 new; setfacl -m u:0:r,g:100001:w new; mkdir d; chown 0 d; setfacl -d -m u:100002:rwx d");
-                // An owner that no range has is stored as nobody; a right is not given to somebody
-                // else.
+                // An owner that no range has is stored as the overflow id; a right is given to no
+                // other user.
                 shell(at, "touch given; chown 42:43 given");
                 shell(at, &format!("{FAILS}; fails setfacl -m u:42:r new; fails setfacl -m g:42:r new; fails setfacl -d -m u:42:r d"));
                 shell(at, "setpriv --reuid 100003 --regid 0 --clear-groups true; chmod 777 d; setpriv --reuid 100003 --regid 200001 --clear-groups touch d/theirs; setpriv --reuid 4242 --regid 4243 --clear-groups touch d/outside");

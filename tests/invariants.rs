@@ -259,7 +259,7 @@ fn publish_once() {
     drop(small);
 }
 
-/// Whoever looks while names come and go sees the old or the new, never both or neither.
+/// A lookup while names come and go finds the old or the new, never both or neither.
 #[test]
 fn no_window() {
     need_fuse!();
@@ -611,7 +611,7 @@ fn the_mount_fails_requests_do_not() {
     stack.options.clear();
     fs::set_permissions(stack.upper(), Permissions::from_mode(0o755)).unwrap();
     let mount = stack.mount();
-    // Somebody takes the lower file away under the mount: an error for this file, nothing else.
+    // The lower file is taken away under the mount: an error for this file, nothing else.
     fs::remove_file(stack.lower(0).join("f")).unwrap();
     assert!(fs::read(mount.path("f")).is_err());
     fs::write(mount.path("g"), "alive").unwrap();

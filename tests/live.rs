@@ -1,4 +1,4 @@
-//! Lower directories that somebody edits while they are mounted with `cache=auto`: each kind of
+//! Lower directories that are edited while they are mounted with `cache=auto`: each kind of
 //! change shows within a second, and while nothing changes the kernel answers by itself.
 
 #![cfg(target_os = "linux")]
@@ -218,7 +218,7 @@ fn while_nothing_changes_the_kernel_answers_by_itself() {
             warm(&mount.at);
             use_everything(&mount.at);
         }
-        // Longer than what is not watched may be believed, and until nobody is busy with what was
+        // Longer than what is not watched may be cached, and until nothing is busy with what was
         // made before.
         let mut before = 0;
         let limit = Instant::now() + Duration::from_secs(10);
@@ -243,7 +243,7 @@ fn while_nothing_changes_the_kernel_answers_by_itself() {
     }
 }
 
-/// A layer on another FUSE mount: what is changed there may have been changed by anybody, so it is
+/// A layer on another FUSE mount: what is changed there may have been changed by others, so it is
 /// looked at.
 #[test]
 fn a_layer_whose_disk_does_not_tell_is_looked_at() {

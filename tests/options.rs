@@ -98,7 +98,7 @@ fn what_belongs_to_somebody_without_a_place_on_the_disk_is_stored_as_nobodys() {
                 (device.uid(), device.gid()),
                 (100_000 + NOBODY, 100_000 + NOBODY)
             );
-            // Given away: to somebody who has no place there either, and to somebody who has one.
+            // Given away: to a user who has no place there either, and to one who has one.
             chown(at.join("given"), Some(3), Some(4)).unwrap();
             for name in made {
                 let meta = fs::symlink_metadata(at.join(name)).unwrap();
@@ -109,7 +109,7 @@ fn what_belongs_to_somebody_without_a_place_on_the_disk_is_stored_as_nobodys() {
                 let path = at.join(name);
                 lchown(&path, Some(100_000), Some(100_001)).unwrap();
             }
-            // A right is given to nobody else than was said.
+            // A right is given to no user but those that were named.
             let refused = shell_error(at, "setfacl -m u:3:rwx file");
             assert!(refused.contains("Invalid argument"), "{refused}");
         },

@@ -1,4 +1,4 @@
-//! `io=passthrough`: the kernel reads and writes the real files by itself, and nobody can tell.
+//! `io=passthrough`: the kernel reads and writes the real files by itself, and it does not show.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 

@@ -230,7 +230,7 @@ fn a_handle_opens_what_it_was_made_of_or_nothing() {
     shell(&mount.at, "rm n/other");
     let removed = "d/changes newer\nd/e/lower lower\nn/new ESTALE\nn/other ESTALE\n";
     assert_eq!(handles("open"), removed);
-    // The kernel may have forgotten what nobody uses.
+    // The kernel may have forgotten what is not in use.
     drop(remembered);
     caches::forget();
     for (now, before) in handles("open").lines().zip(removed.lines()) {
@@ -246,8 +246,8 @@ fn a_handle_opens_what_it_was_made_of_or_nothing() {
     mount.unmount();
 }
 
-/// Whoever looks at the mode alone, as execve(2) does, must not see the one from before a write by
-/// somebody else.
+/// A call that looks at the mode alone, as execve(2) does, must not see the one from before a write
+/// by another user.
 #[test]
 fn a_cleared_mode_is_not_believed_any_more() {
     need_fuse!();

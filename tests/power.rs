@@ -1,7 +1,7 @@
 //! Power cuts and failing disks: what is on the upper's disk when a command or a call has returned.
 //!
-//! The disk is an image on a loop device that nobody syncs unasked (`commit=300`). A power cut is a
-//! copy of the image as it is: what was not written yet is not in it. Copies are mounted, which
+//! The disk is an image on a loop device that is not synced unasked (`commit=300`). A power cut is
+//! a copy of the image as it is: what was not written yet is not in it. Copies are mounted, which
 //! replays the file system's log, and looked at.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]

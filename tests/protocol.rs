@@ -41,7 +41,7 @@ use std::sync::{Mutex, PoisonError};
 use replay::play;
 use stream::Stream;
 
-/// The umask is the process's: whoever makes a layout sets it.
+/// The umask is the process's, and set by what makes a layout.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 /// Whether owners, devices and trusted xattrs can be made here; they are in the recordings.

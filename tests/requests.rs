@@ -220,7 +220,7 @@ fn a_mount_of_it_may_have_other_owners() {
             assert_eq!(owner(&mount.path(path)), (5, 5));
             assert_eq!(owner(&stack.upper().join(path)), (5, 5));
         }
-        // Nobody outside of the mapping can own anything (EOVERFLOW, as on ext4).
+        // No user outside of the mapping can own anything (EOVERFLOW, as on ext4).
         assert_eq!(errno(File::create(other.join("root"))), libc::EOVERFLOW);
         assert!(!mount.path("root").exists());
     });
@@ -323,7 +323,7 @@ print('gone' if select.select([watch], [], [], 20)[0] else 'no event')
         let mut said = BufReader::new(child.stdout.take().unwrap()).lines();
         assert_eq!(said.next().unwrap().unwrap(), "watching");
         fs::remove_file(below).unwrap();
-        // Somebody looks at the directory now and then, not at the name.
+        // The directory is looked at now and then, not the name.
         while child.try_wait().unwrap().is_none() {
             std::thread::sleep(Duration::from_millis(100));
             names(&mount.at);

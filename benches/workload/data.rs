@@ -133,7 +133,7 @@ mod mapping {
         let mut sum = 0;
         for offset in (0..len).step_by(super::PAGE_LEN) {
             // SAFETY: `offset` is below `len`, which is all mapped until the
-            // munmap below; nobody shortens the file meanwhile.
+            // munmap below; the file is not shortened meanwhile.
             sum += u64::from(unsafe { start.cast::<u8>().add(offset).read_volatile() });
         }
         // SAFETY: exactly the mapping made above, no reference into it is left.

@@ -42,6 +42,6 @@ pub(crate) use container::{
     mountpoint, mounts, source_of, status_word,
 };
 pub(crate) use handle::Store;
-pub(crate) use image::{Format, LoadOptions, LoadProgress, STDIN, SaveOptions};
+pub(crate) use image::{Format, LoadOptions, LoadProgress, Loaded, STDIN, SaveOptions};
 pub(crate) use tree::{ChangeKind, changes};
 pub(crate) use upkeep::{CheckOptions, PruneOptions, Pruned, Usage};

@@ -65,7 +65,7 @@ pub struct SetAttr {
     pub atime: SetTime,
     /// Modification time.
     pub mtime: SetTime,
-    /// The size is set by somebody without CAP_FSETID: setuid goes, and setgid of a program.
+    /// The size is set by a process without CAP_FSETID: setuid goes, and setgid of a program.
     pub drop_setid: bool,
 }
 
@@ -111,7 +111,7 @@ pub struct Caller<'a> {
     pub gid: u32,
     /// File mode creation mask; a default ACL of the directory takes its place.
     pub umask: u32,
-    /// Xattrs, name and value, that a new object has before anybody sees it: the labels that the
+    /// Xattrs, name and value, that a new object has before it is seen: the labels that the
     /// security modules of the caller's kernel chose (FUSE_SECURITY_CTX in `fuse.h`). Usually none.
     pub security: &'a [(&'a [u8], &'a [u8])],
 }
@@ -205,7 +205,7 @@ pub enum Validity {
     /// Until the mount changes it, or the union tells otherwise (`Union::changes`).
     #[default]
     Kept,
-    /// For half a second: others may change it, and nobody tells.
+    /// For half a second: others may change it, and no notification comes.
     Checked,
     /// Not at all, if what it says is which object a name means: it is in a volume.
     Shared,

@@ -62,6 +62,7 @@ const INNER: &[(&str, &[&str])] = &[
             "upkeep",
         ],
     ),
+    ("cli", &["options", "ui", "mounting", "commands"]),
 ];
 
 /// The names of a path that a line uses, from the crate's root: of `use crate::a::b::C;` and of

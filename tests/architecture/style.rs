@@ -79,3 +79,29 @@ fn nothing_outside_the_repository_is_cited() {
     }
     assert!(cited.is_empty(), "{cited:#?}");
 }
+
+/// Comments name who acts: a process, a user, a reader.
+#[test]
+fn comments_name_who_acts() {
+    const NAMELESS: [&str; 6] = [
+        "somebody", "nobody", "anybody", "whoever", "someone", "anyone",
+    ];
+    let mut found = Vec::new();
+    for file in all_files() {
+        let text = fs::read_to_string(&file).unwrap();
+        let comments = text.lines().enumerate().filter_map(|(number, line)| {
+            let (_, comment) = line.split_once("//")?;
+            line.trim_start()
+                .starts_with("//")
+                .then_some((number, comment))
+        });
+        for (number, comment) in comments {
+            let comment = comment.to_lowercase();
+            let mut words = comment.split(|c: char| !c.is_alphanumeric() && c != '_' && c != '`');
+            if words.any(|word| NAMELESS.contains(&word)) {
+                found.push(format!("{}:{}", file.display(), number + 1));
+            }
+        }
+    }
+    assert!(found.is_empty(), "{found:#?}");
+}

@@ -1,4 +1,4 @@
-//! Archives that ask for more than anybody has.
+//! Archives that ask for more than there is.
 
 use std::io::Write as _;
 use std::time::{Duration, Instant};

@@ -29,7 +29,7 @@ impl Drop for Begun {
 
 impl Begun {
     fn new(place: &Place, arguments: &[&str]) -> Self {
-        // Whoever runs the tests in the background may have had them ignore signals.
+        // A shell that runs the tests in the background has them ignore signals.
         let mut command = Command::new("env");
         command.arg("--default-signal=INT,TERM,HUP");
         command.arg(binary()).args(arguments);
@@ -77,7 +77,7 @@ fn wait_until(what: &str, condition: impl Fn() -> bool) {
     }
 }
 
-/// Names below a directory that are somebody's staging place and hold something.
+/// Names below a directory that are a command's staging place and hold something.
 fn staged(dir: &Path) -> Vec<String> {
     let names = fs::read_dir(dir).unwrap().flatten();
     let mut names: Vec<String> = names

@@ -126,7 +126,7 @@ fn missing_parents_are_missing_again() {
     // Nothing else would say that it is there.
     std::fs::remove_file(place.target().join("a/b/c")).unwrap();
     assert_eq!(names(), ["./", "a/", "a/b/"]);
-    // Once somebody says what it looks like it is described.
+    // Once an archive says what it looks like it is described.
     std::fs::write(place.target().join("a/b/c"), "").unwrap();
     let mode = std::fs::Permissions::from_mode(0o700);
     std::fs::set_permissions(place.target().join("a/b"), mode).unwrap();

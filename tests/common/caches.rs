@@ -19,14 +19,14 @@ fn locked(how: FlockOperation) -> File {
     lock
 }
 
-/// No test makes the kernel forget while this is held. Whoever holds it calls `forget` after
+/// No test makes the kernel forget while this is held. Its holder calls `forget` after
 /// dropping it only.
 #[must_use]
 pub fn remembered() -> File {
     locked(FlockOperation::LockShared)
 }
 
-/// Makes the kernel forget the names and inodes that nobody uses, when no test counts on them.
+/// Makes the kernel forget the names and inodes that are not in use, when no test counts on them.
 pub fn forget() {
     let _alone = locked(FlockOperation::LockExclusive);
     fs::write("/proc/sys/vm/drop_caches", "2").unwrap();

@@ -82,8 +82,8 @@ pub fn connection(at: &Path) -> Option<u32> {
     })
 }
 
-/// Ends a connection as `umount --force` does: whoever waits for a reply gets an error. Fine when
-/// it is gone.
+/// Ends a connection as `umount --force` does: a caller that waits for a reply gets an error. Fine
+/// when it is gone.
 pub fn abort(connection: u32) {
     let _gone = fs::write(format!("/sys/fs/fuse/connections/{connection}/abort"), "1");
 }

@@ -29,7 +29,7 @@ pub fn corpus() -> Vec<Vec<u8>> {
         }
     }
     for opcode in Opcode::ALL {
-        // One or two bytes from names that nobody may have.
+        // One or two bytes from names that cannot be.
         for names in [
             &b"name\0other\0"[..],
             b"..\0a\0",

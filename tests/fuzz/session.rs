@@ -18,7 +18,7 @@ use crate::draft::{Case, Draft};
 use crate::layers::Layers;
 
 const ENTRY: usize = 128;
-/// Larger sizes and offsets are left out, unless they are larger than any disk: nobody wants to
+/// Larger sizes and offsets are left out, unless they are larger than any disk: no test is to
 /// wait for them.
 const MOST_BYTES: u64 = 1 << 20;
 const ABSURD: u64 = 1 << 62;

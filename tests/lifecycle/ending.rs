@@ -92,7 +92,7 @@ fn a_lazily_unmounted_mount_serves_the_file_that_is_open() {
     });
 }
 
-/// Callers that wait for a daemon which does not answer: they ask for names that nobody asked for
+/// Callers that wait for a daemon which does not answer: they ask for names that were not asked for
 /// before.
 struct Callers(Vec<JoinHandle<std::io::Result<fs::Metadata>>>);
 

@@ -42,8 +42,8 @@ pub fn stack(transport: &str, lowers: usize) -> Stack {
 /// same number is told.
 type Watched = (u32, i32);
 
-/// Aborts the mounts it was shown when the time is over: then nobody waits any more, and the test
-/// fails.
+/// Aborts the mounts it was shown when the time is over: then no process waits any more, and the
+/// test fails.
 pub struct Limit {
     tell: Sender<Watched>,
     over: Arc<AtomicBool>,

@@ -1,4 +1,4 @@
-//! What whoever mounts is limited to does not hold for the daemon, which serves others.
+//! Limits of the process that mounts do not hold for the daemon, which serves others.
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt as _;

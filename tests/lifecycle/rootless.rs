@@ -10,7 +10,7 @@ use crate::common::binary;
 use crate::common::transport::{connection, transports, uring_is_here};
 use crate::need_fuse;
 
-/// Nobody's id, so that nothing else runs as it.
+/// The overflow id, so that nothing else runs as it.
 const USER: u32 = 64_321;
 
 /// An ordinary user with a copy of the program.
@@ -118,7 +118,7 @@ assert libc.prctl(22, 2, ctypes.byref(filter), 0, 0) == 0, ctypes.get_errno()
 os.execvp(sys.argv[1], sys.argv[1:])
 "#;
 
-/// `python3`, as nobody may run what lies in root's home.
+/// `python3`: the user may run nothing that lies in root's home.
 fn python() -> &'static str {
     ["/usr/bin/python3", "/usr/local/bin/python3"]
         .into_iter()

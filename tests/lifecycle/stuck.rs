@@ -1,4 +1,4 @@
-//! Readers whose lower does not answer hold up nobody else.
+//! Readers whose lower does not answer hold up no other.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -128,7 +128,7 @@ fn pin(cpu: Option<usize>) {
     }
 }
 
-/// More readers than threads are stuck, all of which come at once; then somebody else works.
+/// More readers than threads are stuck, all of which come at once; then another process works.
 fn stuck_readers(transport: &str, limit: &Limit, files: usize, cpu: Option<usize>) {
     let slow = Slow::new(transport, files, limit);
     let stopped = Stopped::new(&slow.below);

@@ -9,7 +9,7 @@ use super::ops::show;
 use super::stack::{Merged, MergedNode, join};
 use super::tree::{Look, Tree, read_tree};
 
-/// A layer as it is on the disk, to see later that nobody touched it.
+/// A layer as it is on the disk, to see later that it was not touched.
 pub fn fingerprint(layer: &Path) -> Tree {
     let fd = std::fs::File::open(layer).unwrap();
     read_tree(&fd, Look::default()).unwrap()

@@ -190,7 +190,7 @@ fn what_was_answered_is_whole_after_a_power_cut() {
                     "{kind}: {what}: {volume}"
                 );
             }
-            // What a command had not taken away yet is no loss, and comes back to nobody.
+            // What a command had not taken away yet is no loss, and does not come back.
             let repaired = at(&root, &["system", "check", "--repair", "--deep"]);
             assert!(!repaired.contains("missing"), "{kind}: {what}: {repaired}");
             assert_eq!(

@@ -1,4 +1,4 @@
-//! Containers that somebody works in while they are read, and trees that are deeper than there are
+//! Containers that others work in while they are read, and trees that are deeper than there are
 //! descriptors.
 
 use std::collections::BTreeMap;
@@ -13,7 +13,7 @@ use crate::env::Env;
 use crate::make::{Image, Layer, PLAIN, Pack, write_dir};
 use crate::need_fuse;
 
-/// Files that nobody touches.
+/// Files that stay untouched.
 const CALM: usize = 100;
 
 fn loaded(env: &Env) {

@@ -129,7 +129,7 @@ fn a_copy_refuses_what_no_layer_can_hold_and_has_the_size_of_its_changes() {
     fs::remove_file(tree.join("zeros")).unwrap();
     fs::remove_dir_all(tree.join("tree")).unwrap();
     assert_eq!(sizes(), (2200, whole + 2200));
-    // Anybody can give such a name to a file of a copy.
+    // Every user can give such a name to a file of a copy.
     fs::write(tree.join("new/.wh.mine"), "data").unwrap();
     assert_eq!(sizes(), (2204, whole + 2204));
     for args in [

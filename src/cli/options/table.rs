@@ -3,9 +3,29 @@
 
 use crate::fuse::settings::MountFlags;
 
-/// What an option does. The arms of the parser are named after these.
+/// What an option does.
 #[derive(Clone, Copy, Debug)]
 pub enum Effect {
+    /// Names directories, or says whether they are written to.
+    Layers(LayersEffect),
+    /// Sets a rule of the union.
+    Union(UnionEffect),
+    /// Sets how the session with the kernel is held.
+    Session(SessionEffect),
+    /// Log at debug level.
+    Debug,
+    /// Accepted, and changes nothing; the help says why that is right.
+    Ignored(Accepts),
+    /// Not a new mount, but other flags for one that is there; mount(8) calls the compatible form
+    /// with it.
+    Remount,
+    /// Refused; the help says what to do instead. A switch that is off is fine.
+    Unsupported,
+}
+
+/// Which directories.
+#[derive(Clone, Copy, Debug)]
+pub enum LayersEffect {
     /// Replaces the list of lower directories.
     Lowers,
     /// Adds one lower directory below the others.
@@ -20,6 +40,11 @@ pub enum Effect {
     Volume,
     /// Read-only (true) or not.
     ReadOnly(bool),
+}
+
+/// Which rule of the union.
+#[derive(Clone, Copy, Debug)]
+pub enum UnionEffect {
     /// Owner mapping.
     UidMap,
     /// Group mapping.
@@ -52,6 +77,11 @@ pub enum Effect {
     StaticNlink,
     /// Handles outlive the kernel's memory of their file.
     NfsExport,
+}
+
+/// Which setting of the session.
+#[derive(Clone, Copy, Debug)]
+pub enum SessionEffect {
     /// Cache time of the kernel.
     Timeout,
     /// One thread or several.
@@ -80,17 +110,8 @@ pub enum Effect {
     FsName,
     /// Type in `/proc/mounts`.
     SubType,
-    /// Log at debug level.
-    Debug,
     /// A generic mount flag.
     Flag(fn(&mut MountFlags)),
-    /// Accepted, and changes nothing; the help says why that is right.
-    Ignored(Accepts),
-    /// Not a new mount, but other flags for one that is there; mount(8) calls the compatible form
-    /// with it.
-    Remount,
-    /// Refused; the help says what to do instead. A switch that is off is fine.
-    Unsupported,
 }
 
 /// Which values an option without effect may have: a wrong one is a mistake even there.
@@ -140,63 +161,63 @@ const fn spec(name: &'static str, value: &'static str, effect: Effect, help: &'s
 /// Options that do something.
 #[rustfmt::skip] // one line per option
 pub(crate) const OPTIONS: &[Spec] = &[
-    spec("lowerdir", "=DIR[:DIR..]", Effect::Lowers, "read-only layers, newest first (\\: for a colon in a path)"),
-    spec("lowerdir+", "=DIR", Effect::AddLower, "one more read-only layer, below those named before"),
-    spec("datadir+", "=DIR", Effect::AddDataOnly, "one more layer that only holds the bytes of files whose attributes are in the others (lowerdir=A::DATA says the same)"),
-    spec("upperdir", "=DIR", Effect::Upper, "the writable layer; without it the mount is read-only"),
-    spec("workdir", "=DIR", Effect::Work, "scratch space on the upper's file system, emptied at mount"),
-    spec("volume", "=SOURCE:TARGET[:ro]", Effect::Volume, "show a directory or file of the host at TARGET inside the union; may be given several times"),
-    spec("ro", "", Effect::ReadOnly(true), "refuse every change; locks, cleans and writes nothing"),
-    spec("rw", "", Effect::ReadOnly(false), "allow changes (default when there is an upper)"),
-    spec("uidmapping", "=DISK:SEEN:LEN[:..]", Effect::UidMap, "users DISK.. on disk are seen as SEEN.., LEN of them"),
-    spec("gidmapping", "=DISK:SEEN:LEN[:..]", Effect::GidMap, "the same for groups"),
-    spec("squash_to_root", "", Effect::SquashToRoot, "everything is seen and stored as owned by 0:0"),
-    spec("squash_to_uid", "=UID", Effect::SquashUid, "everything is seen and stored as owned by this user"),
-    spec("squash_to_gid", "=GID", Effect::SquashGid, "everything is seen and stored as owned by this group"),
-    spec("xattr_permissions", "=0|1|2", Effect::XattrPermissions, "keep owners, modes and device nodes of the upper in xattrs, for disks and users that cannot store them: 1 as root, 2 as any user"),
-    spec("volatile", "", Effect::Volatile, "never sync to disk: for containers that are thrown away after a crash"),
-    spec("fsync", "=0|1", Effect::Fsync, "fsync=0 is volatile"),
-    spec("noacl", "", Effect::NoAcl, "do not offer POSIX ACLs"),
-    spec("noxattrs", "[=0|1]", Effect::NoXattrs, "neither offer nor use extended attributes"),
-    spec("whiteout", "=wh|char|auto", Effect::Whiteout, "form in which deletions are stored: .wh. files, 0/0 devices, or as the upper has them"),
-    spec("redirect_dir", "=on|off", Effect::RedirectDir, "rename lower directories by a redirect (fast) or by a copy (default, for engines that read the upper)"),
-    spec("nfs_export", "=on|off", Effect::NfsExport, "file handles (NFS, open_by_handle_at) work also when the kernel has forgotten their file; costs up to a kilobyte of memory for each object that was ever looked up"),
-    spec("ino32_t", "[=0|1]", Effect::ShortInos, "all inode numbers have 32 bits, for programs that know no others; by default all that fit have 32 bits, and each is unique; this hashes the rest, of which two may collide"),
-    spec("static_nlink", "[=0|1]", Effect::StaticNlink, "the link count of every directory is 1; by default a directory of a single layer has the count of its disk"),
-    spec("cache", "=static|auto", Effect::Cache, "auto: changes made to the lower layers behind the mount's back show within a second"),
-    spec("timeout", "=SECONDS", Effect::Timeout, "how long the kernel may cache names and attributes (default: for ever)"),
-    spec("threads", "=N", Effect::Threads, "threads that serve requests, on io_uring for each CPU (default: by number of CPUs); more while long requests keep them"),
-    spec("threaded", "=0|1", Effect::Threaded, "threaded=0 is threads=1"),
-    spec("writeback", "=0|1", Effect::Writeback, "let the kernel collect small writes: pays off for many to one file (default 0)"),
-    spec("max_write", "=BYTES", Effect::MaxWrite, "largest write request (default 1 MiB)"),
-    spec("transport", "=auto|uring|dev|fuser", Effect::Transport, "how requests come from the kernel (auto: io_uring where it is switched on, else /dev/fuse)"),
-    spec("io", "=auto|cached|passthrough", Effect::Io, "passthrough: the kernel reads and writes upper files, or all of a read-only mount, by itself; opens then cost a message"),
-    spec("without", "=NAME[:NAME..]", Effect::Without, "kernel capabilities not to ask for, such as writeback_cache or no_open_support; for kernels that have one and fail"),
-    spec("security_ctx", "=0|1", Effect::SecurityCtx, "new objects are born with their SELinux label, which the upper must be able to store (default 0)"),
-    spec("context", "=LABEL", Effect::Label, "SELinux: the label of everything on the mount (left out where the kernel has no SELinux)"),
-    spec("fscontext", "=LABEL", Effect::Label, "SELinux: the label of the mount itself"),
-    spec("defcontext", "=LABEL", Effect::Label, "SELinux: the label of objects that have none"),
-    spec("rootcontext", "=LABEL", Effect::Label, "SELinux: the label of the mount's root"),
-    spec("allow_other", "", Effect::AllowOther, "other users may use the mount, or it fails (default: where permitted)"),
-    spec("default_permissions", "[=0|1]", Effect::DefaultPermissions, "the kernel checks permissions (default 1)"),
-    spec("fsname", "=NAME", Effect::FsName, "source shown in /proc/mounts"),
-    spec("subtype", "=NAME", Effect::SubType, "type shown in /proc/mounts, behind `fuse.`"),
+    spec("lowerdir", "=DIR[:DIR..]", Effect::Layers(LayersEffect::Lowers), "read-only layers, newest first (\\: for a colon in a path)"),
+    spec("lowerdir+", "=DIR", Effect::Layers(LayersEffect::AddLower), "one more read-only layer, below those named before"),
+    spec("datadir+", "=DIR", Effect::Layers(LayersEffect::AddDataOnly), "one more layer that only holds the bytes of files whose attributes are in the others (lowerdir=A::DATA says the same)"),
+    spec("upperdir", "=DIR", Effect::Layers(LayersEffect::Upper), "the writable layer; without it the mount is read-only"),
+    spec("workdir", "=DIR", Effect::Layers(LayersEffect::Work), "scratch space on the upper's file system, emptied at mount"),
+    spec("volume", "=SOURCE:TARGET[:ro]", Effect::Layers(LayersEffect::Volume), "show a directory or file of the host at TARGET inside the union; may be given several times"),
+    spec("ro", "", Effect::Layers(LayersEffect::ReadOnly(true)), "refuse every change; locks, cleans and writes nothing"),
+    spec("rw", "", Effect::Layers(LayersEffect::ReadOnly(false)), "allow changes (default when there is an upper)"),
+    spec("uidmapping", "=DISK:SEEN:LEN[:..]", Effect::Union(UnionEffect::UidMap), "users DISK.. on disk are seen as SEEN.., LEN of them"),
+    spec("gidmapping", "=DISK:SEEN:LEN[:..]", Effect::Union(UnionEffect::GidMap), "the same for groups"),
+    spec("squash_to_root", "", Effect::Union(UnionEffect::SquashToRoot), "everything is seen and stored as owned by 0:0"),
+    spec("squash_to_uid", "=UID", Effect::Union(UnionEffect::SquashUid), "everything is seen and stored as owned by this user"),
+    spec("squash_to_gid", "=GID", Effect::Union(UnionEffect::SquashGid), "everything is seen and stored as owned by this group"),
+    spec("xattr_permissions", "=0|1|2", Effect::Union(UnionEffect::XattrPermissions), "keep owners, modes and device nodes of the upper in xattrs, for disks and users that cannot store them: 1 as root, 2 as any user"),
+    spec("volatile", "", Effect::Union(UnionEffect::Volatile), "never sync to disk: for containers that are thrown away after a crash"),
+    spec("fsync", "=0|1", Effect::Union(UnionEffect::Fsync), "fsync=0 is volatile"),
+    spec("noacl", "", Effect::Union(UnionEffect::NoAcl), "do not offer POSIX ACLs"),
+    spec("noxattrs", "[=0|1]", Effect::Union(UnionEffect::NoXattrs), "neither offer nor use extended attributes"),
+    spec("whiteout", "=wh|char|auto", Effect::Union(UnionEffect::Whiteout), "form in which deletions are stored: .wh. files, 0/0 devices, or as the upper has them"),
+    spec("redirect_dir", "=on|off", Effect::Union(UnionEffect::RedirectDir), "rename lower directories by a redirect (fast) or by a copy (default, for engines that read the upper)"),
+    spec("nfs_export", "=on|off", Effect::Union(UnionEffect::NfsExport), "file handles (NFS, open_by_handle_at) work also when the kernel has forgotten their file; costs up to a kilobyte of memory for each object that was ever looked up"),
+    spec("ino32_t", "[=0|1]", Effect::Union(UnionEffect::ShortInos), "all inode numbers have 32 bits, for programs that know no others; by default all that fit have 32 bits, and each is unique; this hashes the rest, of which two may collide"),
+    spec("static_nlink", "[=0|1]", Effect::Union(UnionEffect::StaticNlink), "the link count of every directory is 1; by default a directory of a single layer has the count of its disk"),
+    spec("cache", "=static|auto", Effect::Union(UnionEffect::Cache), "auto: changes made to the lower layers behind the mount's back show within a second"),
+    spec("timeout", "=SECONDS", Effect::Session(SessionEffect::Timeout), "how long the kernel may cache names and attributes (default: for ever)"),
+    spec("threads", "=N", Effect::Session(SessionEffect::Threads), "threads that serve requests, on io_uring for each CPU (default: by number of CPUs); more while long requests keep them"),
+    spec("threaded", "=0|1", Effect::Session(SessionEffect::Threaded), "threaded=0 is threads=1"),
+    spec("writeback", "=0|1", Effect::Session(SessionEffect::Writeback), "let the kernel collect small writes: pays off for many to one file (default 0)"),
+    spec("max_write", "=BYTES", Effect::Session(SessionEffect::MaxWrite), "largest write request (default 1 MiB)"),
+    spec("transport", "=auto|uring|dev|fuser", Effect::Session(SessionEffect::Transport), "how requests come from the kernel (auto: io_uring where it is switched on, else /dev/fuse)"),
+    spec("io", "=auto|cached|passthrough", Effect::Session(SessionEffect::Io), "passthrough: the kernel reads and writes upper files, or all of a read-only mount, by itself; opens then cost a message"),
+    spec("without", "=NAME[:NAME..]", Effect::Session(SessionEffect::Without), "kernel capabilities not to ask for, such as writeback_cache or no_open_support; for kernels that have one and fail"),
+    spec("security_ctx", "=0|1", Effect::Session(SessionEffect::SecurityCtx), "new objects are born with their SELinux label, which the upper must be able to store (default 0)"),
+    spec("context", "=LABEL", Effect::Session(SessionEffect::Label), "SELinux: the label of everything on the mount (left out where the kernel has no SELinux)"),
+    spec("fscontext", "=LABEL", Effect::Session(SessionEffect::Label), "SELinux: the label of the mount itself"),
+    spec("defcontext", "=LABEL", Effect::Session(SessionEffect::Label), "SELinux: the label of objects that have none"),
+    spec("rootcontext", "=LABEL", Effect::Session(SessionEffect::Label), "SELinux: the label of the mount's root"),
+    spec("allow_other", "", Effect::Session(SessionEffect::AllowOther), "other users may use the mount, or it fails (default: where permitted)"),
+    spec("default_permissions", "[=0|1]", Effect::Session(SessionEffect::DefaultPermissions), "the kernel checks permissions (default 1)"),
+    spec("fsname", "=NAME", Effect::Session(SessionEffect::FsName), "source shown in /proc/mounts"),
+    spec("subtype", "=NAME", Effect::Session(SessionEffect::SubType), "type shown in /proc/mounts, behind `fuse.`"),
     spec("debug", "", Effect::Debug, "log at debug level"),
-    spec("dev", "", Effect::Flag(|flags| flags.dev = true), "device nodes work"),
-    spec("nodev", "", Effect::Flag(|flags| flags.dev = false), "device nodes do not work (default)"),
-    spec("suid", "", Effect::Flag(|flags| flags.suid = true), "set-user-id bits are honoured (default)"),
-    spec("nosuid", "", Effect::Flag(|flags| flags.suid = false), "set-user-id bits are not honoured"),
-    spec("exec", "", Effect::Flag(|flags| flags.exec = true), "programs may be run (default)"),
-    spec("noexec", "", Effect::Flag(|flags| flags.exec = false), "programs may not be run"),
-    spec("atime", "", Effect::Flag(|flags| flags.noatime = false), "access times are updated (default)"),
-    spec("noatime", "", Effect::Flag(|flags| flags.noatime = true), "access times are not updated"),
-    spec("relatime", "", Effect::Flag(|flags| flags.noatime = false), "as atime, when older than the last change"),
-    spec("strictatime", "", Effect::Flag(|flags| flags.noatime = false), "as atime"),
-    spec("diratime", "", Effect::Flag(|flags| flags.nodiratime = false), "as atime, for directories (default)"),
-    spec("nodiratime", "", Effect::Flag(|flags| flags.nodiratime = true), "as noatime, for directories only"),
-    spec("sync", "", Effect::Flag(|flags| flags.sync = true), "writes are synchronous"),
-    spec("async", "", Effect::Flag(|flags| flags.sync = false), "writes are not synchronous (default)"),
-    spec("dirsync", "", Effect::Flag(|flags| flags.dirsync = true), "passed on to the kernel, whose FUSE does not act on it"),
+    spec("dev", "", Effect::Session(SessionEffect::Flag(|flags| flags.dev = true)), "device nodes work"),
+    spec("nodev", "", Effect::Session(SessionEffect::Flag(|flags| flags.dev = false)), "device nodes do not work (default)"),
+    spec("suid", "", Effect::Session(SessionEffect::Flag(|flags| flags.suid = true)), "set-user-id bits are honoured (default)"),
+    spec("nosuid", "", Effect::Session(SessionEffect::Flag(|flags| flags.suid = false)), "set-user-id bits are not honoured"),
+    spec("exec", "", Effect::Session(SessionEffect::Flag(|flags| flags.exec = true)), "programs may be run (default)"),
+    spec("noexec", "", Effect::Session(SessionEffect::Flag(|flags| flags.exec = false)), "programs may not be run"),
+    spec("atime", "", Effect::Session(SessionEffect::Flag(|flags| flags.noatime = false)), "access times are updated (default)"),
+    spec("noatime", "", Effect::Session(SessionEffect::Flag(|flags| flags.noatime = true)), "access times are not updated"),
+    spec("relatime", "", Effect::Session(SessionEffect::Flag(|flags| flags.noatime = false)), "as atime, when older than the last change"),
+    spec("strictatime", "", Effect::Session(SessionEffect::Flag(|flags| flags.noatime = false)), "as atime"),
+    spec("diratime", "", Effect::Session(SessionEffect::Flag(|flags| flags.nodiratime = false)), "as atime, for directories (default)"),
+    spec("nodiratime", "", Effect::Session(SessionEffect::Flag(|flags| flags.nodiratime = true)), "as noatime, for directories only"),
+    spec("sync", "", Effect::Session(SessionEffect::Flag(|flags| flags.sync = true)), "writes are synchronous"),
+    spec("async", "", Effect::Session(SessionEffect::Flag(|flags| flags.sync = false)), "writes are not synchronous (default)"),
+    spec("dirsync", "", Effect::Session(SessionEffect::Flag(|flags| flags.dirsync = true)), "passed on to the kernel, whose FUSE does not act on it"),
 ];
 
 const NOTHING: Accepts = Accepts::Nothing;
@@ -276,7 +297,7 @@ pub(crate) fn is_comment(name: &str) -> bool {
 /// Returns the known name that is most similar to this one, if any is.
 #[must_use]
 pub(crate) fn nearest(name: &str) -> Option<&'static str> {
-    crate::cli::nearest::nearest(
+    super::nearest::nearest(
         name,
         OPTIONS.iter().chain(WITHOUT_EFFECT).map(|spec| spec.name),
     )

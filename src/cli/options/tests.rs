@@ -2,12 +2,15 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::Path;
 use std::time::Duration;
 
 use super::*;
 use crate::fuse::settings::MountFlags;
+use crate::fuse::settings::{AllowOther, Io, Transport};
 use crate::union::config::IdRange;
+use crate::union::config::{CacheMode, WhiteoutForm};
 
 fn parse(dialect: Dialect, text: &str) -> Result<Options, String> {
     let mut options = Options::new(dialect);

@@ -9,6 +9,6 @@ mod save;
 mod source;
 
 pub(in crate::store) use load::{LayerBuilder, NewImage, Published, StagedLayer};
-pub(crate) use load::{LoadOptions, LoadProgress};
+pub(crate) use load::{LoadOptions, LoadProgress, Loaded};
 pub(crate) use save::{Format, SaveOptions};
 pub(crate) use source::STDIN;

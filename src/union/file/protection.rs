@@ -7,7 +7,8 @@
 //!   kernel's `fs/namei.c`). Removing a directory that is not empty fails because it may not be
 //!   removed at all.
 //! * A name that only lower layers have is taken away by writing a mark, which an append-only
-//!   directory of a disk lets anybody do, and a file without a name is made in the work directory.
+//!   directory of a disk lets every user do, and a file without a name is made in the work
+//!   directory.
 
 use rustix::io::Errno;
 

@@ -109,7 +109,7 @@ impl Union {
         if let Some(changes) = self.others.changes.get()
             && changes.send(change).is_err()
         {
-            log::debug!("nobody hears of changes any more");
+            log::debug!("there is no transport for changes any more");
         }
     }
 }

@@ -85,7 +85,7 @@ impl Union {
     ///
     /// The union's cache may close its own descriptor meanwhile; this one lives as long as its
     /// [`Arc`]. What is written through it does not clear setuid and setgid, nor is it brought to
-    /// the disk, unless somebody sees to that. Errors: ESTALE, and what openat(2) answers.
+    /// the disk, unless the caller sees to that. Errors: ESTALE, and what openat(2) answers.
     pub fn backing(&self, node: NodeId) -> Result<Option<Arc<OwnedFd>>> {
         let inode = self.nodes.table.get(node)?;
         self.inode_backing(&inode)

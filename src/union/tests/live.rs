@@ -1,4 +1,4 @@
-//! Layers that somebody edits, without a mount: what is heard of, and what is then believed.
+//! Layers that others edit, without a mount: which changes are notified, and what is then cached.
 
 #![allow(clippy::unwrap_used)]
 
@@ -139,7 +139,7 @@ fn a_directory_that_joins_below_shows_to_who_is_inside() {
     let sub = find(&edited.union, "d/sub").node;
     assert_eq!(edited.names(d), ["sub"]);
     assert_eq!(edited.names(sub), ["f"]);
-    // It is complete before anybody looks: built beside, and moved in.
+    // It is complete before it is looked at: built beside, and moved in.
     edited.stack.file("old/building/sub/g", "g");
     edited.hear();
     fs::rename(edited.stack.at("old/building"), edited.stack.at("old/d")).unwrap();
@@ -230,7 +230,7 @@ fn what_may_change_unheard_is_believed_for_a_while_only() {
     stack.file("old/d/g", "g");
     fs::hard_link(&f, stack.at("old/d/link")).unwrap();
     let edited = Edited::new(stack);
-    // Names that nobody watches may change it.
+    // Names that are not watched may change it.
     let linked = find(&edited.union, "f");
     assert_eq!(linked.attr.validity, Validity::Checked);
     // Told when it is seen.
@@ -238,7 +238,7 @@ fn what_may_change_unheard_is_believed_for_a_while_only() {
     edited.hear();
     edited.union.getattr(linked.node).unwrap();
     assert!(edited.hear().contains(&Change::Node(linked.node)));
-    // A directory that nobody has looked into is not watched.
+    // A directory that was not looked into is not watched.
     let d = find(&edited.union, "d");
     edited.names(d.node);
     assert_eq!(

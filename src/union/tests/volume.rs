@@ -100,7 +100,7 @@ fn a_volume_is_a_directory_of_its_own() {
         std::fs::read_to_string(stack.at("vol/f")).unwrap(),
         "shared!"
     );
-    // Nobody makes owners up in it, either.
+    // No owners are made up in it, either.
     for dir_or_file in [data.node, node] {
         let (name, record) = (b"user.containers.override_stat", b"0:0:4755:char-1-3");
         let flags = XattrFlags::empty();

@@ -29,7 +29,7 @@ fn what_others_do_in_a_volume_is_seen_at_once() {
     let theirs = find(&other, "x/new").node;
     other.write(theirs, 0, b"BY").unwrap();
     assert_eq!(content(&union, find(&union, "data/new").node), "BY host");
-    // Replaced: another file, and whoever has the old one open goes on with it.
+    // Replaced: another file, and a process that has the old one open goes on with it.
     assert_eq!(content(&union, old.node), "shared");
     std::fs::rename(host("new"), host("f")).unwrap();
     assert_eq!(content(&union, old.node), "shared");
@@ -137,7 +137,7 @@ fn what_is_appended_goes_behind_what_others_appended() {
     stack.file("vol/f", "shared, host");
     union.append(node, 6, b", mount").unwrap();
     assert_eq!(content(&union, node), "shared, host, mount");
-    // Beside volumes nobody else appends: the kernel knows the end.
+    // Beside volumes no other process appends: the kernel knows the end.
     let g = find(&union, "g").node;
     union.append(g, 3, b"er").unwrap();
     assert_eq!(content(&union, g), "older");
