@@ -14,7 +14,7 @@
 # A target fails when an input makes it panic, takes longer than 20 s or more
 # than 1 GiB. Such an input is kept in tests/fuzz/artifacts/TARGET; copied to
 # tests/fuzz/corpus/TARGET, it is tried by every `cargo test` from then on
-# (tests/archive.rs, tests/store.rs). What else is found on the way is kept in
+# (the suites archive and store). What else is found on the way is kept in
 # DIR/corpus, where the next run without --seed goes on.
 #
 # It is built without a sanitizer: all of what is fuzzed is safe Rust, in which a

@@ -22,7 +22,7 @@
 # Debian and its mirror are the machine's own (apt's sources), or
 # $REAL_ROOT_SUITE and $REAL_ROOT_MIRROR.
 #
-# Called by tests/real_root.rs. Exit status: 0 passed, 1 failed, 77 not possible
+# Called by tests/real_root. Exit status: 0 passed, 1 failed, 77 not possible
 # here (the reason is the last line), unless UNIONMOUNT_REQUIRE_FUSE=1.
 # shellcheck disable=SC2016 # scripts in single quotes run in the chroot
 set -euo pipefail

@@ -273,7 +273,7 @@ fn help_has_examples() {
 /// What a command asks of the disk, in order: `syncfs`, `fsync`, `rename`.
 fn synced(place: &Place, arguments: &[&str], input: &[u8]) -> Vec<String> {
     fs::write(place.at("input"), input).unwrap();
-    let output = crate::common::programs::program("strace")
+    let output = support::programs::program("strace")
         .args([
             "-f",
             "-qq",

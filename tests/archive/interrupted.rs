@@ -216,15 +216,9 @@ fn what_a_killed_apply_left_goes_with_the_next_one() {
 
 /// Nothing that compresses quickly.
 fn noise(len: usize) -> Vec<u8> {
-    let mut state = 1_u64;
-    (0..len)
-        .map(|_| {
-            state = state
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1);
-            (state >> 56) as u8
-        })
-        .collect()
+    let mut noise = vec![0; len];
+    fastrand::Rng::with_seed(1).fill(&mut noise);
+    noise
 }
 
 #[test]

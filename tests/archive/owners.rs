@@ -145,7 +145,7 @@ fn an_ordinary_user_unpacks_a_root_file_system() {
     )
     .unwrap();
     let user = || {
-        let mut command = crate::common::programs::program("setpriv");
+        let mut command = support::programs::program("setpriv");
         command
             .args(["--reuid=12345", "--regid=12345", "--clear-groups"])
             .arg(&copy);
@@ -188,7 +188,7 @@ fn an_ordinary_user_unpacks_a_root_file_system() {
 /// have.
 #[test]
 fn a_user_namespace_refuses_owners_that_it_does_not_map() {
-    let ready = crate::common::programs::program("unshare")
+    let ready = support::programs::program("unshare")
         .args(["-U", "--map-users=0:0:10", "--map-groups=0:0:10", "true"])
         .output();
     let with_ids = ready.is_ok_and(|output| output.status.success());
@@ -202,7 +202,7 @@ fn a_user_namespace_refuses_owners_that_it_does_not_map() {
     std::fs::write(place.at("su.tar"), Tar::new().head(su).end()).unwrap();
     std::fs::write(place.at("dev.tar"), rich().as_slice()).unwrap();
     let apply = |tar: &str, dir: &str| {
-        let mut command = crate::common::programs::program("unshare");
+        let mut command = support::programs::program("unshare");
         command
             .args(["-U", "--map-users=0:0:60", "--map-groups=0:0:60"])
             .arg(binary());

@@ -183,7 +183,7 @@ fn python_reads_what_we_read_and_what_we_write() {
         let (file, out) = (place.at(format!("{name}.tar")), place.at(name));
         fs::write(&file, tar).unwrap();
         fs::create_dir(&out).unwrap();
-        let output = crate::common::programs::program("python3")
+        let output = support::programs::program("python3")
             .args(["-c", PYTHON])
             .arg(&file)
             .arg(&out)

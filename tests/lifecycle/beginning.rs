@@ -7,9 +7,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::guard::{Limit, Load, bounded, on, on_each, stack};
-use crate::common::transport::{connection, own_transports, uring_is_here};
-use crate::common::{Stack, binary, names, read};
-use crate::need_fuse;
+use support::transport::{connection, own_transports, uring_is_here};
+use support::{Stack, binary, names, read};
 
 /// The names of the threads of a process.
 fn threads(pid: i32) -> Vec<String> {
@@ -23,14 +22,14 @@ fn threads(pid: i32) -> Vec<String> {
 
 #[test]
 fn the_command_ends_when_the_mount_works() {
-    need_fuse!();
+    support::need_fuse!();
     on_each(120, |transport, limit| {
         for round in 0..20 {
             let stack = stack(transport, 1);
             stack.file(0, "f", "f");
             let status = stack.try_mount().status;
             // At once, before anything else is looked at.
-            let mount = crate::common::Mount::found(stack.merged());
+            let mount = support::Mount::found(stack.merged());
             let pid = mount.pid.unwrap();
             let serving = threads(pid);
             let content = fs::read_to_string(stack.merged().join("f"));
@@ -103,7 +102,7 @@ fn assert_failed(stack: &Stack, output: &Output, says: &str) {
 
 #[test]
 fn what_cannot_be_served_is_reported_by_the_command_and_not_left_mounted() {
-    need_fuse!();
+    support::need_fuse!();
     if !uring_is_here() {
         return;
     }
@@ -134,7 +133,7 @@ fn what_cannot_be_served_is_reported_by_the_command_and_not_left_mounted() {
 /// Where the rings cannot be had, `auto` serves without them.
 #[test]
 fn auto_serves_where_rings_cannot_be_made() {
-    need_fuse!();
+    support::need_fuse!();
     if !uring_is_here() || std::thread::available_parallelism().unwrap().get() < 2 {
         return;
     }
@@ -145,7 +144,7 @@ fn auto_serves_where_rings_cannot_be_made() {
         let output = mount_limited(&stack, "auto", &["--nofile=160:160"], ",threads=90");
         let message = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(0), "{message}");
-        let mount = crate::common::Mount::found(stack.merged());
+        let mount = support::Mount::found(stack.merged());
         limit.watch(&mount);
         assert_eq!(read(mount.path("f")), "f");
         fs::write(mount.path("new"), "new").unwrap();
@@ -165,7 +164,7 @@ fn auto_serves_where_rings_cannot_be_made() {
 
 #[test]
 fn a_daemon_without_threads_is_a_failure() {
-    need_fuse!();
+    support::need_fuse!();
     for transport in own_transports() {
         on(transport, 60, |name, _| {
             // An ordinary user's limit of processes: the command and the daemon are all that there
@@ -205,7 +204,7 @@ fn a_daemon_without_threads_is_a_failure() {
             let message = String::from_utf8_lossy(&output.stderr);
             assert_eq!(output.status.code(), Some(1), "{message}");
             assert_eq!(message.trim_end().lines().count(), 1, "{message}");
-            let left = crate::common::programs::program("pgrep")
+            let left = support::programs::program("pgrep")
                 .args(["-f", program.to_str().unwrap()])
                 .output()
                 .unwrap();
@@ -216,7 +215,7 @@ fn a_daemon_without_threads_is_a_failure() {
 
 #[test]
 fn two_mounts_at_once_under_load() {
-    need_fuse!();
+    support::need_fuse!();
     on_each(60, |transport, limit: &mut Limit| {
         let stacks: Vec<_> = (0..2).map(|_| stack(transport, 1)).collect();
         let mounts: Vec<_> = stacks

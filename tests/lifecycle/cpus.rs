@@ -4,8 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use super::guard::{Load, on_each, stack, wait_until};
-use crate::common::{binary, names, read};
-use crate::need_fuse;
+use support::{binary, names, read};
 
 /// The last processor's switch; not there where it cannot be switched.
 const SWITCH: &str = "/sys/devices/system/cpu/cpu1/online";
@@ -50,7 +49,7 @@ fn switchable() -> Option<std::sync::MutexGuard<'static, ()>> {
 
 #[test]
 fn a_processor_goes_and_comes_back_under_load() {
-    need_fuse!();
+    support::need_fuse!();
     let Some(_one) = switchable() else { return };
     on_each(180, |transport, limit| {
         let stack = stack(transport, 1);
@@ -89,7 +88,7 @@ fn a_processor_goes_and_comes_back_under_load() {
 
 #[test]
 fn a_mount_made_while_a_processor_is_offline_serves_it_when_it_is_back() {
-    need_fuse!();
+    support::need_fuse!();
     let Some(_one) = switchable() else { return };
     on_each(120, |transport, limit| {
         let stack = stack(transport, 1);
@@ -135,7 +134,7 @@ fn allowed(pid: i32) -> Vec<String> {
 
 #[test]
 fn a_daemon_kept_on_one_processor_serves_the_other() {
-    need_fuse!();
+    support::need_fuse!();
     if !several() {
         return;
     }
@@ -143,7 +142,7 @@ fn a_daemon_kept_on_one_processor_serves_the_other() {
         let stack = stack(transport, 1);
         stack.file(0, "f", "f");
         // What it starts inherits it.
-        let output = crate::common::programs::program("taskset")
+        let output = support::programs::program("taskset")
             .args(["-c", "0", "timeout", "60"])
             .arg(binary())
             .args(["mount", "--lower"])
@@ -157,7 +156,7 @@ fn a_daemon_kept_on_one_processor_serves_the_other() {
             .output()
             .unwrap();
         assert!(output.status.success(), "{output:?}");
-        let mount = crate::common::Mount::found(stack.merged());
+        let mount = support::Mount::found(stack.merged());
         limit.watch(&mount);
         let there = Load::start(&mount.at, "1", Some(1));
         let here = Load::start(&mount.at, "0", Some(0));

@@ -14,9 +14,8 @@ use rustix::process::Signal;
 use super::guard::{
     Limit, Load, SOON, Stopped, on_each, signal, stack, umount, wait_for_end, wait_until,
 };
-use crate::common::transport::{abort, connection};
-use crate::common::{Mount, Stack, names, read};
-use crate::need_fuse;
+use support::transport::{abort, connection};
+use support::{Mount, Stack, names, read};
 
 /// Longer than what one read brings into the page cache.
 const LARGE: usize = 8 << 20;
@@ -27,7 +26,7 @@ fn mounted(at: &std::path::Path) -> bool {
 
 #[test]
 fn a_busy_mount_is_not_unmounted_and_goes_on_serving() {
-    need_fuse!();
+    support::need_fuse!();
     on_each(60, |transport, limit| {
         let stack = stack(transport, 1);
         stack.file(0, "f", "f");
@@ -60,7 +59,7 @@ fn a_busy_mount_is_not_unmounted_and_goes_on_serving() {
 
 #[test]
 fn a_lazily_unmounted_mount_serves_the_file_that_is_open() {
-    need_fuse!();
+    support::need_fuse!();
     on_each(60, |transport, limit| {
         let stack = stack(transport, 1);
         stack.file(0, "large", &"x".repeat(LARGE));
@@ -148,7 +147,7 @@ fn unmount_and_mount_again(stack: &Stack, mount: Mount, limit: &Limit) {
 
 #[test]
 fn an_aborted_mount_frees_its_callers_and_its_daemon_ends() {
-    need_fuse!();
+    support::need_fuse!();
     on_each(60, |transport, limit| {
         let stack = stack(transport, 1);
         stack.file(0, "f", "f");
@@ -173,7 +172,7 @@ fn an_aborted_mount_frees_its_callers_and_its_daemon_ends() {
 
 #[test]
 fn a_mount_aborted_under_load_ends() {
-    need_fuse!();
+    support::need_fuse!();
     on_each(60, |transport, limit| {
         let stack = stack(transport, 1);
         stack.file(0, "f", "f");
@@ -198,7 +197,7 @@ fn a_mount_aborted_under_load_ends() {
 
 #[test]
 fn a_signal_ends_an_idle_mount() {
-    need_fuse!();
+    support::need_fuse!();
     on_each(60, |transport, limit| {
         for number in [Signal::TERM, Signal::INT, Signal::HUP] {
             let stack = stack(transport, 1);
@@ -217,7 +216,7 @@ fn a_signal_ends_an_idle_mount() {
 
 #[test]
 fn a_signal_detaches_a_busy_mount_which_ends_with_its_last_user() {
-    need_fuse!();
+    support::need_fuse!();
     on_each(60, |transport, limit| {
         for number in [Signal::TERM, Signal::INT] {
             let stack = stack(transport, 1);
@@ -250,7 +249,7 @@ fn a_signal_detaches_a_busy_mount_which_ends_with_its_last_user() {
 
 #[test]
 fn killed_with_requests_under_way_nobody_waits() {
-    need_fuse!();
+    support::need_fuse!();
     on_each(60, |transport, limit| {
         let stack = stack(transport, 1);
         stack.file(0, "f", "f");

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::common::{Mount, Running, Stack, binary, programs, transport};
+use support::{Mount, Running, Stack, binary, programs, transport};
 
 /// How long anything may take that should happen at once, on a machine that has other things to do.
 pub const SOON: Duration = Duration::from_secs(10);
@@ -224,11 +224,11 @@ impl Load {
     pub fn start(at: &Path, me: &str, cpu: Option<usize>) -> Self {
         let mut command = match cpu {
             Some(cpu) => {
-                let mut command = crate::common::programs::program("taskset");
+                let mut command = support::programs::program("taskset");
                 command.args(["-c", &cpu.to_string(), "python3"]);
                 command
             }
-            None => crate::common::programs::program("python3"),
+            None => support::programs::program("python3"),
         };
         let mut child: Child = command
             .args(["-c", LOAD, me])

@@ -5,8 +5,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::process::Command;
 
 use super::guard::{bounded, on_each, stack};
-use crate::common::{Mount, Stack, binary, read};
-use crate::need_fuse;
+use support::{Mount, Stack, binary, read};
 
 /// Mounts a stack by a program that sets something up first; gives what was said as well.
 fn mount_after(stack: &Stack, transport: &str, before: &[&str]) -> (Mount, String) {
@@ -41,7 +40,7 @@ const fn bit(signal: i32) -> u64 {
 
 #[test]
 fn soft_limits_of_who_mounted_are_raised() {
-    need_fuse!();
+    support::need_fuse!();
     on_each(60, |transport, limit| {
         let stack = stack(transport, 1);
         stack.file(0, "big", &"x".repeat(1 << 20));
@@ -78,7 +77,7 @@ fn soft_limits_of_who_mounted_are_raised() {
 
 #[test]
 fn a_hard_limit_is_an_error_for_the_writer_and_the_daemon_lives() {
-    need_fuse!();
+    support::need_fuse!();
     on_each(60, |transport, limit| {
         let stack = stack(transport, 1);
         stack.file(0, "f", "f");
@@ -98,7 +97,7 @@ fn a_hard_limit_is_an_error_for_the_writer_and_the_daemon_lives() {
 
 #[test]
 fn signals_that_were_blocked_or_ignored_are_not() {
-    need_fuse!();
+    support::need_fuse!();
     on_each(60, |transport, limit| {
         let stack = stack(transport, 1);
         let before = [
@@ -129,7 +128,7 @@ fn signals_that_were_blocked_or_ignored_are_not() {
 /// works on.
 #[test]
 fn more_can_be_held_open_than_who_mounted_may() {
-    need_fuse!();
+    support::need_fuse!();
     const MANY: usize = 600;
     const CAP_SYS_RESOURCE: u32 = 24;
     let status = read("/proc/self/status");

@@ -6,9 +6,8 @@ use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{FileExt, MetadataExt};
 
 use super::guard::{on_each, stack};
-use crate::common::Stack;
-use crate::common::images::{self, Mounted};
-use crate::need_fuse;
+use support::Stack;
+use support::images::{self, Mounted};
 
 /// How many files are made and removed meanwhile.
 const FILES: usize = 100_000;
@@ -17,7 +16,7 @@ const AT_A_TIME: usize = 100;
 
 #[test]
 fn an_unlinked_open_file_stays_itself_while_its_number_is_used_again() {
-    need_fuse!();
+    support::need_fuse!();
     on_each(240, |transport, limit| {
         let stack = stack(transport, 1).option("volatile");
         let _disk = on_ext4(&stack);

@@ -6,9 +6,8 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use super::guard::{bounded, on};
-use crate::common::binary;
-use crate::common::transport::{connection, transports, uring_is_here};
-use crate::need_fuse;
+use support::binary;
+use support::transport::{connection, transports, uring_is_here};
 
 /// The overflow id, so that nothing else runs as it.
 const USER: u32 = 64_321;
@@ -44,7 +43,7 @@ impl Home {
 }
 
 fn users_may_mount() -> bool {
-    crate::common::fuse_is_here()
+    support::fuse_is_here()
         && fs::metadata("/dev/fuse").is_ok_and(|meta| meta.permissions().mode() & 0o006 == 0o006)
 }
 
@@ -79,7 +78,7 @@ fn threads_of(output: &Output) -> Vec<String> {
 
 #[test]
 fn each_transport_serves_in_a_user_namespace() {
-    need_fuse!();
+    support::need_fuse!();
     if !users_may_mount() {
         return;
     }
@@ -128,7 +127,7 @@ fn python() -> &'static str {
 
 #[test]
 fn where_io_uring_is_forbidden_auto_does_without_and_uring_says_so() {
-    need_fuse!();
+    support::need_fuse!();
     if !users_may_mount() || !uring_is_here() {
         return;
     }

@@ -6,9 +6,8 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use super::guard::{Limit, SOON, Stopped, on, stack, wait_until};
-use crate::common::transport::own_transports;
-use crate::common::{Mount, Stack, names, read};
-use crate::need_fuse;
+use support::transport::own_transports;
+use support::{Mount, Stack, names, read};
 
 /// Bytes of each slow file: more than what is read ahead when another one is read.
 const SIZE: usize = 64 << 10;
@@ -156,7 +155,7 @@ fn stuck_readers(transport: &str, limit: &Limit, files: usize, cpu: Option<usize
 
 #[test]
 fn stuck_readers_hold_up_nobody_else() {
-    need_fuse!();
+    support::need_fuse!();
     for transport in own_transports() {
         on(transport, 180, |name, limit| {
             stuck_readers(name, limit, 40, None)
@@ -166,7 +165,7 @@ fn stuck_readers_hold_up_nobody_else() {
 
 #[test]
 fn stuck_readers_on_one_processor_hold_up_nobody_else_there() {
-    need_fuse!();
+    support::need_fuse!();
     for transport in own_transports() {
         on(transport, 180, |name, limit| {
             stuck_readers(name, limit, 40, Some(0))
@@ -176,14 +175,14 @@ fn stuck_readers_on_one_processor_hold_up_nobody_else_there() {
 
 #[test]
 fn a_mount_with_stuck_readers_can_be_killed_and_aborted() {
-    need_fuse!();
+    support::need_fuse!();
     for transport in own_transports() {
         on(transport, 180, |name, limit| {
             let slow = Slow::new(name, 12, limit);
             let stopped = Stopped::new(&slow.below);
             let contents = slow.read_all(12, None);
             wait_until("the readers wait", || slow.waiting() >= 12);
-            crate::common::transport::abort(slow.above.connection.unwrap());
+            support::transport::abort(slow.above.connection.unwrap());
             // The readers are freed, though the daemon's threads are still stuck below.
             let started = Instant::now();
             while !matches!(

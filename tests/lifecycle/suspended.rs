@@ -8,10 +8,9 @@ use std::time::{Duration, Instant};
 use rustix::mount::UnmountFlags;
 
 use super::guard::{Limit, Stopped, alive, on_each, stack, umount, wait_for_end, wait_until};
-use crate::common::images::mount;
-use crate::common::transport::connection;
-use crate::common::{Mount, Stack, read};
-use crate::need_fuse;
+use support::images::mount;
+use support::transport::connection;
+use support::{Mount, Stack, read};
 
 /// How long a command may take that meets a suspended daemon: it looks twice, for some seconds.
 const BOUND: Duration = Duration::from_secs(15);
@@ -34,7 +33,7 @@ fn bounded_umount(mount: &Mount, arguments: &[&str]) -> (Option<i32>, String) {
 
 #[test]
 fn umount_says_who_is_suspended_and_leaves_the_mount() {
-    need_fuse!();
+    support::need_fuse!();
     on_each(60, |transport, limit| {
         let (stack, mount) = suspended(transport, limit);
         let stopped = Stopped::new(&mount);
@@ -55,7 +54,7 @@ fn umount_says_who_is_suspended_and_leaves_the_mount() {
 
 #[test]
 fn umount_force_gets_through_and_ends_the_daemon() {
-    need_fuse!();
+    support::need_fuse!();
     on_each(60, |transport, limit| {
         let (stack, mount) = suspended(transport, limit);
         let stopped = Stopped::new(&mount);
@@ -73,7 +72,7 @@ fn umount_force_gets_through_and_ends_the_daemon() {
 
 #[test]
 fn umount_lazy_detaches_at_once_and_says_what_is_not_known() {
-    need_fuse!();
+    support::need_fuse!();
     on_each(60, |transport, limit| {
         let (stack, mount) = suspended(transport, limit);
         let stopped = Stopped::new(&mount);
@@ -95,7 +94,7 @@ fn umount_lazy_detaches_at_once_and_says_what_is_not_known() {
 /// free by then.
 #[test]
 fn the_layers_are_let_go_before_anything_that_may_take_its_time() {
-    need_fuse!();
+    support::need_fuse!();
     on_each(60, |transport, limit| {
         // The kernel keeps what is written there, so that to sync it is to wait for that daemon.
         let outer_stack = stack("dev", 1).option("writeback=1");
@@ -129,7 +128,7 @@ fn the_layers_are_let_go_before_anything_that_may_take_its_time() {
 
 #[test]
 fn a_users_tools_unmount_what_is_suspended() {
-    need_fuse!();
+    support::need_fuse!();
     on_each(60, |transport, limit| {
         let (_stack, mount) = suspended(transport, limit);
         let stopped = Stopped::new(&mount);

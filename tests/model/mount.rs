@@ -9,7 +9,6 @@ use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::thread::UnshareFlags;
 
-use super::caches;
 use super::driver::{Driver, Form, Piece, Subject};
 use super::ops::{Do, Op};
 use super::plain::Plain;
@@ -91,7 +90,7 @@ impl Mount {
 impl Driver for Mount {
     fn apply(&mut self, op: &Op) -> Result<(), Errno> {
         if op.what == Do::Forget {
-            caches::forget();
+            support::caches::forget();
             return Ok(());
         }
         self.tree().apply(op)

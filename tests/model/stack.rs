@@ -313,11 +313,6 @@ fn merge_name(dirs: &[(usize, &Dir)], name: &[u8]) -> Option<MergedNode> {
 
 /// The bytes of a generated file or write.
 pub fn bytes(len: usize, seed: u8) -> Vec<u8> {
-    let mut state = u32::from(seed) + 1;
-    (0..len)
-        .map(|_| {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (state >> 24) as u8
-        })
-        .collect()
+    let mut random = fastrand::Rng::with_seed(seed.into());
+    (0..len).map(|_| random.u8(..)).collect()
 }

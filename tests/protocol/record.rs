@@ -52,7 +52,7 @@ pub fn record(name: &str) {
     let mut recorded = String::new();
     writeln!(
         recorded,
-        "# Recorded by tests/protocol.rs while {name}.sh worked in a mount; see there."
+        "# Recorded by tests/protocol while {name}.sh worked in a mount; see there."
     )
     .unwrap();
     writeln!(

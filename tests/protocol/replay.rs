@@ -6,10 +6,10 @@ use std::fmt::Write as _;
 use unionmount::internal::fuse::Outcome;
 use unionmount::internal::fuse::proto::Opcode;
 
-use crate::client::Client;
 use crate::layout::Layout;
 use crate::mask::{self, Shape, masked, records, shape};
 use crate::stream::{Exchange, Stream, shown};
+use support::client::Client;
 
 /// Bytes of a request's header.
 const HEADER: usize = 40;

@@ -6,7 +6,6 @@ use serde_json::json;
 
 use crate::env::{Env, have};
 use crate::make::{Image, Pack, small_layers, write_dir};
-use crate::need_fuse;
 
 fn two(env: &Env) -> (Image, Image) {
     let one = Image::new(small_layers(2), Pack::Gzip);
@@ -240,7 +239,7 @@ fn what_is_damaged_is_found_and_mended() {
 /// Names and labels come from others: on a terminal nothing of them acts.
 #[test]
 fn what_others_wrote_does_nothing_to_a_terminal() {
-    need_fuse!();
+    support::need_fuse!();
     let env = Env::new();
     let odd = "RUN \u{1b}[2J\u{9b}31m\ttab\nline";
     let history = serde_json::json!({"history": [{"created_by": odd, "comment": odd}]});
@@ -264,7 +263,7 @@ fn what_others_wrote_does_nothing_to_a_terminal() {
     if !have("script") {
         return;
     }
-    let binary = crate::common::binary();
+    let binary = support::binary();
     for (args, shown) in [
         ("container diff box", r"A /a\u001b[31m\nb"),
         ("image history --no-trunc odd:1", r"RUN \u001b[2J\u009b31m"),

@@ -6,10 +6,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::common::Running;
 use crate::env::Env;
 use crate::make::{Image, Pack, small_layers, write_dir};
-use crate::need_fuse;
+use support::Running;
 
 fn start(env: &Env, args: &[&str]) -> Running {
     let child: Child = env
@@ -135,10 +134,11 @@ fn killed_a_hundred_times_nothing_is_lost_and_nothing_stays() {
         &["image", "rm", "-f", "fresh:1", "committed:1", "rich:1"],
         &["system", "prune", "-a", "--force", "--volumes"],
     ];
-    let mut random = std::env::var("CRASH_SEED")
+    let seed = std::env::var("CRASH_SEED")
         .ok()
         .and_then(|s| s.parse().ok())
         .unwrap_or(1_u64);
+    let mut random = fastrand::Rng::with_seed(seed);
     // Each is killed at a random moment of the time that it takes.
     let durations: Vec<Duration> = commands
         .iter()
@@ -161,11 +161,8 @@ fn killed_a_hundred_times_nothing_is_lost_and_nothing_stays() {
             );
         }
         let mut running = start(&env, command);
-        random = random
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
         let whole = u64::try_from(durations[number].as_micros()).unwrap();
-        std::thread::sleep(Duration::from_micros((random >> 33) % whole.max(1000)));
+        std::thread::sleep(Duration::from_micros(random.u64(..whole.max(1000))));
         if matches!(running.0.try_wait(), Ok(None)) {
             killed += 1;
         }
@@ -202,7 +199,7 @@ fn killed_a_hundred_times_nothing_is_lost_and_nothing_stays() {
 
 #[test]
 fn one_of_several_mounts_and_all_say_where() {
-    need_fuse!();
+    support::need_fuse!();
     let env = prepared(2);
     env.ok(&["image", "load", "-q", "app"]);
     env.ok(&["container", "create", "--name", "box", "app:1"]);

@@ -7,10 +7,8 @@ use std::path::Path;
 
 use serde_json::json;
 
-use crate::common;
 use crate::env::{Env, assert_same, survey};
 use crate::make::{Image, Layer, NewMetadata, PLAIN, Pack, rich_layers, small_layers, write_dir};
-use crate::need_fuse;
 
 fn rich(env: &Env) -> Image {
     let image = Image::new(rich_layers(), Pack::Gzip);
@@ -21,13 +19,13 @@ fn rich(env: &Env) -> Image {
 
 #[test]
 fn changes_are_told_committed_and_seen_again() {
-    need_fuse!();
+    support::need_fuse!();
     let env = Env::new();
     rich(&env);
     let id = env.ok(&["container", "create", "--name", "box", "rich:1"]);
     let merged = env.mount(&id[..6]);
     assert_eq!(env.mount("box"), merged, "mounting again says where it is");
-    common::shell(
+    support::shell(
         &merged,
         "
         echo changed > etc/conf
@@ -149,7 +147,7 @@ fn sizes_are_dockers_and_containers_are_thin() {
             "rich:1",
         ]);
     }
-    let dirs = common::shell(env.root().join("containers"), "du -sB1 . | cut -f1");
+    let dirs = support::shell(env.root().join("containers"), "du -sB1 . | cut -f1");
     let rows = catalog() - before;
     let each = (dirs.trim().parse::<u64>().unwrap() + rows) / 5;
     println!("{each} bytes for each container");
@@ -207,7 +205,7 @@ fn sizes_are_dockers_and_containers_are_thin() {
 
 #[test]
 fn a_mounted_container_stays_until_it_is_forced() {
-    need_fuse!();
+    support::need_fuse!();
     let env = Env::new();
     rich(&env);
     env.ok(&["container", "create", "--name", "box", "rich:1"]);
@@ -223,13 +221,13 @@ fn a_mounted_container_stays_until_it_is_forced() {
     // A killed daemon.
     env.ok(&["container", "create", "--name", "box", "rich:1"]);
     let merged = env.mount("box");
-    let connection = common::transport::connection(&merged).unwrap();
+    let connection = support::transport::connection(&merged).unwrap();
     let daemon = fs::read_dir("/proc")
         .unwrap()
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .find(|pid| common::transport::serves(*pid, connection))
+        .find(|pid| support::transport::serves(*pid, connection))
         .unwrap();
-    let mut mount = common::Mount::found(merged.clone());
+    let mut mount = support::Mount::found(merged.clone());
     mount.pid = Some(daemon);
     mount.kill();
     assert_eq!(
@@ -244,7 +242,7 @@ fn a_mounted_container_stays_until_it_is_forced() {
 
 #[test]
 fn an_image_is_mounted_for_a_look_and_leaves_nothing() {
-    need_fuse!();
+    support::need_fuse!();
     let env = Env::new();
     rich(&env);
     fs::create_dir(env.at("m")).unwrap();
@@ -273,7 +271,7 @@ fn an_image_is_mounted_for_a_look_and_leaves_nothing() {
 /// What was mounted at the same place later is not the container's.
 #[test]
 fn only_its_own_mount_is_a_containers() {
-    need_fuse!();
+    support::need_fuse!();
     let env = Env::new();
     rich(&env);
     fs::create_dir(env.at("place")).unwrap();
@@ -281,7 +279,7 @@ fn only_its_own_mount_is_a_containers() {
     mount();
     let first = env.ok(&["container", "ls", "-q"]);
     let first = first.trim_end();
-    common::shell(env.dir.path(), "umount place");
+    support::shell(env.dir.path(), "umount place");
     mount();
     let both = env.ok(&["container", "ls", "-q"]);
     let second = both.lines().find(|id| *id != first).unwrap();
@@ -296,7 +294,7 @@ fn only_its_own_mount_is_a_containers() {
 
 #[test]
 fn many_layers_are_mounted_fast() {
-    need_fuse!();
+    support::need_fuse!();
     let env = Env::new();
     let image = Image::new(small_layers(130), Pack::Gzip);
     write_dir(&image.layout("deep:1"), &env.at("layout"));
@@ -357,7 +355,7 @@ fn without_fuse_the_tree_is_copied() {
         env.json(&["container", "ls", "--json"])[0]["Status"],
         "copied"
     );
-    if common::fuse_is_here() {
+    if support::fuse_is_here() {
         env.ok(&["container", "create", "--name", "box", "rich:1"]);
         assert_same(&survey(&env.mount("box")), &survey(&tree), "the copy");
         env.ok(&["container", "rm", "-f", "box"]);
@@ -374,7 +372,7 @@ fn without_fuse_the_tree_is_copied() {
         inode(tree.join("zeros"))
     );
     assert_eq!(env.ok(&["container", "diff", "copy"]), "");
-    common::shell(
+    support::shell(
         &tree,
         "echo x >> etc/conf; rm etc/gone; mkdir new; rm -r tree; chmod 600 moved 2>/dev/null || true",
     );
@@ -427,8 +425,8 @@ fn many_changes_take_little_memory() {
         const RUN: &str = "import resource, subprocess, sys\n\
             subprocess.run(sys.argv[1:], check=True)\n\
             print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, file=sys.stderr)";
-        let output = crate::common::programs::program("python3")
-            .args(["-c", RUN, common::binary().to_str().unwrap()])
+        let output = support::programs::program("python3")
+            .args(["-c", RUN, support::binary().to_str().unwrap()])
             .args(["container", "diff", "box"])
             .args(json)
             .env("UNIONMOUNT_ROOT", env.root())
@@ -464,7 +462,7 @@ fn many_changes_take_little_memory() {
 /// committed.
 #[test]
 fn what_a_layer_does_not_describe_looks_as_below() {
-    need_fuse!();
+    support::need_fuse!();
     let env = Env::new();
     let looks = |mode, owner, mtime| NewMetadata {
         mode,
@@ -535,7 +533,8 @@ fn what_a_layer_does_not_describe_looks_as_below() {
             ]);
             let tree = env.mount(&name);
             assert_eq!(describe(&tree, names), expected, "{name}");
-            let marks = common::shell(&tree, "getfattr --only-values -n user.mark tmp 2>/dev/null");
+            let marks =
+                support::shell(&tree, "getfattr --only-values -n user.mark tmp 2>/dev/null");
             assert_eq!(marks, "below", "{name}");
             assert_eq!(env.ok(&["container", "diff", &name]), "", "{name}");
             // Copied up it stays what it is.
@@ -551,7 +550,7 @@ fn what_a_layer_does_not_describe_looks_as_below() {
             env.ok(&["container", "export", &name, "-o", "out.tar"]);
             let out = env.at(format!("out-{name}"));
             fs::create_dir(&out).unwrap();
-            common::shell(&out, "tar -xpf ../out.tar");
+            support::shell(&out, "tar -xpf ../out.tar");
             let meta = fs::metadata(out.join("tmp")).unwrap();
             let first = expected
                 .iter()

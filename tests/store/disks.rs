@@ -8,25 +8,15 @@ use std::process::Output;
 
 use serde_json::{Value, json};
 
-use crate::common::images::{is_here, mount};
-use crate::common::shell;
 use crate::env::Env;
 use crate::make::{Image, Layer, PLAIN, Pack, rich_layers, write_dir};
-use crate::need_fuse;
+use support::images::{is_here, mount};
+use support::shell;
 
 /// Bytes that no compression makes smaller.
 fn noise(bytes: usize) -> Vec<u8> {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()
-    };
-    let mut noise = Vec::with_capacity(bytes);
-    while noise.len() < bytes {
-        noise.extend(next());
-    }
+    let mut noise = vec![0; bytes];
+    fastrand::Rng::with_seed(1).fill(&mut noise);
     noise
 }
 
@@ -57,7 +47,7 @@ fn lives(output: &Output) -> String {
 
 #[test]
 fn a_full_disk_is_read_and_made_room_on() {
-    need_fuse!();
+    support::need_fuse!();
     let kinds = [
         ("ext4", "-q -b 4096 -m 0", "64M"),
         ("ext4", "-q -b 1024 -m 0", "48M"),
@@ -138,7 +128,7 @@ fn a_full_disk_is_read_and_made_room_on() {
 
 #[test]
 fn what_was_answered_is_whole_after_a_power_cut() {
-    need_fuse!();
+    support::need_fuse!();
     let kinds = [
         ("ext4", "commit=300", "loop"),
         ("btrfs", "commit=300", "loop"),

@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::common::binary;
+use support::binary;
 
 pub struct Env {
     pub dir: TempDir,
@@ -148,7 +148,7 @@ def walk(path, shown):
 walk(root, b'')
 print('\n'.join(lines))
 "#;
-    let output = crate::common::programs::program("python3")
+    let output = support::programs::program("python3")
         .args(["-c", SURVEY])
         .arg(tree)
         .output()

@@ -8,7 +8,6 @@ use serde_json::json;
 
 use crate::env::{Env, assert_same, have, survey};
 use crate::make::{Image, Pack, layout_of, rich_layers, small_layers, write_dir, write_tar};
-use crate::{common, need_fuse};
 
 #[test]
 fn every_form_gives_the_same_image_and_each_layer_is_stored_once() {
@@ -74,7 +73,7 @@ fn every_form_gives_the_same_image_and_each_layer_is_stored_once() {
 
 #[test]
 fn the_merged_tree_is_what_others_see() {
-    need_fuse!();
+    support::need_fuse!();
     let env = Env::new();
     let image = Image::new(rich_layers(), Pack::Gzip);
     write_dir(&image.layout("rich"), &env.at("layout"));
@@ -98,7 +97,7 @@ fn the_merged_tree_is_what_others_see() {
     }
     env.ok(&["container", "export", "box", "-o", "flat.tar"]);
     fs::create_dir(env.at("flat")).unwrap();
-    let names = common::shell(
+    let names = support::shell(
         env.dir.path(),
         "tar -xpf flat.tar -C flat --xattrs --xattrs-include='*' && find flat | wc -l",
     );
@@ -109,7 +108,7 @@ fn the_merged_tree_is_what_others_see() {
 
 /// The digests of everything in a saved archive, by what it is.
 fn digests(env: &Env, archive: &str) -> (String, String, Vec<String>) {
-    let read = |name: &str| common::shell(env.dir.path(), &format!("tar -xOf {archive} {name}"));
+    let read = |name: &str| support::shell(env.dir.path(), &format!("tar -xOf {archive} {name}"));
     let index: serde_json::Value = serde_json::from_str(&read("index.json")).unwrap();
     let manifest = index["manifests"][0]["digest"].as_str().unwrap().to_owned();
     let text = read(&format!("blobs/sha256/{}", &manifest[7..]));
@@ -122,7 +121,7 @@ fn digests(env: &Env, archive: &str) -> (String, String, Vec<String>) {
         .map(|l| l["digest"].as_str().unwrap().to_owned())
         .collect();
     for digest in &layers {
-        let sum = common::shell(
+        let sum = support::shell(
             env.dir.path(),
             &format!(
                 "tar -xOf {archive} blobs/sha256/{} | sha256sum",
@@ -230,7 +229,7 @@ fn digests_come_out_as_they_went_in() {
         "-o",
         "docker.tar",
     ]);
-    let list = common::shell(env.dir.path(), "tar -xOf docker.tar manifest.json");
+    let list = support::shell(env.dir.path(), "tar -xOf docker.tar manifest.json");
     let list: serde_json::Value = serde_json::from_str(&list).unwrap();
     assert_eq!(
         list[0]["RepoTags"],
@@ -241,7 +240,7 @@ fn digests_come_out_as_they_went_in() {
         .iter()
         .zip(list[0]["Layers"].as_array().unwrap())
     {
-        let sum = common::shell(
+        let sum = support::shell(
             env.dir.path(),
             &format!("tar -xOf docker.tar {} | sha256sum", name.as_str().unwrap()),
         );
@@ -279,12 +278,12 @@ fn others_read_what_is_saved() {
     ]);
     if have("skopeo") {
         for source in ["oci-archive:oci.tar", "docker-archive:docker.tar"] {
-            let id = common::shell(
+            let id = support::shell(
                 env.dir.path(),
                 &format!("skopeo inspect --config --raw {source} | sha256sum"),
             );
             assert_eq!(format!("sha256:{}", &id[..64]), image.id(), "{source}");
-            common::shell(
+            support::shell(
                 env.dir.path(),
                 &format!("rm -rf copied; skopeo copy -q --insecure-policy {source} oci:copied:x"),
             );
@@ -293,7 +292,7 @@ fn others_read_what_is_saved() {
         }
     }
     if have("umoci") {
-        common::shell(
+        support::shell(
             env.dir.path(),
             "mkdir layout && tar -xf oci.tar -C layout && umoci unpack --image layout:docker.io/library/rich:1 bundle >/dev/null 2>&1 || umoci ls --layout layout",
         );
@@ -301,7 +300,7 @@ fn others_read_what_is_saved() {
     if have("podman") && rustix::process::geteuid().is_root() {
         let podman = "podman --root $PWD/pr --runroot $PWD/prr --storage-driver vfs";
         for archive in ["oci.tar", "docker.tar"] {
-            let said = common::shell(
+            let said = support::shell(
                 env.dir.path(),
                 &format!(
                     "{podman} load -q -i {archive} && {podman} images --no-trunc -q && {podman} rmi -fa >/dev/null"
@@ -384,11 +383,7 @@ fn a_platform_is_chosen() {
 fn memory_is_bounded() {
     let env = Env::new();
     let mut content = vec![0_u8; 40 << 20];
-    let mut state = 1_u32;
-    for byte in &mut content {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        *byte = (state >> 24) as u8;
-    }
+    fastrand::Rng::with_seed(1).fill(&mut content);
     let mut layers: Vec<_> = (0..3)
         .map(|n| {
             crate::make::Layer::new()
@@ -423,7 +418,7 @@ print('RSS', resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 sys.exit(r)",
         ]);
         command
-            .arg(common::binary())
+            .arg(support::binary())
             .args(args)
             .current_dir(env.dir.path())
             .env("UNIONMOUNT_ROOT", env.root());
@@ -465,7 +460,7 @@ fn what_is_loaded_is_on_the_disk_before_the_catalog_knows_it() {
     );
     env.ok(&["image", "ls"]);
     let inner = env.command(&["image", "load", "app"]);
-    let output = crate::common::programs::program("strace")
+    let output = support::programs::program("strace")
         .args(["-f", "-qq", "-y", "-o"])
         .arg(env.at("trace"))
         .args(["-e", "trace=syncfs,fsync,rename"])

@@ -11,7 +11,6 @@ use rustix::fs::{Mode, OFlags, mkdirat, openat};
 
 use crate::env::Env;
 use crate::make::{Image, Layer, PLAIN, Pack, write_dir};
-use crate::need_fuse;
 
 /// Files that stay untouched.
 const CALM: usize = 100;
@@ -72,7 +71,7 @@ fn listed(archive: &Path) -> BTreeMap<String, u64> {
 
 #[test]
 fn a_container_in_use_is_read() {
-    need_fuse!();
+    support::need_fuse!();
     let env = Env::new();
     loaded(&env);
     for driver in ["fuse", "vfs"] {
@@ -132,7 +131,7 @@ fn dig(top: &Path) {
 
 #[test]
 fn a_deep_tree_goes_everywhere() {
-    need_fuse!();
+    support::need_fuse!();
     let env = Env::new();
     loaded(&env);
     for driver in ["fuse", "vfs"] {

@@ -6,10 +6,9 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::common::{self, read, shell};
 use crate::env::{Env, as_podman, assert_same, have, survey};
 use crate::make::{Image, Layer, NewMetadata, PLAIN, Pack, rich_layers, write_dir, write_tar};
-use crate::need_fuse;
+use support::{self, read, shell};
 
 fn overlay2_layer(store: &Path, id: &str, short: &str, lower: &str) {
     fs::create_dir_all(store.join(id).join("diff")).unwrap();
@@ -23,7 +22,7 @@ fn overlay2_layer(store: &Path, id: &str, short: &str, lower: &str) {
 
 #[test]
 fn a_layer_of_dockers_directory_is_mounted() {
-    need_fuse!();
+    support::need_fuse!();
     let env = Env::new();
     let store = env.at("overlay2");
     overlay2_layer(&store, "aaaa", "AAA", "");
@@ -35,7 +34,7 @@ fn a_layer_of_dockers_directory_is_mounted() {
     shell(&store, "mknod bbbb/diff/gone c 0 0");
     fs::create_dir(env.at("m")).unwrap();
     env.ok(&["mount", "--overlay2", "overlay2/bbbb", "m"]);
-    assert_eq!(common::names(env.at("m")), ["new", "old"]);
+    assert_eq!(support::names(env.at("m")), ["new", "old"]);
     assert!(fs::write(env.at("m/x"), "x").is_err());
     env.ok(&["umount", "m"]);
     let said = env.fails(&["mount", "--overlay2", "overlay2", "m"]);
@@ -44,7 +43,7 @@ fn a_layer_of_dockers_directory_is_mounted() {
 
 #[test]
 fn a_podman_store_is_mounted_without_podman() {
-    need_fuse!();
+    support::need_fuse!();
     if !have("podman") {
         return;
     }
@@ -108,12 +107,12 @@ fn a_podman_store_is_mounted_without_podman() {
     assert_same(&theirs, &ours, "podman's view of our layer");
     let at = shell(env.dir.path(), &format!("{podman} image mount diff:1"));
     let alone = Path::new(at.trim_end());
-    assert_eq!(common::names(alone.join("fresh")), ["f", "g", "link"]);
+    assert_eq!(support::names(alone.join("fresh")), ["f", "g", "link"]);
     // Where nothing is below, podman shows a whiteout as the device that it makes of it.
     let gone = fs::symlink_metadata(alone.join("etc/gone"))
         .map(|meta| std::os::unix::fs::FileTypeExt::is_char_device(&meta.file_type()));
     assert!(gone.unwrap_or(true));
-    assert_eq!(common::names(alone.join("etc"))[0], "conf");
+    assert_eq!(support::names(alone.join("etc"))[0], "conf");
     shell(env.dir.path(), &format!("{podman} image umount -a"));
     shell(
         env.dir.path(),
@@ -157,7 +156,7 @@ test -z "$(ls root/layers root/containers root/tmp root/volumes | grep -v :)"
 
 #[test]
 fn an_ordinary_user_has_a_store_too() {
-    need_fuse!();
+    support::need_fuse!();
     const USER: &str = "64125";
     let user: u32 = USER.parse().unwrap();
     let dir = tempfile::Builder::new()
@@ -165,7 +164,7 @@ fn an_ordinary_user_has_a_store_too() {
         .tempdir_in("/var/tmp")
         .unwrap();
     std::os::unix::fs::chown(dir.path(), Some(user), Some(user)).unwrap();
-    fs::copy(common::binary(), dir.path().join("unionmount")).unwrap();
+    fs::copy(support::binary(), dir.path().join("unionmount")).unwrap();
     let image = Image::new(rich_layers(), Pack::Gzip);
     write_tar(&image.layout("rich:1"), &dir.path().join("in.tar"));
     let device = fs::metadata("/dev/fuse").unwrap();
@@ -182,7 +181,7 @@ fn an_ordinary_user_has_a_store_too() {
             "getent passwd {USER} >/dev/null || useradd -u {USER} -M -N -d /nonexistent umtest{USER}"
         ),
     );
-    let output = crate::common::programs::program("setpriv")
+    let output = support::programs::program("setpriv")
         .args([
             "--reuid",
             USER,
@@ -212,7 +211,7 @@ fn an_ordinary_user_has_a_store_too() {
 /// makes it so again.
 #[test]
 fn the_kernel_sees_what_no_entry_describes_as_below() {
-    need_fuse!();
+    support::need_fuse!();
     let env = Env::new();
     let looks = |mode, owner, mtime| NewMetadata {
         mode,
@@ -243,7 +242,7 @@ fn the_kernel_sees_what_no_entry_describes_as_below() {
              stat -c '%n %a %u:%g %Y' tmp tmp/in; stat -c '%n %a %u:%g' tmp/in/made; \
              getfattr --only-values -n user.mark tmp/in; cd .. && umount seen"
         );
-        (lowers, common::shell(env.dir.path(), &script))
+        (lowers, support::shell(env.dir.path(), &script))
     };
     let expected =
         "tmp 1777 7:8 1400000000\ntmp/in 2750 9:9 1300000000\ntmp/in/made 755 0:0\nbelow";

@@ -7,10 +7,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::common::{Mount, transport};
 use crate::env::Env;
 use crate::make::{Image, Layer, PLAIN, Pack, write_dir};
-use crate::need_fuse;
+use support::{Mount, transport};
 
 /// How long a command may take that meets such a daemon, on a machine that has other things to do.
 const BOUND: Duration = Duration::from_secs(25);
@@ -40,9 +39,9 @@ fn suspend(at: &Path) -> Suspended {
 
 fn bounded(env: &Env, args: &[&str]) -> Output {
     let begun = Instant::now();
-    let mut command = crate::common::programs::program("timeout");
+    let mut command = support::programs::program("timeout");
     command.args(["--kill-after=5", "60"]);
-    command.arg(crate::common::binary()).args(args);
+    command.arg(support::binary()).args(args);
     command.current_dir(env.dir.path());
     command.env("UNIONMOUNT_ROOT", env.root());
     let output = command.output().unwrap();
@@ -62,7 +61,7 @@ fn container(env: &Env) -> std::path::PathBuf {
 
 #[test]
 fn what_only_looks_does_not_wait_for_a_suspended_daemon() {
-    need_fuse!();
+    support::need_fuse!();
     let env = Env::new();
     let at = container(&env);
     let suspended = suspend(&at);
@@ -87,7 +86,7 @@ fn what_only_looks_does_not_wait_for_a_suspended_daemon() {
 
 #[test]
 fn a_container_whose_daemon_is_suspended_is_not_unmounted_but_by_force() {
-    need_fuse!();
+    support::need_fuse!();
     let env = Env::new();
     let at = container(&env);
     let suspended = suspend(&at);
@@ -109,7 +108,7 @@ fn a_container_whose_daemon_is_suspended_is_not_unmounted_but_by_force() {
 
 #[test]
 fn a_container_whose_daemon_is_suspended_is_removed_by_force() {
-    need_fuse!();
+    support::need_fuse!();
     let env = Env::new();
     let at = container(&env);
     let suspended = suspend(&at);

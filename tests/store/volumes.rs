@@ -5,10 +5,9 @@ use std::os::unix::fs::MetadataExt;
 
 use serde_json::json;
 
-use crate::common::{read, shell};
 use crate::env::Env;
 use crate::make::{Image, Pack, rich_layers, write_dir};
-use crate::need_fuse;
+use support::{read, shell};
 
 fn rich(env: &Env, more: serde_json::Value) {
     let image = Image::with(rich_layers(), Pack::Gzip, more);
@@ -18,7 +17,7 @@ fn rich(env: &Env, more: serde_json::Value) {
 
 #[test]
 fn a_volume_is_filled_shared_and_stays() {
-    need_fuse!();
+    support::need_fuse!();
     let env = Env::new();
     rich(&env, json!({}));
     fs::create_dir(env.at("host")).unwrap();

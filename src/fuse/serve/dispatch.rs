@@ -33,7 +33,7 @@ impl Server {
     ///
     /// With the log level trace for the target `unionmount::fuse::wire` each request and each reply
     /// is logged in hex, in lines that `trace.rs` describes (`= ..` what was agreed on, `> header
-    /// structure rest`, `< number reply body`), and that `tests/protocol.rs` can play again;
+    /// structure rest`, `< number reply body`), and that `tests/protocol` can play again;
     /// without it that costs one look at the level.
     pub fn handle(&self, header: &InHeader, arg: &[u8], rest: &[u8], out: &mut [u8]) -> Outcome {
         let arg = self.without_rubbish(header, arg);

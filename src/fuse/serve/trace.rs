@@ -14,7 +14,7 @@
 //! The first line, one for each session, is what was agreed on with the kernel. `>` is a request:
 //! header, fixed structure, and what follows it; `<` is the end of one: its number, and the reply's
 //! body. `-` stands for no bytes. Requests that are served at the same time have their lines mixed;
-//! the number tells which belong together. `tests/protocol.rs` plays such lines again.
+//! the number tells which belong together. `tests/protocol` plays such lines again.
 //!
 //! For example: `RUST_LOG=unionmount::fuse::wire=trace unionmount mount --log-file wire.log ..`.
 //! File names and contents are in it.

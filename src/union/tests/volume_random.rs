@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use fastrand::Rng;
 use rustix::fs::{AtFlags, CWD, Mode, RenameFlags, linkat, renameat_with};
 use rustix::io::Errno;
 
@@ -15,25 +16,12 @@ use crate::union::config::Volume;
 use crate::union::tests::testing::{Stack, content, file, find};
 use crate::union::{Caller, Config, New, NodeId, RenameMode, SetAttr, Union};
 
-/// Numbers that look random.
-struct Dice(u64);
-
-impl Dice {
-    fn throw(&mut self, sides: usize) -> usize {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        usize::try_from((self.0 >> 33) % sides as u64).unwrap()
-    }
-}
-
 /// The world that both sides live in: a path of at most two names out of a few.
-fn path(dice: &mut Dice) -> PathBuf {
+fn path(random: &mut Rng) -> PathBuf {
     const NAMES: [&str; 5] = ["a", "b", "c", ".wh.a", "d"];
-    let mut path = PathBuf::from(NAMES[dice.throw(5)]);
-    for _ in 0..dice.throw(3) {
-        path.push(NAMES[dice.throw(5)]);
+    let mut path = PathBuf::from(NAMES[random.usize(..5)]);
+    for _ in 0..random.usize(..3) {
+        path.push(NAMES[random.usize(..5)]);
     }
     path
 }
@@ -68,9 +56,9 @@ fn node(union: &Union, top: NodeId, path: &Path) -> std::result::Result<NodeId, 
 type Outcome = std::result::Result<(), Errno>;
 
 /// Does one thing on both sides; both must answer the same.
-fn step(union: &Union, top: NodeId, plain: &Path, dice: &mut Dice) -> (String, Outcome, Outcome) {
+fn step(union: &Union, top: NodeId, plain: &Path, random: &mut Rng) -> (String, Outcome, Outcome) {
     let mut direct = || loop {
-        let path = path(dice);
+        let path = path(random);
         let mut above = path.ancestors().skip(1);
         if !above.any(|dir| plain.join(dir).is_symlink()) {
             break path;
@@ -94,7 +82,7 @@ fn step(union: &Union, top: NodeId, plain: &Path, dice: &mut Dice) -> (String, O
         node(union, top, &one).and_then(|node| ours(call(node)))
     };
     // Which of two reasons not to link a directory is said is the kernel's choice.
-    let what = match dice.throw(12) {
+    let what = match random.usize(..12) {
         9 if a.is_dir() => 11,
         what => what,
     };
@@ -146,7 +134,7 @@ fn step(union: &Union, top: NodeId, plain: &Path, dice: &mut Dice) -> (String, O
             }),
         ),
         10 => {
-            let text = format!("{}", dice.throw(1000));
+            let text = format!("{}", random.usize(..1000));
             let written = std::fs::symlink_metadata(&a).and_then(|meta| match meta.is_file() {
                 true => std::os::unix::fs::FileExt::write_at(
                     &std::fs::OpenOptions::new().write(true).open(&a)?,
@@ -163,7 +151,7 @@ fn step(union: &Union, top: NodeId, plain: &Path, dice: &mut Dice) -> (String, O
             (std(written), got)
         }
         _ => {
-            let mode = [0o600, 0o2755, 0o4711, 0o644][dice.throw(4)];
+            let mode = [0o600, 0o2755, 0o4711, 0o644][random.usize(..4)];
             let set = SetAttr {
                 mode: Some(mode),
                 ..SetAttr::default()
@@ -267,10 +255,10 @@ fn random_operations_do_what_they_do_in_a_plain_directory() {
         })
         .unwrap();
         let top = find(&union, "data").node;
-        let mut dice = Dice(seed);
+        let mut random = Rng::with_seed(seed);
         let mut log = Vec::new();
         for number in 0..800 {
-            let (what, expected, got) = step(&union, top, &stack.at("plain"), &mut dice);
+            let (what, expected, got) = step(&union, top, &stack.at("plain"), &mut random);
             log.push(what);
             let last = &log[log.len().saturating_sub(12)..];
             assert_eq!(got, expected, "seed {seed}, {number}: {last:?}");

@@ -2,7 +2,6 @@
 
 #![no_main]
 
-#[path = "../documents.rs"]
-mod documents;
+use support::corpus::documents;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| documents::check(bytes));

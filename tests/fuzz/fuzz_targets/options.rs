@@ -2,7 +2,6 @@
 
 #![no_main]
 
-#[path = "../language.rs"]
-mod language;
+use support::corpus::options;
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| language::check(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| options::check(bytes));

@@ -3,7 +3,6 @@
 
 #![no_main]
 
-#[path = "../archive.rs"]
-mod archive;
+use support::corpus::tar;
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| archive::check(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tar::check(bytes));
