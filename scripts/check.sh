@@ -81,7 +81,7 @@ stage "cargo fmt"
 cargo fmt --all --check
 
 stage "cargo clippy"
-cargo clippy --locked --profile checked --workspace --all-targets -- -D warnings
+cargo clippy --locked --profile checked --workspace --all-targets --all-features -- -D warnings
 
 # What it promises of older compilers is also looked at by clippy (incompatible_msrv) and tests/architecture/dependencies.rs.
 msrv=$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' Cargo.toml)

@@ -17,7 +17,7 @@ fn figures(what: &str, mount: &Mount) -> (usize, u64) {
 }
 
 #[test]
-fn stacks_of_120_and_500_layers() {
+fn stacks_of_120_and_500_layers_show_all_their_names() {
     support::need_fuse!();
     for layers in [120, 500] {
         let stack = Stack::new(layers);
@@ -54,7 +54,7 @@ fn stacks_of_120_and_500_layers() {
 }
 
 #[test]
-fn eight_processes_in_the_same_directories_for_a_minute() {
+fn eight_processes_in_the_same_directories_agree() {
     support::need_fuse!();
     let stack = Stack::new(2);
     for i in 0..200 {
@@ -146,7 +146,7 @@ print(done)
 }
 
 #[test]
-fn mounted_and_unmounted_fifteen_times_without_a_pause() {
+fn a_mount_comes_and_goes_fifteen_times_without_a_pause() {
     support::need_fuse!();
     let stack = Stack::new(1);
     stack.file(0, "f", "f");
@@ -163,7 +163,7 @@ fn mounted_and_unmounted_fifteen_times_without_a_pause() {
 }
 
 #[test]
-fn a_large_copy_up_delays_nobody() {
+fn a_large_copy_up_delays_no_other_file() {
     support::need_fuse!();
     let stack = Stack::new(1);
     let size = 400 << 20;

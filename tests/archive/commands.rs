@@ -301,8 +301,7 @@ fn synced(place: &Place, arguments: &[&str], input: &[u8]) -> Vec<String> {
 
 #[test]
 fn what_is_published_is_on_the_disk_first_and_its_name_then() {
-    if Command::new("strace").arg("-V").output().is_err() {
-        eprintln!("skipped: there is no strace");
+    if !support::images::has_program("strace") {
         return;
     }
     let place = Place::new();

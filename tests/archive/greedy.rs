@@ -38,7 +38,7 @@ fn endless(start: Tar, piece: Vec<u8>) -> Endless {
 }
 
 #[test]
-fn whoever_asks_for_too_much_is_stopped() {
+fn an_archive_that_asks_for_too_much_is_refused() {
     let mut long_name = head("././@LongLink", b'L', 1 << 30);
     long_name.magic = super::build::GNU;
     let mut old_sparse = head("f", b'S', 0);

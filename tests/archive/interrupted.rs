@@ -166,7 +166,7 @@ fn a_command_that_waits_for_its_archive_ends_at_once() {
 }
 
 #[test]
-fn who_ignores_a_signal_is_not_interrupted() {
+fn an_ignored_signal_does_not_interrupt() {
     let place = Place::new();
     let mut command = Command::new("sh");
     command

@@ -3,38 +3,13 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::Path;
-use std::process::Command;
 
+use support::images::has_program;
+use support::shell;
 use unionmount::internal::archive::{Compression, Digest, Pack, Unpack, diff, unpack};
 
 use super::build::{GNU, Place, Tar, binary, head, octal};
 use super::survey::{Survey, assert_same, survey};
-
-fn has(program: &str) -> bool {
-    let found = Command::new(program)
-        .arg("--version")
-        .output()
-        .is_ok_and(|output| output.status.success());
-    if !found {
-        eprintln!("skipped: no {program}");
-    }
-    found
-}
-
-fn shell(dir: &Path, script: &str) {
-    let output = Command::new("bash")
-        .arg("-euc")
-        .arg(script)
-        .current_dir(dir)
-        .output()
-        .unwrap();
-    assert!(
-        output.status.success(),
-        "{script}\n{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
-}
 
 /// A tree with something of everything that tar knows.
 fn rich(at: &Path) {
@@ -90,7 +65,7 @@ fn gnu_tar_s_archives_in_every_format() {
     for (index, format) in formats.iter().enumerate() {
         let tar = format!("{index}.tar");
         shell(
-            &place.at(""),
+            place.at(""),
             &format!("set -f; tar -C tree {format} -cf {tar} . 2>/dev/null || [ $? = 1 ]"),
         );
         let theirs = place.at(format!("theirs{index}"));
@@ -144,7 +119,7 @@ fn as_python_can(mut seen: Survey) -> Survey {
 
 #[test]
 fn python_reads_what_we_read_and_what_we_write() {
-    if !has("python3") || !rustix::process::geteuid().is_root() {
+    if !has_program("python3") || !rustix::process::geteuid().is_root() {
         return;
     }
     let place = Place::new();
@@ -244,7 +219,7 @@ fn gnu_tar_reads_what_we_write() {
 /// Our layer in an OCI layout, read by the reference tools.
 #[test]
 fn umoci_and_skopeo_read_what_we_write() {
-    if !rustix::process::geteuid().is_root() || !has("umoci") {
+    if !rustix::process::geteuid().is_root() || !has_program("umoci") {
         return;
     }
     let place = Place::new();
@@ -300,17 +275,14 @@ fn umoci_and_skopeo_read_what_we_write() {
         ),
     )
     .unwrap();
-    shell(
-        &place.at(""),
-        "umoci unpack --image oci:t bundle >/dev/null",
-    );
+    shell(place.at(""), "umoci unpack --image oci:t bundle >/dev/null");
     assert_same(&survey(&tree), &survey(&place.at("bundle/rootfs")), "umoci");
-    if has("skopeo") {
+    if has_program("skopeo") {
         shell(
-            &place.at(""),
+            place.at(""),
             "skopeo copy -q --insecure-policy oci:oci:t docker-archive:docker.tar",
         );
-        shell(&place.at(""), "mkdir docker; tar -C docker -xf docker.tar");
+        shell(place.at(""), "mkdir docker; tar -C docker -xf docker.tar");
         let inner = fs::read_dir(place.at("docker"))
             .unwrap()
             .map(|e| e.unwrap().path());

@@ -109,7 +109,7 @@ fn missing_parents_look_as_in_the_layers_that_are_named() {
 /// What no entry describes is not described by what is made of the layer again: it would change
 /// what lies below.
 #[test]
-fn missing_parents_are_missing_again() {
+fn directories_without_an_entry_get_none_in_a_diff() {
     let place = Place::new();
     let tar = Tar::new().file("a/b/c", b"").dir("a/").end();
     unpack(&tar[..], &place.target(), &Unpack::default()).unwrap();
@@ -224,7 +224,7 @@ fn numbers_times_and_names_of_every_form() {
 }
 
 #[test]
-fn devices_pipes_and_sockets() {
+fn devices_pipes_and_sockets_are_unpacked() {
     let mut null = head("null", b'3', 0);
     null.device = (1, 3);
     let mut disk = head("disk", b'4', 0);

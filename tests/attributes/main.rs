@@ -170,7 +170,7 @@ fn each_step(stack: &Stack, what: &str) {
 }
 
 #[test]
-fn attributes_that_are_believed_are_those_that_are_told() {
+fn cached_attributes_are_those_that_were_sent() {
     support::need_fuse!();
     for transport in transports() {
         let stack = Stack::new(2).option(&format!("transport={transport}"));
@@ -179,7 +179,7 @@ fn attributes_that_are_believed_are_those_that_are_told() {
 }
 
 #[test]
-fn in_every_form_of_upper_as_well() {
+fn attributes_are_the_same_in_every_form_of_upper() {
     support::need_fuse!();
     for options in ["redirect_dir=on", "whiteout=char", "xattr_permissions=2"] {
         let stack = Stack::new(2).option(options);

@@ -70,7 +70,7 @@ fn help_has_examples() {
 }
 
 #[test]
-fn versions() {
+fn each_form_prints_its_version() {
     let own = format!("unionmount {}\n", env!("CARGO_PKG_VERSION"));
     assert_eq!(stdout(&run(&["--version"])), own);
     assert_eq!(stdout(&run(&["-V"])), own);

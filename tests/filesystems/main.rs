@@ -86,7 +86,7 @@ fn yardstick(stack: &Stack) -> String {
 }
 
 #[test]
-fn uppers_on_all_disks() {
+fn an_upper_works_on_each_file_system() {
     support::need_fuse!();
     let mut expected = None;
     for kind in ["ext4", "xfs", "btrfs", "tmpfs"] {
@@ -140,7 +140,7 @@ fn copy_up_shares_blocks_where_the_disk_can() {
 }
 
 #[test]
-fn an_upper_on_another_union_and_on_kernel_overlayfs() {
+fn an_upper_works_on_another_union_and_on_kernel_overlayfs() {
     support::need_fuse!();
     let base = Stack::new(1);
     let expected = yardstick(&base);
@@ -164,7 +164,7 @@ fn an_upper_on_another_union_and_on_kernel_overlayfs() {
 }
 
 #[test]
-fn lowers_in_images() {
+fn read_only_images_work_as_lowers() {
     support::need_fuse!();
     let mut expected = None;
     for kind in ["squashfs", "erofs"] {
@@ -189,7 +189,7 @@ fn lowers_in_images() {
 }
 
 #[test]
-fn layers_without_xattrs_and_acls_in_the_middle_hurt_nobody() {
+fn layers_without_xattrs_in_the_middle_do_not_spoil_the_others() {
     support::need_fuse!();
     let mut stack = Stack::new(2);
     shell(
@@ -263,7 +263,7 @@ fn layers_without_xattrs_and_acls_in_the_middle_hurt_nobody() {
 }
 
 #[test]
-fn another_fuse_mount_as_a_lower() {
+fn another_fuse_mount_works_as_a_lower() {
     support::need_fuse!();
     let base = Stack::new(1);
     shell(base.lower(0), LOWER);
@@ -278,7 +278,7 @@ fn another_fuse_mount_as_a_lower() {
 /// An upper whose disk knows no flags of renameat2(2), and tells no numbers in its listings: a FUSE
 /// file system made with libfuse's high-level interface, as many are.
 #[test]
-fn an_upper_whose_renames_take_no_flags() {
+fn an_upper_whose_disk_knows_no_rename_flags_works() {
     support::need_fuse!();
     let expected = {
         let base = Stack::new(1);
@@ -330,7 +330,7 @@ fn fuse2fs_upper(stack: Stack) -> Option<(Stack, Mounted)> {
 
 /// A full disk is mounted, so that something can be deleted there.
 #[test]
-fn an_upper_without_room() {
+fn a_full_upper_lets_things_be_deleted() {
     support::need_fuse!();
     for (what, fill) in [
         (

@@ -41,7 +41,7 @@ const CALLER: Caller = Caller {
 /// What lies below a whiteout, an opaque directory or a file of a layer never shows through, at any
 /// depth.
 #[test]
-fn stacks_are_inherited() {
+fn what_is_hidden_stays_hidden_at_any_depth() {
     support::need_fuse!();
     let stack = Stack::new(4);
     stack.file(3, "cut/a/b/old", "x");
@@ -70,7 +70,7 @@ fn stacks_are_inherited() {
 /// A symlink inside a layer is shown, never followed: not even one that stands where a directory
 /// stood.
 #[test]
-fn handles_not_paths() {
+fn links_in_a_layer_are_never_followed() {
     support::need_fuse!();
     let stack = Stack::new(2);
     let outside = stack.dir.path().join("outside");
@@ -114,7 +114,7 @@ assert open('bottom').read() == 'reached'",
 /// By type: `ReadOnlyDir` has no method that changes anything. Here: nothing on the disk changes
 /// either.
 #[test]
-fn lower_is_read_only_by_type() {
+fn lower_layers_are_never_written() {
     support::need_fuse!();
     let stack = Stack::new(2);
     stack.file(1, "d/a", "a");
@@ -143,7 +143,7 @@ fn lower_is_read_only_by_type() {
 
 /// An unlinked open file stays itself while new ones may get its inode number on the disk.
 #[test]
-fn one_node_id_one_content() {
+fn a_node_id_has_one_content() {
     support::need_fuse!();
     let stack = Stack::new(1);
     stack.file(0, "lower", "lower");
@@ -178,7 +178,7 @@ fn one_node_id_one_content() {
 
 /// Reading, writing, listing need no open: any node that the kernel knows will do, at any time.
 #[test]
-fn addressed_by_inode() {
+fn operations_go_by_inode_not_by_name() {
     if !support::fuse_is_here() {
         return;
     }
@@ -213,7 +213,7 @@ fn addressed_by_inode() {
 /// A copy that fails leaves the lower file, gives the error to the caller, and leaves nothing
 /// behind.
 #[test]
-fn publish_once() {
+fn a_copy_up_that_fails_leaves_the_lower_file() {
     support::need_fuse!();
     let stack = Stack::new(1);
     fs::write(stack.lower(0).join("large"), vec![b'x'; 8 << 20]).unwrap();
@@ -259,7 +259,7 @@ fn publish_once() {
 
 /// A lookup while names come and go finds the old or the new, never both or neither.
 #[test]
-fn no_window() {
+fn a_lookup_while_names_change_finds_old_or_new() {
     support::need_fuse!();
     for option in ["whiteout=wh", "whiteout=char"] {
         let stack = Stack::new(1).option(option);
@@ -302,7 +302,7 @@ fn no_window() {
 
 /// rm, rmdir, rename-over and truncation of lower files write no data.
 #[test]
-fn removal_never_copies() {
+fn removing_lower_files_writes_no_data() {
     support::need_fuse!();
     let stack = Stack::new(1);
     for name in ["rm", "over", "truncate", "open", "held"] {
@@ -350,7 +350,7 @@ fn the_work_directory_is_ours() {
 
 /// Renames, removals and creations across directories from many threads end, and end right.
 #[test]
-fn locks_have_an_order() {
+fn operations_side_by_side_do_not_deadlock() {
     if !support::fuse_is_here() {
         return;
     }
@@ -439,7 +439,7 @@ fn locks_have_an_order() {
 
 /// Every lookup is counted once; at zero the node is gone.
 #[test]
-fn counting() {
+fn lookups_are_counted_once_each() {
     if !support::fuse_is_here() {
         return;
     }
@@ -487,7 +487,7 @@ fn counting() {
 
 /// An unlinked inode works until it is forgotten; then its space is given back.
 #[test]
-fn open_outlives_name() {
+fn an_unlinked_node_works_until_it_is_forgotten() {
     if !support::fuse_is_here() {
         return;
     }
@@ -551,7 +551,7 @@ fn listing_costs_o_entries_of_getdents() {
 
 /// Odd values from the disk and from callers are data; nothing makes the daemon stumble.
 #[test]
-fn total_conversions_no_panic() {
+fn odd_values_are_data_and_no_panic() {
     support::need_fuse!();
     let stack = Stack::new(1);
     let long = "n".repeat(255);
@@ -594,7 +594,7 @@ fn total_conversions_no_panic() {
 /// What can be wrong is found before the mount is there; what comes later is an errno, and the
 /// mount lives.
 #[test]
-fn the_mount_fails_requests_do_not() {
+fn what_is_wrong_fails_the_mount_or_one_request() {
     support::need_fuse!();
     let mut stack = Stack::new(1);
     stack.file(0, "f", "f");

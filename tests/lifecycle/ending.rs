@@ -248,7 +248,7 @@ fn a_signal_detaches_a_busy_mount_which_ends_with_its_last_user() {
 }
 
 #[test]
-fn killed_with_requests_under_way_nobody_waits() {
+fn callers_of_a_killed_daemon_get_an_error() {
     support::need_fuse!();
     on_each(60, |transport, limit| {
         let stack = stack(transport, 1);

@@ -39,7 +39,7 @@ const fn bit(signal: i32) -> u64 {
 }
 
 #[test]
-fn soft_limits_of_who_mounted_are_raised() {
+fn soft_limits_of_the_mounting_process_are_raised() {
     support::need_fuse!();
     on_each(60, |transport, limit| {
         let stack = stack(transport, 1);
@@ -127,7 +127,7 @@ fn signals_that_were_blocked_or_ignored_are_not() {
 /// who mounted, if it is privileged to; else the one that opens too many is told so, and the mount
 /// works on.
 #[test]
-fn more_can_be_held_open_than_who_mounted_may() {
+fn more_can_be_held_open_than_the_mounting_process_may() {
     support::need_fuse!();
     const MANY: usize = 600;
     const CAP_SYS_RESOURCE: u32 = 24;

@@ -154,7 +154,7 @@ fn stuck_readers(transport: &str, limit: &Limit, files: usize, cpu: Option<usize
 // (src/guide/transports.md).
 
 #[test]
-fn stuck_readers_hold_up_nobody_else() {
+fn stuck_readers_hold_up_no_others() {
     support::need_fuse!();
     for transport in own_transports() {
         on(transport, 180, |name, limit| {
@@ -164,7 +164,7 @@ fn stuck_readers_hold_up_nobody_else() {
 }
 
 #[test]
-fn stuck_readers_on_one_processor_hold_up_nobody_else_there() {
+fn stuck_readers_on_one_processor_hold_up_no_others_there() {
     support::need_fuse!();
     for transport in own_transports() {
         on(transport, 180, |name, limit| {

@@ -325,7 +325,7 @@ fn without_watches_changes_show_all_the_same() {
 
 /// More than the kernel remembers, while the daemon does not listen.
 #[test]
-fn changes_that_were_not_remembered_show() {
+fn changes_beyond_the_kernels_queue_show() {
     support::need_fuse!();
     let stack = edited("dev");
     let mount = stack.mount();

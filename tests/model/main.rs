@@ -42,48 +42,18 @@ mod tree;
 use std::time::Instant;
 
 use harness::{Backend, Script, run};
-use proptest::strategy::{Strategy, ValueTree};
-use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+use support::random::{draw, seeds};
 
 /// Most operations in one case.
 const OPERATIONS: usize = 40;
 
-/// The case of a seed.
-fn draw(seed: u64) -> (random::Case, Vec<random::Draft>) {
-    let mut bytes = [0; 32];
-    bytes[..8].copy_from_slice(&seed.to_le_bytes());
-    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
-    let config = Config {
-        failure_persistence: None,
-        ..Config::default()
-    };
-    let mut runner = TestRunner::new_with_rng(config, rng);
-    let strategy = (random::case(), random::drafts(OPERATIONS));
-    strategy.new_tree(&mut runner).unwrap().current()
-}
-
-fn number(variable: &str) -> Option<u64> {
-    let value = std::env::var(variable).ok()?;
-    Some(value.parse().expect("a number"))
-}
-
 /// Runs the seeds 0, 1, .. `usual`, or as the environment says.
 fn many(backend: Backend, usual: u64) {
     rustix::process::umask(rustix::fs::Mode::empty());
-    let seeds: Box<dyn Iterator<Item = u64>> =
-        match (number("MODEL_SEED"), number("PROPTEST_CASES")) {
-            (Some(seed), _) => Box::new(seed..=seed),
-            (None, Some(cases)) => {
-                let nanos = std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64;
-                let first = nanos >> 10 << 20;
-                Box::new(first..first + cases)
-            }
-            (None, None) => Box::new(0..usual),
-        };
     let begun = Instant::now();
     let (mut cases, mut operations) = (0, 0);
-    for seed in seeds {
-        let (case, drafts) = draw(seed);
+    for seed in seeds("MODEL_SEED", usual) {
+        let (case, drafts) = draw(seed, &(random::case(), random::drafts(OPERATIONS)));
         match run(&case, Script::Random(&drafts), backend) {
             Ok(done) => operations += done,
             Err(failure) => {
@@ -122,7 +92,6 @@ fn a_mount_is_an_ordinary_directory() {
             mount::separate();
             many(Backend::Mount, 250);
         }
-        Some(why) if mount::required() => panic!("no mount: {why}"),
-        Some(why) => eprintln!("skipped: {why}"),
+        Some(why) => support::skip(&why),
     }
 }

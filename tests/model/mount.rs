@@ -188,11 +188,6 @@ impl Drop for Mount {
     }
 }
 
-/// Whether a mount must be possible here.
-pub fn required() -> bool {
-    std::env::var_os("UNIONMOUNT_REQUIRE_FUSE").is_some_and(|value| value == "1")
-}
-
 /// Gives this thread, and the daemons that it starts, mounts of their own: a mount that another
 /// process takes along into a namespace of its own would keep the daemon alive after the unmount.
 pub fn separate() {

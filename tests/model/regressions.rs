@@ -10,7 +10,7 @@ use super::stack::{Leaf, Opaque, White};
 /// Never failed: a small life with every kind of object, and an example of how these tests are
 /// written.
 #[test]
-fn a_small_life() {
+fn every_kind_of_object_is_made_changed_and_removed() {
     let lower = vec![
         dir("d").mode(0o3770).owner(7, 50).mtime(-300_000_000, 1),
         sym("d/s", "nowhere"),

@@ -87,7 +87,7 @@ fn live(what: &str, stack: &Stack, change: &str) {
 }
 
 #[test]
-fn a_layer_that_spans_several_disks() {
+fn numbers_stay_apart_in_a_layer_of_several_disks() {
     support::need_fuse!();
     for transport in transports() {
         let stack = Stack::new(2).option(&format!("transport={transport}"));
@@ -114,7 +114,7 @@ fn a_layer_that_spans_several_disks() {
 }
 
 #[test]
-fn a_layer_that_is_an_overlay_of_several_disks() {
+fn numbers_stay_apart_in_a_layer_on_an_overlay_of_several_disks() {
     support::need_fuse!();
     let stack = Stack::new(1);
     let mut disks = Vec::new();
@@ -145,7 +145,7 @@ fn a_layer_that_is_an_overlay_of_several_disks() {
 
 /// The disk of an overlay's file is another one than that of its directory.
 #[test]
-fn an_upper_that_is_an_overlay_of_several_disks() {
+fn numbers_stay_apart_in_an_upper_on_an_overlay_of_several_disks() {
     support::need_fuse!();
     let mut stack = Stack::new(1);
     let mut disks = Vec::new();
@@ -172,7 +172,7 @@ os.link(f\"/proc/self/fd/{fd}\", \"t\", src_dir_fd=os.open(\".\", 0), follow_sym
 }
 
 #[test]
-fn a_layer_with_subvolumes() {
+fn numbers_stay_apart_in_a_layer_with_subvolumes() {
     support::need_fuse!();
     if !is_here("btrfs") {
         return;
@@ -198,11 +198,11 @@ fn a_layer_with_subvolumes() {
 }
 
 #[test]
-fn a_layer_whose_listings_tell_no_numbers() {
+fn numbers_are_found_where_listings_have_none() {
     support::need_fuse!();
     for program in ["fuse2fs", "mke2fs"] {
-        if Command::new(program).arg("-V").output().is_err() {
-            return eprintln!("skipped: {program} is not installed");
+        if !support::images::has_program(program) {
+            return;
         }
     }
     for transport in transports() {
@@ -227,7 +227,7 @@ fn a_layer_whose_listings_tell_no_numbers() {
 /// Where a disk is mounted the listing has the number of what the mount covers, as on any disk; all
 /// else is told alike.
 #[test]
-fn a_volume_that_spans_several_disks() {
+fn numbers_stay_apart_in_a_volume_of_several_disks() {
     support::need_fuse!();
     for transport in transports() {
         let host = Stack::new(1);

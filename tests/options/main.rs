@@ -66,7 +66,7 @@ fn ids_are_mapped_in_both_directions() {
 }
 
 #[test]
-fn what_belongs_to_somebody_without_a_place_on_the_disk_is_stored_as_nobodys() {
+fn an_owner_without_a_place_on_the_disk_is_stored_as_the_overflow_id() {
     support::need_fuse!();
     const NOBODY: u32 = 65534;
     // The mapping of a container, of which root is no part who works in its tree.

@@ -247,7 +247,7 @@ fn a_handle_opens_what_it_was_made_of_or_nothing() {
 /// A call that looks at the mode alone, as execve(2) does, must not see the one from before a write
 /// by another user.
 #[test]
-fn a_cleared_mode_is_not_believed_any_more() {
+fn a_cleared_mode_is_not_cached_any_more() {
     support::need_fuse!();
     for transport in transports() {
         for writeback in ["writeback=0", "writeback=1"] {

@@ -24,51 +24,19 @@ use std::time::{Duration, Instant};
 
 use draft::{Case, Draft};
 use layers::Layers;
-use proptest::strategy::{Strategy, ValueTree};
-use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+use support::random::{draw, number, seeds};
 
 /// Requests in one stream.
 const REQUESTS: usize = 150;
 /// Streams of which one does not end for so long hang.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// What a strategy gives for a seed.
-fn draw<S: Strategy>(seed: u64, strategy: &S) -> S::Value {
-    let mut bytes = [0; 32];
-    bytes[..8].copy_from_slice(&seed.to_le_bytes());
-    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
-    let config = Config {
-        failure_persistence: None,
-        ..Config::default()
-    };
-    let mut runner = TestRunner::new_with_rng(config, rng);
-    strategy.new_tree(&mut runner).unwrap().current()
-}
-
-fn number(variable: &str) -> Option<u64> {
-    let value = std::env::var(variable).ok()?;
-    Some(value.parse().expect("a number"))
-}
-
-/// The seeds 0, 1, .. `usual`, or as the environment says.
-fn seeds(usual: u64) -> impl Iterator<Item = u64> {
-    match (number("FUZZ_SEED"), number("PROPTEST_CASES")) {
-        (Some(seed), _) => seed..seed + 1,
-        (None, Some(cases)) => {
-            let nanos = std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64;
-            let first = nanos >> 10 << 20;
-            first..first + cases
-        }
-        (None, None) => 0..usual,
-    }
-}
-
 #[test]
-fn whatever_the_bytes_are_the_parser_has_an_answer() {
+fn random_bytes_get_an_answer_from_the_parser() {
     let corpus = parser::corpus();
     let begun = Instant::now();
     let mut cases = 0u32;
-    for seed in seeds(20_000) {
+    for seed in seeds("FUZZ_SEED", 20_000) {
         let request = draw(seed, &parser::request(&corpus));
         if let Err(failure) = std::panic::catch_unwind(|| parser::check(&request)) {
             eprintln!("FUZZ_SEED={seed}: {request:02x?}");
@@ -121,10 +89,10 @@ fn watch(current: &'static AtomicU64) {
 }
 
 #[test]
-fn whatever_is_asked_the_tree_stays_whole() {
+fn random_requests_leave_the_tree_whole() {
     static CURRENT: AtomicU64 = AtomicU64::new(0);
     if !rustix::process::geteuid().is_root() {
-        eprintln!("skipped: not root, who alone can make all that is asked for");
+        support::skip("not root, who alone can make all that is asked for");
         return;
     }
     rustix::process::umask(rustix::fs::Mode::empty());
@@ -133,7 +101,7 @@ fn whatever_is_asked_the_tree_stays_whole() {
     let layers = Layers::new();
     let begun = Instant::now();
     let mut total = session::Tally::default();
-    for seed in seeds(250) {
+    for seed in seeds("FUZZ_SEED", 250) {
         CURRENT.store(seed, Ordering::Relaxed);
         let (case, drafts) = draw(seed, &(draft::case(), draft::drafts(REQUESTS)));
         match session::run(&layers, &case, &drafts) {

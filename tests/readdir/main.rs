@@ -280,7 +280,7 @@ fn in_a_volume(transport: &str, kind: &str, host: &Path) {
 }
 
 #[test]
-fn a_directory_of_a_volume_as_well() {
+fn a_directory_of_a_volume_that_changes_is_read_to_its_end() {
     support::need_fuse!();
     for transport in transports() {
         let host = Stack::new(0);

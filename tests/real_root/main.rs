@@ -26,12 +26,12 @@ const LIMIT_SECONDS: &str = "900";
 const SKIPPED: i32 = 77;
 
 #[test]
-fn as_root() {
+fn a_debian_root_lives_on_a_mount_of_root() {
     live_in_a_real_root("root");
 }
 
 #[test]
-fn as_a_user_in_a_user_namespace() {
+fn a_debian_root_lives_on_a_mount_in_a_user_namespace() {
     live_in_a_real_root("user");
 }
 

@@ -186,7 +186,7 @@ print(os.read(fd, 10).decode())
 }
 
 #[test]
-fn a_mount_of_it_may_have_other_owners() {
+fn an_idmapped_mount_shows_other_owners() {
     support::need_fuse!();
     on_each(|stack, mount| {
         fs::set_permissions(&mount.at, fs::Permissions::from_mode(0o777)).unwrap();

@@ -162,7 +162,7 @@ fn stacked(inner: Inner, options: &[&str]) {
 }
 
 #[test]
-fn kernel_overlayfs() {
+fn kernel_overlayfs_mounts_directories_of_a_union() {
     support::need_fuse!();
     for options in [&[][..], &["whiteout=char"], &["xattr_permissions=2"]] {
         stacked(Inner::Kernel, options);
@@ -170,13 +170,13 @@ fn kernel_overlayfs() {
 }
 
 #[test]
-fn fuse_overlayfs() {
+fn fuse_overlayfs_mounts_directories_of_a_union() {
     support::need_fuse!();
     stacked(Inner::FuseOverlayfs, &["whiteout=char"]);
 }
 
 #[test]
-fn unionmount() {
+fn another_union_mounts_directories_of_a_union() {
     support::need_fuse!();
     stacked(Inner::UnionmountChar, &[]);
     stacked(Inner::UnionmountChar, &["whiteout=char"]);

@@ -57,7 +57,7 @@ fn images_are_found_by_name_and_by_the_beginning_of_their_id() {
 }
 
 #[test]
-fn tables_and_templates() {
+fn listings_are_tables_templates_or_json() {
     let env = Env::new();
     let (one, _) = two(&env);
     let table = env.ok(&["image", "ls"]);

@@ -449,8 +449,7 @@ sys.exit(r)",
 /// they are there.
 #[test]
 fn what_is_loaded_is_on_the_disk_before_the_catalog_knows_it() {
-    if !have("strace") {
-        eprintln!("skipped: there is no strace");
+    if !support::images::has_program("strace") {
         return;
     }
     let env = Env::new();

@@ -81,7 +81,7 @@ fn an_empty_directory_becomes_private_and_another_stays() {
 }
 
 #[test]
-fn leftovers_are_what_was_left() {
+fn prune_counts_only_what_killed_commands_left() {
     let env = Env::new();
     loaded(&env);
     env.ok(&["image", "tag", "app:1", "app:2"]);

@@ -171,7 +171,7 @@ fn an_ordinary_user_has_a_store_too() {
     if std::os::unix::fs::PermissionsExt::mode(&device.permissions()) & 0o6 != 0o6
         || !have("fusermount3")
     {
-        eprintln!("skipped: ordinary users cannot open /dev/fuse here");
+        support::skip("ordinary users cannot open /dev/fuse here");
         return;
     }
     // fusermount3 wants to know the user's name.

@@ -207,7 +207,7 @@ rm -rf *
 
 /// What is not shared stays as it was: no message for opening, reading and listing what is cached.
 #[test]
-fn the_rest_of_the_mount_is_cached_as_ever() {
+fn what_is_no_volume_is_cached_beside_volumes() {
     support::need_fuse!();
     let stack = stack_with_volume();
     stack.file(0, "dir/f", "static");
@@ -289,7 +289,7 @@ print(done)
 ";
 
 #[test]
-fn a_mode_that_the_host_sets_is_not_undone_by_who_writes() {
+fn a_mode_that_the_host_sets_is_not_undone_by_a_write() {
     support::need_fuse!();
     let stack = stack_with_volume();
     let mount = stack.mount();

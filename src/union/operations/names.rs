@@ -237,19 +237,7 @@ impl Union {
         to_name: &[u8],
         mode: RenameMode,
     ) -> Result<()> {
-        let (from, to) = (self.nodes.table.get(from)?, self.nodes.table.get(to)?);
-        self.rename_entry(Rename {
-            from: EntryName {
-                parent: &from,
-                name: from_name,
-            },
-            to: EntryName {
-                parent: &to,
-                name: to_name,
-            },
-            mode,
-            whiteout_for: None,
-        })
+        self.rename_entry(from, from_name, to, to_name, mode, None)
     }
 
     /// As [`Union::rename`], and leaves a character device 0/0 under the old name, which is how
@@ -269,35 +257,44 @@ impl Union {
         if mode == RenameMode::Exchange {
             return fail(Errno::INVAL);
         }
-        let (from, to) = (self.nodes.table.get(from)?, self.nodes.table.get(to)?);
-        self.rename_entry(Rename {
-            from: EntryName {
-                parent: &from,
-                name: from_name,
-            },
-            to: EntryName {
-                parent: &to,
-                name: to_name,
-            },
-            mode,
-            whiteout_for: Some(caller),
-        })
+        self.rename_entry(from, from_name, to, to_name, mode, Some(caller))
     }
 
-    fn rename_entry(&self, rename: Rename<'_>) -> Result<()> {
-        let (from, to) = (rename.from, rename.to);
+    fn rename_entry(
+        &self,
+        from: NodeId,
+        from_name: &[u8],
+        to: NodeId,
+        to_name: &[u8],
+        mode: RenameMode,
+        whiteout_for: Option<&Caller<'_>>,
+    ) -> Result<()> {
+        let (from, to) = (self.nodes.table.get(from)?, self.nodes.table.get(to)?);
+        let from = EntryName {
+            parent: &from,
+            name: from_name,
+        };
+        let to = EntryName {
+            parent: &to,
+            name: to_name,
+        };
         if from.parent.volume != to.parent.volume {
             return fail(Errno::XDEV);
         }
         if from.parent.volume.is_none() {
-            return self.rename_in_layers(rename);
+            return self.rename_in_layers(Rename {
+                from,
+                to,
+                mode,
+                whiteout_for,
+            });
         }
-        let mut flags = match rename.mode {
+        let mut flags = match mode {
             RenameMode::Replace => RenameFlags::empty(),
             RenameMode::NoReplace => RenameFlags::NOREPLACE,
             RenameMode::Exchange => RenameFlags::EXCHANGE,
         };
-        flags.set(RenameFlags::WHITEOUT, rename.whiteout_for.is_some());
+        flags.set(RenameFlags::WHITEOUT, whiteout_for.is_some());
         self.rename_in_volume(from, to, flags)
     }
 }

@@ -17,6 +17,8 @@ pub mod client;
 pub mod corpus;
 pub mod images;
 pub mod programs;
+#[cfg(feature = "random")]
+pub mod random;
 pub mod transport;
 
 /// The program under test: `UNIONMOUNT_BIN`, else the one that cargo has built beside the suites.
@@ -36,6 +38,17 @@ pub fn scratch() -> PathBuf {
     profile().parent().unwrap().join("tmp")
 }
 
+/// Whether a test that cannot run here has failed: `UNIONMOUNT_REQUIRE_FUSE=1`, as in CI.
+pub fn skips_are_failures() -> bool {
+    std::env::var_os("UNIONMOUNT_REQUIRE_FUSE").is_some_and(|value| value == "1")
+}
+
+/// Says why a test is left out; where that is a failure it ends here.
+pub fn skip(reason: &str) {
+    assert!(!skips_are_failures(), "it is required, but: {reason}");
+    eprintln!("skipped: {reason}");
+}
+
 /// Whether mounts can be tested here; says why not. With `UNIONMOUNT_REQUIRE_FUSE=1` that is a
 /// failure.
 pub fn fuse_is_here() -> bool {
@@ -46,11 +59,7 @@ pub fn fuse_is_here() -> bool {
     } else {
         return true;
     };
-    assert!(
-        std::env::var_os("UNIONMOUNT_REQUIRE_FUSE").is_none_or(|v| v != "1"),
-        "mounts are required, but: {reason}"
-    );
-    eprintln!("skipped: {reason}");
+    skip(reason);
     false
 }
 
