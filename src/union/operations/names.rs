@@ -1,6 +1,5 @@
 //! Names: looking up, making, listing, removing and renaming.
 
-use rustix::fs::RenameFlags;
 use rustix::io::Errno;
 
 use crate::layer::stat::Kind;
@@ -289,12 +288,6 @@ impl Union {
                 whiteout_for,
             });
         }
-        let mut flags = match mode {
-            RenameMode::Replace => RenameFlags::empty(),
-            RenameMode::NoReplace => RenameFlags::NOREPLACE,
-            RenameMode::Exchange => RenameFlags::EXCHANGE,
-        };
-        flags.set(RenameFlags::WHITEOUT, whiteout_for.is_some());
-        self.rename_in_volume(from, to, flags)
+        self.rename_in_volume(from, to, mode, whiteout_for.is_some())
     }
 }

@@ -24,3 +24,4 @@
 pub(in crate::union) mod attach;
 pub(in crate::union) mod list;
 pub(in crate::union) mod ops;
+mod rename;

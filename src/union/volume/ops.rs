@@ -11,7 +11,6 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use rustix::fs::RenameFlags;
 use rustix::io::Errno;
 
 use crate::layer::dir::Name;
@@ -23,17 +22,18 @@ use crate::union::error::{Context, Result, fail};
 use crate::union::merge::instantiate::Instance;
 use crate::union::merge::lookup::Child;
 use crate::union::namespace::new_object::NewMetadata;
-use crate::union::namespace::rename::steps::{
-    End, dir_of, move_entry, move_link, settle, swap_entries,
-};
-use crate::union::node::guards::{lock_files, lock_parents};
-use crate::union::node::inode::{DirState, EntryName, Inheritance, Inode, Real};
+use crate::union::node::inode::{DirState, Inheritance, Inode, Real};
 use crate::union::{Caller, Entry, NAME_MAX, New, Union};
 
 impl Union {
     /// The directory of a volume, to be changed. Errors: ENAMETOOLONG, EROFS, ENOTDIR, ENOENT when
     /// it was removed.
-    fn volume_dir(&self, inode: &Inode, name: &[u8], state: &DirState) -> Result<WritableDir> {
+    pub(super) fn volume_dir(
+        &self,
+        inode: &Inode,
+        name: &[u8],
+        state: &DirState,
+    ) -> Result<WritableDir> {
         if name.len() > NAME_MAX {
             return fail(Errno::NAMETOOLONG);
         }
@@ -51,7 +51,7 @@ impl Union {
     }
 
     /// The entry of a name as the disk has it now, with its inode.
-    fn found(
+    pub(super) fn found(
         &self,
         parent: &Arc<Inode>,
         state: &mut DirState,
@@ -229,7 +229,12 @@ impl Union {
     }
 
     /// Notes in the slot of a name which inode was put there, if it is still what the disk has.
-    fn put_child(&self, state: &mut DirState, name: &Name, inode: &Arc<Inode>) -> Result<()> {
+    pub(super) fn put_child(
+        &self,
+        state: &mut DirState,
+        name: &Name,
+        inode: &Arc<Inode>,
+    ) -> Result<()> {
         let found = self.refresh(state, name)?;
         let same = found.is_some_and(|stat| self.stands_for(inode, &stat));
         if same && let Some(slot) = state.listing.as_mut().and_then(|l| l.get_mut(name)) {
@@ -278,149 +283,6 @@ impl Union {
             }
         }
         self.refresh(&mut state, name)?;
-        Ok(())
-    }
-
-    /// As [`Union::rename`], within a volume, with any flags that the disk knows.
-    pub(in crate::union) fn rename_in_volume(
-        &self,
-        from: EntryName<'_>,
-        to: EntryName<'_>,
-        flags: RenameFlags,
-    ) -> Result<()> {
-        let (from, from_name) = (from.parent, from.name);
-        let (to, to_name) = (to.parent, to.name);
-        let _shape = lock(&self.renames);
-        let Some(mut parents) = lock_parents(from, to) else {
-            return fail(Errno::NOTDIR);
-        };
-        let ends = (
-            End {
-                parent: from,
-                dir: self.volume_dir(from, from_name, parents.from())?,
-                name: Name::from(from_name),
-            },
-            End {
-                parent: to,
-                dir: self.volume_dir(to, to_name, parents.to())?,
-                name: Name::from(to_name),
-            },
-        );
-        self.load(parents.from())?;
-        self.load(parents.to())?;
-        let Some(source) = self.found(from, parents.from(), from_name)? else {
-            return fail(Errno::NOENT);
-        };
-        let source = source.inode;
-        let target = self.found(to, parents.to(), to_name)?.map(|c| c.inode);
-        self.check_rename(&ends, &source, target.as_ref(), flags)?;
-        if !flags.contains(RenameFlags::NOREPLACE) && self.is_same(&source, target.as_ref()) {
-            return Ok(());
-        }
-        self.move_in_volume(&ends, &source, target.as_ref(), flags)?;
-        self.put_child(parents.to(), &ends.1.name, &source)?;
-        match target.filter(|_| flags.contains(RenameFlags::EXCHANGE)) {
-            Some(target) => self.put_child(parents.from(), &ends.0.name, &target)?,
-            None => {
-                self.refresh(parents.from(), &ends.0.name)?;
-            }
-        }
-        self.count_name_change();
-        Ok(())
-    }
-
-    /// Refuses to move what a volume is shown at, and a directory into itself. The disk refuses the
-    /// second as well, but it cannot be asked: the states are locked already.
-    fn check_rename(
-        &self,
-        (from, to): &(End<'_>, End<'_>),
-        source: &Arc<Inode>,
-        target: Option<&Arc<Inode>>,
-        flags: RenameFlags,
-    ) -> Result<()> {
-        self.check_no_mount(source, true)?;
-        if let Some(target) = target {
-            self.check_no_mount(target, true)?;
-        }
-        if source.kind == Kind::Dir && source.is_ancestor_of(to.parent) {
-            return fail(Errno::INVAL);
-        }
-        if target.is_some_and(|target| target.is_ancestor_of(from.parent)) {
-            let exchange = flags.contains(RenameFlags::EXCHANGE);
-            return fail(match (exchange, flags.contains(RenameFlags::NOREPLACE)) {
-                (true, _) => Errno::INVAL,
-                (false, true) => Errno::EXIST,
-                (false, false) => Errno::NOTEMPTY,
-            });
-        }
-        Ok(())
-    }
-
-    /// Two names of one file: rename(2) does nothing.
-    fn is_same(&self, source: &Arc<Inode>, target: Option<&Arc<Inode>>) -> bool {
-        target.is_some_and(|target| {
-            Arc::ptr_eq(source, target)
-                || (source.kind != Kind::Dir && source.st_ino == target.st_ino)
-        })
-    }
-
-    fn move_in_volume(
-        &self,
-        (from, to): &(End<'_>, End<'_>),
-        source: &Arc<Inode>,
-        target: Option<&Arc<Inode>>,
-        flags: RenameFlags,
-    ) -> Result<()> {
-        let during = "rename";
-        if flags.contains(RenameFlags::EXCHANGE) {
-            let Some(target) = target else {
-                return fail(Errno::NOENT);
-            };
-            let dirs = (dir_of(source), dir_of(target));
-            let mut files = lock_files(source, Some(target));
-            swap_entries(dirs, from, to).context(during, &from.name)?;
-            if let Some(state) = files.source() {
-                move_link(state, from, to);
-            }
-            if let Some(state) = files.target() {
-                move_link(state, to, from);
-            }
-            drop(files);
-            settle(source, to);
-            settle(target, from);
-            return Ok(());
-        }
-        let replaced = target.filter(|_| !flags.contains(RenameFlags::NOREPLACE));
-        let dead_dir = match replaced.filter(|target| target.kind == Kind::Dir) {
-            Some(target) => match target.lock_dir() {
-                Some(mut state) => {
-                    let removed_dir = self.removed_dir_of(target, &mut state)?;
-                    Some((state, removed_dir))
-                }
-                None => None,
-            },
-            None => None,
-        };
-        let mut files = lock_files(source, replaced);
-        if let (Some(target), Some(file)) = (replaced, replaced.and_then(|target| target.file()))
-            && let Some(state) = files.target()
-        {
-            self.keep_alive(target, file, state, to.parent, &to.name, &to.dir)?;
-        }
-        move_entry(source, from, to, flags).context(during, &from.name)?;
-        let buried = dead_dir.map(|(mut state, removed_dir)| {
-            state.set_removed(removed_dir);
-            state
-        });
-        if let Some(state) = files.target() {
-            state.drop_link(to.parent, &to.name);
-        }
-        if let Some(state) = files.source() {
-            move_link(state, from, to);
-        }
-        drop(files);
-        drop(buried);
-        settle(source, to);
         Ok(())
     }
 }

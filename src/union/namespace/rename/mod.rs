@@ -137,9 +137,16 @@ impl Union {
         if let Some(target) = &target {
             self.check_no_mount(target, *mode == RenameMode::Exchange)?;
         }
+        check_presence(target.is_some(), *mode)?;
+        self.check_loops(&source, to.parent)?;
         match (&target, mode) {
-            (Some(_), RenameMode::NoReplace) => return fail(Errno::EXIST),
-            (None, RenameMode::Exchange) => return fail(Errno::NOENT),
+            (Some(target), RenameMode::Exchange) => self.check_loops(target, from.parent)?,
+            (Some(target), _) if target.is_ancestor_of(from.parent) => {
+                return fail(Errno::NOTEMPTY);
+            }
+            _ => {}
+        }
+        match (&target, mode) {
             // Two names of one file: rename(2) does nothing.
             (Some(target), _) if Arc::ptr_eq(&source, target) => return Ok(None),
             (Some(target), RenameMode::Replace) => {
@@ -151,10 +158,6 @@ impl Union {
                 }
             }
             _ => {}
-        }
-        self.check_loops(&source, to.parent)?;
-        if let (Some(target), RenameMode::Exchange) = (&target, mode) {
-            self.check_loops(target, from.parent)?;
         }
         Ok(Some(Subjects { source, target }))
     }
@@ -182,6 +185,17 @@ impl Union {
             return self.copy_up_shared_below(inode);
         }
         self.copy_up_tree(inode)
+    }
+}
+
+/// Whether there may be something at the new name, which the kernel asks before all else
+/// (`do_renameat2` in `fs/namei.c`). Errors: EEXIST for a rename that replaces nothing, ENOENT for an
+/// exchange.
+pub(in crate::union) fn check_presence(is_there: bool, mode: RenameMode) -> Result<()> {
+    match (is_there, mode) {
+        (true, RenameMode::NoReplace) => fail(Errno::EXIST),
+        (false, RenameMode::Exchange) => fail(Errno::NOENT),
+        _ => Ok(()),
     }
 }
 
