@@ -189,8 +189,8 @@ impl Union {
 }
 
 /// Whether there may be something at the new name, which the kernel asks before all else
-/// (`do_renameat2` in `fs/namei.c`). Errors: EEXIST for a rename that replaces nothing, ENOENT for an
-/// exchange.
+/// (`do_renameat2` in `fs/namei.c`). Errors: EEXIST for a rename that replaces nothing, ENOENT for
+/// an exchange.
 pub(in crate::union) fn check_presence(is_there: bool, mode: RenameMode) -> Result<()> {
     match (is_there, mode) {
         (true, RenameMode::NoReplace) => fail(Errno::EXIST),
