@@ -98,7 +98,7 @@ impl Union {
         let (mut path, mut real) = match &inode.node {
             Node::Dir(dir) => {
                 let state = lock(&dir.state);
-                let real = real_of_dir(&state, inode.volume.is_some());
+                let real = real_of_dir(&state, inode.is_shared());
                 let removed = state.removed.is_some();
                 drop(state);
                 ((!removed).then(|| path_of_dir(&inode)), real)
@@ -106,7 +106,7 @@ impl Union {
             Node::File(file) => {
                 let state = lock(&file.state);
                 let place = state.links.first().map(|link| link.place.clone());
-                let real = real_of_file(&state, inode.volume.is_some());
+                let real = real_of_file(&state, inode.is_shared());
                 drop(state);
                 let path = place.map(|place| {
                     let mut path = path_of_dir(&place.parent);

@@ -190,3 +190,20 @@ fn the_drawing_shows_the_table() {
     let shown = lib.split(mark).nth(1).expect("src/lib.rs has no drawing");
     assert!(shown == drawing(), "the drawing is:\n{}", drawing());
 }
+
+/// What an object is shared with others for is a property of the inode: the rooms of the merged
+/// tree ask `is_shared`, and only the facade and the room of volumes which volume it is.
+#[test]
+fn the_merged_tree_does_not_ask_for_volumes() {
+    const MERGED_TREE: [&str; 5] = ["merge", "copyup", "namespace", "file", "live"];
+    let mut found = Vec::new();
+    for file in src_files() {
+        let parts = within_src(&file);
+        if parts[0] == "union" && inner_room(&parts, &MERGED_TREE).is_some() {
+            let lines = code_lines(&file);
+            let asking = lines.iter().filter(|line| line.contains(".volume()"));
+            found.extend(asking.map(|line| format!("{}: {}", file.display(), line.trim())));
+        }
+    }
+    assert!(found.is_empty(), "{found:#?}");
+}

@@ -31,9 +31,8 @@ impl Union {
     /// Errors: ENOENT when it was removed, EROFS, and what the disk answers.
     pub(in crate::union) fn copy_up_dir(&self, inode: &Arc<Inode>) -> Result<WritableDir> {
         self.check_writable(inode)?;
-        if inode.volume.is_some() {
-            let upper = inode.lock_dir().and_then(|state| state.upper.clone());
-            return upper.map_or_else(|| fail(Errno::NOENT), Ok);
+        if let Some(upper) = Self::upper_of(inode)? {
+            return Ok(upper);
         }
         let writable = self.writable()?;
         // Parents that are still missing, the highest one last.
@@ -52,19 +51,21 @@ impl Union {
         }
     }
 
+    /// The directory in the upper, or in a volume, if it is there. Errors: ENOENT when it was
+    /// removed.
+    fn upper_of(inode: &Inode) -> Result<Option<WritableDir>> {
+        match inode.lock_dir() {
+            None => fail(Errno::NOTDIR),
+            Some(state) if state.removed.is_some() => fail(Errno::NOENT),
+            Some(state) => Ok(state.upper.clone()),
+        }
+    }
+
     /// One step of [`Union::copy_up_dir`]: brings a directory into the upper if its parent is
     /// there.
     fn copy_up_beside_parent(&self, writable: &Writable, inode: &Arc<Inode>) -> Result<Progress> {
-        {
-            let Some(state) = inode.lock_dir() else {
-                return fail(Errno::NOTDIR);
-            };
-            if state.removed.is_some() {
-                return fail(Errno::NOENT);
-            }
-            if let Some(upper) = &state.upper {
-                return Ok(Progress::Done(upper.clone()));
-            }
+        if let Some(upper) = Self::upper_of(inode)? {
+            return Ok(Progress::Done(upper));
         }
         let Some(place) = inode.place() else {
             return fail(Errno::ROFS);
@@ -173,10 +174,6 @@ impl Union {
         keep: Option<u64>,
     ) -> Result<()> {
         self.check_writable(inode)?;
-        if inode.volume.is_some() && inode.kind != Kind::Dir {
-            return Ok(());
-        }
-        let writable = self.writable()?;
         let Some(file) = inode.file() else {
             return fail(Errno::ISDIR);
         };
@@ -184,6 +181,7 @@ impl Union {
         if is_whole(&lock(&file.state)) {
             return Ok(());
         }
+        let writable = self.writable()?;
         let _copying = lock(&file.copy_up);
         self.complete(inode, file, keep)?;
         let (dir, name) = {

@@ -44,7 +44,7 @@ impl Union {
         offset: u64,
         data: &[u8],
     ) -> Result<()> {
-        if inode.volume.is_none() {
+        if !inode.is_shared() {
             return self.inode_write(inode, offset, data);
         }
         let own = |inode| {

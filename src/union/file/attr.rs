@@ -50,7 +50,7 @@ impl Union {
             return fail(Errno::ISDIR);
         }
         if let Some(removed_dir) = &mut lock(&dir.state).removed {
-            let ids = self.ids_of(inode.volume);
+            let ids = self.ids_of(inode);
             return Ok(removed_dir.setattr(&SetAttr {
                 uid: set.uid.map(|id| ids.seen_uid(ids.disk_uid(id))),
                 gid: set.gid.map(|id| ids.seen_gid(ids.disk_gid(id))),
@@ -126,7 +126,7 @@ impl Union {
     /// Owner before mode, since changing the owner clears setuid and setgid; times last, since all
     /// else changes them.
     fn apply(&self, inode: &Inode, object: &WritableObject, set: &SetAttr) -> Result<()> {
-        let ids = self.ids_of(inode.volume);
+        let ids = self.ids_of(inode);
         let uid = set.uid.map(|id| ids.disk_uid(id));
         let gid = set.gid.map(|id| ids.disk_gid(id));
         if uid.is_some() || gid.is_some() {

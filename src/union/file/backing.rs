@@ -17,7 +17,7 @@ impl Union {
         &self,
         inode: &Arc<Inode>,
     ) -> Result<Option<Arc<OwnedFd>>> {
-        if inode.kind != Kind::File || inode.volume.is_some() {
+        if inode.kind != Kind::File || inode.is_shared() {
             return Ok(None);
         }
         if self.is_read_only() {

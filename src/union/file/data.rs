@@ -70,7 +70,7 @@ impl Union {
                     Ok(fd)
                 })
             }
-            Real::Upper { .. } | Real::Orphan(_) if inode.volume.is_some() => {
+            Real::Upper { .. } | Real::Orphan(_) if inode.is_shared() => {
                 self.open_in_volume(inode, file, &state, write)
             }
             Real::Upper { .. } | Real::Orphan(_) => {
@@ -129,7 +129,7 @@ impl Union {
         let Some(state) = inode.lock_file() else {
             return fail(Errno::ISDIR);
         };
-        if inode.volume.is_some() {
+        if inode.is_shared() {
             let object = self.object_of(inode, &state)?;
             return object.open(flags).context("open", b".");
         }
@@ -249,7 +249,7 @@ impl Union {
 
     /// As [`Union::fsync`].
     pub(in crate::union) fn inode_fsync(&self, inode: &Arc<Inode>, data_only: bool) -> Result<()> {
-        if self.rules.volatile && inode.volume.is_none() {
+        if self.rules.volatile && !inode.is_shared() {
             return Ok(());
         }
         if inode.kind == Kind::Dir {
@@ -327,7 +327,7 @@ impl Union {
         let Some(state) = inode.lock_file() else {
             return fail(Errno::INVAL);
         };
-        if inode.volume.is_some() {
+        if inode.is_shared() {
             let object = self.object_of(inode, &state)?;
             return rustix::fs::readlinkat(object.fd(), "", Vec::with_capacity(256))
                 .map(std::ffi::CString::into_bytes)

@@ -90,14 +90,14 @@ impl Union {
             return Ok(false);
         }
         let mut kept = without_setid(perm);
-        if kept & S_ISGID != 0 && !asker.belongs(self.ids_of(inode.volume).seen_gid(stat.gid)) {
+        if kept & S_ISGID != 0 && !asker.belongs(self.ids_of(inode).seen_gid(stat.gid)) {
             kept &= !S_ISGID;
         }
         if kept == perm || asker.keeps_setid() {
             return Ok(false);
         }
         let object = self.object_of(inode, state)?;
-        if inode.volume.is_none() {
+        if !inode.is_shared() {
             // No other process changes modes in the upper, and this one holds the lock.
             object.chmod(kept).context("chmod", b".")?;
         } else {
@@ -116,7 +116,7 @@ impl Union {
     ) -> Result<bool> {
         let stat = self.stat_of(inode, state)?;
         Ok(stat.mode & (S_ISGID | S_IXGRP) == S_ISGID
-            && !asker.belongs(self.ids_of(inode.volume).seen_gid(stat.gid)))
+            && !asker.belongs(self.ids_of(inode).seen_gid(stat.gid)))
     }
 
     /// Whether an access ACL that `asker` sets on an object takes setgid from it, as chmod(2) does.
@@ -128,8 +128,8 @@ impl Union {
         asker: &dyn Asker,
     ) -> Result<bool> {
         let stat = object.stat().context("stat", b".")?;
-        Ok((stat.mode & S_ISGID != 0 || inode.volume.is_some())
-            && !asker.belongs(self.ids_of(inode.volume).seen_gid(stat.gid)))
+        Ok((stat.mode & S_ISGID != 0 || inode.is_shared())
+            && !asker.belongs(self.ids_of(inode).seen_gid(stat.gid)))
     }
 }
 

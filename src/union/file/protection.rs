@@ -18,7 +18,6 @@ use crate::sync::lock;
 use crate::union::Union;
 use crate::union::error::{Error, Result, fail};
 use crate::union::node::inode::{DirState, Inode, Node};
-use crate::union::node::mount_point::is_volume_dir;
 
 impl Union {
     /// What protects a directory, by its upper's directory: those of layers protect the layer only
@@ -35,7 +34,7 @@ impl Union {
         let found = upper
             .fd()
             .map_or_else(|_| Protection::default(), Protection::of);
-        if !is_volume_dir(state) {
+        if !state.is_shared() {
             state.protection = Some(found);
         }
         found
@@ -66,7 +65,7 @@ impl Union {
         inode: &Inode,
         dir: &WritableDir,
     ) -> Result<()> {
-        let (Some(mut state), None) = (inode.lock_dir(), inode.volume) else {
+        let Some(mut state) = inode.lock_dir().filter(|state| !state.is_shared()) else {
             return Ok(());
         };
         self.mark_impure(self.writable()?, dir, &mut state)

@@ -76,7 +76,7 @@ impl Union {
     pub(super) fn xattr_path(&self, inode: &Inode) -> Result<Option<XattrPath>> {
         let path = match &inode.node {
             Node::Dir(dir) => return xattr_path_of(&lock(&dir.state)),
-            Node::File(file) if inode.volume.is_some() => {
+            Node::File(file) if inode.is_shared() => {
                 return Ok(Some(self.object_of(inode, &lock(&file.state))?.xattrs()));
             }
             Node::File(file) => match &lock(&file.state).real {
@@ -130,7 +130,7 @@ impl Union {
         let stored = held.stored(name);
         match path.get_opt(&stored).context("getxattr", name)? {
             Some(value) => {
-                let ids = self.ids_of(inode.volume);
+                let ids = self.ids_of(inode);
                 let seen = ids.translate_xattr(name, value, Side::Seen);
                 seen.map_or_else(|| fail(Errno::NODATA), Ok)
             }
@@ -249,7 +249,7 @@ impl Union {
             return set;
         }
         let object = self.upper_object(inode)?;
-        let ids = self.ids_of(inode.volume);
+        let ids = self.ids_of(inode);
         let Some(value) = ids.translate_xattr(name, value.to_vec(), Side::Disk) else {
             return fail(Errno::INVAL);
         };
@@ -376,7 +376,7 @@ impl Union {
 
     /// Whether the names of an object's xattrs are what they are: in a volume.
     pub(super) fn has_plain_names(&self, inode: &Inode) -> bool {
-        inode.volume.is_some()
+        inode.is_shared()
     }
 
     /// The inode's object in the upper, copied up if need be.
@@ -394,7 +394,7 @@ impl Union {
     /// Remembers that an inode has no xattrs to be shown, unless one was set since `known` was
     /// read.
     fn note_no_xattrs(&self, inode: &Inode, known: u64) {
-        if self.may_change_below() || inode.volume.is_some() {
+        if self.may_change_below() || inode.is_shared() {
             return;
         }
         let noted =

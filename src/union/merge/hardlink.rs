@@ -182,7 +182,7 @@ impl Union {
         let mut at = Arc::clone(&self.nodes.root);
         for parent in parents {
             match self.child(&at, parent)? {
-                Some(child) if child.inode.kind == Kind::Dir && child.inode.volume.is_none() => {
+                Some(child) if child.inode.kind == Kind::Dir && !child.inode.is_shared() => {
                     at = child.inode;
                 }
                 _ => return Ok(None),

@@ -1,6 +1,6 @@
 //! From what the layers have under a name to a new inode.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use dashmap::mapref::entry::Entry as MapEntry;
@@ -27,15 +27,15 @@ impl Union {
         name: &Name,
     ) -> Result<Arc<Inode>> {
         let mut volume = None;
-        let upper = match (&slot.merged.upper, &state.upper, parent.volume) {
-            (Some(found), Some(dir), Some(no)) => {
+        let upper = match (&slot.merged.upper, &state.upper) {
+            (Some(found), Some(dir)) if parent.is_shared() => {
                 let stat = dir.stat_entry(name).context("stat", name)?;
-                let birth = self.birth_of(no, &stat);
-                volume = Some((no, birth));
+                volume = self.membership_of(parent, &stat);
+                let birth = volume.map_or(BirthTime::UNKNOWN, |(_, birth)| birth);
                 let ino = found.ino;
                 Some(dir.child_with_id(name, ObjectId { ino, birth }))
             }
-            (Some(_), Some(dir), None) => Some(dir.child(name)),
+            (Some(_), Some(dir)) => Some(dir.child(name)),
             _ => None,
         };
         let lowers = self.lowers_of(state, slot, name)?;
@@ -112,14 +112,14 @@ impl Union {
             name: Arc::clone(&name),
         });
         let kind = slot.kind().unwrap_or_else(|| stat.kind());
-        let volume = parent.volume.map(|no| (no, self.birth_of(no, &stat)));
+        let volume = self.membership_of(&parent, &stat);
         let mut inode = self.new_inode(volume, slot.st_ino, kind, node);
         if stat.nlink > 1 {
             inode = self.share((dir.source(), stat.dev, stat.ino), inode);
         }
-        let bytes = match parent.volume {
-            Some(_) => None,
-            None => self.bytes_of(dir, &name, &stat, state.impure, &state.lowers)?,
+        let bytes = match parent.is_shared() {
+            true => None,
+            false => self.bytes_of(dir, &name, &stat, state.impure, &state.lowers)?,
         };
         if let Some(mut file) = inode.lock_file() {
             if !Self::is_known(&inode) {
@@ -280,17 +280,11 @@ impl Union {
         if let Node::Dir(dir) = &node {
             crate::sync::lock(&dir.state).id = Some(id);
         }
-        let inode = Arc::new(Inode {
-            id,
-            st_ino,
-            kind,
-            volume,
-            birth,
-            lookups: AtomicU64::new(0),
-            xattrs: AtomicU64::new(0),
-            node,
-        });
-        if let (Some(live), Node::Dir(dir), None) = (&self.others.live, &inode.node, volume) {
+        let inode = Inode::new(id, st_ino, kind, node);
+        let inode = Arc::new(inode.in_volume(volume).born(birth));
+        if let (Some(live), Node::Dir(dir), false) =
+            (&self.others.live, &inode.node, inode.is_shared())
+        {
             crate::sync::lock(&dir.state).live = Some(live.dir(Arc::downgrade(&inode)));
         }
         inode

@@ -40,7 +40,7 @@ impl Union {
                 .collect(),
         };
         self.remember_forgotten(&inode);
-        if inode.volume.is_some() && inode.kind == Kind::Dir {
+        if inode.kind == Kind::Dir {
             self.streams.forget(inode.id);
         }
         let node = inode.id;
@@ -55,7 +55,7 @@ impl Union {
                 && slot.child.strong_count() == 0
             {
                 slot.child = Weak::new();
-                if place.parent.volume.is_some() && slot.mount.is_none() {
+                if place.parent.is_shared() && slot.mount.is_none() {
                     listing.update(&place.name, |slot| slot.merged.upper = None);
                 }
             }
@@ -87,14 +87,14 @@ impl Union {
                     return fail(Errno::NOTDIR);
                 };
                 self.load_name(&mut state, name)?;
-                let found = match parent.volume {
-                    Some(_) => self.refresh(&mut state, name)?,
-                    None => None,
+                let found = match parent.is_shared() {
+                    true => self.refresh(&mut state, name)?,
+                    false => None,
                 };
                 match self.child_locked(parent, &mut state, name)? {
                     Instance::None => return Ok(None),
                     Instance::Ready(mut child) => {
-                        if child.inode.volume == parent.volume {
+                        if child.inode.is_on_file_system_of(parent) {
                             child.stat = found.or(child.stat);
                         }
                         return Ok(Some(child));

@@ -16,7 +16,6 @@ use crate::union::merge::origin::{announced, read_origin};
 use crate::union::node::identity::Numbering;
 use crate::union::node::inode::DirState;
 use crate::union::node::listing::{Listing, Slot};
-use crate::union::node::mount_point::is_volume_dir;
 use crate::union::node::stack::Merger;
 
 impl Union {
@@ -28,7 +27,7 @@ impl Union {
             state.listing.get_or_insert_with(Listing::default);
             return Ok(());
         }
-        if is_volume_dir(state) {
+        if state.is_shared() {
             if state.listing.is_none() {
                 let mut listing = Listing::default();
                 self.show_mounts(state.id, &mut listing);

@@ -15,7 +15,7 @@ impl Union {
             return Validity::Kept;
         }
         match self.nodes.table.get(dir) {
-            Ok(inode) if inode.volume.is_some() => Validity::Shared,
+            Ok(inode) if inode.is_shared() => Validity::Shared,
             Ok(inode) if self.rules.cache == CacheMode::Static || inode.is_watched() => {
                 Validity::Kept
             }
@@ -26,7 +26,7 @@ impl Union {
     /// How long the attributes of a directory may be cached, and its name. `upper`: it is in the
     /// upper.
     pub(in crate::union) fn dir_validity(&self, inode: &Inode, upper: bool) -> Validity {
-        if inode.volume.is_some() {
+        if inode.is_shared() {
             return Validity::Shared;
         }
         let watched = || {
@@ -49,7 +49,7 @@ impl Union {
         place: ChangedBy<'_>,
         stat: &Stat,
     ) -> Validity {
-        if inode.volume.is_some() {
+        if inode.is_shared() {
             return Validity::Shared;
         }
         if self.rules.cache == crate::union::config::CacheMode::Static {

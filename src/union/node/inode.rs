@@ -44,8 +44,8 @@ pub(in crate::union) struct Inode {
     pub st_ino: u64,
     /// Its type; constant.
     pub kind: Kind,
-    /// The volume that it is in.
-    pub(in crate::union) volume: Option<VolumeNo>,
+    /// The volume that it is in; `None` in the merged tree.
+    pub(super) volume: Option<VolumeNo>,
     /// When it was made, in a volume or a layer that others edit, where its disk knows that.
     pub(in crate::union) birth: BirthTime,
     pub(in crate::union) lookups: AtomicU64,
@@ -107,6 +107,13 @@ pub(in crate::union) struct DirState {
 }
 
 impl DirState {
+    /// As [`Inode::is_shared`]: its disk lists it each time, and its listing has what was looked up
+    /// only.
+    pub(in crate::union) fn is_shared(&self) -> bool {
+        let source = self.upper.as_ref().map(|dir| dir.source());
+        matches!(source, Some(Source::Volume(_)))
+    }
+
     /// The lower directory whose attributes it shows, as long as it was not copied up.
     pub(in crate::union) fn looks_like(&self) -> Option<&ReadOnlyDir> {
         self.described_by.as_ref().or(self.lowers.first())
@@ -282,6 +289,53 @@ impl Inode {
     #[must_use]
     pub(in crate::union) fn lookups(&self) -> u64 {
         self.lookups.load(Ordering::Relaxed)
+    }
+
+    /// An object of the merged tree, without lookups.
+    pub(in crate::union) fn new(id: NodeId, st_ino: u64, kind: Kind, node: Node) -> Self {
+        Self {
+            id,
+            st_ino,
+            kind,
+            volume: None,
+            birth: BirthTime::UNKNOWN,
+            lookups: AtomicU64::new(0),
+            xattrs: AtomicU64::new(0),
+            node,
+        }
+    }
+
+    /// The same as part of a volume.
+    pub(in crate::union) fn in_volume(mut self, volume: Option<VolumeNo>) -> Self {
+        self.volume = volume;
+        self
+    }
+
+    /// The same, made at a time that is known.
+    pub(in crate::union) fn born(mut self, birth: BirthTime) -> Self {
+        self.birth = birth;
+        self
+    }
+
+    /// Whether others change it at any time, beside this mount, as the objects of volumes are:
+    /// nothing of it is remembered, what is found under its name is compared with what it was, and
+    /// it is written where it is.
+    #[must_use]
+    pub(in crate::union) fn is_shared(&self) -> bool {
+        self.volume.is_some()
+    }
+
+    /// Whether both are on one file system, as far as rename(2) and link(2) are concerned.
+    #[must_use]
+    pub(in crate::union) fn is_on_file_system_of(&self, other: &Self) -> bool {
+        self.volume == other.volume
+    }
+
+    /// The volume that it is in: for the facade and for the room of volumes. What the merged tree
+    /// does asks [`Inode::is_shared`].
+    #[must_use]
+    pub(in crate::union) fn volume(&self) -> Option<VolumeNo> {
+        self.volume
     }
 
     /// Whether `self` is `other` or lies above it. Only meaningful while the rename mutex is held.

@@ -4,12 +4,12 @@ use crate::layer::stat::Kind;
 use crate::sync::read;
 use crate::union::error::Result;
 use crate::union::node::ids::NodeId;
-use crate::union::node::inode::{DirState, Inode};
+use crate::union::node::inode::Inode;
 use crate::union::{Union, fail};
 use rustix::io::Errno;
 use std::sync::{Arc, Weak};
 
-use crate::layer::dir::{Name, Source};
+use crate::layer::dir::Name;
 
 /// A place in the merged tree that shows something else than the layers have there.
 #[derive(Debug)]
@@ -33,14 +33,6 @@ impl MountPoint {
             inode: Arc::downgrade(&self.inode),
         }
     }
-}
-
-/// Whether a directory is one of a volume.
-pub(in crate::union) fn is_volume_dir(state: &DirState) -> bool {
-    state
-        .upper
-        .as_ref()
-        .is_some_and(|dir| matches!(dir.source(), Source::Volume(_)))
 }
 
 impl Union {

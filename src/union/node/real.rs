@@ -16,7 +16,7 @@ use std::sync::Weak;
 impl Union {
     /// Whether what the disk has now is what an inode of a volume stands for.
     pub(in crate::union) fn stands_for(&self, inode: &Inode, stat: &Stat) -> bool {
-        inode.volume.is_some_and(|volume| {
+        inode.volume().is_some_and(|volume| {
             self.volume_ino(stat) == inode.st_ino && inode.birth.agrees(self.birth_of(volume, stat))
         })
     }
@@ -73,7 +73,7 @@ impl Union {
         match &state.real {
             Real::Orphan(object) => Ok(object.clone()),
             Real::Lower { .. } => fail(Errno::STALE),
-            Real::Upper { dir, name } if inode.volume.is_none() => {
+            Real::Upper { dir, name } if !inode.is_shared() => {
                 dir.object(name).context("open", name)
             }
             Real::Upper { .. } => self.find_again(inode, state).map(|(_, object)| object),
@@ -112,7 +112,7 @@ impl Union {
     /// What the disk says about the object behind a file.
     pub(in crate::union) fn stat_of(&self, inode: &Inode, state: &FileState) -> Result<Stat> {
         match &state.real {
-            Real::Upper { .. } if inode.volume.is_some() => {
+            Real::Upper { .. } if inode.is_shared() => {
                 self.find_again(inode, state).map(|(stat, _)| stat)
             }
             real => crate::union::node::real::real_stat(real),
@@ -123,9 +123,9 @@ impl Union {
     /// Errors: ESTALE.
     pub(in crate::union) fn stat_of_dir(&self, inode: &Inode, dir: &WritableDir) -> Result<Stat> {
         match dir.stat() {
-            Ok(stat) if inode.volume.is_none() || self.stands_for(inode, &stat) => Ok(stat),
+            Ok(stat) if !inode.is_shared() || self.stands_for(inode, &stat) => Ok(stat),
             Ok(_) => fail(Errno::STALE),
-            Err(Errno::NOENT) if inode.volume.is_some() => fail(Errno::STALE),
+            Err(Errno::NOENT) if inode.is_shared() => fail(Errno::STALE),
             Err(errno) => Err(errno).context("stat", b"."),
         }
     }

@@ -56,16 +56,16 @@ impl Union {
                 .nodes
                 .table
                 .get(node)
-                .is_ok_and(|inode| inode.volume.is_some())
+                .is_ok_and(|inode| inode.is_shared())
     }
 
     pub(in crate::union) fn volume_of(&self, inode: &Inode) -> Option<&Volume> {
-        self.volumes.list.get(usize::from(inode.volume?))
+        self.volumes.list.get(usize::from(inode.volume()?))
     }
 
     /// The mappings of owners that hold for an object.
-    pub(in crate::union) fn ids_of(&self, volume: Option<VolumeNo>) -> &IdMaps {
-        match volume {
+    pub(in crate::union) fn ids_of(&self, inode: &Inode) -> &IdMaps {
+        match inode.volume() {
             Some(_) => &self.volumes.ids,
             None => &self.rules.ids,
         }
@@ -101,6 +101,16 @@ impl Union {
     pub(in crate::union) fn birth_of(&self, volume: VolumeNo, stat: &Stat) -> BirthTime {
         let volume = self.volumes.list.get(usize::from(volume));
         volume.map_or(BirthTime::UNKNOWN, |volume| volume.birth_of(stat))
+    }
+
+    /// What an object in a directory belongs to, with when it was made: to what the directory
+    /// belongs to.
+    pub(in crate::union) fn membership_of(
+        &self,
+        parent: &Inode,
+        stat: &Stat,
+    ) -> Option<(VolumeNo, BirthTime)> {
+        parent.volume().map(|no| (no, self.birth_of(no, stat)))
     }
 
     /// The disk that a node is on, where that is a volume's.

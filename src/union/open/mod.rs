@@ -5,13 +5,13 @@ mod layers;
 mod stat_overrides;
 mod writable;
 
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 use dashmap::DashMap;
 
 use crate::layer::ReadOnlyDir;
-use crate::layer::stat::{BirthTime, Kind};
+use crate::layer::stat::Kind;
 use crate::sync::lock;
 use crate::union::Union;
 use crate::union::config::{CacheMode, Config, Setup, SetupError};
@@ -77,25 +77,20 @@ impl Union {
 
 /// Returns the root of the merged tree.
 fn root_of(roots: &Roots) -> Arc<Inode> {
-    Arc::new(Inode {
-        id: NodeId::ROOT,
-        st_ino: ROOT_INO,
-        kind: Kind::Dir,
-        volume: None,
-        birth: BirthTime::UNKNOWN,
-        lookups: AtomicU64::new(1),
-        xattrs: AtomicU64::new(0),
-        node: Node::Dir(Box::new(DirNode {
-            place: Mutex::new(None),
-            watched: AtomicBool::new(false),
-            state: Mutex::new(DirState {
-                id: Some(NodeId::ROOT),
-                upper: roots.upper.clone(),
-                lowers: roots.lowers.clone(),
-                ..DirState::default()
-            }),
-        })),
-    })
+    let node = Node::Dir(Box::new(DirNode {
+        place: Mutex::new(None),
+        watched: AtomicBool::new(false),
+        state: Mutex::new(DirState {
+            id: Some(NodeId::ROOT),
+            upper: roots.upper.clone(),
+            lowers: roots.lowers.clone(),
+            ..DirState::default()
+        }),
+    }));
+    let root = Inode::new(NodeId::ROOT, ROOT_INO, Kind::Dir, node);
+    // It never goes away.
+    root.lookups.store(1, Ordering::Relaxed);
+    Arc::new(root)
 }
 
 /// Returns what watches layers that are edited, with the root as the first that it watches.

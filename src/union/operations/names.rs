@@ -88,7 +88,7 @@ impl Union {
         caller: &Caller<'_>,
     ) -> Result<Entry> {
         let parent = self.nodes.table.get(parent)?;
-        let made = match parent.volume {
+        let made = match parent.volume() {
             Some(_) => self.make_in_volume(&parent, name, new, caller),
             None => self.make_in_layers(&parent, name, new, caller),
         };
@@ -103,7 +103,7 @@ impl Union {
     /// xattrs, ENOSPC and what the disk answers.
     pub fn tmpfile(&self, parent: NodeId, mode: u32, caller: &Caller<'_>) -> Result<Entry> {
         let parent = self.nodes.table.get(parent)?;
-        match parent.volume {
+        match parent.volume() {
             Some(_) => self.tmpfile_in_volume(&parent, mode, caller),
             None => self.tmpfile_in_layers(&parent, mode, caller),
         }
@@ -117,10 +117,10 @@ impl Union {
         let inode = self.nodes.table.get(node)?;
         fail_for_directory(&inode)?;
         let parent = self.nodes.table.get(parent)?;
-        if inode.volume != parent.volume || self.is_mount(&inode) {
+        if !inode.is_on_file_system_of(&parent) || self.is_mount(&inode) {
             return fail(Errno::XDEV);
         }
-        match parent.volume {
+        match parent.volume() {
             Some(_) => self.link_in_volume(&inode, &parent, name),
             None => self.link_in_layers(&inode, &parent, name),
         }
@@ -131,7 +131,7 @@ impl Union {
     /// answers.
     pub fn unlink(&self, parent: NodeId, name: &[u8]) -> Result<()> {
         let parent = self.nodes.table.get(parent)?;
-        match parent.volume {
+        match parent.volume() {
             Some(_) => self.remove_in_volume(&parent, name, false),
             None => self.unlink_in_layers(&parent, name),
         }
@@ -141,7 +141,7 @@ impl Union {
     /// answers.
     pub fn rmdir(&self, parent: NodeId, name: &[u8]) -> Result<()> {
         let parent = self.nodes.table.get(parent)?;
-        match parent.volume {
+        match parent.volume() {
             Some(_) => self.remove_in_volume(&parent, name, true),
             None => self.rmdir_in_layers(&parent, name),
         }
@@ -165,7 +165,7 @@ impl Union {
     /// and disturbs none of its readers. Errors: as [`Union::readdir`].
     pub fn list_names(&self, node: NodeId, mut each: impl FnMut(&[u8])) -> Result<()> {
         let inode = self.nodes.table.get(node)?;
-        match inode.volume {
+        match inode.volume() {
             Some(_) => self.names_in_volume(&inode, each),
             None => self.walk_layers(&inode, 0, |entry| {
                 each(&entry.name);
@@ -218,7 +218,7 @@ impl Union {
         if inode.kind != Kind::Dir {
             return fail(Errno::NOTDIR);
         }
-        match inode.volume {
+        match inode.volume() {
             Some(_) => self.walk_volume(&inode, cookie, each),
             None => self.walk_layers(&inode, cookie, each),
         }
@@ -277,10 +277,10 @@ impl Union {
             parent: &to,
             name: to_name,
         };
-        if from.parent.volume != to.parent.volume {
+        if !from.parent.is_on_file_system_of(to.parent) {
             return fail(Errno::XDEV);
         }
-        if from.parent.volume.is_none() {
+        if !from.parent.is_shared() {
             return self.rename_in_layers(Rename {
                 from,
                 to,

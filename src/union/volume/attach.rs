@@ -251,7 +251,7 @@ impl Union {
     }
 
     fn make_target(&self, parent: &Arc<Inode>, name: &Name, kind: Kind) -> Result<Arc<Inode>> {
-        let ids = self.ids_of(parent.volume);
+        let ids = self.ids_of(parent);
         let caller = Caller {
             uid: ids.seen_uid(self.rules.daemon.0),
             gid: ids.seen_gid(self.rules.daemon.1),
@@ -265,7 +265,7 @@ impl Union {
                 rdev: 0,
             },
         };
-        let made = match parent.volume {
+        let made = match parent.volume() {
             Some(_) => self.make_in_volume(parent, name, &new, &caller),
             None => self.make_in_layers(parent, name, &new, &caller),
         };

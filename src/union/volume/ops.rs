@@ -60,7 +60,7 @@ impl Union {
         let stat = self.refresh(state, name)?;
         match self.child_locked(parent, state, name)? {
             Instance::Ready(mut child) => {
-                if child.inode.volume == parent.volume {
+                if child.inode.is_on_file_system_of(parent) {
                     child.stat = stat.or(child.stat);
                 }
                 Ok(Some(child))
@@ -83,7 +83,7 @@ impl Union {
         let dir = self.volume_dir(parent, name, &state)?;
         self.load(&mut state)?;
         let inheritance = self.inheritance_now(&dir, &mut state)?;
-        let looks = self.looks(self.ids_of(parent.volume), new, caller, &inheritance);
+        let looks = self.looks(self.ids_of(parent), new, caller, &inheritance);
         let ours = looks.uid == self.rules.daemon.0
             && (inheritance.group.is_some() || looks.gid == self.rules.daemon.1)
             && caller.security.is_empty();
@@ -170,7 +170,7 @@ impl Union {
             mode,
             rdev: 0,
         };
-        let looks = self.looks(self.ids_of(parent.volume), &new, caller, &inheritance);
+        let looks = self.looks(self.ids_of(parent), &new, caller, &inheritance);
         let fd = self
             .unnamed_in(&dir, looks.mode)
             .context("open O_TMPFILE", b".")?;
@@ -179,8 +179,8 @@ impl Union {
         self.apply_new_metadata(keeping, &object, Kind::File, &looks, &inheritance, caller)?;
         self.keep_atime(&fd);
         let stat = object.stat().context("fstat", b".")?;
-        let st_ino = parent.volume.map_or(0, |_| self.volume_ino(&stat));
-        let volume = parent.volume.map(|v| (v, self.birth_of(v, &stat)));
+        let st_ino = parent.volume().map_or(0, |_| self.volume_ino(&stat));
+        let volume = self.membership_of(parent, &stat);
         let node = self.new_file_node(Real::Orphan(object));
         let inode = self.new_inode(volume, st_ino, Kind::File, node);
         if let Some(file) = inode.file() {
