@@ -12,7 +12,7 @@ use crate::layer::xattr::XattrPath;
 /// What a directory of a layer holds. A name that is hidden and there as well is a directory that
 /// hides what lies below it, or something else that needs no whiteout.
 #[derive(Default)]
-pub(crate) struct Listing {
+pub(crate) struct LayerListing {
     /// It hides everything below it.
     pub(crate) opaque: bool,
     /// Names that are hidden.
@@ -23,7 +23,7 @@ pub(crate) struct Listing {
     pub(crate) marks: DirMarks,
 }
 
-impl Listing {
+impl LayerListing {
     /// Reads it; `plain_names` says that `.wh.` names are ordinary ones.
     pub(crate) fn read(dir: &ReadOnlyDir, plain_names: bool) -> Result<Self> {
         let xattrs = dir.xattrs().context("open", b".")?;

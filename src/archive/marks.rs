@@ -104,7 +104,7 @@ fn make_opaque(dir: &Arc<OwnedFd>, form: Whiteouts) -> Result<()> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::super::extract::is_mark;
-    use super::super::listing::Listing;
+    use super::super::listing::LayerListing;
     use super::*;
     use crate::layer::{FdCache, ReadOnlyDir};
 
@@ -120,12 +120,12 @@ mod tests {
         mark_by_xattr(&fd, b"gone").unwrap();
         assert!(is_mark(&fd, b"gone").unwrap() && !is_mark(&fd, b"empty").unwrap());
         let layer = ReadOnlyDir::alone(open(), &FdCache::new(16));
-        let listing = Listing::read(&layer, false).unwrap();
+        let listing = LayerListing::read(&layer, false).unwrap();
         let names: Vec<&[u8]> = listing.whiteouts.iter().map(|name| &name[..]).collect();
         assert_eq!((names, listing.opaque), (vec![&b"gone"[..]], false));
         assert!(listing.entries.contains(&b"empty"[..]));
         make_opaque(&fd, Whiteouts::Char).unwrap();
-        let listing = Listing::read(&layer, false).unwrap();
+        let listing = LayerListing::read(&layer, false).unwrap();
         assert!(listing.opaque && listing.whiteouts.contains(&b"gone"[..]));
     }
 

@@ -28,12 +28,12 @@ pub(crate) struct Descent<T> {
 
 #[derive(Debug)]
 struct Step<T> {
-    place: Place,
+    place: StepDir,
     state: T,
 }
 
 #[derive(Debug)]
-enum Place {
+enum StepDir {
     Open(Arc<OwnedFd>),
     /// Device and inode number of a directory that was closed.
     Closed((u64, u64)),
@@ -43,7 +43,7 @@ impl<T> Descent<T> {
     /// Begins in an open directory.
     #[must_use]
     pub(crate) fn begin(dir: OwnedFd, state: T) -> Self {
-        let place = Place::Open(Arc::new(dir));
+        let place = StepDir::Open(Arc::new(dir));
         Self {
             steps: vec![Step { place, state }],
         }
@@ -51,14 +51,14 @@ impl<T> Descent<T> {
 
     /// Goes on in a directory of the last one. Errors: those of fstat(2).
     pub(crate) fn push(&mut self, dir: OwnedFd, state: T) -> Result<()> {
-        let place = Place::Open(Arc::new(dir));
+        let place = StepDir::Open(Arc::new(dir));
         self.steps.push(Step { place, state });
         if let Some(far) = self.steps.len().checked_sub(LEVELS + 1)
             && let Some(far) = self.steps.get_mut(far)
-            && let Place::Open(dir) = &far.place
+            && let StepDir::Open(dir) = &far.place
         {
             let stat = Stat::of_fd(dir)?;
-            far.place = Place::Closed((stat.dev, stat.ino));
+            far.place = StepDir::Closed((stat.dev, stat.ino));
         }
         Ok(())
     }
@@ -67,7 +67,7 @@ impl<T> Descent<T> {
     pub(crate) fn last(&mut self) -> Option<(Arc<OwnedFd>, &mut T)> {
         match self.steps.last_mut()? {
             Step {
-                place: Place::Open(dir),
+                place: StepDir::Open(dir),
                 state,
             } => Some((Arc::clone(dir), state)),
             // The last one is always open.
@@ -81,18 +81,18 @@ impl<T> Descent<T> {
         let Some(Step { place, state }) = self.steps.pop() else {
             return Ok(None);
         };
-        let Place::Open(dir) = place else {
+        let StepDir::Open(dir) = place else {
             return Err(Errno::BADF);
         };
         if let Some(above) = self.steps.last_mut()
-            && let Place::Closed(was) = above.place
+            && let StepDir::Closed(was) = above.place
         {
             let opened = openat(&dir, "..", DIRECTORY, Mode::empty())?;
             let stat = Stat::of_fd(&opened)?;
             if (stat.dev, stat.ino) != was {
                 return Err(Errno::STALE);
             }
-            above.place = Place::Open(Arc::new(opened));
+            above.place = StepDir::Open(Arc::new(opened));
         }
         Ok(Some((dir, state)))
     }
@@ -120,7 +120,7 @@ mod tests {
         let open = way
             .steps
             .iter()
-            .filter(|step| matches!(step.place, Place::Open(_)));
+            .filter(|step| matches!(step.place, StepDir::Open(_)));
         assert_eq!(open.count(), LEVELS);
         for level in (0..=1500).rev() {
             let (_, state) = way.pop().unwrap().unwrap();

@@ -39,7 +39,7 @@ pub type Name = Arc<[u8]>;
 /// Lock order: the place of a directory before that of its parent; then the lock of a descriptor's
 /// slot, then that of the cache's ring.
 #[derive(Debug)]
-pub(super) enum Place {
+pub(super) enum DirLocation {
     Root(Arc<OwnedFd>),
     Child { parent: Arc<Dir>, name: Name },
     Gone,
@@ -50,8 +50,8 @@ pub(super) enum Place {
 #[derive(Debug)]
 pub(crate) struct Dir {
     source: Source,
-    /// Lock order: before the place of the parent, then a descriptor slot (see [`Place`]).
-    pub(super) place: RwLock<Place>,
+    /// Lock order: before the place of the parent, then a descriptor slot (see [`DirLocation`]).
+    pub(super) place: RwLock<DirLocation>,
     pub(super) slot: Arc<FdSlot>,
     cache: Arc<FdCache>,
     records: Option<Arc<StatOverrides>>,
@@ -93,11 +93,11 @@ impl Dir {
             records,
             has_implied,
         };
-        Self::at(source, Place::Root(fd), cache, kept, None)
+        Self::at(source, DirLocation::Root(fd), cache, kept, None)
     }
 
     pub(super) fn child(parent: &Arc<Self>, name: &Name, being: Option<ObjectId>) -> Arc<Self> {
-        let place = Place::Child {
+        let place = DirLocation::Child {
             parent: Arc::clone(parent),
             name: Arc::clone(name),
         };
@@ -111,7 +111,7 @@ impl Dir {
 
     fn at(
         source: Source,
-        place: Place,
+        place: DirLocation,
         cache: &Arc<FdCache>,
         kept: Kept,
         being: Option<ObjectId>,
@@ -249,9 +249,9 @@ impl Dir {
         let mut above: Option<Arc<Self>> = None;
         loop {
             let next = match &*read(&above.as_deref().unwrap_or(self).place) {
-                Place::Root(_) => break,
-                Place::Gone => return None,
-                Place::Child { parent, name } => {
+                DirLocation::Root(_) => break,
+                DirLocation::Gone => return None,
+                DirLocation::Child { parent, name } => {
                     names.push(Arc::clone(name));
                     Arc::clone(parent)
                 }
@@ -265,9 +265,9 @@ impl Dir {
     /// Takes the parent out.
     fn take_parent(&mut self) -> Option<Arc<Self>> {
         let place = self.place.get_mut().unwrap_or_else(PoisonError::into_inner);
-        match std::mem::replace(place, Place::Gone) {
-            Place::Child { parent, .. } => Some(parent),
-            Place::Root(_) | Place::Gone => None,
+        match std::mem::replace(place, DirLocation::Gone) {
+            DirLocation::Child { parent, .. } => Some(parent),
+            DirLocation::Root(_) | DirLocation::Gone => None,
         }
     }
 }

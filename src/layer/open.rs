@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::{Errno, Result};
 
-use super::dir::{Dir, Place, UNKNOWN_DEVICE, os};
+use super::dir::{Dir, DirLocation, UNKNOWN_DEVICE, os};
 use super::stat::Stat;
 use crate::sync::read;
 
@@ -58,9 +58,9 @@ impl Dir {
             return Ok(Step::Open(fd));
         }
         match &*read(&self.place) {
-            Place::Root(fd) => Ok(Step::Open(Arc::clone(fd))),
-            Place::Gone => Err(Errno::NOENT),
-            Place::Child { parent, name } => {
+            DirLocation::Root(fd) => Ok(Step::Open(Arc::clone(fd))),
+            DirLocation::Gone => Err(Errno::NOENT),
+            DirLocation::Child { parent, name } => {
                 let at_hand = match opened {
                     Some((dir, fd)) if Arc::ptr_eq(dir, parent) => Some(Arc::clone(fd)),
                     _ => parent.at_hand(),
@@ -83,7 +83,7 @@ impl Dir {
     /// The descriptor, if nothing need be opened for it.
     fn at_hand(&self) -> Option<Arc<OwnedFd>> {
         self.slot.get().or_else(|| match &*read(&self.place) {
-            Place::Root(fd) => Some(Arc::clone(fd)),
+            DirLocation::Root(fd) => Some(Arc::clone(fd)),
             _ => None,
         })
     }
@@ -91,7 +91,8 @@ impl Dir {
     /// Closes its descriptor if its place has another directory now, or none. Returns whether it
     /// did.
     pub(crate) fn close_if_replaced(&self) -> bool {
-        let (Place::Child { parent, name }, Some(fd)) = (&*read(&self.place), self.slot.get())
+        let (DirLocation::Child { parent, name }, Some(fd)) =
+            (&*read(&self.place), self.slot.get())
         else {
             return false;
         };

@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use super::dir::{Dir, Name, Place, Source};
+use super::dir::{Dir, DirLocation, Name, Source};
 use super::fd_cache::FdCache;
 use super::stat_override::StatOverrides;
 use crate::sync::write;
@@ -40,7 +40,7 @@ impl ReadOnlyDir {
     /// Closes it for good: like a directory that was removed it cannot be opened again, nor can
     /// what is found through it.
     pub(crate) fn release(&self) {
-        *write(&self.0.place) = Place::Gone;
+        *write(&self.0.place) = DirLocation::Gone;
         self.0.slot.clear();
     }
 }

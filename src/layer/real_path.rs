@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
-use super::dir::{Dir, Name, Place};
+use super::dir::{Dir, DirLocation, Name};
 use crate::sync::read;
 
 impl Dir {
@@ -20,12 +20,12 @@ impl Dir {
         let mut path = loop {
             let dir: &Self = above.as_deref().unwrap_or(self);
             let parent = match &*read(&dir.place) {
-                Place::Root(fd) => break path_of(fd)?,
-                Place::Child { parent, name } => {
+                DirLocation::Root(fd) => break path_of(fd)?,
+                DirLocation::Child { parent, name } => {
                     names.push(name.clone());
                     parent.clone()
                 }
-                Place::Gone => return None,
+                DirLocation::Gone => return None,
             };
             above = Some(parent);
         };

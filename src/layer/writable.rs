@@ -9,7 +9,7 @@ use rustix::fs::{
 };
 use rustix::io::{Errno, Result};
 
-use super::dir::{Dir, Name, Place, Source, os};
+use super::dir::{Dir, DirLocation, Name, Source, os};
 use super::fd_cache::FdCache;
 use super::object::{WritableObject, chmod_fd};
 use super::open::OPEN_DIR;
@@ -253,7 +253,7 @@ impl WritableDir {
     ) -> Result<()> {
         let mut place = write(&self.0.place);
         rename()?;
-        *place = Place::Child {
+        *place = DirLocation::Child {
             parent: Arc::clone(&parent.0),
             name: Arc::clone(name),
         };
@@ -262,7 +262,7 @@ impl WritableDir {
 
     /// Notes that the directory is not there any more, after it was removed.
     pub(crate) fn set_gone(&self) {
-        *write(&self.0.place) = Place::Gone;
+        *write(&self.0.place) = DirLocation::Gone;
         self.0.slot.clear();
     }
 }

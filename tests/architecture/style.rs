@@ -105,3 +105,28 @@ fn comments_name_who_acts() {
     }
     assert!(found.is_empty(), "{found:#?}");
 }
+
+/// One name, one type: these are the ones that had several.
+#[test]
+fn the_names_of_the_core_are_used_once() {
+    for name in ["Attr", "Entry", "Listing", "Place", "Source"] {
+        let defined: Vec<String> = src_files()
+            .iter()
+            .flat_map(|file| {
+                let text = fs::read_to_string(file).unwrap();
+                let names = ["struct", "enum"].map(|kind| format!("{kind} {name}"));
+                let is_there = text.lines().any(|line| {
+                    let words = line.trim_start_matches("pub").trim_start();
+                    let words = words.rsplit(") ").next().unwrap_or(words);
+                    names.iter().any(|name| {
+                        words.strip_prefix(name.as_str()).is_some_and(|rest| {
+                            !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_')
+                        })
+                    })
+                });
+                is_there.then(|| file.display().to_string())
+            })
+            .collect();
+        assert!(defined.len() <= 1, "{name}: {defined:#?}");
+    }
+}

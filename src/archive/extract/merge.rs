@@ -21,7 +21,7 @@ use rustix::io::Errno;
 
 use crate::archive::disk::{DIRECTORY, clear, open_inner, remove};
 use crate::archive::error::{AtEntry as _, Context as _, Result};
-use crate::archive::listing::Listing;
+use crate::archive::listing::LayerListing;
 use crate::layer::ReadOnlyDir;
 use crate::layer::descent::Descent;
 use crate::layer::dir::Name;
@@ -132,7 +132,7 @@ impl Merger<'_> {
         path: &[u8],
         hides: bool,
     ) -> Result<Level> {
-        let listing = Listing::read(&from, false).at_entry(path)?;
+        let listing = LayerListing::read(&from, false).at_entry(path)?;
         if listing.opaque || hides {
             self.empty(to, path).at_entry(path)?;
         }

@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use crate::archive::error::{AtEntry as _, Context as _, Error, Result};
-use crate::archive::listing::Listing;
+use crate::archive::listing::LayerListing;
 use crate::layer::ReadOnlyDir;
 use crate::layer::dir::Name;
 use crate::layer::stat::Kind;
@@ -53,7 +53,7 @@ fn touched(layer: &ReadOnlyDir, mount: &[u8]) -> Result<Option<Vec<u8>>> {
     let mut dir = layer.clone();
     let mut path = Vec::new();
     for name in mount.split(|byte| *byte == b'/').map(Name::from) {
-        let listing = Listing::read(&dir, false).at_entry(&path)?;
+        let listing = LayerListing::read(&dir, false).at_entry(&path)?;
         if listing.opaque {
             return Ok(Some(path));
         }

@@ -23,7 +23,7 @@ use super::export::{Exporter, Links};
 use super::options::{Pack, Packed, check_name};
 use super::stream::{Archive, packed};
 use crate::archive::error::{AtEntry as _, Context as _, Error, Result, unless_gone};
-use crate::archive::listing::Listing;
+use crate::archive::listing::LayerListing;
 use crate::archive::merged::{find, open_union};
 use crate::archive::tar::{EntryKind, TarEntry};
 use crate::cancel;
@@ -175,7 +175,7 @@ impl Differ<'_> {
             self.expand(path)?;
             return Ok(None);
         }
-        let listing = Listing::of(dir, &xattrs, &names, self.plain_names).at_entry(path)?;
+        let listing = LayerListing::of(dir, &xattrs, &names, self.plain_names).at_entry(path)?;
         let holds_something = !(listing.entries.is_empty() && listing.whiteouts.is_empty());
         // The archive that the layer was made of did not describe it: its metadata is not the
         // layer's.

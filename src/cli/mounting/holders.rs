@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_serves_a_connection_that_does_not_exist() {
+    fn no_process_serves_a_connection_that_does_not_exist() {
         assert!(daemons(u32::MAX).is_empty());
     }
 }

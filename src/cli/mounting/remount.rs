@@ -29,7 +29,7 @@ pub(in crate::cli) fn run(
         Err(errno) => {
             let cure = match errno {
                 Errno::INVAL => "mount it first",
-                Errno::PERM => "remount as the one who mounted it, as root of the namespace",
+                Errno::PERM => "remount as the user who mounted it, as root of the namespace",
                 Errno::BUSY => "close the files that are open for writing there",
                 _ => "see dmesg",
             };

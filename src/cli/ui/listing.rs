@@ -52,7 +52,7 @@ pub(in crate::cli) struct InspectArgs {
 pub(in crate::cli) type Column = (&'static str, &'static str);
 
 /// Lines to be printed.
-pub(in crate::cli) struct Listing<'a> {
+pub(in crate::cli) struct ListOutput<'a> {
     /// The columns of the usual table.
     pub columns: &'a [Column],
     /// Columns that templates may name besides.
@@ -65,7 +65,7 @@ pub(in crate::cli) struct Listing<'a> {
     pub document: Value,
 }
 
-impl Listing<'_> {
+impl ListOutput<'_> {
     /// Prints it.
     ///
     /// # Errors
@@ -249,8 +249,8 @@ mod tests {
 
     use super::*;
 
-    fn listing() -> Listing<'static> {
-        Listing {
+    fn listing() -> ListOutput<'static> {
+        ListOutput {
             columns: &[
                 ("REPOSITORY", "Repository"),
                 ("TAG", "Tag"),

@@ -17,7 +17,7 @@ use serde::Serialize;
 use super::listing::names;
 use super::metadata::Metadata;
 use crate::archive::error::is_gone;
-use crate::archive::listing::Listing;
+use crate::archive::listing::LayerListing;
 use crate::layer::dir::Name;
 use crate::layer::stat::Kind;
 use crate::layer::{FdCache, ReadOnlyDir};
@@ -146,9 +146,9 @@ impl<'u> ChangesWalk<'u> {
         merged: Option<NodeRef<'u>>,
         base: Option<NodeRef<'u>>,
     ) -> Result<ChangedDir<'u>> {
-        let listing = match Listing::read(&upper, self.plain_names) {
+        let listing = match LayerListing::read(&upper, self.plain_names) {
             // A mount of the upper has removed it meanwhile.
-            Err(error) if error.is_gone() => Listing::default(),
+            Err(error) if error.is_gone() => LayerListing::default(),
             Err(error) => {
                 return Err(StoreError::failed(
                     format!("cannot read '{}' of the upper", self.shown().display()),

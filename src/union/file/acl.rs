@@ -17,7 +17,7 @@ const MASK: u16 = 0x10;
 const OTHER: u16 = 0x20;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Entry {
+struct AclEntry {
     tag: u16,
     perm: u16,
     id: u32,
@@ -28,7 +28,7 @@ pub(in crate::union) const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
 
 /// An ACL.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::union) struct Acl(Vec<Entry>);
+pub(in crate::union) struct Acl(Vec<AclEntry>);
 
 impl Acl {
     /// Reads a value; `None` for one that is no complete ACL.
@@ -43,7 +43,7 @@ impl Acl {
         let acl = Self(
             entries
                 .iter()
-                .map(|entry| Entry {
+                .map(|entry| AclEntry {
                     tag: u16::from_le_bytes([entry[0], entry[1]]),
                     perm: u16::from_le_bytes([entry[2], entry[3]]),
                     id: u32::from_le_bytes([entry[4], entry[5], entry[6], entry[7]]),
@@ -55,7 +55,7 @@ impl Acl {
             .iter()
             .all(|tag| count(*tag) == 1);
         let masked = count(MASK) == 1 || (count(MASK) == 0 && count(USER) + count(GROUP) == 0);
-        let known = |entry: &Entry| {
+        let known = |entry: &AclEntry| {
             matches!(
                 entry.tag,
                 USER_OBJ | USER | GROUP_OBJ | GROUP | MASK | OTHER
@@ -143,7 +143,7 @@ mod tests {
     fn acl(entries: &[(u16, u16, u32)]) -> Acl {
         Acl(entries
             .iter()
-            .map(|&(tag, perm, id)| Entry { tag, perm, id })
+            .map(|&(tag, perm, id)| AclEntry { tag, perm, id })
             .collect())
     }
 

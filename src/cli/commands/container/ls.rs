@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::cli::commands::store_args::StoreArgs;
 use crate::cli::ui::exit::Failure;
-use crate::cli::ui::listing::{ListArgs, Listing, SHORT_COMMAND, id, shortened};
+use crate::cli::ui::listing::{ListArgs, ListOutput, SHORT_COMMAND, id, shortened};
 use crate::cli::ui::units;
 use crate::store::{Container, Status, mountpoint, mounts, status_word, time};
 
@@ -66,7 +66,7 @@ pub(super) fn run(store: &StoreArgs, args: &LsArgs) -> Result<(), Failure> {
     if args.size {
         columns.push(("SIZE", "Size"));
     }
-    Listing {
+    ListOutput {
         columns: &columns,
         more: &[
             ("SIZE", "Size"),

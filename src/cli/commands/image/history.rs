@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::cli::commands::store_args::StoreArgs;
 use crate::cli::ui::exit::Failure;
-use crate::cli::ui::listing::{ListArgs, Listing, id, shortened, value};
+use crate::cli::ui::listing::{ListArgs, ListOutput, id, shortened, value};
 use crate::cli::ui::units;
 use crate::store::time;
 
@@ -41,7 +41,7 @@ pub(super) fn run(store: &StoreArgs, args: &HistoryArgs) -> Result<(), Failure> 
             })
         })
         .collect();
-    Listing {
+    ListOutput {
         columns: &[
             ("IMAGE", "ID"),
             ("CREATED", "CreatedSince"),

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::cli::commands::store_args::StoreArgs;
 use crate::cli::ui::exit::Failure;
-use crate::cli::ui::listing::{ListArgs, Listing, id, value};
+use crate::cli::ui::listing::{ListArgs, ListOutput, id, value};
 use crate::cli::ui::units;
 use crate::store::time;
 
@@ -67,7 +67,7 @@ pub(super) fn run(store: &StoreArgs, args: &LsArgs) -> Result<(), Failure> {
             })
         })
         .collect();
-    Listing {
+    ListOutput {
         columns,
         more: &[
             ("DIGEST", "Digest"),

@@ -17,7 +17,7 @@ pub(in crate::cli::commands) struct TagArgs {
     pub name: String,
 }
 
-/// Gives an image another name.
+/// Adds a name to an image.
 ///
 /// # Errors
 /// There is no such image, or the name is wrong.

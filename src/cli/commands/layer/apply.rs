@@ -167,7 +167,8 @@ fn open(archive: &Path) -> Result<(Box<dyn Read + Send>, u64), Failure> {
     }
     if std::io::stdin().is_terminal() {
         return Err(Failure::Usage(
-            "an archive is not typed in; name a file, or use a pipe".to_owned(),
+            "standard input is a terminal; name a file, or pipe an archive into the command"
+                .to_owned(),
         ));
     }
     Ok((Box::new(std::io::stdin()), 0))

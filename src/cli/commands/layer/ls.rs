@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::cli::commands::store_args::StoreArgs;
 use crate::cli::ui::exit::Failure;
-use crate::cli::ui::listing::{ListArgs, Listing, value};
+use crate::cli::ui::listing::{ListArgs, ListOutput, value};
 use crate::cli::ui::units;
 use crate::store::{Store, time};
 
@@ -42,7 +42,7 @@ pub(super) fn run(args: &LsArgs) -> Result<(), Failure> {
             })
         })
         .collect();
-    Listing {
+    ListOutput {
         columns: &[
             ("LAYER ID", "ID"),
             ("SIZE", "Size"),

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::cli::commands::store_args::StoreArgs;
 use crate::cli::ui::exit::{Failure, print};
-use crate::cli::ui::listing::{ListArgs, Listing, SHORT_COMMAND, id, shortened, value};
+use crate::cli::ui::listing::{ListArgs, ListOutput, SHORT_COMMAND, id, shortened, value};
 use crate::cli::ui::units;
 use crate::store::{Usage, time};
 
@@ -52,7 +52,7 @@ pub(super) fn run(store: &StoreArgs, args: &DfArgs) -> Result<(), Failure> {
     } else {
         value(&usage.summary)?
     };
-    Listing {
+    ListOutput {
         columns: &[
             ("TYPE", "Type"),
             ("TOTAL", "TotalCount"),
@@ -94,7 +94,7 @@ fn images(usage: &Usage, table: &ListArgs) -> Result<(), Failure> {
             "Containers": image.containers.to_string(),
         })
     });
-    Listing {
+    ListOutput {
         columns: &[
             ("REPOSITORY", "Repository"),
             ("TAG", "Tag"),
@@ -126,7 +126,7 @@ fn containers(usage: &Usage, table: &ListArgs) -> Result<(), Failure> {
             "Names": container.names,
         })
     });
-    Listing {
+    ListOutput {
         columns: &[
             ("CONTAINER ID", "ID"),
             ("IMAGE", "Image"),
@@ -153,7 +153,7 @@ fn volumes(usage: &Usage, table: &ListArgs) -> Result<(), Failure> {
             "Size": units::size(volume.size),
         })
     });
-    Listing {
+    ListOutput {
         columns: &[
             ("VOLUME NAME", "VolumeName"),
             ("LINKS", "Links"),

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::cli::commands::store_args::StoreArgs;
 use crate::cli::ui::exit::Failure;
-use crate::cli::ui::listing::{ListArgs, Listing, value};
+use crate::cli::ui::listing::{ListArgs, ListOutput, value};
 
 /// Lists the volumes.
 ///
@@ -25,7 +25,7 @@ pub(super) fn run(store: &StoreArgs, args: &ListArgs) -> Result<(), Failure> {
             })
         })
         .collect();
-    Listing {
+    ListOutput {
         columns: &[("DRIVER", "Driver"), ("VOLUME NAME", "Name")],
         more: &[("CREATED AT", "CreatedAt")],
         lines,
