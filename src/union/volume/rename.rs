@@ -12,7 +12,7 @@ use crate::union::Union;
 use crate::union::error::{Context, Result, fail};
 use crate::union::namespace::rename::check_presence;
 use crate::union::namespace::rename::steps::{
-    End, dir_of, move_entry, move_link, settle, swap_entries,
+    End, Ends, dir_of, move_entry, move_link, settle, swap_entries,
 };
 use crate::union::node::guards::{lock_files, lock_parents};
 use crate::union::node::inode::{EntryName, Inode};
@@ -33,18 +33,18 @@ impl Union {
         let Some(mut parents) = lock_parents(from, to) else {
             return fail(Errno::NOTDIR);
         };
-        let ends = (
-            End {
+        let ends = Ends {
+            from: End {
                 parent: from,
                 dir: self.volume_dir(from, from_name, parents.from())?,
                 name: Name::from(from_name),
             },
-            End {
+            to: End {
                 parent: to,
                 dir: self.volume_dir(to, to_name, parents.to())?,
                 name: Name::from(to_name),
             },
-        );
+        };
         self.load(parents.from())?;
         self.load(parents.to())?;
         let Some(source) = self.found(from, parents.from(), from_name)? else {
@@ -67,11 +67,11 @@ impl Union {
                 self.move_in_volume(&ends, &source, target.as_ref(), flags)?;
             }
         }
-        self.put_child(parents.to(), &ends.1.name, &source)?;
+        self.put_child(parents.to(), &ends.to.name, &source)?;
         match target.filter(|_| mode == RenameMode::Exchange) {
-            Some(target) => self.put_child(parents.from(), &ends.0.name, &target)?,
+            Some(target) => self.put_child(parents.from(), &ends.from.name, &target)?,
             None => {
-                self.refresh(parents.from(), &ends.0.name)?;
+                self.refresh(parents.from(), &ends.from.name)?;
             }
         }
         self.count_name_change();
@@ -82,7 +82,7 @@ impl Union {
     /// second as well, but it cannot be asked: the states are locked already.
     fn check_rename(
         &self,
-        (from, to): &(End<'_>, End<'_>),
+        Ends { from, to }: &Ends<'_>,
         source: &Arc<Inode>,
         target: Option<&Arc<Inode>>,
         mode: RenameMode,
@@ -114,7 +114,7 @@ impl Union {
 
     fn move_in_volume(
         &self,
-        (from, to): &(End<'_>, End<'_>),
+        Ends { from, to }: &Ends<'_>,
         source: &Arc<Inode>,
         replaced: Option<&Arc<Inode>>,
         flags: RenameFlags,
@@ -153,11 +153,7 @@ impl Union {
     }
 }
 
-fn exchange(
-    (from, to): &(End<'_>, End<'_>),
-    source: &Arc<Inode>,
-    target: &Arc<Inode>,
-) -> Result<()> {
+fn exchange(Ends { from, to }: &Ends<'_>, source: &Arc<Inode>, target: &Arc<Inode>) -> Result<()> {
     let dirs = (dir_of(source), dir_of(target));
     let mut files = lock_files(source, Some(target));
     swap_entries(dirs, from, to).context("rename", &from.name)?;

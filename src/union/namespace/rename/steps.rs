@@ -23,9 +23,9 @@ pub(in crate::union) struct End<'a> {
 }
 
 /// Both of them.
-pub(super) struct Ends<'a> {
-    pub(super) from: End<'a>,
-    pub(super) to: End<'a>,
+pub(in crate::union) struct Ends<'a> {
+    pub(in crate::union) from: End<'a>,
+    pub(in crate::union) to: End<'a>,
 }
 
 /// The upper's directory object of an inode.
