@@ -198,7 +198,8 @@ trap finish EXIT
 trap 'exit 130' INT TERM
 
 mkdir -p "$TOP/bin" "$TOP/l" "$TOP/native" "$TOP/disk"
-rustc -O --edition 2024 -o "$TOP/bin/workload" "$REPO/benches/workload/main.rs"
+(cd "$REPO" && cargo build --quiet --release --locked --package workload)
+cp "${CARGO_TARGET_DIR:-$REPO/target}/release/workload" "$TOP/bin/workload"
 export W=$TOP/bin/workload BIN=$TOP/bin LAYERS=$TOP/l NATIVE=$TOP/native DISK=$TOP/disk
 export RESULTS=$TOP/out/results UNTAR=$TOP/untar.tar NPM_CACHE=$TOP/npm ASK=$TOP/ask ANSWER=$TOP/answer
 export ROWS ROOTLESS PATH=$TOOLS:$PATH PACKAGES="git python3 file"

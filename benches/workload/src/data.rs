@@ -4,8 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::fs::FileExt;
 
-use crate::random::Random;
-use crate::{Outcome, PAGE, timed};
+use crate::{Outcome, PAGE, numbers, timed};
 
 const CHUNK: usize = 128 << 10;
 const PAGE_LEN: usize = 4096;
@@ -23,10 +22,10 @@ pub(crate) fn random_read(file: &str, n: u64) -> Outcome<f64> {
     let mut buffer = [0; PAGE_LEN];
     let file = File::open(file)?;
     let pages = file.metadata()?.len() / PAGE;
-    let mut random = Random::new();
+    let mut random = numbers();
     timed(|| {
         for _ in 0..n {
-            file.read_exact_at(&mut buffer, random.below(pages) * PAGE)?;
+            file.read_exact_at(&mut buffer, random.u64(..pages.max(1)) * PAGE)?;
         }
         Ok(())
     })
@@ -36,10 +35,10 @@ pub(crate) fn random_write(file: &str, n: u64) -> Outcome<f64> {
     let buffer = [b'w'; PAGE_LEN];
     let file = OpenOptions::new().write(true).open(file)?;
     let pages = file.metadata()?.len() / PAGE;
-    let mut random = Random::new();
+    let mut random = numbers();
     timed(|| {
         for _ in 0..n {
-            file.write_all_at(&buffer, random.below(pages) * PAGE)?;
+            file.write_all_at(&buffer, random.u64(..pages.max(1)) * PAGE)?;
         }
         file.sync_all()?;
         Ok(())

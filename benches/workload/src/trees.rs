@@ -4,8 +4,9 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
 
-use crate::random::Random;
-use crate::{Outcome, PAGE};
+use fastrand::Rng;
+
+use crate::{Outcome, PAGE, numbers};
 
 /// Directories of the deep tree.
 const DEEP_DIRS: usize = 40;
@@ -19,7 +20,7 @@ const DEEP_DIRS: usize = 40;
 /// Passing the same directory several times gives the merged tree itself.
 pub(crate) fn make_tree(percent: u64, layers: &[String]) -> Outcome<()> {
     let layers: Vec<&Path> = layers.iter().map(Path::new).collect();
-    let mut random = Random::new();
+    let mut random = numbers();
     let mut turn = layers.iter().cycle();
     let mut next_layer = || turn.next().copied().ok_or("no layers");
     for layer in &layers {
@@ -39,7 +40,7 @@ pub(crate) fn make_tree(percent: u64, layers: &[String]) -> Outcome<()> {
     for dir in 0..percent {
         for file in 0..150 {
             let path = next_layer()?.join(format!("small/dir{dir}/file{file}.c"));
-            fs::write(path, text(100 + random.below(8 << 10), &mut random)?)?;
+            fs::write(path, text(100 + random.u64(..8 << 10), &mut random)?)?;
         }
     }
     for file in 0..1000 {
@@ -68,36 +69,35 @@ pub(crate) fn make_deep(layers: &[String]) -> Outcome<()> {
 }
 
 pub(crate) fn make_files(dir: &Path, n: u64) -> Outcome<()> {
-    let mut random = Random::new();
+    let mut random = numbers();
     for i in 0..n {
         let dir = dir.join(format!("dir{}", i / 100));
         if i % 100 == 0 {
             fs::create_dir_all(&dir)?;
         }
-        let length = 100 + random.below(8 << 10);
+        let length = 100 + random.u64(..8 << 10);
         fs::write(dir.join(format!("file{i}.txt")), text(length, &mut random)?)?;
     }
     Ok(())
 }
 
 /// Lines of hexadecimal digits: neither empty nor compressible to nothing.
-fn text(length: u64, random: &mut Random) -> Outcome<String> {
+fn text(length: u64, random: &mut Rng) -> Outcome<String> {
     let mut text = String::new();
     let length = usize::try_from(length)?;
     while text.len() < length {
-        text.push_str(&format!("{:016x}\n", random.next()));
+        text.push_str(&format!("{:016x}\n", random.u64(..)));
     }
     text.truncate(length);
     Ok(text)
 }
 
 pub(crate) fn make_data(file: &str, mib: u64) -> Outcome<()> {
-    let mut random = Random::new();
+    let mut random = numbers();
     let mut file = File::create_new(file)?;
     for _ in 0..mib {
-        let block: Vec<u8> = (0..1 << 17)
-            .flat_map(|_| random.next().to_le_bytes())
-            .collect();
+        let mut block = vec![0; 1 << 20];
+        random.fill(&mut block);
         file.write_all(&block)?;
     }
     file.sync_all()?;
