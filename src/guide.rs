@@ -4,7 +4,7 @@
 
 /// Defines a module for each page. A page ends with the definitions of its links, which lead to
 /// files. The definitions here come before it, and the first definition of a label counts: in
-/// rustdoc the links lead to modules.
+/// rustdoc the links lead to modules, and to the picture from `target/doc`.
 macro_rules! pages {
     ($($name:ident $file:literal)*) => {$(
         #[doc = concat!(
@@ -20,6 +20,7 @@ macro_rules! pages {
             "[design]: crate::guide::design\n",
             "[contributing]: crate::guide::contributing\n",
             "[changelog]: crate::guide::changelog\n",
+            "[chart]: ../../../../../src/guide/speed.svg\n",
             "\n",
             include_str!($file)
         )]
