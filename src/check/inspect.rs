@@ -102,6 +102,7 @@ impl Inspection<'_> {
                 format!("cannot read the layers: {error}"),
                 "run it as one who may, or see whether the disk is healthy",
             )
+            .caused_by(&error)
         })?;
         drop(union);
         for found in odd {
@@ -112,6 +113,7 @@ impl Inspection<'_> {
                         format!("cannot mend {}: {errno}", finding.path.display()),
                         "run it as one who may write there; what was mended stays so",
                     )
+                    .caused_by(&errno)
                 })?;
             }
             self.findings.push(finding);
@@ -158,7 +160,8 @@ impl Inspection<'_> {
                 return Err(SetupError::new(
                     format!("cannot read {}: {error}", inner.display()),
                     "give a work directory that you may read",
-                ));
+                )
+                .caused_by(&error));
             }
         };
         let before = self.findings.len();

@@ -33,4 +33,5 @@ pub(super) fn unreadable(path: &Path, errno: Errno) -> SetupError {
         format!("cannot read {}: {errno}", path.display()),
         "give directories that are there and that you may read",
     )
+    .caused_by(&errno)
 }

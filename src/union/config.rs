@@ -115,32 +115,128 @@ pub struct Config {
     pub noatime: bool,
 }
 
+/// What sort of reason there is why a union cannot be mounted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SetupErrorKind {
+    /// What was asked for contradicts itself, or what the layers are.
+    Invalid,
+    /// A directory or file is not there, or is something else.
+    NotFound,
+    /// This process has no right to do it, or the disk is read-only.
+    Permission,
+    /// Another mount or command uses it.
+    InUse,
+    /// The kernel or the disk has no such thing.
+    Unsupported,
+    /// A limit would be exceeded, or a disk is full.
+    Limit,
+    /// A system call failed.
+    Io,
+}
+
 /// Why a union cannot be mounted, found before anything is mounted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SetupError {
-    /// What is wrong, with the path it is about and the errno's text.
-    pub what: String,
-    /// What the user can do about it.
-    pub cure: String,
+    what: String,
+    hint: String,
+    errno: Option<Errno>,
 }
 
 impl SetupError {
-    /// An error with its cure.
-    pub fn new(what: impl Into<String>, cure: impl Into<String>) -> Self {
+    /// An error with what the user can do about it. Nothing failed: see
+    /// [`SetupError::caused_by`].
+    pub(crate) fn new(what: impl Into<String>, hint: impl Into<String>) -> Self {
         Self {
             what: what.into(),
-            cure: cure.into(),
+            hint: hint.into(),
+            errno: None,
         }
+    }
+
+    /// The same, because a system call failed.
+    #[must_use]
+    pub(crate) fn caused_by(self, cause: &impl AsErrno) -> Self {
+        Self {
+            errno: cause.as_errno(),
+            ..self
+        }
+    }
+
+    /// What sort of reason it is.
+    #[must_use]
+    pub fn kind(&self) -> SetupErrorKind {
+        match self.errno {
+            None => SetupErrorKind::Invalid,
+            Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NAMETOOLONG) => {
+                SetupErrorKind::NotFound
+            }
+            Some(Errno::ACCESS | Errno::PERM | Errno::ROFS) => SetupErrorKind::Permission,
+            Some(Errno::BUSY | Errno::AGAIN | Errno::EXIST) => SetupErrorKind::InUse,
+            Some(Errno::NOSYS | Errno::OPNOTSUPP | Errno::NODEV | Errno::NOTTY) => {
+                SetupErrorKind::Unsupported
+            }
+            Some(Errno::NOSPC | Errno::DQUOT | Errno::MFILE | Errno::NFILE | Errno::NOMEM) => {
+                SetupErrorKind::Limit
+            }
+            Some(_) => SetupErrorKind::Io,
+        }
+    }
+
+    /// What is wrong, with the path it is about and the errno's text.
+    #[must_use]
+    pub fn what(&self) -> &str {
+        &self.what
+    }
+
+    /// What the user can do about it.
+    #[must_use]
+    pub fn hint(&self) -> &str {
+        &self.hint
+    }
+
+    /// The errno of the system call that failed, if one did.
+    #[must_use]
+    pub fn errno(&self) -> Option<Errno> {
+        self.errno
     }
 }
 
 impl std::fmt::Display for SetupError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}; {}", self.what, self.cure)
+        write!(f, "{}; {}", self.what, self.hint)
     }
 }
 
-impl std::error::Error for SetupError {}
+impl std::error::Error for SetupError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        let errno = self.errno.as_ref();
+        errno.map(|errno| -> &(dyn std::error::Error + 'static) { errno })
+    }
+}
+
+/// Errors of which the errno is known.
+pub(crate) trait AsErrno {
+    /// The errno, if there is one.
+    fn as_errno(&self) -> Option<Errno>;
+}
+
+impl AsErrno for Errno {
+    fn as_errno(&self) -> Option<Errno> {
+        Some(*self)
+    }
+}
+
+impl AsErrno for std::io::Error {
+    fn as_errno(&self) -> Option<Errno> {
+        Errno::from_io_error(self)
+    }
+}
+
+impl AsErrno for crate::union::error::Error {
+    fn as_errno(&self) -> Option<Errno> {
+        Some(self.errno())
+    }
+}
 
 /// What to do about a work directory that cannot be used.
 pub(in crate::union) fn cure_for_work(errno: Errno) -> &'static str {
@@ -152,5 +248,45 @@ pub(in crate::union) fn cure_for_work(errno: Errno) -> &'static str {
             "see whether its disk is healthy (dmesg), and mounted for writing"
         }
         _ => "give an empty directory that you may write, on the file system of the upper",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::error::Error as _;
+
+    use super::*;
+    use crate::union::Union;
+    use crate::union::tests::testing::Stack;
+
+    #[test]
+    fn a_setup_error_says_what_sort_it_is_and_what_failed() {
+        let stack = Stack::new();
+        let missing = Config {
+            lowers: vec![stack.at("missing")],
+            ..Config::default()
+        };
+        let error = Union::open(&missing).unwrap_err();
+        assert_eq!(error.kind(), SetupErrorKind::NotFound);
+        assert_eq!(error.errno(), Some(Errno::NOENT));
+        assert_eq!(
+            error.source().unwrap().to_string(),
+            Errno::NOENT.to_string()
+        );
+        assert_eq!(
+            error.to_string(),
+            format!("{}; {}", error.what(), error.hint())
+        );
+
+        let _mounted = stack.open();
+        let error = Union::open(&stack.config()).unwrap_err();
+        assert_eq!(error.kind(), SetupErrorKind::InUse, "{error}");
+
+        let error = SetupError::new("too many volumes", "use fewer of them");
+        assert_eq!(error.kind(), SetupErrorKind::Invalid);
+        assert!(error.errno().is_none() && error.source().is_none());
+        let full = SetupError::new("what", "cure").caused_by(&Errno::NOSPC);
+        assert_eq!(full.kind(), SetupErrorKind::Limit);
     }
 }

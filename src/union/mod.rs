@@ -29,7 +29,7 @@ use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 use rustix::io::Errno;
 
-pub use config::{Config, SetupError};
+pub use config::{Config, SetupError, SetupErrorKind};
 pub use copyup::recovery::Recovery;
 pub use error::{Error, Result};
 pub use file::privileges::{Asker, Privileged};

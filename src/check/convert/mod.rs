@@ -72,13 +72,15 @@ pub(crate) fn convert(layer: &Path, to: Form) -> Result<Converted, SetupError> {
         return Err(SetupError::new(
             format!("{} is in use by {user}", layer.display()),
             "unmount that first",
-        ));
+        )
+        .caused_by(&Errno::BUSY));
     }
     let fd = open_root(layer).map_err(|errno| {
         SetupError::new(
             format!("cannot open {}: {errno}", layer.display()),
             "give the directory of a layer, which you may read and write",
         )
+        .caused_by(&errno)
     })?;
     convert_open(&WritableDir::root(fd, &FdCache::new(CACHED_FDS)), layer, to)
 }
@@ -104,6 +106,7 @@ pub(super) fn convert_open(
             format!("{call} {}: {errno}", layer.join(path).display()),
             cure,
         )
+        .caused_by(&errno)
     })
 }
 

@@ -174,7 +174,7 @@ fn kind(meta: &Metadata) -> &'static str {
 
 fn unreachable_directory(role: Role, path: &Path, err: &std::io::Error) -> SetupError {
     let what = format!("{role} {}: {err}", shown(path));
-    match err.raw_os_error().map(Errno::from_raw_os_error) {
+    let explained = match err.raw_os_error().map(Errno::from_raw_os_error) {
         Some(Errno::NOENT) => SetupError::new(
             format!("{role} {} does not exist", shown(path)),
             "create it with mkdir, or correct the path",
@@ -202,7 +202,8 @@ fn unreachable_directory(role: Role, path: &Path, err: &std::io::Error) -> Setup
             "use a shorter path (a relative one, for instance); \\: stands for a colon in lowerdir, a plain colon separates",
         ),
         _ => SetupError::new(what, "check the file system that it is on"),
-    }
+    };
+    explained.caused_by(err)
 }
 
 fn changeable(dir: &Dir<'_>) -> Result<(), SetupError> {
@@ -212,11 +213,11 @@ fn changeable(dir: &Dir<'_>) -> Result<(), SetupError> {
         Err(err @ Errno::ROFS) => Err(SetupError::new(
             format!("{dir} cannot be written: {err}"),
             "use a directory on a writable disk, or mount read-only (--read-only, -o ro)",
-        )),
+        ).caused_by(&err)),
         Err(err) => Err(SetupError::new(
             format!("{dir} cannot be written: {err}"),
             "run as its owner, use a directory of your own, or mount read-only (--read-only, -o ro)",
-        )),
+        ).caused_by(&err)),
     }
 }
 

@@ -68,13 +68,15 @@ impl Means {
                 return Err(SetupError::new(
                     format!("{DEVICE} does not exist"),
                     "run 'modprobe fuse' as root, or start the container with '--device /dev/fuse'",
-                ));
+                )
+                .caused_by(&Errno::NOENT));
             }
             Err(err @ (Errno::NODEV | Errno::NXIO)) => {
                 return Err(SetupError::new(
                     format!("{DEVICE} has no driver: {err}"),
                     "run 'modprobe fuse' as root",
-                ));
+                )
+                .caused_by(&err));
             }
             _ => {}
         }
@@ -85,7 +87,8 @@ impl Means {
             (true, Err(err), _) => Err(SetupError::new(
                 format!("cannot open {DEVICE}: {err}"),
                 self.device_cure(),
-            )),
+            )
+            .caused_by(&err)),
             (false, _, Some(helper)) if !self.helper_is_setuid => Err(SetupError::new(
                 format!(
                     "no permission to mount, and {} is not set-user-id root",
@@ -95,13 +98,15 @@ impl Means {
                     "run 'chmod u+s {}' as root, or use 'unshare -Urm' or 'podman unshare'",
                     helper.display()
                 ),
-            )),
+            )
+            .caused_by(&Errno::PERM)),
             // Set-user-id to a root that the user namespace may or may not have: only trying tells.
             (false, _, Some(_)) => Ok(()),
             (false, _, None) => Err(SetupError::new(
                 "no permission to mount: not root, and fusermount3 is not installed",
                 "install fuse3, or run under 'unshare -Urm' or 'podman unshare'",
-            )),
+            )
+            .caused_by(&Errno::PERM)),
         }
     }
 
@@ -139,6 +144,7 @@ pub(in crate::cli) fn check(mountpoint: &Path) -> Result<(), SetupError> {
                     format!("mountpoint {} is not yours: {err}", shown(mountpoint)),
                     "choose a directory that you may write to",
                 )
+                .caused_by(&err)
             },
         )?;
     }
@@ -265,7 +271,7 @@ mod tests {
             match expected {
                 None => assert_eq!(judged, Ok(()), "{means:?} {device:?}"),
                 Some(cure) => assert!(
-                    judged.unwrap_err().cure.contains(cure),
+                    judged.unwrap_err().hint().contains(cure),
                     "{means:?} {device:?}"
                 ),
             }
@@ -278,10 +284,10 @@ mod tests {
         assert!(enough_descriptors(Some(628), 500).is_ok());
         let error = enough_descriptors(Some(256), 500).unwrap_err();
         assert_eq!(
-            error.what,
+            error.what(),
             "500 layers need 628 open files, only 256 are permitted"
         );
-        assert!(error.cure.contains("ulimit -n 628"));
+        assert!(error.hint().contains("ulimit -n 628"));
     }
 
     #[test]

@@ -49,6 +49,7 @@ pub(crate) fn mount(union: Union, settings: Settings) -> Result<(), SetupError> 
             format!("cannot block signals: {error}"),
             "report this, it should not happen",
         )
+        .caused_by(&error)
     })?;
     let kind = transport_kind(&settings)?;
     let union = Arc::new(union);
@@ -250,10 +251,13 @@ impl Plan {
             },
             Err(error) => {
                 unmount_ours(mountpoint, minor);
-                Err(Failed::ForGood(SetupError::new(
-                    format!("cannot go to the background: {error}"),
-                    "free memory or processes, or mount with --foreground",
-                )))
+                Err(Failed::ForGood(
+                    SetupError::new(
+                        format!("cannot go to the background: {error}"),
+                        "free memory or processes, or mount with --foreground",
+                    )
+                    .caused_by(&error),
+                ))
             }
         }
     }
@@ -309,6 +313,7 @@ fn inherited(fd: RawFd) -> Result<OwnedFd, SetupError> {
             format!("/dev/fd/{fd}: {error}"),
             "pass the number of an open /dev/fuse descriptor",
         )
+        .caused_by(&error)
     };
     std::fs::read_link(&path).map_err(bad)?;
     daemon::duplicate(fd).map_err(bad)

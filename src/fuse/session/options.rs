@@ -109,4 +109,5 @@ pub(super) fn cannot_mount(mountpoint: &Path, error: &io::Error) -> SetupError {
         format!("cannot mount at {}: {text}", mountpoint.display()),
         cure,
     )
+    .caused_by(error)
 }

@@ -269,7 +269,10 @@ impl From<Cancelled> for StoreError {
 
 impl From<union::SetupError> for StoreError {
     fn from(error: union::SetupError) -> Self {
-        Self::new(ErrorKind::Setup, error.what, error.cure)
+        Self {
+            source: Some(Arc::new(error.clone())),
+            ..Self::new(ErrorKind::Setup, error.what(), error.hint())
+        }
     }
 }
 

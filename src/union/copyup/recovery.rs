@@ -27,6 +27,7 @@ impl Recovery {
                 format!("cannot open upper directory {}: {errno}", upper.display()),
                 "give a directory that is there and that you may read and write",
             )
+            .caused_by(&errno)
         })?;
         let upper = WritableDir::root(fd, &cache);
         let records = upper.records().cloned();
@@ -44,6 +45,7 @@ impl Recovery {
                     format!("cannot empty the work directory: {errno}"),
                     "run it as one who may write there",
                 )
+                .caused_by(&errno)
             })
     }
 }

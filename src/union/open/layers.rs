@@ -95,6 +95,7 @@ impl Roots {
                     format!("cannot stat the root of a layer: {errno}"),
                     "see whether its disk is healthy and mounted",
                 )
+                .caused_by(&errno)
             })
     }
 
@@ -137,4 +138,5 @@ pub(super) fn cannot_open(what: &str, path: &Path, errno: Errno) -> SetupError {
             _ => "see whether its disk is healthy and mounted",
         },
     )
+    .caused_by(&errno)
 }

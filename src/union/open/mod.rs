@@ -103,6 +103,7 @@ fn live_of(config: &Config, lowers: &[ReadOnlyDir], root: &Arc<Inode>) -> Setup<
             format!("cannot look at layers that are edited: {errno}"),
             "raise the number of descriptors (ulimit -n), or mount without cache=auto",
         )
+        .caused_by(&errno)
     })?;
     if let Node::Dir(dir) = &root.node {
         lock(&dir.state).live = Some(live.dir(Arc::downgrade(root)));

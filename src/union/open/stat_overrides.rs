@@ -85,6 +85,7 @@ pub(super) fn begin_records(
             ),
             cure,
         )
+        .caused_by(&errno)
     };
     match keeps_stat_overrides(stage) {
         Ok(true) => {}

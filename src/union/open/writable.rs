@@ -193,6 +193,7 @@ impl Opening<'_> {
                 ),
                 "give a directory that you may read and write",
             )
+            .caused_by(&errno)
         };
         root.for_each(|_, _, _| empty = false).map_err(problem)?;
         let Some(prefix) = abilities.own_xattrs.filter(|_| empty) else {
@@ -207,5 +208,6 @@ impl Opening<'_> {
             format!("{what} {}: {errno}", self.work.display()),
             cure_for_work(errno),
         )
+        .caused_by(&errno)
     }
 }

@@ -546,5 +546,5 @@ fn the_privileged_form_is_kept_elsewhere_and_for_symlinks_as_well() {
         ..config
     };
     let refused = Union::open(&other).unwrap_err();
-    assert_eq!(refused.cure, "mount with xattr_permissions=1");
+    assert_eq!(refused.hint(), "mount with xattr_permissions=1");
 }

@@ -321,14 +321,14 @@ fn what_cannot_be_shown_is_refused_with_a_cure() {
         volume(&stack, "vol", "/./data/"),
     ];
     let error = Union::open(&with(&stack, &twice)).unwrap_err();
-    assert!(error.what.contains("two volumes"), "{error}");
+    assert!(error.what().contains("two volumes"), "{error}");
     let read_only = Config {
         upper: None,
         work: None,
         ..with(&stack, &[volume(&stack, "vol", "/missing")])
     };
     let error = Union::open(&read_only).unwrap_err();
-    assert!(error.what.contains("cannot be made"), "{error}");
+    assert!(error.what().contains("cannot be made"), "{error}");
 }
 
 #[test]

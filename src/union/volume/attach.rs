@@ -54,6 +54,7 @@ fn open_source(volume: &config::Volume) -> Setup<(Volume, VolumeRoot)> {
                 _ => "see whether its disk is healthy and mounted",
             },
         )
+        .caused_by(&errno)
     };
     let open = |flags| rustix::fs::open(source, flags | OFlags::CLOEXEC, Mode::empty());
     let mut fd = open(OFlags::PATH).map_err(problem)?;
@@ -275,7 +276,7 @@ impl Union {
 
 fn explain(target: &Path, error: &Error) -> SetupError {
     let target = target.display();
-    match error.errno() {
+    let explained = match error.errno() {
         Errno::ROFS => SetupError::new(
             format!(
                 "volume target {target} does not exist, and cannot be made: there is no writable upper"
@@ -298,5 +299,6 @@ fn explain(target: &Path, error: &Error) -> SetupError {
             format!("volume target {target}: {error}"),
             "see whether the layers' disks are healthy, or give another target",
         ),
-    }
+    };
+    explained.caused_by(error)
 }

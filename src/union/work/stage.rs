@@ -55,6 +55,7 @@ impl WorkDir {
                 format!("{call} work directory {}: {errno}", work.display()),
                 cure_for_work(errno),
             )
+            .caused_by(&errno)
         };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let lock = rustix::fs::open(work, flags, Mode::empty()).map_err(|e| problem("open", e))?;
@@ -137,13 +138,15 @@ fn wait_for_lock(
                         work.display()
                     ),
                     "unmount that one first, use another upper and work directory, or mount read-only",
-                ));
+                )
+                .caused_by(&Errno::WOULDBLOCK));
             }
             Err(errno) => {
                 return Err(SetupError::new(
                     format!("flock work directory {}: {errno}", work.display()),
                     "use a work directory on a file system that supports flock(2)",
-                ));
+                )
+                .caused_by(&errno));
             }
         }
     }

@@ -316,8 +316,8 @@ fn each_cause_has_its_cure() {
     ];
     for (errno, cure) in cases {
         let error = unreachable_directory(Role::Upper, Path::new("/p"), &errno.into());
-        assert!(error.cure.contains(cure), "{error}");
-        assert!(error.what.contains("upper directory '/p'"), "{error}");
+        assert!(error.hint().contains(cure), "{error}");
+        assert!(error.what().contains("upper directory '/p'"), "{error}");
     }
 }
 
