@@ -29,7 +29,7 @@ while [ $# -gt 0 ]; do
 	shift
 done
 [ "$(id -u)" = 0 ] || die "needs root"
-BIN=${UNIONMOUNT_BIN:-$REPO/target/release/unionmount}
+BIN=${UNIONMOUNT_BIN:-${CARGO_TARGET_DIR:-$REPO/target}/release/unionmount}
 [ -x "$BIN" ] || die "no $BIN; build it with cargo build --release"
 TOP=$(mktemp -d "$BASE/um-bench-store.XXXXXX")
 if [ "$(findmnt -n -o FSTYPE -T "$TOP")" = tmpfs ]; then die "$BASE is a tmpfs; --dir DIR on a disk"; fi

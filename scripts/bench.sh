@@ -118,7 +118,7 @@ if [ -n "$PLOT" ]; then PLOT=$(realpath "$PLOT"); fi
 
 # ---------------------------------------------------------------- the systems
 
-UNIONMOUNT=${UNIONMOUNT_BIN:-$REPO/target/release/unionmount}
+UNIONMOUNT=${UNIONMOUNT_BIN:-${CARGO_TARGET_DIR:-$REPO/target}/release/unionmount}
 FO1=$(command -v fuse-overlayfs || true)
 FO2=${FUSE_OVERLAYFS_2:-$HOME/.cargo/bin/fuse-overlayfs}
 is_version() { [ -x "$1" ] && "$1" --version 2>&1 | grep -qE "fuse-overlayfs(: version)? $2\."; }

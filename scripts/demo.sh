@@ -41,7 +41,7 @@ prepare() {
 	if [ -n "${UNIONMOUNT_BIN:-}" ]; then
 		PROGRAM=$(readlink -f "$UNIONMOUNT_BIN")
 	else
-		PROGRAM=$REPO/target/release/unionmount
+		PROGRAM=${CARGO_TARGET_DIR:-$REPO/target}/release/unionmount
 		if [ -z "$NO_BUILD" ]; then
 			heading "Building unionmount (cargo build --release)"
 			(cd "$REPO" && cargo build --locked --release)

@@ -415,7 +415,7 @@ fi
 # Part 2: makes the ground for a life and calls part 1 in it.
 # --------------------------------------------------------------------------
 
-MOUNT_PROGRAM=${UNIONMOUNT_BIN:-$REPO/target/release/unionmount}
+MOUNT_PROGRAM=${UNIONMOUNT_BIN:-${CARGO_TARGET_DIR:-$REPO/target}/release/unionmount}
 MODES=(root rootless)
 KEEP=
 while [ $# -gt 0 ]; do

@@ -450,7 +450,7 @@ if [ "${1:-}" = --inside ]; then
 	exit 0
 fi
 
-PROGRAM=${UNIONMOUNT_BIN:-$REPO/target/release/unionmount}
+PROGRAM=${UNIONMOUNT_BIN:-${CARGO_TARGET_DIR:-$REPO/target}/release/unionmount}
 CACHE=$REPO/target/real-root
 MODE=
 while [ $# -gt 0 ]; do

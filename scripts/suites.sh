@@ -56,7 +56,7 @@ skip() {
 }
 
 SUITES=() TRANSPORTS=() QUICK='' LENGTH=60 KEEP='' INSTALL=''
-PROGRAM=${UNIONMOUNT_BIN:-$REPO/target/release/unionmount}
+PROGRAM=${UNIONMOUNT_BIN:-${CARGO_TARGET_DIR:-$REPO/target}/release/unionmount}
 CACHE=$REPO/target/suites
 while [ $# -gt 0 ]; do
 	case $1 in

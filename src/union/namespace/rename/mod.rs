@@ -141,7 +141,7 @@ impl Union {
         self.check_loops(&source, to.parent)?;
         match (&target, mode) {
             (Some(target), RenameMode::Exchange) => self.check_loops(target, from.parent)?,
-            (Some(target), _) if target.is_ancestor_of(from.parent) => {
+            (Some(target), _) if target.kind == Kind::Dir && target.is_ancestor_of(from.parent) => {
                 return fail(Errno::NOTEMPTY);
             }
             _ => {}
